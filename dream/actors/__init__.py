@@ -1,0 +1,38 @@
+"""The workers' side: `dramatiq dream.actors` (or `dream worker`) loads this and runs what is declared here.
+
+The broker first, then what a worker process has of its own, then the actors.
+"""
+
+from __future__ import annotations
+
+import dramatiq
+
+from dream import log
+from dream.actors.resources import PoolLifetime, Resources
+from dream.broker import make_broker
+from dream.errors import SettingsError
+from dream.middleware.claims import Claims
+from dream.middleware.retries import Retries
+from dream.middleware.time_limit import TimeLimit
+from dream.settings import load
+
+__all__ = ["broker", "shared"]
+
+try:
+    _settings = load()
+except SettingsError as error:
+    raise SystemExit(f"dream: {error}") from None
+
+log.configure(_settings)
+broker = make_broker(_settings)
+#: The parts that the actors of this process share.
+shared = Resources(_settings, broker)
+
+_claims = Claims(_settings, shared.database, shared.publisher)
+# Before a run: claim, then start the clock. After it: stop the clock, write the outcome, then decide on a retry.
+broker.add_middleware(_claims, before=TimeLimit)
+next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims
+broker.add_middleware(PoolLifetime(shared))
+dramatiq.set_broker(broker)
+
+from dream.actors import images, tokens  # noqa: E402, F401 (actors are declared on the broker that is set by now)

@@ -1,0 +1,56 @@
+"""The image actors: thin, a line a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+
+from dream.actors import shared
+from dream.actors.deletion import Deletion
+from dream.actors.upload import Upload
+from dream.errors import ImageRejected, InvalidArguments
+from dream.messages import ALIASES, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
+from dream.middleware.claims import current_run
+
+__all__ = ["delete_dream_images", "process_and_upload_images"]
+
+_settings = shared.settings
+#: The flow looks at its deadline itself; Dramatiq's limit stops what does not.
+_BACKSTOP_MS = (_settings.time_limit_s + min(2.0, _settings.time_limit_s / 10)) * 1000
+_options: dict[str, Any] = {
+    "queue_name": _settings.queue_prefix + IMAGES_QUEUE,
+    "durable": True,
+    "time_limit": _BACKSTOP_MS,
+    # Not a fault of ours: told to the owner, not logged as a crash.
+    "throws": (ImageRejected, InvalidArguments),
+}
+
+
+def process_and_upload_images(dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
+    """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
+    upload = Upload(shared, current_run())
+    upload.begin(dream_id, encoded_files, positions)
+    with shared.folder() as folder:
+        for work in upload.fetch_and_submit(folder):
+            upload.finish_image(work)
+    return upload.end()
+
+
+def delete_dream_images(dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
+    """Delete pictures of a dream; returns for each whether it is gone."""
+    deletion = Deletion(shared, current_run())
+    targets = deletion.begin(dream_id, image_urls, username)
+    deletion.delete_objects(targets)
+    return deletion.end(targets)
+
+
+_functions: dict[str, Callable[..., Any]] = {
+    PROCESS_IMAGES: process_and_upload_images,
+    DELETE_IMAGES: delete_dream_images,
+}
+for _name, _function in _functions.items():
+    dramatiq.actor(actor_name=_name, **_options)(_function)
+for _alias, _name in ALIASES.items():
+    dramatiq.actor(actor_name=_alias, **_options)(_functions[_name])

@@ -1,0 +1,129 @@
+"""What a worker process has: connections, the pool of image processes, and a folder for files in work."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from dramatiq import Broker, Worker
+from dramatiq.middleware import Middleware
+
+from dream.db import Database
+from dream.imaging.limits import Limits
+from dream.log import get_logger
+from dream.notifications import Publisher
+from dream.producer import Producer
+from dream.storage import Storage
+
+if TYPE_CHECKING:
+    from dream.broker import AnyBroker
+    from dream.imaging.pool import Pool
+    from dream.settings import Settings
+
+__all__ = ["PoolLifetime", "Resources"]
+
+log = get_logger(__name__)
+
+
+class Resources:
+    """The parts that actors work with.
+
+    Parameters:
+      settings: the process's.
+      broker: the process's.
+    """
+
+    def __init__(self, settings: Settings, broker: AnyBroker) -> None:
+        self.settings = settings
+        self.broker = broker
+        self.database = Database(settings)
+        self.storage = Storage(settings)
+        self.publisher = Publisher(settings)
+        self.producer = Producer(settings, database=self.database, storage=self.storage, broker=broker)
+        self._pool_ready = threading.Event()
+        self._lock_file: IO[bytes] | None = None
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The pool; whoever asks while it starts waits for it."""
+        self._pool_ready.wait()
+        return self._pool
+
+    @cached_property
+    def _pool(self) -> Pool:
+        from dream.imaging.pool import Pool
+
+        settings = self.settings
+        return Pool(
+            Limits.of(settings), settings.pool_processes, settings.image_time_limit_s, settings.child_memory_bytes
+        )
+
+    def start_pool(self) -> None:
+        """Start the pool beside the caller: messages are taken while its processes still import."""
+        starting = self._pool
+
+        def start() -> None:
+            try:
+                starting.start()
+            finally:
+                self._pool_ready.set()
+
+        threading.Thread(target=start, name="pool-start", daemon=True).start()
+
+    def stop_pool(self) -> None:
+        self._pool_ready.wait()
+        self._pool.stop()
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for the files of one run, gone after it."""
+        with tempfile.TemporaryDirectory(dir=self._work_dir, prefix="run-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    @cached_property
+    def _work_dir(self) -> Path:
+        """This process's folder, locked while it lives; those of processes that were killed are removed."""
+        parent = Path(self.settings.work_dir or tempfile.gettempdir())
+        for folder in parent.glob("dream-work-*"):
+            _remove_if_abandoned(folder)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix="dream-work-"))
+        self._lock_file = (folder / "lock").open("wb")
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        return folder
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._lock_file is not None:
+            shutil.rmtree(self._work_dir, ignore_errors=True)
+            self._lock_file.close()
+        self.database.dispose()
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # somebody lives there, or it is another user's
+
+
+class PoolLifetime(Middleware):
+    """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._resources.start_pool()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._resources.stop_pool()
+        self._resources.close()

@@ -1,0 +1,249 @@
+"""The steps of an upload's run: fetch, process, store, record, tell.
+
+    begin ─► fetch_and_submit ─► finish_image, one after another ─► end
+             (staged bytes → file → pool)   (put object, row, event, drop staged bytes)
+
+A run works only on what is missing, so a second run of the task repeats nothing that the first has finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dream import outcomes
+from dream.arguments import check_upload, decode_inline
+from dream.db import DreamImage, images, tasks
+from dream.db.dreams import owner_of
+from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing
+from dream.log import get_logger
+from dream.messages import ImageState, ImageUpdate, UpdateStatus
+from dream.storage.keys import canonical_url, content_key, user_bucket
+
+if TYPE_CHECKING:
+    from dream.actors.resources import Resources
+    from dream.imaging import Processed
+    from dream.imaging.pool import Job
+    from dream.middleware.claims import Run
+
+__all__ = ["Upload"]
+
+log = get_logger(__name__)
+
+#: A dream that is not visible yet is looked for again after these (DESIGN, rule 7).
+_LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class InWork(NamedTuple):
+    """A picture that the pool works on."""
+
+    image: DreamImage
+    job: Job
+    target: Path
+
+
+class Upload:
+    """One run of `process_and_upload_images`.
+
+    Parameters:
+      resources: the worker's parts.
+      run: this run's claim and deadline.
+    """
+
+    def __init__(self, resources: Resources, run: Run) -> None:
+        self._resources = resources
+        self._settings = resources.settings
+        self._database = resources.database
+        self._storage = resources.storage
+        self._run = run
+        self._claim = run.claim
+        self._dream_id = 0
+        self._images: Sequence[DreamImage] = ()
+        self._bucket = ""
+        #: The first failure that another run may mend; the other pictures of the batch go on.
+        self._to_retry: Exception | None = None
+
+    # --- begin
+
+    def begin(self, dream_id: int, encoded_files: list[Any], positions: list[int]) -> None:
+        """Make the rows say `processing`, and the dream hear of it."""
+        self._dream_id = dream_id
+        if not self._load():
+            self._record_inline(encoded_files, positions)
+        self._bucket = self._find_bucket()
+        with self._database.begin() as session:
+            tasks.hold(session, self._claim)
+            images.move_task(session, self._claim.task_id, ImageState.PENDING, ImageState.PROCESSING)
+        self._load()
+        self._tell_progress(once="started")
+
+    def _load(self) -> bool:
+        with self._database.read() as session:
+            self._images = images.of_task(session, self._claim.task_id)
+        return bool(self._images)
+
+    def _record_inline(self, encoded_files: list[Any], positions: list[int]) -> None:
+        """A caller put the bytes into the message: stage them and write the rows that the producer would have."""
+        producer = self._resources.producer
+        inline = [file if "staged" in file else decode_inline(file) for file in encoded_files]
+        check_upload(self._settings, self._dream_id, [{"data": b"-", **file} for file in inline], positions)
+        encoded = producer.stage_inline(encoded_files)
+        rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, positions)
+        with self._database.begin() as session:
+            tasks.hold(session, self._claim)
+            session.add_all(rows)
+        self._images = rows
+
+    def _find_bucket(self) -> str:
+        if not self._settings.is_bucket_per_user:
+            return self._settings.s3_bucket
+        for pause_s in (*_LOOK_AGAIN_S, None):
+            with self._database.read() as session:
+                owner = owner_of(session, self._dream_id, self._settings.owners_sql)
+            if owner is not None:
+                bucket = user_bucket(self._settings.s3_bucket, owner.username)
+                self._storage.ensure_bucket(bucket)
+                return bucket
+            self._run.check()
+            if pause_s is not None:
+                self._run.lost.wait(pause_s)
+        raise DreamNotVisible(f"the dream {self._dream_id} is not there (yet)")
+
+    # --- fetch, process, store
+
+    def fetch_and_submit(self, folder: Path) -> list[InWork]:
+        """Hand every picture that is still to do to the pool."""
+        in_work: list[InWork] = []
+        for image in self._images:
+            if image.state is ImageState.PROCESSING:
+                self._run.check()
+                with _Attempt(self, image):
+                    source, target = folder / f"{image.index}.in", folder / f"{image.index}.out"
+                    self._fetch(image, source)
+                    in_work.append(InWork(image, self._resources.pool.submit(source, target), target))
+        return in_work
+
+    def _fetch(self, image: DreamImage, source: Path) -> None:
+        try:
+            self._storage.download(self._settings.staging_bucket, image.staging_key or "", source)
+        except ObjectMissing:
+            raise ImageRejected("the uploaded file is no longer there; upload it again") from None
+
+    def finish_image(self, work: InWork) -> None:
+        """Wait for the pool, put the object, record it, tell the dream."""
+        image = work.image
+        with _Attempt(self, image):
+            processed = work.job.wait(self._run.check)
+            key = content_key(image.storage_key, processed.extension)
+            bucket = image.bucket or self._bucket
+            self._storage.put_file(bucket, key, work.target, processed.content_type)
+            if self._record(image, bucket, key, processed):
+                self._run.has_progressed = True
+                self._tell_progress(once=f"image:{image.id}")
+                self._drop_staged(image)
+            else:
+                self._take_back(image, bucket, key)
+
+    def _record(self, image: DreamImage, bucket: str, key: str, processed: Processed) -> bool:
+        with self._database.begin() as session:
+            tasks.hold(session, self._claim)
+            completed = images.complete(
+                session,
+                image.id,
+                url=canonical_url(self._settings, key),
+                bucket=bucket,
+                storage_key=key,
+                width_px=processed.width_px,
+                height_px=processed.height_px,
+                size_bytes=processed.size_bytes,
+                content_type=processed.content_type,
+                placeholder=processed.placeholder,
+            )
+        self._load()
+        log.info("image_completed" if completed else "image_gone", image_id=image.id, size_bytes=processed.size_bytes)
+        return completed
+
+    def _take_back(self, image: DreamImage, bucket: str, key: str) -> None:
+        """The picture was deleted while it was in work: its object must not stay. (Never one that is completed.)"""
+        with self._database.read() as session:
+            row = session.get(DreamImage, image.id)
+        if row is None or row.state in (ImageState.DELETING, ImageState.DELETED):
+            self._storage.delete(bucket, [key])
+            self._drop_staged(image)
+
+    def _drop_staged(self, image: DreamImage) -> None:
+        if image.staging_key is None:
+            return
+        try:
+            self._storage.delete(self._settings.staging_bucket, [image.staging_key])
+        except DreamError as error:
+            log.warning("staged_bytes_left", image_id=image.id, error=str(error))  # the nightly sweep removes them
+            return
+        with self._database.begin() as session:
+            images.forget_staged(session, [image.id])
+
+    def refuse(self, image: DreamImage, reason: str) -> None:
+        """Record that this picture cannot be processed; its batch goes on."""
+        with self._database.begin() as session:
+            tasks.hold(session, self._claim)
+            images.fail(session, image.id, reason)
+        self._run.has_progressed = True
+        self._load()
+        log.warning("image_refused", image_id=image.id, reason=reason)
+
+    def retry_later(self, image: DreamImage, error: Exception) -> None:
+        """Remember a failure that another run may mend."""
+        log.warning("image_failed", image_id=image.id, error=str(error))
+        self._to_retry = self._to_retry or error
+
+    # --- end
+
+    def end(self) -> list[str]:
+        """The result, where nothing is left to do.
+
+        Raises:
+          ImageRejected: every picture was refused.
+          Exception: the failure that another run may mend.
+        """
+        if self._to_retry is not None:
+            raise self._to_retry
+        refused = [image for image in self._images if image.state is ImageState.FAILED]
+        if refused and len(refused) == len(self._images):
+            raise ImageRejected("; ".join(f"{image.filename}: {image.error}" for image in refused[:5]))
+        with self._database.read() as session:
+            return outcomes.of_upload(session, self._claim.task_id)
+
+    def _tell_progress(self, once: str) -> None:
+        done = [image for image in self._images if image.state is ImageState.COMPLETED]
+        ended = [image for image in self._images if image.state is not ImageState.PROCESSING]
+        update = ImageUpdate(
+            dream_id=self._dream_id,
+            status=UpdateStatus.PROCESSING,
+            images=tuple(outcomes.image_ref(image) for image in done),
+            message=f"{len(ended)} of {len(self._images)} pictures done",
+            # 100 is for the end, which is told once the task's row says so.
+            progress=min(99, round(100 * len(ended) / max(1, len(self._images)))),
+            task_id=self._claim.task_id,
+        )
+        self._resources.publisher.publish(update, once=f"{self._claim.task_id}:{self._claim.attempts}:{once}")
+
+
+class _Attempt:
+    """What a failure means for one picture of a batch: refused for good, tried again, or the whole run ends."""
+
+    def __init__(self, upload: Upload, image: DreamImage) -> None:
+        self._upload = upload
+        self._image = image
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
+        if isinstance(error, ImageRejected):
+            self._upload.refuse(self._image, str(error))
+            return True
+        if isinstance(error, DreamError) and not error.permanent and not isinstance(error, HandedBack | LeaseLost):
+            self._upload.retry_later(self._image, error)
+            return True
+        return False

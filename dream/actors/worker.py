@@ -1,0 +1,61 @@
+"""A worker process: Dramatiq's threads over our actors, until a signal or a wedged thread ends it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dramatiq import Worker
+
+from dream.actors import broker, shared
+from dream.log import get_logger
+from dream.middleware.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from dream.settings import Settings
+
+__all__ = ["EXIT_WEDGED", "run"]
+
+log = get_logger(__name__)
+
+#: The exit code of a worker that has a thread which cannot be stopped; whoever started it starts another.
+EXIT_WEDGED = 70
+_LOOK_EVERY_S = 1.0
+
+
+def run(settings: Settings, *, queues: set[str] | None = None, threads: int | None = None) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit code.
+
+    Parameters:
+      queues: the queues to take messages from, without prefix; all by default.
+      threads: tasks at a time; `DREAM_WORKER_THREADS` by default.
+    """
+    stop = threading.Event()
+
+    def on_signal(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    worker = Worker(
+        broker,
+        queues={settings.queue_prefix + queue for queue in queues} if queues else None,
+        worker_threads=threads or settings.worker_threads,
+        worker_timeout=settings.worker_poll_ms,
+    )
+    worker.start()
+    log.info("worker_ready", threads=worker.worker_threads, pool=shared.settings.pool_processes)
+    if settings.ready_file:
+        Path(settings.ready_file).touch()
+    limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
+    is_wedged = False
+    while not stop.wait(_LOOK_EVERY_S) and not is_wedged:
+        is_wedged = limit.is_wedged()
+    log.info("worker_stopping", wedged=is_wedged)
+    worker.stop(timeout=round(settings.shutdown_timeout_s * 1000))
+    broker.close()
+    return EXIT_WEDGED if is_wedged else 0

@@ -1,0 +1,135 @@
+"""The one broker, with its middleware: Redis (or Valkey) by default, RabbitMQ by `DREAM_BROKER_URL`.
+
+A message of ours is a hint that a task's row is worth looking at. It carries the row's id and arguments, and names
+its delivery `<task>:<attempt>`, so that the broker can tell whether it has it already.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis
+from dramatiq import Message
+from dramatiq.errors import BrokerError
+from dramatiq.middleware import CurrentMessage
+
+from dream.broker.redis import DELIVERY_ID, RedisBroker, make_client
+from dream.errors import BrokerUnavailable
+from dream.messages import QUEUES, queue_of
+from dream.middleware.retries import Retries, RetryPolicy
+from dream.middleware.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from dream.broker.rabbitmq import RabbitmqBroker
+    from dream.settings import Settings
+
+    AnyBroker = RedisBroker | RabbitmqBroker
+
+__all__ = ["Waiting", "delivery_id", "is_redis", "make_broker", "message_of", "send", "send_missing"]
+
+
+def make_broker(settings: Settings) -> AnyBroker:
+    """The broker of a process. It connects when it is first used."""
+    policy = RetryPolicy.of(settings)
+    middleware = [
+        Retries(max_retries=policy.max_retries, policy=policy),
+        TimeLimit(time_limit=settings.time_limit_s * 1000, interval=min(1000, settings.time_limit_s * 100)),
+        CurrentMessage(),
+    ]
+    broker: AnyBroker
+    if is_redis(settings.broker_url):
+        broker = RedisBroker(
+            client=make_client(settings.broker_url),
+            namespace=settings.redis_prefix,
+            # Every command looks after the messages of workers that are gone: at most 20 s, never a lottery.
+            maintenance_chance=1_000_000,
+            heartbeat_timeout=int(settings.heartbeat_s * 1000),
+            middleware=middleware,
+        )
+    else:
+        from dream.broker.rabbitmq import RabbitmqBroker
+
+        broker = RabbitmqBroker(url=settings.broker_url, middleware=middleware)
+    for queue in QUEUES:
+        broker.declare_queue(settings.queue_prefix + queue)
+    return broker
+
+
+def is_redis(broker_url: str) -> bool:
+    return broker_url.startswith(("redis", "unix"))
+
+
+def delivery_id(task_id: str, attempt: int) -> str:
+    """The name of a delivery: the broker holds each at most once."""
+    return f"{task_id}:{attempt}"
+
+
+class Waiting(Protocol):
+    """A task that may have to be sent again."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def args(self) -> Sequence[Any]: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+def message_of(settings: Settings, task_id: str, name: str, args: Sequence[Any], *, attempt: int = 0) -> Message[Any]:
+    """The message that says: look at this task."""
+    return Message(
+        queue_name=settings.queue_prefix + queue_of(name),
+        actor_name=name,
+        args=tuple(args),
+        kwargs={},
+        options={DELIVERY_ID: delivery_id(task_id, attempt)},
+        message_id=task_id,
+    )
+
+
+@contextmanager
+def unavailable_as_error() -> Iterator[None]:
+    """Turn whatever a broker's client raises when the broker does not answer into one error.
+
+    Raises:
+      BrokerUnavailable
+    """
+    try:
+        yield
+    except (redis.RedisError, BrokerError, OSError) as error:
+        raise BrokerUnavailable(f"the broker did not take the message: {type(error).__name__}") from error
+
+
+def send(broker: AnyBroker, message: Message[Any], delay_s: float = 0) -> None:
+    """Put a message on its queue.
+
+    Raises:
+      BrokerUnavailable
+    """
+    with unavailable_as_error():
+        broker.enqueue(message, delay=round(delay_s * 1000) if delay_s > 0 else None)
+
+
+def send_missing(broker: AnyBroker, settings: Settings, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+    """Send those tasks again whose messages the broker does not hold; returns them.
+
+    Raises:
+      BrokerUnavailable
+    """
+    by_queue: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
+    for task in waiting:
+        by_queue[settings.queue_prefix + queue_of(task.name)][delivery_id(task.id, task.attempts)] = task
+    sent: list[Waiting] = []
+    with unavailable_as_error():
+        for queue, tasks in by_queue.items():
+            for missing in sorted(broker.missing(queue, list(tasks))):
+                task = tasks[missing]
+                message = message_of(settings, task.id, task.name, task.args, attempt=task.attempts)
+                if broker.enqueue_missing(message):
+                    sent.append(task)
+    return sent

@@ -1,0 +1,12 @@
+-- Put a message on a queue unless a queue of those named holds it already.
+-- KEYS: the namespace. ARGV: queue, message id, message, then the queues to ask.
+local namespace = KEYS[1] .. ":"
+local queue, id, message = ARGV[1], ARGV[2], ARGV[3]
+for i = 4, #ARGV do
+    if redis.call("hexists", namespace .. ARGV[i] .. ".msgs", id) == 1 then
+        return 0
+    end
+end
+redis.call("hset", namespace .. queue .. ".msgs", id, message)
+redis.call("rpush", namespace .. queue, id)
+return 1

@@ -1,0 +1,184 @@
+"""Dramatiq's Redis broker, mended where it loses messages (DESIGN, "Dramatiq 2.2: what stock does").
+
+- A message that names its delivery (`<task>:<attempt>`) is put on a queue only once.
+- Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
+- What cannot be decoded goes to the dead letters and wedges nobody.
+- Heartbeats carry the time of Redis, so a worker's wrong clock kills no worker.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+from dramatiq import Consumer, Message, MessageProxy
+from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
+from dramatiq.brokers.redis import _RedisConsumer as StockConsumer
+from dramatiq.brokers.redis import _scripts as stock_scripts
+from dramatiq.common import current_millis, dq_name, q_name, xq_name
+from dramatiq.errors import ConnectionClosed, DecodeError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dream.log import get_logger
+
+__all__ = ["DELIVERY_ID", "RedisBroker", "make_client"]
+
+log = get_logger(__name__)
+
+#: The message option that names a delivery; two messages of one name are one.
+DELIVERY_ID = "delivery_id"
+
+#: Ids in one question to Redis: long enough to be quick, short enough not to block it.
+_ASK_AT_ONCE = 500
+_STOCK_CLOCK = b"local timestamp = ARGV[2]"
+_REDIS_CLOCK = b"local t = redis.call('time'); local timestamp = t[1] * 1000 + math.floor(t[2] / 1000)"
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(name).read_text()
+
+
+def make_client(url: str) -> redis.Redis:
+    """A client that never repeats a command by itself: a repeated fetch would strand what the lost reply carried."""
+    return redis.Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=2,
+        socket_timeout=5,
+        socket_keepalive=True,
+    )
+
+
+class RedisBroker(StockRedisBroker):
+    """See the module. Its constructor is the stock one."""
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        dispatch = stock_scripts["dispatch"]
+        if _STOCK_CLOCK not in dispatch:
+            raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
+        self.scripts["dispatch"] = self.client.register_script(dispatch.replace(_STOCK_CLOCK, _REDIS_CLOCK))
+        self._enqueue_once = self.client.register_script(_script("enqueue_once.lua"))
+        self._reclaim = self.client.register_script(_script("reclaim.lua"))
+        self._bury = self.client.register_script(_script("bury.lua"))
+        self._missing = self.client.register_script(_script("missing.lua"))
+        self._held: defaultdict[str, set[str]] = defaultdict(set)
+
+    @property
+    def consumer_class(self) -> type[Consumer]:
+        return _Consumer
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Put the message on its queue; one that names its delivery is not put there twice.
+
+        Parameters:
+          delay: milliseconds.
+        """
+        if DELIVERY_ID not in message.options:
+            return super().enqueue(message, delay=delay)
+        message = self._addressed(message, delay)
+        self.emit_before("enqueue", message, delay)
+        self._put(message, [message.queue_name])
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def enqueue_missing(self, message: Message[Any]) -> bool:
+        """Put the message on its queue unless the broker holds that delivery anywhere; says whether it did."""
+        message = self._addressed(message, None)
+        return self._put(message, [message.queue_name, dq_name(message.queue_name)])
+
+    def missing(self, queue_name: str, delivery_ids: Sequence[str]) -> set[str]:
+        """Those of the deliveries that the broker holds nowhere: not waiting, not delayed, not in work."""
+        queues = [queue_name, dq_name(queue_name)]
+        missing: set[str] = set()
+        for start in range(0, len(delivery_ids), _ASK_AT_ONCE):
+            batch = delivery_ids[start : start + _ASK_AT_ONCE]
+            found = self._missing(keys=[self.namespace], args=[len(queues), *queues, *batch])
+            missing.update(each.decode() for each in found)
+        return missing
+
+    def _addressed(self, message: Message[Any], delay: int | None) -> Message[Any]:
+        options = {"redis_message_id": message.options[DELIVERY_ID]}
+        if delay is None:
+            return message.copy(options=options)
+        return message.copy(
+            queue_name=dq_name(message.queue_name), options={**options, "eta": current_millis() + delay}
+        )
+
+    def _put(self, message: Message[Any], unless_on: list[str]) -> bool:
+        arguments = [message.queue_name, message.options["redis_message_id"], message.encode(), *unless_on]
+        return bool(self._enqueue_once(keys=[self.namespace], args=arguments))
+
+    def hand_back(self, message: MessageProxy) -> None:
+        """Put a message that is in work back on its queue; the ack that follows finds nothing to do."""
+        self.do_requeue(message.queue_name, message.options["redis_message_id"])
+        self.let_go(message.queue_name, message)
+
+    def hold(self, queue_name: str, message: MessageProxy) -> None:
+        """A thread of this process has the message now."""
+        self._held[queue_name].add(message.options["redis_message_id"])
+
+    def let_go(self, queue_name: str, message: MessageProxy) -> None:
+        """No thread of this process has the message any more."""
+        self._held[queue_name].discard(message.options["redis_message_id"])
+
+    def reclaim(self, queue_name: str) -> None:
+        """Put back what was fetched from the queue and is held by no thread."""
+        held = [] if queue_name != q_name(queue_name) else list(self._held[queue_name])
+        reclaimed = self._reclaim(keys=[self.namespace], args=[self.broker_id, queue_name, *held])
+        if reclaimed:
+            log.info("messages_reclaimed", queue=queue_name, count=reclaimed)
+
+    def bury(self, queue_name: str, data: bytes, reason: str) -> None:
+        """Move bytes that are no message to the dead letters."""
+        dead_letters = xq_name(q_name(queue_name))
+        buried = self._bury(keys=[self.namespace], args=[self.broker_id, queue_name, dead_letters, data])
+        log.error("message_undecodable", queue=queue_name, reason=reason, buried_as=buried)
+
+
+class _Consumer(StockConsumer):
+    broker: RedisBroker
+
+    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        try:
+            broker.reclaim(queue_name)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise ConnectionClosed(error) from None
+
+    def __next__(self) -> MessageProxy | None:
+        try:
+            message: MessageProxy | None = super().__next__()
+            if message is not None:
+                self.broker.hold(self.queue_name, message)
+        except DecodeError as error:
+            self.broker.bury(self.queue_name, error.data, str(error.error))
+            return None
+        except redis.TimeoutError as error:
+            raise ConnectionClosed(error) from None
+        return message
+
+    def ack(self, message: MessageProxy) -> None:
+        try:
+            super().ack(message)
+        except redis.TimeoutError as error:
+            # Stock would give up here and leave the message in this worker's ack set until it exits.
+            raise ConnectionClosed(error) from None
+        self.broker.let_go(self.queue_name, message)
+
+    def nack(self, message: MessageProxy) -> None:
+        try:
+            super().nack(message)
+        except redis.TimeoutError as error:
+            raise ConnectionClosed(error) from None
+        self.broker.let_go(self.queue_name, message)
+
+    def requeue(self, messages: Any) -> None:
+        messages = list(messages)
+        super().requeue(messages)
+        for message in messages:
+            self.broker.let_go(self.queue_name, message)

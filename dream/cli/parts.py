@@ -1,0 +1,102 @@
+"""Commands that run the parts of dream: up, env, worker, scheduler, gateway, migrate."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dream.cli.edge import exit_code
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["register"]
+
+Data = Annotated[Path, typer.Option(help="The folder that holds all data, logs and secrets of the stack.")]
+#: What a worker needs to leave after its runs have been handed back.
+_LEAVE_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    for command in (up, env, worker, scheduler, gateway, migrate):
+        app.command()(command)
+
+
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 8000,
+    data: Data = Path(".dream"),
+) -> None:
+    """Run everything here: servers, worker, scheduler and gateway. Prints `ready URL`; Ctrl-C stops all."""
+    from dream.stack.up import Stack
+
+    logging.basicConfig(format="%(asctime)s [%(levelname)s] up: %(message)s", level=logging.INFO, stream=sys.stderr)
+    Stack(data, port=port).run(on_ready=lambda url: typer.echo(f"ready {url}"))
+
+
+def env(data: Data = Path(".dream")) -> None:
+    """Print the settings of the stack that runs on a data folder, for `eval "$(dream env)"`."""
+    from dream.stack.up import running_variables
+
+    for name, value in running_variables(data).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def worker(
+    queues: Annotated[str | None, typer.Option(help="Take work from these queues only, separated by commas.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Tasks at a time.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that work on pictures.")] = None,
+) -> None:
+    """Run tasks: process pictures, delete them, clean up."""
+    from dream.stack.respawn import keep_running
+
+    settings = _load()
+    if processes is not None:
+        settings = settings.model_copy(update={"pool_size": processes})
+    names = {name.strip() for name in queues.split(",") if name.strip()} if queues is not None else None
+
+    def work() -> int:
+        from dream.actors.worker import run
+
+        return run(settings, queues=names, threads=threads)
+
+    stop_timeout_s = settings.shutdown_timeout_s + _LEAVE_S
+    raise typer.Exit(keep_running(lambda: exit_code(work), stop_timeout_s=stop_timeout_s))
+
+
+def scheduler() -> None:
+    """Start what is due: the 03:00 clean-up, tasks that were lost, leftovers."""
+    settings = _load()
+    from dream.scheduler.runner import run
+
+    raise typer.Exit(run(settings))
+
+
+def gateway() -> None:
+    """Serve the page, uploads, pictures and WebSockets."""
+    settings = _load()
+    from dream.gateway.server import run
+
+    raise typer.Exit(run(settings))
+
+
+def migrate() -> None:
+    """Bring the database's tables up to date."""
+    settings = _load()
+    from dream.db.migrate import upgrade
+
+    upgrade(settings.database_url)
+
+
+def _load() -> Settings:
+    """The settings, and logging as they say."""
+    from dream import log, settings
+
+    loaded = settings.load()
+    log.configure(loaded)
+    return loaded

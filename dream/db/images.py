@@ -1,0 +1,175 @@
+"""Image rows: added with their task, moved by conditional update, found by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import DreamImage
+from dream.messages import ImageState, sources_of
+
+__all__ = [
+    "by_id",
+    "by_key",
+    "by_keys",
+    "complete",
+    "count_pending",
+    "fail",
+    "forget_staged",
+    "list_images",
+    "mark_deleted",
+    "mark_deleting",
+    "mark_swept",
+    "move_task",
+    "of_task",
+    "positions_of",
+    "staged_keys",
+    "staged_leftovers",
+    "tombstones",
+]
+
+_GONE = (ImageState.DELETING, ImageState.DELETED)
+
+
+def list_images(session: Session, dream_id: int) -> Sequence[DreamImage]:
+    """The dream's images in the order of its text; those being deleted are not among them."""
+    return session.scalars(
+        select(DreamImage)
+        .where(DreamImage.dream_id == dream_id, DreamImage.state.not_in(_GONE))
+        .order_by(DreamImage.position, DreamImage.id)
+    ).all()
+
+
+def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:
+    """The task's images in the order of its files."""
+    return session.scalars(select(DreamImage).where(DreamImage.task_id == task_id).order_by(DreamImage.index)).all()
+
+
+def by_id(session: Session, dream_id: int, image_id: int) -> DreamImage | None:
+    """The image of that id, whatever its state, only within that dream."""
+    return session.scalar(select(DreamImage).where(DreamImage.id == image_id, DreamImage.dream_id == dream_id))
+
+
+def positions_of(session: Session, dream_id: int, urls: Iterable[str]) -> dict[str, int]:
+    """Where in the dream's text the images of these URLs stand, tombstones too."""
+    query = select(DreamImage.url, DreamImage.position).where(
+        DreamImage.dream_id == dream_id, DreamImage.url.in_(list(urls))
+    )
+    return {url: position for url, position in session.execute(query) if url is not None}
+
+
+def by_key(session: Session, key: str) -> DreamImage | None:
+    """The image stored under that key."""
+    return session.scalar(select(DreamImage).where(DreamImage.storage_key == key))
+
+
+def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
+    """Images by their full keys, or by the stems that keys have before the format is known."""
+    wanted = list(keys)
+    stems = {key.rpartition(".")[0]: key for key in wanted if "." in key}
+    rows = session.scalars(select(DreamImage).where(DreamImage.storage_key.in_([*wanted, *stems])))
+    return {stems.get(row.storage_key, row.storage_key): row for row in rows}
+
+
+def count_pending(session: Session, dream_id: int | None = None) -> int:
+    """Images that wait or are in work, in all or of one dream."""
+    query = select(func.count()).where(DreamImage.state.in_((ImageState.PENDING, ImageState.PROCESSING)))
+    if dream_id is not None:
+        query = query.where(DreamImage.dream_id == dream_id)
+    return session.scalar(query) or 0
+
+
+def _move(session: Session, target: ImageState, *conditions: Any, **values: Any) -> Sequence[int]:
+    """Every change of state goes through here: legal by the diagram, and told by which rows it hit."""
+    return session.scalars(
+        update(DreamImage)
+        .where(*conditions, DreamImage.state.in_(sources_of(target)))
+        .values(state=target, updated_at=now(), **values)
+        .returning(DreamImage.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+
+
+def move_task(session: Session, task_id: str, source: ImageState, target: ImageState, error: str | None = None) -> None:
+    """Move all images of a task that are in `source`."""
+    _move(session, target, DreamImage.task_id == task_id, DreamImage.state == source, error=error)
+
+
+def complete(session: Session, image_id: int, **values: Any) -> bool:
+    """Record a finished picture; False where its row says something else by now (it is being deleted)."""
+    url = func.coalesce(DreamImage.url, values.pop("url"))
+    return bool(_move(session, ImageState.COMPLETED, DreamImage.id == image_id, url=url, error=None, **values))
+
+
+def fail(session: Session, image_id: int, error: str) -> bool:
+    """Record a refused picture with the reason that its owner reads."""
+    return bool(_move(session, ImageState.FAILED, DreamImage.id == image_id, error=error))
+
+
+def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
+    """From here on these pictures are gone for every reader."""
+    _move(session, ImageState.DELETING, DreamImage.id.in_(list(image_ids)))
+
+
+def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
+    """Their objects are gone: the rows stay as tombstones."""
+    _move(session, ImageState.DELETED, DreamImage.id.in_(list(image_ids)))
+
+
+def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Sequence[DreamImage]:
+    """Rows naming staged bytes that nobody needs: completed, deleted, and failures past their time."""
+    done = DreamImage.state.in_((ImageState.COMPLETED, ImageState.DELETED))
+    expired = DreamImage.state == ImageState.FAILED
+    return session.scalars(
+        select(DreamImage)
+        .where(
+            DreamImage.staging_key.is_not(None),
+            or_(
+                done & (DreamImage.updated_at <= now(-3600)),
+                expired & (DreamImage.updated_at <= now(-older_than_s)),
+            ),
+        )
+        .limit(limit)
+    ).all()
+
+
+def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
+    """Those of the staging keys that a row names."""
+    found = session.scalars(select(DreamImage.staging_key).where(DreamImage.staging_key.in_(list(keys))))
+    return {key for key in found if key is not None}
+
+
+def tombstones(session: Session, limit: int) -> Sequence[DreamImage]:
+    """Deleted images whose keys were not yet deleted once more."""
+    return session.scalars(
+        select(DreamImage)
+        .where(
+            DreamImage.state == ImageState.DELETED,
+            DreamImage.swept.is_(False),
+            DreamImage.updated_at <= now(-600),
+        )
+        .limit(limit)
+    ).all()
+
+
+def mark_swept(session: Session, image_ids: Iterable[int]) -> None:
+    """These tombstones' keys were deleted once more."""
+    _note(session, image_ids, swept=True)
+
+
+def forget_staged(session: Session, image_ids: Iterable[int]) -> None:
+    """Their staged bytes are gone."""
+    _note(session, image_ids, staging_key=None)
+
+
+def _note(session: Session, image_ids: Iterable[int], **values: Any) -> None:
+    session.execute(
+        update(DreamImage)
+        .where(DreamImage.id.in_(list(image_ids)))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )

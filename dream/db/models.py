@@ -1,0 +1,122 @@
+"""The tables: tasks, images, dreams and revoked tokens (DESIGN, "Rows")."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Text, false, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
+
+from dream.db.clock import UTCDateTime, now
+from dream.messages import ImageState, TaskState, check_move
+
+__all__ = ["Base", "Dream", "DreamImage", "DreamTask", "RevokedToken"]
+
+#: SQLite counts rows by itself only in a column of exactly this type.
+_BigId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _state(states: type[StrEnum]) -> Enum:
+    """A column that holds a state by its value, as plain text."""
+    return Enum(states, native_enum=False, length=16, values_callable=lambda cls: [state.value for state in cls])
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class DreamTask(Base):
+    """A task, before it is a message and after: its row decides what runs, how often and with what outcome."""
+
+    __tablename__ = "dream_tasks"
+    __table_args__ = (Index("ix_dream_tasks_state_due_at", "state", "due_at"),)
+
+    id: Mapped[str] = mapped_column(String(155), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    args: Mapped[list[Any]] = mapped_column(JSON)
+    state: Mapped[TaskState] = mapped_column(_state(TaskState), default=TaskState.QUEUED)
+    #: Runs that failed; a run that was handed back or whose worker died is none.
+    attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    #: Runs whose worker died.
+    deaths: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    result: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[str | None] = mapped_column(Text)
+    #: When its last event was appended to the stream.
+    announced_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    #: How often, and when last, the sweep sent it again.
+    resends: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class DreamImage(Base):
+    """One uploaded picture. `dream_id` is no foreign key: the dream's transaction may not be visible yet."""
+
+    __tablename__ = "dream_images"
+    __table_args__ = (Index("ix_dream_images_dream_id_state", "dream_id", "state"),)
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    dream_id: Mapped[int] = mapped_column(BigInteger)
+    task_id: Mapped[str] = mapped_column(String(155), ForeignKey("dream_tasks.id"), index=True)
+    #: Place in the task's list of files.
+    index: Mapped[int]
+    #: Offset in the dream's text; many images may share one.
+    position: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    filename: Mapped[str] = mapped_column(String(255))
+    state: Mapped[ImageState] = mapped_column(_state(ImageState), default=ImageState.PENDING)
+    bucket: Mapped[str | None] = mapped_column(String(63))
+    #: `dreams/<YYYYMMDD>/<32 hex>` from the start; `.<ext>` follows once the picture's format is known.
+    storage_key: Mapped[str] = mapped_column(String(255), unique=True)
+    staging_key: Mapped[str | None] = mapped_column(String(255))
+    #: The canonical URL, fixed at the first completion: callers compare URLs as strings.
+    url: Mapped[str | None] = mapped_column(String(255))
+    width_px: Mapped[int | None]
+    height_px: Mapped[int | None]
+    size_bytes: Mapped[int | None]
+    content_type: Mapped[str | None] = mapped_column(String(64))
+    placeholder: Mapped[str | None] = mapped_column(String(255))
+    error: Mapped[str | None] = mapped_column(Text)
+    #: The tombstone's keys were deleted once more by the nightly sweep.
+    swept: Mapped[bool] = mapped_column(default=False, server_default=false())
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now(), onupdate=now())
+
+    @validates("state")
+    def _legal_move(self, _name: str, target: ImageState) -> ImageState:
+        if self.state is not None:
+            check_move(ImageState(self.state), ImageState(target))
+        return target
+
+
+class Dream(Base):
+    """A dream and its owner, for those who have no table of their own (else: `DREAM_OWNERS_SQL`)."""
+
+    __tablename__ = "dreams"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    username: Mapped[str] = mapped_column(String(150))
+    title: Mapped[str] = mapped_column(String(255), default="", server_default=text("''"))
+
+
+class RevokedToken(Base):
+    """A JWT that was logged out; its row may go once the token would have expired anyway."""
+
+    __tablename__ = "revoked_tokens"
+
+    jti: Mapped[str] = mapped_column(String(255), primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+    user_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,0 +1,115 @@
+"""Connections and transactions: SQLite (a file of our own) and PostgreSQL behind one small class."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from dream.log import get_logger
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Database", "make_engine"]
+
+T = TypeVar("T")
+log = get_logger(__name__)
+
+_SQLITE_BUSY_S = 10
+_POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # No statement of ours takes long; one that does waits for a lock that nobody will release.
+    "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
+}
+
+
+def make_engine(database_url: str) -> Engine:
+    """An engine with the settings that our promises need.
+
+    Parameters:
+      database_url: `sqlite:///file` or `postgresql://…`.
+    """
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args=_POSTGRES_OPTIONS, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver's own BEGIN comes too late for us (before the first write); we send ours.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that reads and then writes must not find out at its end that it may not.
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """The database of one process.
+
+    Parameters:
+      settings: where it is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = make_engine(settings.database_url)
+        self._reading = self.engine.execution_options(read_only=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A session in a transaction that commits at the end of the block, or rolls back on an error."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading: takes no write lock."""
+        with Session(self._reading, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def persist(self, write: Callable[[Session], T], patience_s: float = 60.0) -> T:
+        """Run a transaction again and again while the database is away.
+
+        Parameters:
+          write: the transaction; it must bear being run twice, for a commit may be done whose answer was lost.
+          patience_s: how long to go on trying.
+        """
+        give_up = time.monotonic() + patience_s
+        pause_s = 0.2
+        while True:
+            try:
+                with self.begin() as session:
+                    return write(session)
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("database_away", error=type(error).__name__, again_in_s=pause_s)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+
+    def ping(self) -> None:
+        """Ask for an answer; raises SQLAlchemy's error where there is none."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()

@@ -1,0 +1,230 @@
+"""Task rows: claimed by conditional update, held by a lease, finished once (DESIGN, rules 1–5 and 11).
+
+queued ──claim──► running ──finish──► succeeded | failed
+   ▲                 │
+   └── retry, hand back, or an expired lease (a death)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import DreamTask
+from dream.errors import LeaseLost
+from dream.messages import TaskState
+
+__all__ = [
+    "MAX_DEATHS",
+    "Claim",
+    "Refusal",
+    "add",
+    "claim",
+    "finish",
+    "hand_back",
+    "has_died",
+    "hold",
+    "mark_announced",
+    "may_resend",
+    "overdue",
+    "refusal",
+    "renew",
+    "retry_later",
+    "unannounced",
+]
+
+#: A task whose worker died this often is not tried again.
+MAX_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run's right to work on its task, good while its lease token stands in the row."""
+
+    task_id: str
+    token: str
+    name: str
+    args: tuple[Any, ...]
+    attempts: int
+    deaths: int
+
+
+class Refusal(StrEnum):
+    """Why a task cannot be claimed."""
+
+    UNKNOWN = "unknown"
+    FINISHED = "finished"
+    LEASED = "leased"
+    NOT_DUE = "not_due"
+
+
+def add(session: Session, task_id: str, name: str, args: Sequence[Any], due_in_s: float = 0) -> DreamTask:
+    """Write a new task's row."""
+    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s))
+    session.add(task)
+    return task
+
+
+def _is_unfinished() -> Any:
+    return DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING))
+
+
+def _is_free() -> Any:
+    return or_(DreamTask.lease_token.is_(None), DreamTask.lease_expires_at <= now())
+
+
+def claim(session: Session, task_id: str, lease_s: float) -> Claim | None:
+    """Take the task if it is due and free; an expired lease found here is a death of its last run."""
+    token = uuid4().hex
+    row = session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == task_id, _is_unfinished(), DreamTask.due_at <= now(), _is_free())
+        .values(
+            state=TaskState.RUNNING,
+            deaths=DreamTask.deaths + case((DreamTask.lease_token.is_not(None), 1), else_=0),
+            lease_token=token,
+            lease_expires_at=now(lease_s),
+        )
+        .returning(DreamTask.name, DreamTask.args, DreamTask.attempts, DreamTask.deaths)
+        .execution_options(synchronize_session=False)
+    ).first()
+    return Claim(task_id, token, row[0], tuple(row[1]), row[2], row[3]) if row else None
+
+
+def refusal(session: Session, task_id: str) -> tuple[Refusal, float]:
+    """Why `claim` just gave nothing, and the seconds after which it may."""
+    row = session.execute(
+        select(DreamTask.state, DreamTask.due_at, DreamTask.lease_expires_at, _clock()).where(DreamTask.id == task_id)
+    ).first()
+    if row is None:
+        return Refusal.UNKNOWN, 0.0
+    state, due_at, lease_expires_at, clock = row
+    if state.is_terminal:
+        return Refusal.FINISHED, 0.0
+    if due_at > clock:
+        return Refusal.NOT_DUE, (due_at - clock).total_seconds()
+    return Refusal.LEASED, max(0.0, (lease_expires_at - clock).total_seconds()) if lease_expires_at else 0.0
+
+
+def has_died(session: Session, task_id: str) -> bool:
+    """Whether a run of the task lost its worker, be it counted yet or not."""
+    expired = and_(DreamTask.lease_token.is_not(None), DreamTask.lease_expires_at <= now())
+    query = select(DreamTask.id).where(DreamTask.id == task_id, or_(DreamTask.deaths > 0, expired))
+    return session.scalar(query) is not None
+
+
+def _clock() -> Any:
+    return now().label("clock")
+
+
+def hold(session: Session, claim: Claim) -> None:
+    """Lock the row for the rest of the transaction, so that what follows is written only while the lease is ours.
+
+    Raises:
+      LeaseLost: another run has the task, or it is finished.
+    """
+    row = session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == claim.task_id, DreamTask.lease_token == claim.token)
+        .values(resends=0)
+        .returning(DreamTask.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if row is None:
+        raise LeaseLost(f"task {claim.task_id} is held by another run")
+
+
+def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
+    """Make these leases last `lease_s` from now; returns the tokens that still stand."""
+    held = session.scalars(
+        update(DreamTask)
+        .where(DreamTask.lease_token.in_(list(tokens)))
+        .values(lease_expires_at=now(lease_s))
+        .returning(DreamTask.lease_token)
+        .execution_options(synchronize_session=False)
+    )
+    return {token for token in held if token is not None}
+
+
+def _release(session: Session, claim: Claim, **values: Any) -> None:
+    hold(session, claim)
+    session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == claim.task_id)
+        .values(lease_token=None, lease_expires_at=None, **values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def retry_later(session: Session, claim: Claim, error: str, delay_s: float) -> int:
+    """Count a failed run and free the task until `delay_s` from now; returns the attempts so far."""
+    attempts = claim.attempts + 1
+    _release(session, claim, state=TaskState.QUEUED, attempts=attempts, due_at=now(delay_s), error=error)
+    return attempts
+
+
+def hand_back(session: Session, claim: Claim) -> None:
+    """Free the task at once; neither an attempt nor a death."""
+    _release(session, claim, state=TaskState.QUEUED, due_at=now())
+
+
+def finish(session: Session, claim: Claim, state: TaskState, *, result: Any = None, error: str | None = None) -> None:
+    """Write the outcome, once."""
+    attempts = claim.attempts + (state is TaskState.FAILED)
+    _release(session, claim, state=state, attempts=attempts, result=result, error=error, finished_at=now())
+
+
+def overdue(session: Session, resend_after_s: float) -> Sequence[DreamTask]:
+    """Unfinished tasks past their due time by `resend_after_s` that nobody works on, oldest first."""
+    return session.scalars(
+        select(DreamTask)
+        .where(_is_unfinished(), DreamTask.due_at <= now(-resend_after_s), _is_free())
+        .order_by(DreamTask.due_at)
+    ).all()
+
+
+def may_resend(session: Session, task: DreamTask, gap_s: float) -> bool:
+    """Take the turn to send this task again, once in `gap_s` and for one sweep of those that run at a time."""
+    row = session.execute(
+        update(DreamTask)
+        .where(
+            DreamTask.id == task.id,
+            DreamTask.resends == task.resends,
+            or_(DreamTask.resent_at.is_(None), DreamTask.resent_at <= now(-gap_s)),
+        )
+        .values(resends=DreamTask.resends + 1, resent_at=now())
+        .returning(DreamTask.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    return row is not None
+
+
+def unannounced(session: Session, names: Iterable[str], after_s: float, limit: int) -> Sequence[DreamTask]:
+    """Finished tasks of these names whose last event is not known to be in the stream."""
+    return session.scalars(
+        select(DreamTask)
+        .where(
+            DreamTask.state.in_((TaskState.SUCCEEDED, TaskState.FAILED)),
+            DreamTask.name.in_(list(names)),
+            DreamTask.announced_at.is_(None),
+            DreamTask.finished_at <= now(-after_s),
+        )
+        .order_by(DreamTask.finished_at)
+        .limit(limit)
+    ).all()
+
+
+def mark_announced(session: Session, task_id: str) -> None:
+    session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == task_id)
+        .values(announced_at=func.coalesce(DreamTask.announced_at, now()))
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,30 @@
+"""Revoked tokens: remembered until they would have expired anyway."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CursorResult, delete, select
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import RevokedToken
+
+__all__ = ["delete_expired", "is_revoked", "revoke"]
+
+
+def is_revoked(session: Session, jti: str) -> bool:
+    return session.scalar(select(RevokedToken.jti).where(RevokedToken.jti == jti)) is not None
+
+
+def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None) -> None:
+    """Revoke the token; a second time changes nothing."""
+    if not is_revoked(session, jti):
+        session.add(RevokedToken(jti=jti, expires_at=expires_at, user_id=user_id))
+
+
+def delete_expired(session: Session) -> int:
+    """Delete what has expired by the database's clock; returns how many rows."""
+    result = session.execute(delete(RevokedToken).where(RevokedToken.expires_at < now()))
+    assert isinstance(result, CursorResult)  # noqa: S101 (narrowing for the type checker)
+    return result.rowcount

@@ -1,0 +1,131 @@
+"""Every error that dream raises, in one tree.
+
+A class knows two things about itself: its docstring is its default message, and `permanent` says whether trying again
+can help. The retries middleware asks nothing else.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccessDenied",
+    "BrokerUnavailable",
+    "BucketMissing",
+    "DatabaseUnavailable",
+    "DreamError",
+    "DreamNotVisible",
+    "HandedBack",
+    "ImageCrashed",
+    "ImageRejected",
+    "ImageTimedOut",
+    "InvalidArguments",
+    "LeaseLost",
+    "ObjectMissing",
+    "ObjectStoreUnavailable",
+    "RunContinues",
+    "SettingsError",
+    "StackError",
+    "TaskTimedOut",
+    "TokenRejected",
+    "WorkerStopping",
+]
+
+
+class DreamError(Exception):
+    """Something in dream went wrong."""
+
+    permanent = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class SettingsError(DreamError):
+    """A setting has a value it may not have."""
+
+    permanent = True
+
+
+class StackError(DreamError):
+    """A part of the embedded stack could not be started."""
+
+    permanent = True
+
+
+class InvalidArguments(DreamError, ValueError):
+    """The call's arguments are wrong; nothing was stored."""
+
+    permanent = True
+
+
+class ImageRejected(DreamError, ValueError):
+    """The file is not a picture that can be processed. The message is for its owner: no path, no stack."""
+
+    permanent = True
+
+
+class ImageTimedOut(DreamError):
+    """The picture took longer than its time limit to process."""
+
+
+class ImageCrashed(DreamError):
+    """The process that worked on the picture died."""
+
+
+class ObjectStoreUnavailable(DreamError):
+    """The object store did not answer, or answered with a fault of its own."""
+
+
+class ObjectMissing(DreamError):
+    """The object is not in the store."""
+
+    permanent = True
+
+
+class BucketMissing(DreamError):
+    """The bucket does not exist."""
+
+    permanent = True
+
+
+class AccessDenied(DreamError):
+    """The object store refused our credentials."""
+
+    permanent = True
+
+
+class DatabaseUnavailable(DreamError):
+    """The database did not answer."""
+
+
+class BrokerUnavailable(DreamError):
+    """The broker did not answer."""
+
+
+class DreamNotVisible(DreamError):
+    """The dream's row is not there (yet): its transaction may not have been committed."""
+
+
+class TokenRejected(DreamError):
+    """The token is missing, expired, revoked, malformed, or its user does not own the dream."""
+
+    permanent = True
+
+
+class LeaseLost(DreamError):
+    """Another run holds the task now; this one may not write any more."""
+
+
+class TaskTimedOut(DreamError):
+    """The run reached its time limit."""
+
+
+class HandedBack(DreamError):
+    """The run stops here and its task goes on in another, which counts neither as a failure nor as a death."""
+
+
+class WorkerStopping(HandedBack):
+    """The worker is shutting down."""
+
+
+class RunContinues(HandedBack):
+    """The run reached its time limit with work done; the rest is for the next one."""

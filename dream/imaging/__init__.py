@@ -1,0 +1,101 @@
+"""Pictures: decode, turn, convert, fit, encode. Pure; no I/O but the files it is given.
+
+Pillow is imported by the first call and not before: web processes import this package on their way to something else.
+`dream.imaging.pool` runs `process_file` in processes of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from dream.errors import InvalidArguments
+from dream.imaging.limits import Limits
+
+if TYPE_CHECKING:
+    from dream.imaging.encode import Encoded
+
+__all__ = ["Limits", "Processed", "process_file", "process_image"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processed:
+    """A processed picture, as its row in the database describes it.
+
+    Parameters:
+      content_type: `image/jpeg`, or `image/webp` where the picture is transparent.
+      extension: `jpg` or `webp`, without a dot.
+      width_px, height_px: its size, upright.
+      size_bytes: the size of its file.
+      placeholder: its ThumbHash in base64, at most 100 characters.
+    """
+
+    content_type: str
+    extension: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+    placeholder: str | None
+
+
+def process_file(source: Path, target: Path, limits: Limits) -> Processed:
+    """Process the picture in `source` and write the result to `target`, whatever the names of either.
+
+    While it runs, trials lie beside the target; a process that is killed leaves the last one there.
+
+    Raises:
+      ImageRejected: it is no picture that can be processed; the message is for its owner.
+      OSError: a file could not be read or written.
+      MemoryError: there was not enough memory.
+    """
+    return _process(source, target, limits)
+
+
+def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> bytes:
+    """Process a picture here and now: upright, sRGB, without private metadata, and of at most `max_size` bytes.
+
+    Parameters:
+      image_data: the file.
+      filename: its name. Files are told apart by what is in them, so this decides nothing.
+      max_size: byte budget of the result.
+
+    Returns:
+      A JPEG, or a WebP where the picture is transparent.
+
+    Raises:
+      ImageRejected: it is no picture that can be processed; the message is for its owner.
+      InvalidArguments: an argument is of the wrong type.
+    """
+    from dream.settings import load
+
+    if not isinstance(image_data, (bytes, bytearray, memoryview)):
+        raise InvalidArguments("image_data must be bytes.")
+    if not isinstance(filename, str):
+        raise InvalidArguments("filename must be a string.")
+    if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
+        raise InvalidArguments("max_size must be a positive number of bytes.")
+    with tempfile.TemporaryDirectory(prefix="dream-image-") as folder:
+        target = Path(folder, "processed")
+        _process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size))
+        return target.read_bytes()
+
+
+def _process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
+    from dream.imaging.decode import decode
+    from dream.imaging.encode import encode
+    from dream.imaging.placeholder import placeholder
+    from dream.imaging.transform import prepare
+
+    image = prepare(decode(source, limits))
+    encoded: Encoded = encode(image, target, limits.max_bytes)
+    return Processed(
+        content_type=encoded.content_type,
+        extension=encoded.extension,
+        width_px=encoded.width_px,
+        height_px=encoded.height_px,
+        size_bytes=encoded.size_bytes,
+        placeholder=placeholder(image),
+    )

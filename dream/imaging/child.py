@@ -1,0 +1,120 @@
+"""What runs inside a process of the pool, and how one is started and ended.
+
+Such a process dies with its parent, leaves signals to it, and has limits on memory and processor time. It answers in
+plain data only: an exception that cannot be unpickled would break the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import math
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from dataclasses import asdict
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import Any, TypedDict
+
+from dream.errors import ImageRejected
+from dream.imaging import Limits, process_file
+
+__all__ = ["Children", "Report", "prepare_process", "process_id", "run"]
+
+_PR_SET_PDEATHSIG = 1
+
+#: Reports stay below what a pipe takes in one piece (4,096 bytes), so that a death never leaves half of one behind.
+_MAX_TRACE_CHARACTERS = 2_000
+
+
+class _Child(SpawnProcess):
+    """A child ignores SIGTERM, so that to end it is to kill it."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class Children(SpawnContext):
+    """Starts children; never by fork, which would copy the locks of the parent's threads as they are."""
+
+    Process = _Child
+
+
+class Report(TypedDict, total=False):
+    """How a job ended; one of these is there.
+
+    processed: the fields of `Processed`.
+    rejected: why the picture is refused, for its owner.
+    out_of_memory: the picture needed more memory than the process may have.
+    failed: the end of the trace of anything else.
+    """
+
+    processed: dict[str, Any]
+    rejected: str
+    out_of_memory: bool
+    failed: str
+
+
+def prepare_process(parent_pid: int, memory_bytes: int) -> None:
+    """Run once, before the first job: tie, limit and warm up this process."""
+    _die_with(parent_pid)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a service; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with contextlib.suppress(OSError):  # where memory runs out, the kernel takes this process and not the worker
+        Path("/proc/self/oom_score_adj").write_text("500")
+    for name in ("decode", "transform", "encode", "placeholder"):
+        importlib.import_module(f"dream.imaging.{name}")
+    warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
+
+
+def process_id() -> int:
+    """Who runs this; held for a moment, so that one process does not answer for all."""
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def run(source: str, target: str, limits: Limits, cpu_s: float) -> Report:
+    """Process one picture. Raises nothing.
+
+    Parameters:
+      source, target: paths.
+      limits: its bounds.
+      cpu_s: processor time it may take before the kernel ends this process; the pool's time limit should come first.
+    """
+    try:
+        _allow_cpu(cpu_s)
+        return {"processed": asdict(process_file(Path(source), Path(target), limits))}
+    except ImageRejected as error:
+        return {"rejected": str(error)}
+    except MemoryError:
+        return {"out_of_memory": True}
+    except Exception:  # noqa: BLE001 - the edge of the process; the parent raises and logs it
+        return {"failed": traceback.format_exc()[-_MAX_TRACE_CHARACTERS:]}
+
+
+def _allow_cpu(cpu_s: float) -> None:
+    """Raise the limit of processor time, which counts the process's whole life, by one job's."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = math.ceil(time.process_time() + cpu_s) + 1
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _die_with(parent_pid: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; end now if that has happened."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    if os.getppid() != parent_pid:
+        os._exit(1)

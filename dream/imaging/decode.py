@@ -1,0 +1,154 @@
+"""From a file to pixels: the only code that reads what a stranger has sent.
+
+Everything that can be known from the header (format, pixels, edges, scans) is checked before a pixel is decoded.
+Whatever Pillow raises on bad input becomes `ImageRejected`, with a sentence for the picture's owner. Limits on time and
+memory are the pool's.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.ExifTags import Base as ExifTag
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from dream.errors import ImageRejected
+from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
+from dream.imaging.limits import Limits
+from dream.imaging.scans import count_scans
+
+__all__ = ["Decoded", "decode", "open_image"]
+
+_DAMAGED = "The picture is damaged or incomplete."
+
+#: What Pillow and the libraries under it are seen to raise on bad input.
+_RAISED_BY_PILLOW = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as its file stores it.
+
+    Parameters:
+      image: the pixels, not yet turned, in the mode and colours of the file; a JPEG's may be at a reduced scale.
+      fitted_px: the size to reduce `image` to, in the same orientation.
+      orientation: how to turn it: 1–8 (source: Exif 2.32, tag 274).
+      profile: the ICC profile of its colours, where it has one.
+    """
+
+    image: Image.Image
+    fitted_px: tuple[int, int]
+    orientation: int
+    profile: bytes | None
+
+
+def decode(source: Path | BinaryIO, limits: Limits) -> Decoded:
+    """Check and decode a picture; of an animation, its first frame.
+
+    A JPEG is decoded at the smallest scale (1/8, 1/4, 1/2, 1) that still covers the size it will be reduced to.
+
+    Raises:
+      ImageRejected: it is no picture, of no accepted format, damaged, incomplete, or beyond a limit.
+      OSError: the file could not be read.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return decode(file, limits)
+    image = open_image(source, limits)
+    fitted_px = limits.fit(image.size)
+    with _rejecting_damage():
+        if isinstance(image, JpegImageFile):
+            image.draft(None, fitted_px)
+        image.load()
+    # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
+    return Decoded(image, fitted_px, _orientation(image), image.info.get("icc_profile") or None)
+
+
+def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
+    """Read a picture's header and hold it against the limits; no pixel is decoded yet.
+
+    Raises:
+      ImageRejected: as `decode`.
+      OSError: the file could not be read.
+    """
+    size_bytes = file.seek(0, 2)
+    file.seek(0)
+    if not size_bytes:
+        raise ImageRejected("The file is empty.")
+    if size_bytes > limits.max_source_bytes:
+        raise ImageRejected(f"The file is larger than {limits.max_source_bytes / 2**20:.3g} MiB.")
+    opener = opener_for(file.read(HEAD_BYTES))
+    file.seek(0)
+    if opener is None:
+        raise ImageRejected(f"The file is not a picture of an accepted format ({ACCEPTED}).")
+    if opener is JpegImageFile:
+        _check_scans(file, limits)
+    with _rejecting_damage():
+        image = opener(file)
+    _check_size(image, limits)
+    return image
+
+
+def _check_scans(file: BinaryIO, limits: Limits) -> None:
+    if count_scans(file.read(), limits.max_jpeg_scans) > limits.max_jpeg_scans:
+        raise ImageRejected(f"The picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans).")
+    file.seek(0)
+
+
+def _check_size(image: ImageFile, limits: Limits) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageRejected(_DAMAGED)
+    if max(width, height) > limits.max_source_edge_px:
+        raise ImageRejected(
+            f"The picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}."
+        )
+    most = limits.max_jpeg_pixels if isinstance(image, JpegImageFile) else limits.max_pixels
+    if width * height > most:
+        raise ImageRejected(
+            f"The picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
+            f"at most {most / 1e6:.4g} million are accepted in this format."
+        )
+
+
+def _orientation(image: ImageFile) -> int:
+    try:
+        value = image.getexif().get(ExifTag.Orientation, 1)
+    except _RAISED_BY_PILLOW:  # broken metadata does not spoil a good picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+@contextmanager
+def _rejecting_damage() -> Iterator[None]:
+    try:
+        yield
+    except _RAISED_BY_PILLOW as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the picture's
+            raise
+        if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
+            raise MemoryError(str(error)) from error
+        raise ImageRejected(_DAMAGED) from error

@@ -1,0 +1,300 @@
+"""The processes that work on pictures, around pebble's `ProcessPool`.
+
+```
+worker thread ── submit ─► Job ── wait(poll) ─► Processed | ImageRejected | ImageTimedOut | ImageCrashed
+                            │
+keeper thread ── builds and replaces ─► pebble's pool ─► children (child.py)
+```
+
+A child may die at any moment without harm to more than the picture it works on. Pebble gives up its whole pool in some
+of these moments, for instance when the last idle child dies: then a new one is built and the jobs that it had not
+finished start again.
+
+Children die with the *thread* that started them (`child.py`); so one thread of the pool's own starts them all, or a
+pebble thread that lives as long as its pool.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
+from dream.imaging import Limits, Processed, child
+from dream.log import get_logger
+
+__all__ = ["Job", "Pool"]
+
+_log = get_logger(__name__)
+
+#: How long children may take to start.
+_START_S = 60.0
+#: A job that does not start for this long though a child is free was lost between pipe and child.
+_LOST_S = 30.0
+#: How long after its time limit a job may still be there: pebble cannot end it, for a dead child holds its lock.
+_STUCK_S = 10.0
+#: How long an abandoned job's child may take to die.
+_KILL_S = 5.0
+#: How often a job is started, where the pool breaks under it, before it is held responsible.
+_MOST_STARTS = 3
+
+
+class Pool:
+    """Processes that work on pictures.
+
+    Parameters:
+      limits: bounds of each picture.
+      processes: how many children.
+      time_limit_s: wall-clock time of one picture, from when a child starts on it.
+      child_memory_bytes: address space of a child.
+    """
+
+    def __init__(self, limits: Limits, processes: int, time_limit_s: float, child_memory_bytes: int) -> None:
+        self.time_limit_s = time_limit_s
+        self._limits = limits
+        self._processes = processes
+        self._child_memory_bytes = child_memory_bytes
+        self._keeper: ThreadPoolExecutor | None = None
+        self._inner: ProcessPool | None = None  # written by the keeper's thread only
+        self._stopping = threading.Event()
+        self._futures: weakref.WeakSet[Future[child.Report]] = weakref.WeakSet()
+        self._futures_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the children and wait until each is ready, so that the first picture does not wait for imports.
+
+        Raises:
+          ImageCrashed: they do not start, for want of memory perhaps.
+          DreamError: it was started before.
+        """
+        if self._keeper is not None:
+            raise DreamError("The pool was started before.")
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
+        try:
+            inner = self._keeper.submit(self._build).result()
+            self._await_children(inner, time.monotonic() + _START_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def submit(self, source: Path, target: Path) -> Job:
+        """Have the picture in `source` processed into `target`.
+
+        Raises:
+          WorkerStopping: the pool was stopped.
+          ImageCrashed: no child can be started.
+          DreamError: the pool was not started.
+        """
+        return Job(self, source, target)
+
+    def stop(self) -> None:
+        """End all children, at once and whatever they do; who waits for a job gets `WorkerStopping`."""
+        if self._keeper is not None and not self._stopping.is_set():
+            self._stopping.set()
+            self._keeper.submit(self._close).result()
+            self._keeper.shutdown()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def schedule(self, source: Path, target: Path) -> tuple[ProcessPool, Future[child.Report]]:
+        """Hand a job to the children (for `Job`): its future, and the inner pool that it belongs to."""
+        cpu_s = self.time_limit_s * (os.cpu_count() or 1)
+        for _ in range(_MOST_STARTS):
+            if self.is_stopping:
+                raise WorkerStopping
+            inner = self._inner
+            if self._keeper is None or inner is None:
+                raise DreamError("The pool has not been started.")
+            try:
+                arguments = (str(source), str(target), self._limits, cpu_s)
+                future = inner.schedule(child.run, args=arguments, timeout=self.time_limit_s)
+            except RuntimeError:  # pebble's word for a pool that has broken
+                self.replace(inner)
+                continue
+            with self._futures_lock:
+                self._futures.add(future)
+            return inner, future
+        raise ImageCrashed("The processes that work on pictures do not start.")
+
+    def replace(self, broken: ProcessPool) -> None:
+        """Put a new inner pool in the place of `broken`, unless that has been done.
+
+        Raises:
+          WorkerStopping: the pool was stopped.
+        """
+        try:
+            if self._keeper is not None:
+                self._keeper.submit(self._rebuild, broken).result()
+        except RuntimeError:
+            if not self.is_stopping:
+                raise
+            raise WorkerStopping from None
+
+    def has_free_child(self) -> bool:
+        """Whether fewer jobs run than there are children."""
+        with self._futures_lock:
+            return sum(future.running() for future in self._futures) < self._processes
+
+    def _await_children(self, inner: ProcessPool, deadline: float) -> None:
+        ready: set[int] = set()
+        try:
+            while len(ready) < self._processes:
+                left_s = deadline - time.monotonic()
+                asked = [inner.schedule(child.process_id) for _ in range(self._processes)]
+                ready.update(future.result(timeout=max(0.0, left_s)) for future in asked)
+        except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:
+            raise ImageCrashed(
+                "The processes that work on pictures do not start; they may have too little memory."
+            ) from error
+
+    # --- in the keeper's thread
+
+    def _build(self) -> ProcessPool:
+        inner = ProcessPool(
+            max_workers=self._processes,
+            initializer=child.prepare_process,
+            initargs=(os.getpid(), self._child_memory_bytes),
+            context=child.Children(),
+        )
+        self._inner = inner
+        try:
+            is_running = inner.active  # asking starts it: here, in this thread
+        except BrokenProcessPool:
+            is_running = False
+        if not is_running:
+            raise ImageCrashed("The processes that work on pictures do not start.")
+        return inner
+
+    def _rebuild(self, broken: ProcessPool) -> None:
+        if self._inner is broken and not self.is_stopping:
+            _log.warning("pool_replaced", processes=self._processes)
+            self._close()
+            self._build()
+
+    def _close(self) -> None:
+        if self._inner is not None:
+            self._inner.stop()  # type: ignore[no-untyped-call]
+            self._inner.join()
+
+
+class Job:
+    """One picture in the pool; made by `Pool.submit`."""
+
+    def __init__(self, pool: Pool, source: Path, target: Path) -> None:
+        self._pool = pool
+        self._source = source
+        self._target = target
+        self._starts = 0
+        self._start()
+
+    def wait(self, poll: Callable[[], None], interval_s: float = 0.1) -> Processed:
+        """Wait for the picture, in steps.
+
+        Parameters:
+          poll: called after each step; may raise to abandon the job, which is then cancelled.
+          interval_s: length of a step.
+
+        Raises:
+          ImageRejected: the picture is bad; the message is for its owner.
+          ImageTimedOut: it took longer than the limit; its child was killed.
+          ImageCrashed: its child died, or ran out of memory.
+          WorkerStopping: the pool was stopped.
+        """
+        try:
+            while True:
+                concurrent.futures.wait((self._future,), timeout=interval_s)
+                if self._future.done():
+                    try:
+                        return self._outcome()
+                    except BrokenProcessPool:
+                        self._start_again()
+                elif self._pool.is_stopping:
+                    raise WorkerStopping
+                elif self._is_lost():
+                    self._start_again()
+                poll()
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Abandon the job, where it is not done; when this returns, its child no longer writes the target."""
+        was_running = self._future.running()
+        self._future.cancel()
+        if was_running and not self._pool.is_stopping:
+            concurrent.futures.wait((self._future,), timeout=_KILL_S)
+
+    def _start(self) -> None:
+        self._starts += 1
+        self._inner, self._future = self._pool.schedule(self._source, self._target)
+        self._running_since: float | None = None
+        self._waiting_since = time.monotonic()
+
+    def _start_again(self) -> None:
+        """Start in a new inner pool, the present one having broken.
+
+        Raises:
+          ImageCrashed: this has happened too often.
+        """
+        self._future.cancel()
+        self._pool.replace(self._inner)
+        if self._starts >= _MOST_STARTS:
+            raise ImageCrashed(f"The pool broke {self._starts} times while it had this picture.")
+        self._start()
+
+    def _is_lost(self) -> bool:
+        """Whether nobody works on the job any more, though pebble has not said so.
+
+        Raises:
+          ImageTimedOut: it is past its time limit and pebble cannot end it.
+        """
+        now = time.monotonic()
+        if self._future.running():
+            self._running_since = self._running_since or now
+            if now - self._running_since > self._pool.time_limit_s + _STUCK_S:
+                self._pool.replace(self._inner)
+                raise self._timed_out()
+        elif not self._pool.has_free_child():
+            self._waiting_since = now
+        elif now - self._waiting_since > _LOST_S:
+            return True
+        return not self._inner.active
+
+    def _outcome(self) -> Processed:
+        try:
+            report: child.Report = self._future.result(timeout=0)
+        except concurrent.futures.CancelledError:
+            raise WorkerStopping("The job was cancelled.") from None
+        except ProcessExpired as error:
+            raise self._crashed(error.exitcode) from None
+        except TimeoutError:
+            raise self._timed_out() from None
+        if "processed" in report:
+            return Processed(**report["processed"])
+        if "rejected" in report:
+            raise ImageRejected(report["rejected"])
+        if "out_of_memory" in report:
+            raise ImageCrashed("The picture needs more memory than its process may have.")
+        _log.error("picture_failed", trace=report["failed"])
+        raise ImageCrashed(f"Work on the picture failed: {report['failed'].strip().splitlines()[-1]}")
+
+    def _timed_out(self) -> ImageTimedOut:
+        return ImageTimedOut(f"The picture took longer than {self._pool.time_limit_s:g} s to process.")
+
+    def _crashed(self, exit_code: Any) -> ImageCrashed | ImageTimedOut:
+        if exit_code == -signal.SIGXCPU:
+            return self._timed_out()
+        how = f"signal {-exit_code}" if isinstance(exit_code, int) and exit_code < 0 else f"exit code {exit_code}"
+        return ImageCrashed(f"The process that worked on the picture died ({how}).")

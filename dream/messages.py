@@ -1,0 +1,205 @@
+"""All that crosses a process: names, states, arguments and events.
+
+Everything here is frozen and documented; the JSON of each is held by a golden test (`tests/unit/test_messages.py`),
+because other processes, older releases and browsers read it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+from dream.errors import DreamError
+
+__all__ = [
+    "ALIASES",
+    "CLEANUP_TOKENS",
+    "DEFAULT_QUEUE",
+    "DELETE_IMAGES",
+    "IMAGES_QUEUE",
+    "PROCESS_IMAGES",
+    "QUEUES",
+    "EncodedFile",
+    "ImageFile",
+    "ImageRef",
+    "ImageState",
+    "ImageUpdate",
+    "TaskState",
+    "UpdateStatus",
+    "UrlToDelete",
+    "check_move",
+    "queue_of",
+    "sources_of",
+]
+
+# --- queues and tasks
+
+DEFAULT_QUEUE = "default"
+IMAGES_QUEUE = "dream_image_processing"
+QUEUES = (DEFAULT_QUEUE, IMAGES_QUEUE)
+
+PROCESS_IMAGES = "dream.celery.tasks.image_tasks.process_and_upload_images"
+DELETE_IMAGES = "dream.celery.tasks.image_tasks.delete_dream_images"
+CLEANUP_TOKENS = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
+
+#: Older names, still found in queues and in callers, and what they are now.
+ALIASES = {
+    "dream.celery.tasks.image_tasks.celery_upload_images": PROCESS_IMAGES,
+    "dream.celery.tasks.image_tasks.celery_delete_images": DELETE_IMAGES,
+}
+
+
+def queue_of(task_name: str) -> str:
+    """The queue, without prefix, on which a task of ours runs."""
+    return DEFAULT_QUEUE if task_name == CLEANUP_TOKENS else IMAGES_QUEUE
+
+
+# --- arguments
+
+
+class ImageFile(TypedDict):
+    """A file as callers hand it to `upload_images`."""
+
+    name: str
+    data: bytes
+
+
+class EncodedFile(TypedDict):
+    """A file inside a message: its bytes are put away under a key (claim-check), or inline as base64."""
+
+    name: str
+    staged: NotRequired[str]
+    data: NotRequired[str]
+
+
+class UrlToDelete(TypedDict):
+    """An image as callers name it to `delete_images`; `id` is the caller's own and is only echoed."""
+
+    id: int
+    url: str
+
+
+# --- states
+
+
+class TaskState(StrEnum):
+    """queued → running → succeeded | failed; running → queued when a run is retried or handed back."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (TaskState.SUCCEEDED, TaskState.FAILED)
+
+
+class ImageState(StrEnum):
+    """pending → processing → completed | failed; any → deleting → deleted. `deleting` beats everything."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+_MOVES: dict[ImageState, frozenset[ImageState]] = {
+    ImageState.PENDING: frozenset({ImageState.PROCESSING, ImageState.FAILED, ImageState.DELETING}),
+    ImageState.PROCESSING: frozenset(
+        {ImageState.PENDING, ImageState.COMPLETED, ImageState.FAILED, ImageState.DELETING}
+    ),
+    ImageState.COMPLETED: frozenset({ImageState.DELETING}),
+    ImageState.FAILED: frozenset({ImageState.PENDING, ImageState.DELETING}),
+    ImageState.DELETING: frozenset({ImageState.DELETED}),
+    ImageState.DELETED: frozenset(),
+}
+
+
+def sources_of(target: ImageState) -> list[ImageState]:
+    """The states from which an image may go to `target`."""
+    return [source for source, targets in _MOVES.items() if target in targets]
+
+
+def check_move(source: ImageState, target: ImageState) -> None:
+    """Refuse a change of state that the diagram does not have.
+
+    Raises:
+      DreamError: the move is illegal.
+    """
+    if target not in _MOVES[source]:
+        raise DreamError(f"an image cannot go from {source} to {target}")
+
+
+# --- events
+
+
+class UpdateStatus(StrEnum):
+    """`status` of an `image_update`."""
+
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DELETE_PROCESSING = "delete_processing"
+    DELETE_COMPLETED = "delete_completed"
+    DELETE_FAILED = "delete_failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (UpdateStatus.PROCESSING, UpdateStatus.DELETE_PROCESSING)
+
+
+class ImageRef(TypedDict):
+    """An image as events name it."""
+
+    id: int
+    url: str
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUpdate:
+    """What the browser is told about the images of one dream (source: CONTRACT, "WebSocket").
+
+    Parameters:
+      dream_id: the dream.
+      status: where the task is.
+      images: the images concerned; each `{"id", "url", "position"}`.
+      timestamp: seconds since the epoch.
+      message: a sentence for a person, where there is one.
+      progress: 0–100, where there is one.
+      errors: the files that failed, each `{"name", "position", "error"}`.
+      task_id: the task that speaks; None for a caller's own updates.
+    """
+
+    dream_id: int
+    status: UpdateStatus
+    images: tuple[ImageRef, ...] = ()
+    timestamp: float = field(default_factory=time.time)
+    message: str | None = None
+    progress: int | None = None
+    errors: tuple[dict[str, Any], ...] = ()
+    task_id: str | None = None
+
+    def as_message(self, seq: str | None = None) -> dict[str, Any]:
+        """The JSON object that a socket sends. `seq` is the event's place in its stream."""
+        message: dict[str, Any] = {
+            "type": "image_update",
+            "dream_id": self.dream_id,
+            "status": str(self.status),
+            "images": list(self.images),
+            "timestamp": self.timestamp,
+        }
+        optional = {
+            "message": self.message,
+            "progress": self.progress,
+            "errors": list(self.errors) or None,
+            "task_id": self.task_id,
+            "seq": seq,
+        }
+        message.update({name: value for name, value in optional.items() if value is not None})
+        return message

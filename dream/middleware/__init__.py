@@ -1,0 +1,1 @@
+"""What cuts across tasks, one feature a file, on Dramatiq's hooks."""

@@ -1,0 +1,285 @@
+"""A task with a row runs only while it is claimed, and what came of the run is written into the row.
+
+message ─► claim ─► actor ─► finish, tell the dream, ack
+             │         ├─► will_retry: attempts and due time into the row, then the message goes out again
+             │         ├─► has_failed: the outcome into the row, the dream is told
+             │         └─► handed back: neither
+             └─► not free, not due: comes back later · finished: dropped
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Broker, MessageProxy, Worker
+from dramatiq.middleware import Middleware, SkipMessage
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from dream import outcomes
+from dream.db import images, tasks
+from dream.db.tasks import Claim, Refusal
+from dream.errors import DreamError, HandedBack, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
+from dream.log import bind, get_logger
+from dream.messages import ALIASES, PROCESS_IMAGES, ImageState, ImageUpdate, TaskState, UpdateStatus
+from dream.middleware.isolation import Isolation
+from dream.middleware.leases import LeaseKeeper
+
+if TYPE_CHECKING:
+    from dream.db import Database
+    from dream.notifications import Publisher
+    from dream.settings import Settings
+
+__all__ = ["Claims", "Run", "current_run"]
+
+log = get_logger(__name__)
+
+#: A message whose row cannot be read now comes back after this long.
+_COME_BACK_S = 5.0
+#: A stopping worker keeps this much of its time for handing back what runs.
+_HAND_BACK_S = 1.0
+
+_local = threading.local()
+
+
+@dataclass
+class Run:
+    """One run of a task in this thread."""
+
+    claim: Claim
+    #: Monotonic seconds at which the run must end.
+    deadline: float
+    lost: threading.Event
+    stopping: threading.Event
+    #: Whether this run has finished something that the next one need not do again.
+    has_progressed: bool = False
+    scope: ExitStack = field(default_factory=ExitStack)
+
+    def check(self) -> None:
+        """Called wherever the run waits, and between its steps.
+
+        Raises:
+          LeaseLost: another run has the task.
+          WorkerStopping: the worker's time is up.
+          RunContinues: the time limit is reached, and the rest is for the next run.
+          TaskTimedOut: the time limit is reached with nothing done.
+        """
+        if self.lost.is_set():
+            raise LeaseLost
+        if self.stopping.is_set():
+            raise WorkerStopping
+        if time.monotonic() >= self.deadline:
+            raise RunContinues if self.has_progressed else TaskTimedOut
+
+
+def current_run() -> Run:
+    """The run of this thread.
+
+    Raises:
+      DreamError: the actor was called without one.
+    """
+    run: Run | None = getattr(_local, "run", None)
+    if run is None:
+        raise DreamError("this actor runs only under a claimed task: send it, or call the task of dream.celery")
+    return run
+
+
+class Claims(Middleware):
+    """See the module.
+
+    Parameters:
+      settings: lease, time limit, retries.
+      database: where the rows are.
+      publisher: tells the dream.
+    """
+
+    def __init__(self, settings: Settings, database: Database, publisher: Publisher) -> None:
+        self._settings = settings
+        self._database = database
+        self._publisher = publisher
+        self._isolation = Isolation()
+        self._stopping = threading.Event()
+        self._keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"durable"}
+
+    # --- the worker's life
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._keeper.start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        patience_s = max(0.0, self._settings.shutdown_timeout_s - _HAND_BACK_S)
+        timer = threading.Timer(patience_s, self._stopping.set)
+        timer.daemon = True
+        timer.start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._keeper.stop()
+
+    # --- before a run
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        if not broker.get_actor(message.actor_name).options.get("durable"):
+            return
+        try:
+            claim = self._enter_and_claim(broker, message)
+        except SQLAlchemyError as error:
+            log.warning("task_not_claimed", task_id=message.message_id, error=type(error).__name__)
+            self._come_back(broker, message, _COME_BACK_S)
+            raise SkipMessage("the database is away") from None
+        if claim.deaths >= tasks.MAX_DEATHS:
+            self._conclude(claim, f"its worker died {claim.deaths} times while working on it")
+            self._isolation.leave()
+            raise SkipMessage("the task killed its workers")
+        self._begin(claim)
+        message.options["retries"] = claim.attempts
+
+    def _enter_and_claim(self, broker: Broker, message: MessageProxy) -> Claim:
+        with self._database.read() as session:
+            alone = tasks.has_died(session, message.message_id)
+        self._isolation.enter(alone=alone)
+        with ExitStack() as on_failure:
+            on_failure.callback(self._isolation.leave)
+            claim, reason, wait_s = self._claim(message)
+            if claim is None:
+                if reason in (Refusal.LEASED, Refusal.NOT_DUE):
+                    self._come_back(broker, message, wait_s + 0.01)
+                log.info("task_not_run", task_id=message.message_id, reason=str(reason))
+                raise SkipMessage(f"the task is {reason}")
+            on_failure.pop_all()
+        return claim
+
+    def _claim(self, message: MessageProxy) -> tuple[Claim | None, Refusal, float]:
+        task_id, lease_s = message.message_id, self._settings.lease_s
+        try:
+            with self._database.begin() as session:
+                claim = tasks.claim(session, task_id, lease_s)
+                if claim is not None:
+                    return claim, Refusal.UNKNOWN, 0.0
+                reason, wait_s = tasks.refusal(session, task_id)
+                if reason is Refusal.UNKNOWN and "delivery_id" not in message.options:
+                    # Sent by somebody who writes no rows: the message is the first we hear of the task.
+                    # (One of ours without a row is of a transaction that was rolled back.)
+                    name = ALIASES.get(message.actor_name, message.actor_name)
+                    tasks.add(session, task_id, name, message.args)
+                    session.flush()
+                    claim = tasks.claim(session, task_id, lease_s)
+                return claim, reason, wait_s
+        except IntegrityError:
+            return None, Refusal.LEASED, 1.0
+
+    def _begin(self, claim: Claim) -> None:
+        deadline = time.monotonic() + self._settings.time_limit_s
+        run = Run(claim, deadline, self._keeper.keep(claim.token), self._stopping)
+        run.scope.callback(self._isolation.leave)
+        run.scope.callback(self._keeper.drop, claim.token)
+        dream_id = {"dream_id": claim.args[0]} if claim.name in outcomes.ANNOUNCED and claim.args else {}
+        run.scope.enter_context(bind(task_id=claim.task_id, attempt=claim.attempts + 1, **dream_id))
+        _local.run = run
+        log.info("task_started", task=claim.name.rpartition(".")[2])
+
+    def _come_back(self, broker: Any, message: MessageProxy, delay_s: float) -> None:
+        try:
+            broker.enqueue(message._message, delay=max(1, round(delay_s * 1000)))
+        except Exception as error:  # noqa: BLE001 (whatever the broker's client raises: the sweep finds the task)
+            log.warning("message_not_put_back", task_id=message.message_id, error=str(error))
+
+    # --- after a run
+
+    def after_process_message(
+        self, broker: Any, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        run: Run | None = getattr(_local, "run", None)
+        if run is None or (exception is not None and not isinstance(exception, (HandedBack, LeaseLost))):
+            return  # a failure: Retries decides, and tells us below
+        try:
+            if exception is None:
+                self._succeed(run.claim, result)
+            elif isinstance(exception, HandedBack):
+                self._hand_back(broker, message, run.claim, str(exception))
+            else:
+                log.info("lease_lost")
+        except LeaseLost:
+            log.info("lease_lost")
+        finally:
+            self._end(run)
+
+    def _end(self, run: Run) -> None:
+        _local.run = None
+        run.scope.close()
+
+    def _succeed(self, claim: Claim, result: Any) -> None:
+        self._database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
+        log.info("task_succeeded")
+        outcomes.announce(self._database, self._publisher, claim.task_id)
+
+    def _hand_back(self, broker: Any, message: MessageProxy, claim: Claim, reason: str) -> None:
+        def write(session: Session) -> None:
+            tasks.hand_back(session, claim)
+            images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
+
+        self._database.persist(write)
+        broker.hand_back(message)
+        log.info("task_handed_back", reason=reason)
+
+    def _conclude(self, claim: Claim, error: str) -> None:
+        self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error))
+        log.error("task_failed", task_id=claim.task_id, error=error)
+        outcomes.announce(self._database, self._publisher, claim.task_id)
+
+    # --- the ledger of `Retries`
+
+    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None:
+        """Attempts and due time into the row, before the message goes out."""
+        run: Run | None = getattr(_local, "run", None)
+        if run is None:
+            return
+        claim, reason = run.claim, _reason(exception)
+
+        def write(session: Session) -> int:
+            attempts = tasks.retry_later(session, claim, reason, delay_s)
+            images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
+            return attempts
+
+        try:
+            attempts = self._database.persist(write)
+            message.options["delivery_id"] = f"{claim.task_id}:{attempts}"
+            log.warning("task_will_retry", in_s=delay_s, error=reason)
+            self._tell_of_retry(claim, attempts, delay_s, reason)
+        finally:
+            self._end(run)
+
+    def _tell_of_retry(self, claim: Claim, attempts: int, delay_s: float, reason: str) -> None:
+        if claim.name not in outcomes.ANNOUNCED:
+            return
+        processing = UpdateStatus.PROCESSING if claim.name == PROCESS_IMAGES else UpdateStatus.DELETE_PROCESSING
+        runs = self._settings.max_retries + 1
+        text = f"{reason}; attempt {attempts + 1} of {runs} in {delay_s:g} s"
+        update = ImageUpdate(dream_id=claim.args[0], status=processing, message=text, task_id=claim.task_id)
+        self._publisher.publish(update, once=f"{claim.task_id}:retry:{attempts}")
+
+    def has_failed(self, message: MessageProxy, exception: BaseException) -> None:  # noqa: ARG002
+        """The outcome into the row; the dream is told."""
+        run: Run | None = getattr(_local, "run", None)
+        if run is None:
+            return
+        try:
+            self._conclude(run.claim, _reason(exception))
+        except LeaseLost:
+            log.info("lease_lost")
+        finally:
+            self._end(run)
+
+
+def _reason(exception: BaseException) -> str:
+    """What the owner reads: our own errors speak for themselves, others are named and logged."""
+    if isinstance(exception, DreamError):
+        return str(exception)
+    return f"something went wrong on our side ({type(exception).__name__})"

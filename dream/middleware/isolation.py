@@ -1,0 +1,40 @@
+"""Who may run beside whom in one worker process.
+
+Tasks run side by side; a task whose worker died before runs alone, so that its next death is not counted against
+neighbours (DESIGN, rule 5).
+"""
+
+from __future__ import annotations
+
+from threading import Condition
+
+__all__ = ["Isolation"]
+
+
+class Isolation:
+    """A gate through which many may go together, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._inside = 0
+        self._alone = False
+        self._waiting_alone = 0
+
+    def enter(self, *, alone: bool) -> None:
+        """Wait for a place. Whoever wants to be alone goes before newcomers, or it would wait for ever."""
+        with self._changed:
+            if alone:
+                self._waiting_alone += 1
+                self._changed.wait_for(lambda: self._inside == 0)
+                self._waiting_alone -= 1
+                self._alone = True
+            else:
+                self._changed.wait_for(lambda: not self._alone and self._waiting_alone == 0)
+            self._inside += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        with self._changed:
+            self._inside -= 1
+            self._alone = False
+            self._changed.notify_all()

@@ -1,0 +1,147 @@
+"""Retries: which failures are tried again, when, and that none is lost on its way to the broker.
+
+Dramatiq's own decisions stay (`throws`, `Retry(delay)`, `max_retries`, `retry_when`, `on_retry_exhausted`); ours are
+the exact policy, errors that know whether trying again can help, and an enqueue that does not give up quietly.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis
+from dramatiq import Broker, Message, MessageProxy, Retry
+from dramatiq.errors import BrokerError
+from dramatiq.middleware import Retries as StockRetries
+
+from dream.errors import DreamError, HandedBack, LeaseLost
+from dream.log import get_logger
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Ledger", "Retries", "RetryPolicy"]
+
+log = get_logger(__name__)
+
+#: How long a retry's enqueue is tried before the message is failed rather than lost.
+_ENQUEUE_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """At most `max_retries` after the first run: 60 s before the first, ×1.5 each time, never over 600 s (CONTRACT)."""
+
+    max_retries: int = 5
+    first_s: float = 60.0
+    factor: float = 1.5
+    max_s: float = 600.0
+    jitter: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> RetryPolicy:
+        return cls(
+            settings.max_retries,
+            settings.retry_first_s,
+            settings.retry_factor,
+            settings.retry_max_s,
+            settings.retry_jitter,
+        )
+
+    def delay_s(self, retries: int) -> float:
+        """Seconds to wait after a run that `retries` retries came before."""
+        delay_s = min(self.first_s * self.factor**retries, self.max_s)
+        return delay_s * (1 + random.uniform(0, self.jitter)) if self.jitter else delay_s  # noqa: S311
+
+    def allows(self, retries: int, exception: BaseException) -> bool:
+        """Whether another run may follow, and could help."""
+        return retries < self.max_retries and not is_permanent(exception)
+
+
+def is_permanent(exception: BaseException) -> bool:
+    """Whether trying again cannot help. A wrong call is as wrong the next time."""
+    return exception.permanent if isinstance(exception, DreamError) else isinstance(exception, TypeError)
+
+
+class Ledger(Protocol):
+    """Whoever keeps attempts in rows is told before a message moves."""
+
+    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None: ...
+
+    def has_failed(self, message: MessageProxy, exception: BaseException) -> None: ...
+
+
+class Retries(StockRetries):
+    """See the module.
+
+    Parameters:
+      policy: ours; None keeps Dramatiq's back-off.
+      ledger: told of every retry before it is enqueued, and of every final failure.
+      **stock: `max_retries`, `min_backoff`, `max_backoff`, `retry_when` as Dramatiq has them.
+    """
+
+    def __init__(self, *, policy: RetryPolicy | None = None, ledger: Ledger | None = None, **stock: Any) -> None:
+        if policy is not None:
+            stock.setdefault("retry_when", policy.allows)
+        super().__init__(**stock)
+        self.policy = policy
+        self.ledger = ledger
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        if exception is None or isinstance(exception, (HandedBack, LeaseLost)):
+            return
+        super().after_process_message(_Outbox(broker, self, exception), message, result=result, exception=exception)
+        if message.failed and self.ledger is not None:
+            self.ledger.has_failed(message, exception)
+
+    def delay_s(self, broker: Broker, message: MessageProxy, exception: BaseException, stock_ms: int) -> float:
+        """Our delay, unless the actor, the message or the error set its own."""
+        options = broker.get_actor(message.actor_name).options
+        set_by_hand = isinstance(exception, Retry) and exception.delay is not None
+        if self.policy is None or set_by_hand or "min_backoff" in {*options, *message.options}:
+            return stock_ms / 1000
+        return self.policy.delay_s(message.options["retries"] - 1)
+
+
+class _Outbox:
+    """What the stock middleware sees as its broker: an enqueue that a short outage does not stop."""
+
+    def __init__(self, broker: Broker, retries: Retries, exception: BaseException) -> None:
+        self._broker = broker
+        self._retries = retries
+        self._exception = exception
+        self.get_actor = broker.get_actor
+
+    def enqueue(self, message: MessageProxy, *, delay: int) -> None:
+        delay_s = self._retries.delay_s(self._broker, message, self._exception, delay)
+        if self._retries.ledger is not None:
+            self._retries.ledger.will_retry(message, self._exception, delay_s)
+        due = time.monotonic() + delay_s
+        give_up = time.monotonic() + _ENQUEUE_PATIENCE_S
+        pause_s = 0.1
+        while True:
+            remaining_ms = max(0, round((due - time.monotonic()) * 1000))
+            try:
+                self._broker.enqueue(_unwrapped(message), delay=remaining_ms)
+            except (redis.RedisError, BrokerError, OSError) as error:
+                if time.monotonic() > give_up:
+                    log.error("retry_not_enqueued", task_id=message.message_id, error=str(error))
+                    message.fail()
+                    return
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, 5.0)
+            else:
+                return
+
+
+def _unwrapped(message: MessageProxy) -> Message[Any]:
+    return message._message

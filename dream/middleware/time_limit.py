@@ -1,0 +1,48 @@
+"""The time limit: stops code that runs Python, and asks for a new worker where code cannot be stopped.
+
+The flow's own waits (pool, object store, database) look at the run's deadline themselves; this is the backstop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from dramatiq import Broker, MessageProxy
+from dramatiq.middleware import TimeLimit as StockTimeLimit
+
+__all__ = ["TimeLimit"]
+
+#: A thread this long past its limit does not listen: its worker must be replaced.
+WEDGED_AFTER_S = 10.0
+
+
+class TimeLimit(StockTimeLimit):
+    """Dramatiq's time limit, which also notices threads that it could not stop.
+
+    Parameters:
+      time_limit: milliseconds.
+      interval: milliseconds between two looks.
+    """
+
+    def __init__(self, *, time_limit: float = 600_000, interval: float = 1000) -> None:
+        super().__init__(time_limit=time_limit, interval=int(interval))
+        self._given_up_at: dict[int, float] = {}
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        super().before_process_message(broker, message)
+        actor = broker.get_actor(message.actor_name)
+        limit_ms = message.options.get("time_limit") or actor.options.get("time_limit", self.time_limit)
+        self._given_up_at[threading.get_ident()] = time.monotonic() + limit_ms / 1000 + WEDGED_AFTER_S
+
+    def after_process_message(self, broker: Broker, message: MessageProxy, **outcome: Any) -> None:
+        super().after_process_message(broker, message, **outcome)
+        self._given_up_at.pop(threading.get_ident(), None)
+
+    after_skip_message = after_process_message
+
+    def is_wedged(self) -> bool:
+        """Whether a thread went on past its limit though it was told to stop."""
+        current = time.monotonic()
+        return any(current > given_up_at for given_up_at in list(self._given_up_at.values()))

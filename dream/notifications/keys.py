@@ -1,0 +1,20 @@
+"""Names in Redis: the stream of a dream's events, the keys that make an event single, the channel that wakes."""
+
+from __future__ import annotations
+
+__all__ = ["channel", "once_key", "stream"]
+
+
+def stream(prefix: str, dream_id: int) -> str:
+    """The stream of a dream's events."""
+    return f"{prefix}:events:{dream_id}"
+
+
+def once_key(prefix: str, dream_id: int, once: str) -> str:
+    """The key that says that the event `once` was appended."""
+    return f"{prefix}:events:{dream_id}:once:{once}"
+
+
+def channel(prefix: str) -> str:
+    """The one channel on which gateways hear of new events."""
+    return f"{prefix}:events:wake"

@@ -1,0 +1,109 @@
+"""Events into Redis: one stream a dream, one channel that wakes the gateways.
+
+The socket is a courtesy: whoever publishes learns whether it worked and never fails because it did not.
+Redis is imported when the first event is published, so that web processes stay light.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from dream.log import get_logger
+from dream.notifications import keys
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.commands.core import Script
+
+    from dream.messages import ImageUpdate
+    from dream.settings import Settings
+
+__all__ = ["Publisher"]
+
+_CONNECT_TIMEOUT_S = 1
+_SOCKET_TIMEOUT_S = 2
+#: How long an unnamed event is told from its own repetition (a retry after a lost reply).
+_UNNAMED_ONCE_S = 60
+
+log = get_logger(__name__)
+
+
+class Publisher:
+    """Publishes the events of one process; safe to share between threads.
+
+    Parameters:
+      settings: where Redis is, how long and how many events it keeps.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _client(self) -> Redis:
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        # One more try, for a pooled connection that a restart of the server has closed.
+        return Redis.from_url(
+            self._settings.events_url,
+            retry=Retry(NoBackoff(), 1),
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            protocol=2,
+            decode_responses=True,
+        )
+
+    @cached_property
+    def _append(self) -> Script:
+        source = files("dream.notifications").joinpath("append.lua").read_text("utf-8")
+        return self._client.register_script(source)
+
+    def publish(self, update: ImageUpdate, *, once: str | None = None) -> bool:
+        """Append an event to its dream's stream and wake the gateways.
+
+        Parameters:
+          update: the event.
+          once: a name, such as `<task id>:completed`; an event of that name is appended only the first time.
+
+        Returns:
+          Whether the event is in the stream, from now or from before. False means that Redis did not take it.
+        """
+        from redis.exceptions import RedisError
+
+        try:
+            self._run(update, once)
+        except RedisError as error:
+            log.warning("event not published", dream_id=update.dream_id, status=str(update.status), error=str(error))
+            return False
+        return True
+
+    def _run(self, update: ImageUpdate, once: str | None) -> None:
+        settings, dream_id = self._settings, update.dream_id
+        with self._lock:  # `cached_property` takes no lock of its own
+            append = self._append
+        append(
+            keys=[
+                keys.stream(settings.redis_prefix, dream_id),
+                keys.once_key(settings.redis_prefix, dream_id, once or uuid4().hex),
+            ],
+            args=[
+                json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
+                settings.events_max_length,
+                settings.events_ttl_s,
+                settings.events_ttl_s if once else _UNNAMED_ONCE_S,
+                keys.channel(settings.redis_prefix),
+                dream_id,
+            ],
+        )
+
+    def close(self) -> None:
+        """Close the connections, if there are any."""
+        if "_client" in self.__dict__:
+            self._client.close()

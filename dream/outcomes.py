@@ -1,0 +1,121 @@
+"""How a task ended, read from its rows: its result, its state, and the last event that its dream is told.
+
+The database is the truth, so all of it can be said again by whoever finds it unsaid (the sweep does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from dream.db import DreamImage, DreamTask, images, tasks
+from dream.db.tasks import Claim
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageRef, ImageState, ImageUpdate, TaskState, UpdateStatus
+
+if TYPE_CHECKING:
+    from dream.db import Database
+    from dream.notifications import Publisher
+
+__all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "of_upload", "update_of"]
+
+#: The tasks whose end is told to a dream.
+ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
+
+
+def image_ref(image: DreamImage) -> ImageRef:
+    """A stored image as events name it."""
+    return {"id": image.id, "url": image.url or "", "position": image.position}
+
+
+def of_upload(session: Session, task_id: str) -> list[str]:
+    """The result of an upload: the URLs in input order, "" where an image failed or was deleted."""
+    return [
+        image.url if image.url and image.state is ImageState.COMPLETED else ""
+        for image in images.of_task(session, task_id)
+    ]
+
+
+def conclude_failure(session: Session, claim: Claim, error: str) -> None:
+    """End a task that no retry can help, in the caller's transaction.
+
+    What is stored stays: an upload of which some pictures are done ends as completed, with errors.
+    """
+    tasks.hold(session, claim)
+    if claim.name == PROCESS_IMAGES:
+        for state in (ImageState.PENDING, ImageState.PROCESSING):
+            images.move_task(session, claim.task_id, state, ImageState.FAILED, error)
+        urls = of_upload(session, claim.task_id)
+        if any(urls):
+            tasks.finish(session, claim, TaskState.SUCCEEDED, result=urls, error=error)
+            return
+    tasks.finish(session, claim, TaskState.FAILED, error=error)
+
+
+def update_of(session: Session, task: DreamTask) -> ImageUpdate:
+    """The last event of a finished task."""
+    return _deletion_update(session, task) if task.name == DELETE_IMAGES else _upload_update(session, task)
+
+
+def _upload_update(session: Session, task: DreamTask) -> ImageUpdate:
+    rows = images.of_task(session, task.id)
+    stored = tuple(image_ref(image) for image in rows if image.state is ImageState.COMPLETED)
+    errors = tuple(
+        {"name": image.filename, "position": image.position, "error": image.error or ""}
+        for image in rows
+        if image.state is ImageState.FAILED
+    )
+    failed = task.state is TaskState.FAILED
+    return ImageUpdate(
+        dream_id=int(task.args[0]),
+        status=UpdateStatus.FAILED if failed else UpdateStatus.COMPLETED,
+        images=stored,
+        errors=errors,
+        message=task.error if failed else _summary(len(stored), len(errors)),
+        progress=100,
+        task_id=task.id,
+    )
+
+
+def _summary(stored: int, failed: int) -> str:
+    done = f"{stored} picture{'' if stored == 1 else 's'} ready"
+    return f"{done}, {failed} failed" if failed else done
+
+
+def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
+    outcome: Sequence[bool] = task.result or []
+    asked: Sequence[dict[str, Any]] = task.args[1]
+    positions = images.positions_of(session, task.args[0], [item["url"] for item in asked])
+    refs = tuple(
+        ImageRef(id=item["id"], url=item["url"], position=positions.get(item["url"], 0))
+        for item, deleted in zip(asked, outcome, strict=False)
+        if deleted
+    )
+    errors = tuple(
+        {"id": item["id"], "url": item["url"], "error": "not a picture of this dream"}
+        for item, deleted in zip(asked, outcome, strict=False)
+        if not deleted
+    )
+    failed = task.state is TaskState.FAILED or (bool(asked) and not refs)
+    return ImageUpdate(
+        dream_id=int(task.args[0]),
+        status=UpdateStatus.DELETE_FAILED if failed else UpdateStatus.DELETE_COMPLETED,
+        images=refs,
+        errors=errors,
+        message=task.error,
+        progress=100,
+        task_id=task.id,
+    )
+
+
+def announce(database: Database, publisher: Publisher, task_id: str) -> None:
+    """Tell the dream how its task ended, once; what cannot be told now is found by the sweep."""
+    with database.read() as session:
+        task = session.get(DreamTask, task_id)
+        if task is None or task.name not in ANNOUNCED or not task.state.is_terminal:
+            return
+        update = update_of(session, task)
+    if publisher.publish(update, once=f"{task_id}:end"):
+        with database.begin() as session:
+            tasks.mark_announced(session, task_id)

@@ -1,0 +1,339 @@
+"""What the web layer calls: `upload_images` and `delete_images`. Stage, record, send.
+
+    bytes ─► object store (staging/…) ─► task and image rows ─► message with keys only ─► the task's id
+
+A call that returns has been accepted for good: its rows are committed. A call that raises has left nothing.
+The broker may be away: the message is sent later by the sweep. Light to import: no Pillow, and boto3 and SQLAlchemy
+only when something is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dream.arguments import check_deletion, check_upload
+from dream.errors import BrokerUnavailable, DatabaseUnavailable, DreamError
+from dream.log import get_logger
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from dream.broker import AnyBroker
+    from dream.db import Database, DreamImage
+    from dream.settings import Settings
+    from dream.storage import Storage
+
+__all__ = ["Producer", "default", "delete_images", "upload_images"]
+
+log = get_logger(__name__)
+
+#: Where a caller's session keeps what follows its commit.
+_OUTBOX = "dream_outbox"
+
+
+class Producer:
+    """Accepts work for the workers. One a process; safe to use from several threads.
+
+    Parameters:
+      settings: where the servers are, and what is accepted.
+      database, storage, broker: those of the process, where it has them already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database | None = None,
+        storage: Storage | None = None,
+        broker: AnyBroker | None = None,
+    ) -> None:
+        self._settings = settings
+        given = {"database": database, "storage": storage, "broker": broker}
+        self.__dict__.update({name: part for name, part in given.items() if part is not None})
+
+    @cached_property
+    def database(self) -> Database:
+        from dream.db import Database
+
+        return Database(self._settings)
+
+    @cached_property
+    def storage(self) -> Storage:
+        from dream.storage import Storage
+
+        return Storage(self._settings)
+
+    @cached_property
+    def broker(self) -> AnyBroker:
+        from dream.broker import make_broker
+
+        return make_broker(self._settings)
+
+    def upload_images(
+        self,
+        dream_id: int,
+        image_files: Sequence[ImageFile],
+        positions: Sequence[int] | None = None,
+        *,
+        session: Session | None = None,
+        task_id: str | None = None,
+    ) -> str:
+        """Accept pictures for processing.
+
+        Parameters:
+          dream_id: the dream they belong to; its row need not be visible yet.
+          image_files: each `{"name": str, "data": bytes}`.
+          positions: offset of each in the dream's text; 0 where not given.
+          session: the caller's SQLAlchemy session: the rows join its transaction, the message follows its commit.
+          task_id: the id to use; a new one by default.
+
+        Returns:
+          The task's id.
+
+        Raises:
+          InvalidArguments: the arguments are wrong.
+          ObjectStoreUnavailable, AccessDenied, BucketMissing, DatabaseUnavailable: nothing was accepted.
+        """
+        offsets = check_upload(self._settings, dream_id, image_files, positions)
+        task_id = task_id or str(uuid4())
+        encoded = self._stage(image_files)
+        rows = self.image_rows(dream_id, task_id, encoded, offsets)
+        staged = [file["staged"] for file in encoded]
+        self._accept(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], rows, staged, session)
+        log.info("upload_accepted", task_id=task_id, dream_id=dream_id, files=len(encoded))
+        return task_id
+
+    def delete_images(
+        self,
+        dream_id: int,
+        image_urls: Sequence[UrlToDelete],
+        username: str,
+        *,
+        session: Session | None = None,
+        task_id: str | None = None,
+    ) -> str:
+        """Accept the deletion of pictures; from the commit on they are gone for every reader.
+
+        Parameters:
+          dream_id: the dream they belong to.
+          image_urls: each `{"id": int, "url": str}`; the URL (or key) names the picture, the id is echoed.
+          username: the owner, for objects in a bucket per user.
+          session, task_id: as for `upload_images`.
+
+        Returns:
+          The task's id.
+        """
+        wanted = check_deletion(dream_id, image_urls, username)
+        task_id = task_id or str(uuid4())
+        args = [dream_id, wanted, username or ""]
+        self._accept(task_id, DELETE_IMAGES, args, [], [], session, deleting=True)
+        log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
+        return task_id
+
+    def submit(self, name: str, args: Sequence[Any], *, task_id: str, due_in_s: float = 0) -> bool:
+        """Record and send any task of ours; False where a task of that id exists already."""
+        from sqlalchemy.exc import IntegrityError
+
+        from dream.db import tasks
+
+        try:
+            with self.database.begin() as session:
+                tasks.add(session, task_id, name, args, due_in_s)
+        except IntegrityError:
+            return False
+        self._send(task_id, name, args, due_in_s)
+        return True
+
+    def stage_inline(self, encoded_files: Sequence[EncodedFile]) -> list[EncodedFile]:
+        """Put inline bytes away and name their keys instead; files that are staged already stay as they are."""
+        from dream.arguments import decode_inline
+
+        return [file if "staged" in file else self._stage([decode_inline(file)])[0] for file in encoded_files]
+
+    # --- steps
+
+    def _stage(self, image_files: Sequence[ImageFile]) -> list[EncodedFile]:
+        from dream.storage import new_staging_key
+
+        staged: list[EncodedFile] = []
+        try:
+            for file in image_files:
+                key = new_staging_key()
+                self.storage.put_bytes(self._settings.staging_bucket, key, bytes(file["data"]))
+                staged.append({"name": file["name"][-255:], "staged": key})
+        except DreamError:
+            self._unstage([file["staged"] for file in staged])
+            raise
+        return staged
+
+    def _unstage(self, keys: Sequence[str]) -> None:
+        try:
+            self.storage.delete(self._settings.staging_bucket, keys)
+        except DreamError as error:
+            # The nightly sweep removes staged bytes that no row names.
+            log.warning("staged_bytes_left", count=len(keys), error=str(error))
+
+    def image_rows(
+        self, dream_id: int, task_id: str, encoded: Sequence[EncodedFile], offsets: Sequence[int]
+    ) -> list[DreamImage]:
+        """The rows of staged files, pending, with their keys fixed."""
+        from dream.db import DreamImage
+        from dream.storage import new_key_stem
+
+        bucket = None if self._settings.is_bucket_per_user else self._settings.s3_bucket
+        return [
+            DreamImage(
+                dream_id=dream_id,
+                task_id=task_id,
+                index=index,
+                position=position,
+                filename=file["name"],
+                bucket=bucket,
+                storage_key=new_key_stem(),
+                staging_key=file["staged"],
+            )
+            for index, (file, position) in enumerate(zip(encoded, offsets, strict=True))
+        ]
+
+    def _accept(
+        self,
+        task_id: str,
+        name: str,
+        args: list[Any],
+        rows: Sequence[DreamImage],
+        staged: Sequence[str],
+        session: Session | None,
+        *,
+        deleting: bool = False,
+    ) -> None:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        def write(target: Session) -> None:
+            self._record(target, task_id, name, args, rows, deleting=deleting)
+
+        try:
+            if session is not None:
+                write(session)
+                self._send_after_commit(session, task_id, name, args, staged)
+                return
+            with self.database.begin() as own:
+                write(own)
+        except SQLAlchemyError as error:
+            if session is None and self._is_recorded(task_id):
+                log.warning("commit_answer_lost", task_id=task_id)
+            else:
+                self._unstage(staged)
+                raise DatabaseUnavailable(f"nothing was accepted: {type(error).__name__}") from error
+        self._send(task_id, name, args)
+
+    def _record(
+        self,
+        session: Session,
+        task_id: str,
+        name: str,
+        args: Sequence[Any],
+        rows: Sequence[DreamImage],
+        *,
+        deleting: bool,
+    ) -> None:
+        from dream.db import images, tasks
+        from dream.targets import resolve
+
+        tasks.add(session, task_id, name, args)
+        session.flush()
+        session.add_all(rows)
+        if deleting:
+            targets = resolve(session, self._settings, *args)
+            images.mark_deleting(session, [target.image.id for target in targets if target.image])
+        session.flush()
+
+    def _is_recorded(self, task_id: str) -> bool:
+        """Whether a commit took place though its answer was lost."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from dream.db import DreamTask
+
+        try:
+            with self.database.read() as session:
+                return session.get(DreamTask, task_id) is not None
+        except SQLAlchemyError:
+            return False
+
+    def _send_after_commit(
+        self, session: Session, task_id: str, name: str, args: Sequence[Any], staged: Sequence[str]
+    ) -> None:
+        from sqlalchemy import event
+
+        if _OUTBOX not in session.info:
+            session.info[_OUTBOX] = []
+            event.listen(session, "after_commit", _committed)
+            event.listen(session, "after_rollback", _rolled_back)
+        send, forget = partial(self._send, task_id, name, args), partial(self._unstage, staged)
+        session.info[_OUTBOX].append((send, forget))
+
+    def _send(self, task_id: str, name: str, args: Sequence[Any], delay_s: float = 0) -> None:
+        from dream.broker import message_of, send
+
+        try:
+            send(self.broker, message_of(self._settings, task_id, name, args), delay_s)
+        except BrokerUnavailable as error:
+            log.warning("message_deferred", task_id=task_id, error=str(error))
+
+
+def _committed(session: Session) -> None:
+    # The release of a savepoint is no commit.
+    if not session.in_nested_transaction():
+        for send, _ in _emptied(session):
+            send()
+
+
+def _rolled_back(session: Session) -> None:
+    # Where only a savepoint goes, the message still follows; its worker finds no row and drops it.
+    if not session.in_nested_transaction():
+        for _, forget in _emptied(session):
+            forget()
+
+
+def _emptied(session: Session) -> list[tuple[Callable[[], None], Callable[[], None]]]:
+    outbox: list[tuple[Callable[[], None], Callable[[], None]]] = session.info[_OUTBOX]
+    session.info[_OUTBOX] = []
+    return outbox
+
+
+_default: Producer | None = None
+
+
+def default() -> Producer:
+    """The producer of this process, configured by the environment."""
+    global _default
+    if _default is None:
+        from dream.settings import load
+
+        _default = Producer(load())
+    return _default
+
+
+def _forget_default() -> None:
+    global _default
+    _default = None
+
+
+# A web server that forks its workers must not share our connections between them.
+os.register_at_fork(after_in_child=_forget_default)
+
+
+def upload_images(
+    dream_id: int, image_files: Sequence[ImageFile], positions: Sequence[int] | None = None, **how: Any
+) -> str:
+    """See `Producer.upload_images`."""
+    return default().upload_images(dream_id, image_files, positions, **how)
+
+
+def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: str, **how: Any) -> str:
+    """See `Producer.delete_images`."""
+    return default().delete_images(dream_id, image_urls, username, **how)

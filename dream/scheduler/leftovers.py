@@ -1,0 +1,96 @@
+"""The nightly removal of what nothing needs any more.
+
+Leftovers are found from rows, never by listing `dreams/`: old pictures there have no row (DESIGN, rule 9). Only
+`staging/` is listed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from dream.db import images
+from dream.log import get_logger
+from dream.storage.keys import STAGING_PREFIX, keys_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dream.db import Database
+    from dream.settings import Settings
+    from dream.storage import Storage
+
+__all__ = ["Leftovers"]
+
+log = get_logger(__name__)
+
+_AT_ONCE = 500
+
+
+class Leftovers:
+    """See the module."""
+
+    def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+
+    def remove(self) -> dict[str, int]:
+        """Remove all kinds of leftovers; returns how many of each.
+
+        Raises:
+          DreamError: the object store is away; what is left is removed the next night.
+        """
+        removed = {
+            "staged": self._staged_of_rows(),
+            "tombstones": self._objects_of_tombstones(),
+            "orphans": self._staged_without_rows(),
+        }
+        log.info("leftovers_removed", **removed)
+        return removed
+
+    def _staged_of_rows(self) -> int:
+        """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
+        count = 0
+        while True:
+            with self._database.read() as session:
+                rows = images.staged_leftovers(session, self._settings.staging_ttl_s, _AT_ONCE)
+            if not rows:
+                return count
+            failed = self._storage.delete(self._settings.staging_bucket, [row.staging_key or "" for row in rows])
+            with self._database.begin() as session:
+                images.forget_staged(session, [row.id for row in rows if row.staging_key not in failed])
+            count += len(rows) - len(failed)
+            if failed:
+                return count
+
+    def _objects_of_tombstones(self) -> int:
+        """A run that was paused while its picture was deleted may have written the object after all."""
+        with self._database.read() as session:
+            rows = images.tombstones(session, 100 * _AT_ONCE)
+        by_bucket: defaultdict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            if row.bucket:
+                by_bucket[row.bucket].update(keys_of(row.storage_key))
+        failed = set(chain.from_iterable(self._storage.delete(name, sorted(keys)) for name, keys in by_bucket.items()))
+        swept = [row.id for row in rows if not failed & set(keys_of(row.storage_key))]
+        with self._database.begin() as session:
+            images.mark_swept(session, swept)
+        return len(swept)
+
+    def _staged_without_rows(self) -> int:
+        """Bytes of uploads whose rows were never committed."""
+        oldest = datetime.now(UTC) - timedelta(seconds=self._settings.staging_orphan_s)
+        bucket = self._settings.staging_bucket
+        old = (key for key, written_at in self._storage.list_keys(bucket, STAGING_PREFIX) if written_at < oldest)
+        count = 0
+        while batch := list(islice(old, _AT_ONCE)):
+            count += self._remove_unreferenced(bucket, batch)
+        return count
+
+    def _remove_unreferenced(self, bucket: str, keys: Collection[str]) -> int:
+        with self._database.read() as session:
+            orphans = set(keys) - images.staged_keys(session, keys)
+        return len(orphans) - len(self._storage.delete(bucket, sorted(orphans)))

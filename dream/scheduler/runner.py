@@ -1,0 +1,125 @@
+"""The scheduler process: APScheduler over the timetable, the sweep and the nightly removal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.exc import SQLAlchemyError
+
+from dream.broker import make_broker
+from dream.db import Database
+from dream.errors import DreamError
+from dream.log import get_logger
+from dream.notifications import Publisher
+from dream.producer import Producer
+from dream.scheduler.leftovers import Leftovers
+from dream.scheduler.sweep import Sweep
+from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
+from dream.storage import Storage
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from dream.settings import Settings
+
+__all__ = ["Runner", "run"]
+
+log = get_logger(__name__)
+
+
+class Runner:
+    """The jobs of a scheduler process.
+
+    Parameters:
+      settings: time zone, gaps, where the servers are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._zone = ZoneInfo(settings.timezone)
+        self._database = Database(settings)
+        storage, broker = Storage(settings), make_broker(settings)
+        self._producer = Producer(settings, database=self._database, storage=storage, broker=broker)
+        self._sweep = Sweep(settings, self._database, broker, Publisher(settings))
+        self._leftovers = Leftovers(settings, self._database, storage)
+        self._sweep_every_s = settings.resend_after_s / 4
+        self._submitted: dict[str, date] = {}
+        # Misfires run however late they are, and once.
+        self._scheduler = BackgroundScheduler(
+            timezone=self._zone, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+
+    def start(self) -> None:
+        """Run what was missed while no scheduler ran, then by the timetable."""
+        add = self._scheduler.add_job
+        for entry in TIMETABLE:
+            at = CronTrigger(hour=entry.at.hour, minute=entry.at.minute, timezone=self._zone)
+            add(_guarded(partial(self.submit_if_due, entry), entry.name), at, id=entry.name)
+        nightly = CronTrigger(hour=NIGHTLY_AT.hour, minute=NIGHTLY_AT.minute, timezone=self._zone)
+        add(_guarded(self._leftovers.remove, "leftovers"), nightly, id="leftovers")
+        for name, job in (("resend", self._sweep.resend), ("announce", self._sweep.announce), ("missed", self._missed)):
+            every = IntervalTrigger(seconds=self._sweep_every_s, timezone=self._zone)
+            add(_guarded(job, name), every, id=name, next_run_time=datetime.now(self._zone))
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Finish the job that runs, start no other."""
+        self._scheduler.shutdown(wait=True)
+        self._database.dispose()
+
+    def submit_if_due(self, entry: Daily) -> bool:
+        """Submit today's run if it is time and nobody has; says whether this call did."""
+        local_now = datetime.now(self._zone)
+        today = local_now.date()
+        if self._submitted.get(entry.name) == today or not entry.is_due(local_now):
+            return False
+        submitted = self._producer.submit(entry.task, [], task_id=entry.task_id(today))
+        self._submitted[entry.name] = today
+        if submitted:
+            log.info("scheduled_task_sent", task_id=entry.task_id(today))
+        return submitted
+
+    def _missed(self) -> None:
+        for entry in TIMETABLE:
+            self.submit_if_due(entry)
+
+
+def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
+    """A job that fails because a server is away says so in a line and has its next turn."""
+
+    def guarded() -> None:
+        try:
+            job()
+        except (DreamError, SQLAlchemyError) as error:
+            log.warning("job_failed", job=name, error=f"{type(error).__name__}: {error}".splitlines()[0])
+
+    return guarded
+
+
+def run(settings: Settings) -> int:
+    """Keep the timetable until SIGTERM or SIGINT; returns the exit code."""
+    stop = threading.Event()
+
+    def on_signal(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    runner = Runner(settings)
+    runner.start()
+    log.info("scheduler_ready", timezone=settings.timezone)
+    if settings.ready_file:
+        Path(settings.ready_file).touch()
+    stop.wait()
+    log.info("scheduler_stopping")
+    runner.stop()
+    return 0

@@ -1,0 +1,69 @@
+"""The sweep: what the database knows as unfinished or unsaid is sent or said again.
+
+It runs in the scheduler, for as an actor it would wait behind the images. Two sweeps at a time do no harm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dream import outcomes
+from dream.broker import is_redis, send_missing
+from dream.db import DreamTask, tasks
+from dream.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dream.broker import AnyBroker
+    from dream.db import Database
+    from dream.notifications import Publisher
+    from dream.settings import Settings
+
+__all__ = ["Sweep"]
+
+log = get_logger(__name__)
+
+#: RabbitMQ cannot be asked what it holds: the gap between two tries doubles, up to this.
+_LONGEST_GAP_S = 600.0
+#: A worker announces what it has finished at once; what is unsaid after this is said here.
+_UNSAID_S = 5.0
+_ANNOUNCE_AT_ONCE = 200
+
+
+class Sweep:
+    """See the module."""
+
+    def __init__(self, settings: Settings, database: Database, broker: AnyBroker, publisher: Publisher) -> None:
+        self._settings = settings
+        self._database = database
+        self._broker = broker
+        self._publisher = publisher
+
+    def resend(self) -> int:
+        """Send again what is overdue and whose message the broker lost; returns how many tasks.
+
+        Raises:
+          BrokerUnavailable
+        """
+        with self._database.read() as session:
+            overdue = tasks.overdue(session, self._settings.resend_after_s)
+        if overdue and not is_redis(self._settings.broker_url):
+            overdue = [task for task in overdue if self._is_my_turn(task)]
+        sent = send_missing(self._broker, self._settings, overdue) if overdue else []
+        for task in sent:
+            log.warning("task_resent", task_id=task.id, attempt=task.attempts + 1)
+        return len(sent)
+
+    def _is_my_turn(self, task: DreamTask) -> bool:
+        gap_s = min(self._settings.resend_after_s * 2**task.resends, _LONGEST_GAP_S)
+        with self._database.begin() as session:
+            return tasks.may_resend(session, task, gap_s)
+
+    def announce(self) -> int:
+        """Say what finished tasks could not say; returns how many tried."""
+        with self._database.read() as session:
+            unsaid: Sequence[DreamTask] = tasks.unannounced(session, outcomes.ANNOUNCED, _UNSAID_S, _ANNOUNCE_AT_ONCE)
+        for task in unsaid:
+            outcomes.announce(self._database, self._publisher, task.id)
+        return len(unsaid)

@@ -1,0 +1,41 @@
+"""The timetable, as data.
+
+A daily task's id is `<name>:<date>`, so however many schedulers run, start or stop around its time, it runs once a date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time
+
+from dream.messages import CLEANUP_TOKENS
+
+__all__ = ["NIGHTLY_AT", "TIMETABLE", "Daily"]
+
+#: When leftovers are removed: after the clean-up, when little else happens.
+NIGHTLY_AT = time(3, 30)
+
+
+@dataclass(frozen=True)
+class Daily:
+    """A task that runs every day.
+
+    Parameters:
+      name: of the entry, as the documentation lists it.
+      task: name of the task, which takes no arguments.
+      at: local time in `DREAM_TIMEZONE`.
+    """
+
+    name: str
+    task: str
+    at: time
+
+    def task_id(self, day: date) -> str:
+        return f"{self.name}:{day.isoformat()}"
+
+    def is_due(self, local_now: datetime) -> bool:
+        """Whether today's run should have been by now."""
+        return local_now.time() >= self.at
+
+
+TIMETABLE = (Daily("cleanup-expired-tokens", CLEANUP_TOKENS, time(3, 0)),)

@@ -1,0 +1,251 @@
+"""The one reader of the environment: every setting, typed, documented, validated once and frozen.
+
+`load()` reads `DREAM_…` variables (and, where `DREAM_SECRETS_DIR` names a folder, files of those names in it).
+A wrong value raises `SettingsError` with one line that names the variable, its value and what it may be.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from dream.errors import SettingsError
+
+__all__ = ["MAX_URL_LENGTH", "Settings", "load"]
+
+#: A stored URL is one string of at most this many characters (CONTRACT: "at most 255 characters").
+MAX_URL_LENGTH = 255
+#: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
+_LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
+
+
+def _broker_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix", "amqp", "amqps"}:
+        raise ValueError("it must start with redis://, rediss://, unix://, amqp:// or amqps://")
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("it must start with redis://, rediss:// or unix://")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if urlsplit(value).scheme.split("+")[0] not in {"sqlite", "postgresql", "postgres"}:
+        raise ValueError("it must start with sqlite:/// or postgresql://")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError("it must start with http:// or https:// and name a host")
+    if len(value) + _LONGEST_PATH > MAX_URL_LENGTH:
+        raise ValueError(f"it may have at most {MAX_URL_LENGTH - _LONGEST_PATH} characters")
+    return value.rstrip("/")
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("it must be a name from the time zone database, such as UTC or Europe/Berlin") from None
+    return value
+
+
+def _algorithms(value: object) -> object:
+    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+    if not names or "none" in {str(name).lower() for name in names}:  # type: ignore[attr-defined]
+        raise ValueError("it must name signing algorithms such as HS256, separated by commas, and never none")
+    return names
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """What can be set. Each field `x` is read from `DREAM_X`."""
+
+    model_config = SettingsConfigDict(env_prefix="DREAM_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # --- where the servers are
+    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
+        "redis://127.0.0.1:6379/0", description="The message broker: Redis/Valkey or RabbitMQ."
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        None, description="Redis/Valkey for live events; the broker itself where that is Redis."
+    )
+    redis_prefix: str = Field(
+        "dream", min_length=1, description="Prefix of every key in Redis, so that systems can share a server."
+    )
+    queue_prefix: str = Field(
+        "", pattern=r"^([A-Za-z_][A-Za-z0-9._-]*)?$", description="Put before the names of both queues."
+    )
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "sqlite:///dream.db", description="SQLite (a file of our own) or PostgreSQL."
+    )
+    owners_sql: str | None = Field(
+        None,
+        description="Query for a project with a dreams table of its own: `:dream_id` in, `user_id, username` out.",
+    )
+
+    # --- objects
+    s3_endpoint_url: HttpUrl | None = Field(None, description="S3 endpoint; unset means AWS.")
+    s3_region: str = Field("us-east-1", description="S3 region.")
+    s3_access_key: str | None = Field(None, description="S3 access key; unset means boto3's own search.")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret key.")
+    s3_bucket: str = Field(
+        "dream",
+        pattern=r"^[a-z0-9{][a-z0-9.{}-]{1,80}$",
+        description="Bucket of the pictures; with `{username}` in it, one bucket per user.",
+    )
+    s3_staging_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="Bucket of uploaded bytes that wait for their run; `DREAM_S3_BUCKET` unless that has `{username}`.",
+    )
+    s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="`virtual` for Aliyun OSS, `path` for most self-hosted stores."
+    )
+    s3_connect_timeout_s: Seconds = Field(5, description="Time to connect to the object store.")
+    s3_read_timeout_s: Seconds = Field(30, description="Time the object store may stay silent.")
+    presign_ttl_s: Annotated[int, Field(ge=1, le=604800)] = Field(
+        300, description="How long the GET that `/media/…` redirects to stays valid."
+    )
+    public_url: HttpUrl | None = Field(
+        None, description="Base URL under which the bucket is public (a CDN, say); unset means the gateway's /media."
+    )
+    gateway_url: HttpUrl = Field(
+        "http://127.0.0.1:8000", description="Where browsers reach the gateway; the base of `/media/<key>` URLs."
+    )
+
+    # --- uploads and images
+    max_upload_bytes: Bytes = Field(32 * 2**20, description="Largest file that is accepted.")
+    max_files_per_upload: Count = Field(100, description="Most files in one call.")
+    max_image_bytes: Bytes = Field(2**20, description="Byte budget of a processed picture.")
+    max_edge_px: Annotated[int, Field(ge=16, le=16383)] = Field(
+        2560, description="Longest edge of a processed picture."
+    )
+    max_jpeg_pixels: Count = Field(100_000_000, description="Most pixels of a JPEG.")
+    max_pixels: Count = Field(40_000_000, description="Most pixels of a picture in any other format.")
+
+    # --- the worker
+    worker_threads: Count = Field(4, description="Tasks a worker runs at a time.")
+    pool_size: Annotated[int, Field(ge=0)] = Field(
+        0, description="Processes that work on pictures; 0 means one per CPU."
+    )
+    work_dir: str | None = Field(None, description="Folder for files in work; unset means the system's.")
+    worker_poll_ms: Count = Field(200, description="How often an idle worker asks the broker.")
+    ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
+    child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")
+
+    # --- policy (CONTRACT: 60, 90, 135, 202.5, 303.75 s; 300 s)
+    max_retries: Annotated[int, Field(ge=0)] = Field(5, description="Retries after the first run.")
+    retry_first_s: Seconds = Field(60, description="Time before the first retry.")
+    retry_factor: Annotated[float, Field(ge=1, le=10)] = Field(1.5, description="Growth from retry to retry.")
+    retry_max_s: Seconds = Field(600, description="Longest time before a retry.")
+    retry_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0, description="Share of the delay that is added at random; 0 means exact times."
+    )
+    time_limit_s: Seconds = Field(300, description="Time limit of a run.")
+    image_time_limit_s: Seconds = Field(60, description="Time limit of one picture in the pool.")
+    lease_s: Seconds = Field(12, description="Life of a run's claim on its task.")
+    lease_renew_s: Seconds = Field(4, description="How often the claim is renewed.")
+    resend_after_s: Seconds = Field(60, description="A task this much overdue without a live run is sent again.")
+    shutdown_timeout_s: Seconds = Field(
+        30, description="Time a stopping worker gives its runs before handing them back."
+    )
+    heartbeat_s: Seconds = Field(15, description="Silence after which a worker counts as dead for the broker.")
+    owner_lookup_s: Annotated[float, Field(ge=0)] = Field(
+        15.5, description="How long a dream that is not visible yet is looked for before an attempt is counted."
+    )
+
+    # --- the gateway
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port the gateway listens on.")
+    jwt_secret: SecretStr | None = Field(None, description="Key that signs and checks tokens.")
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)] = Field(
+        ("HS256",), description="Accepted algorithms, separated by commas."
+    )
+    ping_interval_s: Seconds = Field(15, description="How often a WebSocket is pinged.")
+    socket_queue_size: Count = Field(256, description="Messages a slow socket may be behind before it is cut (4008).")
+    events_ttl_s: Annotated[int, Field(ge=1)] = Field(86400, description="Life of a dream's event stream.")
+    events_max_length: Count = Field(300, description="Events kept per dream.")
+
+    # --- the scheduler
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="Time zone of the 03:00 clean-up.")
+    staging_ttl_s: Seconds = Field(
+        7 * 86400, description="Life of the staged bytes of failed uploads, and of tombstones."
+    )
+    staging_orphan_s: Seconds = Field(48 * 3600, description="Age at which a staged object without a row is removed.")
+
+    # --- logs and metrics
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if self.is_bucket_per_user and self.s3_staging_bucket is None:
+            raise ValueError("DREAM_S3_STAGING_BUCKET must be set where DREAM_S3_BUCKET has {username} in it")
+        if self.redis_url is None and not self.broker_url.startswith(("redis", "unix")):
+            raise ValueError("DREAM_REDIS_URL must be set where DREAM_BROKER_URL is not Redis")
+        if self.lease_renew_s * 2 > self.lease_s:
+            raise ValueError("DREAM_LEASE_RENEW_S may be at most half of DREAM_LEASE_S")
+        return self
+
+    @property
+    def is_bucket_per_user(self) -> bool:
+        return "{username}" in self.s3_bucket
+
+    @property
+    def staging_bucket(self) -> str:
+        return self.s3_staging_bucket or self.s3_bucket
+
+    @property
+    def events_url(self) -> str:
+        """The Redis that carries live events."""
+        return self.redis_url or self.broker_url
+
+    @property
+    def media_url(self) -> str:
+        """What a picture's canonical URL starts with; a key follows."""
+        return self.public_url or f"{self.gateway_url}/media"
+
+    @property
+    def pool_processes(self) -> int:
+        return self.pool_size or os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """Read and check the environment, once a process.
+
+    Raises:
+      SettingsError: one line for the first wrong value.
+    """
+    try:
+        return Settings(_secrets_dir=os.environ.get("DREAM_SECRETS_DIR"))  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return reason
+    name = f"DREAM_{str(first['loc'][0]).upper()}"
+    shown = "(hidden)" if "secret" in name.lower() else repr(first["input"])
+    return f"{name}={shown} is wrong: {reason[:1].lower()}{reason[1:]}"

@@ -1,0 +1,6 @@
+"""Objects: the S3 store and the keys and URLs by which pictures are named."""
+
+from dream.storage.keys import Location, locate, new_key_stem, new_staging_key, user_bucket
+from dream.storage.s3 import Storage
+
+__all__ = ["Location", "Storage", "locate", "new_key_stem", "new_staging_key", "user_bucket"]

@@ -1,0 +1,134 @@
+"""Keys, buckets and URLs: how a picture is named, and how every name that callers use is read back.
+
+A key is `dreams/<YYYYMMDD>/<32 hex>.<ext>` (CONTRACT). A caller may name a picture by its key, its canonical URL, a
+public or presigned URL, or the URL of an older object in a bucket per user: `locate` understands them all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = [
+    "EXTENSIONS",
+    "STAGING_PREFIX",
+    "Location",
+    "canonical_url",
+    "content_key",
+    "is_documented_key",
+    "keys_of",
+    "locate",
+    "new_key_stem",
+    "new_staging_key",
+    "user_bucket",
+    "user_buckets",
+]
+
+#: Every extension that a processed picture can have.
+EXTENSIONS = ("jpg", "webp", "png", "gif", "avif")
+STAGING_PREFIX = "staging/"
+#: Older objects live in one bucket per user.
+OLD_BUCKET_PREFIX = "dreamlog-"
+
+_KEY = re.compile(r"dreams/\d{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?")
+_MAX_BUCKET_LENGTH = 63
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a name points: a key, and the bucket where the name says which."""
+
+    key: str
+    bucket: str | None = None
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y%m%d")
+
+
+def new_key_stem() -> str:
+    """A key without its extension, which follows once the picture's format is known."""
+    return f"dreams/{_today()}/{uuid4().hex}"
+
+
+def new_staging_key() -> str:
+    """Where uploaded bytes wait for processing."""
+    return f"{STAGING_PREFIX}{_today()}/{uuid4().hex}"
+
+
+def content_key(stem_or_key: str, extension: str) -> str:
+    """The full key of a picture of that format."""
+    return f"{stem_or_key.partition('.')[0]}.{extension}"
+
+
+def keys_of(stem_or_key: str) -> list[str]:
+    """Every key under which a run may have stored the picture."""
+    return [stem_or_key] if "." in stem_or_key else [content_key(stem_or_key, name) for name in EXTENSIONS]
+
+
+def is_documented_key(key: str) -> bool:
+    """Whether the key has the documented pattern; nothing else may be deleted without a row."""
+    return _KEY.fullmatch(key) is not None
+
+
+def canonical_url(settings: Settings, key: str) -> str:
+    """The one string by which this picture is known for ever."""
+    return f"{settings.media_url}/{key}"
+
+
+def user_bucket(template: str, username: str) -> str:
+    """The bucket of a user: lower case, only `a-z0-9-`, at most 63 characters (CONTRACT)."""
+    name = template.replace("{username}", re.sub(r"[^a-z0-9-]", "", username.lower()))
+    return name[:_MAX_BUCKET_LENGTH].strip("-")
+
+
+def user_buckets(settings: Settings, username: str) -> set[str]:
+    """Buckets from which this user's pictures may be deleted though no row names them."""
+    buckets = {user_bucket(f"{OLD_BUCKET_PREFIX}{{username}}", username)} if username else set()
+    if not settings.is_bucket_per_user:
+        buckets.add(settings.s3_bucket)
+    elif username:
+        buckets.add(user_bucket(settings.s3_bucket, username))
+    return buckets
+
+
+def locate(settings: Settings, name: str) -> Location | None:
+    """Read a key or any URL of a picture.
+
+    Parameters:
+      name: a key; or a canonical, public, presigned (path or virtual-host style) or old per-user-bucket URL.
+
+    Returns:
+      Where it points, or None where it is no name of a picture.
+    """
+    if "://" not in name:
+        key = name.removeprefix("/").removeprefix("media/")
+        return Location(key) if is_documented_key(key) else None
+    parts = urlsplit(name)
+    match = re.search(r"(?:^|/)(dreams/\d{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?)$", unquote(parts.path))
+    if match is None:
+        return None
+    folder = unquote(parts.path)[: match.start()].strip("/")
+    return Location(match.group(1), _bucket_of(settings, name, parts.hostname or "", folder))
+
+
+def _bucket_of(settings: Settings, url: str, host: str, folder: str) -> str | None:
+    """The bucket that a URL names; None for canonical and public URLs, which name none."""
+    if url.startswith((f"{settings.media_url}/", f"{settings.gateway_url}/media/")):
+        return None
+    endpoint = urlsplit(settings.s3_endpoint_url or "").hostname or "amazonaws.com"
+    if host == endpoint:
+        return folder or None
+    first, _, rest = host.partition(".")
+    # Virtual-host style, on our endpoint or on the one that old objects were written through.
+    if rest and not folder and (rest == endpoint or rest.endswith(endpoint) or first.startswith(OLD_BUCKET_PREFIX)):
+        return first
+    # The gateway may have moved since the URL was given out; its path has not.
+    return None

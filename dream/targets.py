@@ -1,0 +1,68 @@
+"""Which picture a deletion means, and whether the caller may name it.
+
+A deletion names a picture by URL or key; an `id` finds one only within that dream. Another dream's picture is nobody's
+to delete here, and an object without a row goes only from the default bucket or that user's (DESIGN, rule 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from dream.db import DreamImage, images
+from dream.messages import UrlToDelete
+from dream.storage.keys import Location, keys_of, locate, user_buckets
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Target", "resolve"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one item of a deletion names: a row, an object without one, or nothing that may be deleted."""
+
+    image: DreamImage | None = None
+    bucket: str | None = None
+    keys: tuple[str, ...] = ()
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.image is not None or bool(self.keys)
+
+
+def resolve(
+    session: Session, settings: Settings, dream_id: int, image_urls: Sequence[UrlToDelete], username: str
+) -> list[Target]:
+    """What each item names, in order."""
+    places = [locate(settings, item["url"]) if item.get("url") else None for item in image_urls]
+    rows = images.by_keys(session, [place.key for place in places if place])
+    return [
+        _by_place(settings, dream_id, place, rows.get(place.key), username)
+        if place
+        else _by_id(session, dream_id, item)
+        for item, place in zip(image_urls, places, strict=True)
+    ]
+
+
+def _by_id(session: Session, dream_id: int, item: UrlToDelete) -> Target:
+    image = None if item.get("url") else images.by_id(session, dream_id, item["id"])
+    return _of_row(image) if image else Target()
+
+
+def _of_row(image: DreamImage) -> Target:
+    return Target(image, image.bucket, tuple(keys_of(image.storage_key)))
+
+
+def _by_place(settings: Settings, dream_id: int, place: Location, image: DreamImage | None, username: str) -> Target:
+    if image is not None:
+        return _of_row(image) if image.dream_id == dream_id else Target()
+    allowed = user_buckets(settings, username)
+    if "." not in place.key or (place.bucket is not None and place.bucket not in allowed):
+        return Target()
+    bucket = place.bucket or (None if settings.is_bucket_per_user else settings.s3_bucket)
+    return Target(None, bucket, (place.key,)) if bucket else Target()

@@ -1,0 +1,3 @@
+"""The version of dream, alone in its file so that packaging reads it without importing anything else."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,342 @@
+"""The pool with real children that are killed, starved and abandoned: only the picture concerned is harmed."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
+from dream.imaging import Limits
+from dream.imaging.pool import Pool
+
+GIBIBYTE = 2**30
+
+
+def idle() -> None:
+    """What a waiter does who has nothing else to do."""
+
+
+def until(condition: Callable[[], object], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def children() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but that nobody has asked about does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+@contextlib.contextmanager
+def running(processes: int = 1, time_limit_s: float = 30, memory_bytes: int = 4 * GIBIBYTE) -> Iterator[Pool]:
+    pool = Pool(Limits(), processes, time_limit_s, memory_bytes)
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.stop()
+        assert not children()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (300, 200), "teal").save(path)
+    return path
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A file that a child never finishes reading: a pipe that nobody writes to."""
+    path = tmp_path / "endless"
+    os.mkfifo(path)
+    return path
+
+
+def test_pictures_are_processed(tmp_path: Path, picture: Path) -> None:
+    with running(processes=2) as pool:
+        assert len(children()) == 2
+        jobs = [pool.submit(picture, tmp_path / f"out{number}") for number in range(6)]
+        for number, job in enumerate(jobs):
+            processed = job.wait(idle)
+            assert (processed.width_px, processed.height_px, processed.extension) == (300, 200, "jpg")
+            assert (tmp_path / f"out{number}").stat().st_size == processed.size_bytes
+
+
+def test_after_start_every_child_is_ready() -> None:
+    """The first picture does not wait for imports: Pillow's codecs are in each child's memory already."""
+    with running(processes=3):
+        for pid in children():
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            assert all(codec in maps for codec in ("/_imaging.", "/_webp.", "/_imagingcms."))
+
+
+def test_a_bad_picture_is_rejected_with_its_reason(tmp_path: Path, picture: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"no picture")
+    with running() as pool:
+        before = children()
+        with pytest.raises(ImageRejected, match="not a picture of an accepted format"):
+            pool.submit(bad, tmp_path / "out").wait(idle)
+        assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
+        assert children() == before
+
+
+def test_a_fault_that_is_not_the_pictures_is_a_crash(tmp_path: Path) -> None:
+    with running() as pool, pytest.raises(ImageCrashed, match="FileNotFoundError"):
+        pool.submit(tmp_path / "missing", tmp_path / "out").wait(idle)
+
+
+def test_the_time_limit_ends_one_picture_and_the_next_runs(tmp_path: Path, picture: Path, endless: Path) -> None:
+    with running(time_limit_s=1) as pool:
+        before = children()
+        slow, next_one = pool.submit(endless, tmp_path / "slow"), pool.submit(picture, tmp_path / "out")
+        started_s = time.monotonic()
+        with pytest.raises(ImageTimedOut, match="longer than 1 s"):
+            slow.wait(idle)
+        assert 0.9 < time.monotonic() - started_s < 3
+        assert next_one.wait(idle).width_px == 300
+        assert not before & children()
+
+
+def test_the_time_limit_does_not_count_the_queue(tmp_path: Path, picture: Path, endless: Path) -> None:
+    """Behind two pictures of 1 s each, the third waits longer than its own limit and is processed all the same."""
+    with running(time_limit_s=1) as pool:
+        slow = [pool.submit(endless, tmp_path / f"slow{number}") for number in range(2)]
+        last = pool.submit(picture, tmp_path / "out")
+        assert last.wait(idle).width_px == 300
+        for job in slow:
+            with pytest.raises(ImageTimedOut):
+                job.wait(idle)
+
+
+def test_a_busy_child_that_is_killed_fails_its_own_picture_only(tmp_path: Path, picture: Path, endless: Path) -> None:
+    with running() as pool:
+        job, behind = pool.submit(endless, tmp_path / "killed"), pool.submit(picture, tmp_path / "out")
+        until(lambda: not pool.has_free_child())
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ImageCrashed, match="signal 9"):
+            job.wait(idle)
+        assert behind.wait(idle).width_px == 300
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_idle_children_that_are_killed_are_replaced(tmp_path: Path, picture: Path, processes: int) -> None:
+    """Pebble gives up its pool when this happens; ours goes on, whether the next job comes before or after."""
+    with running(processes=processes) as pool:
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        assert pool.submit(picture, tmp_path / "at once").wait(idle).width_px == 300
+        before = children()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(map(is_alive, before)))
+        jobs = [pool.submit(picture, tmp_path / f"later{number}") for number in range(4)]
+        assert [job.wait(idle).width_px for job in jobs] == [300] * 4
+
+
+def test_children_that_are_killed_again_and_again_do_not_lose_a_picture(tmp_path: Path, picture: Path) -> None:
+    """Each picture ends as processed or crashed, and after the storm all is well."""
+    ended: list[str] = []
+
+    def wait_for_one(pool: Pool, number: int) -> None:
+        try:
+            pool.submit(picture, tmp_path / f"out{number}").wait(idle)
+            ended.append("processed")
+        except ImageCrashed:
+            ended.append("crashed")
+
+    with running(processes=2) as pool:
+        with ThreadPoolExecutor(4) as threads:
+            work = [threads.submit(wait_for_one, pool, number) for number in range(40)]
+            for _ in range(6):
+                for pid in children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                until(children)
+            for future in work:
+                future.result(timeout=90)
+        assert len(ended) == 40
+        assert pool.submit(picture, tmp_path / "last").wait(idle).width_px == 300
+
+
+def test_who_polls_may_abandon_a_job_and_its_child_is_gone(tmp_path: Path, picture: Path, endless: Path) -> None:
+    with running() as pool:
+        before = children()
+        polls: list[int] = []
+
+        def give_up() -> None:
+            polls.append(1)
+            if not pool.has_free_child():
+                raise KeyError("enough")
+
+        with pytest.raises(KeyError, match="enough"):
+            pool.submit(endless, tmp_path / "out").wait(give_up, interval_s=0.02)
+        assert polls
+        assert not any(map(is_alive, before))
+        assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
+
+
+def test_a_picture_that_needs_too_much_memory_says_so(tmp_path: Path, picture: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGBA", (6000, 6000), (1, 2, 3, 4)).save(large, compress_level=1)
+    with running(memory_bytes=180 * 2**20) as pool:
+        before = children()
+        with pytest.raises(ImageCrashed, match="memory"):
+            pool.submit(large, tmp_path / "out").wait(idle)
+        assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
+        assert children() == before
+
+
+def test_children_that_cannot_start_are_reported() -> None:
+    """32 MiB are not enough for Python and Pillow."""
+    with pytest.raises(ImageCrashed, match="do not start"), running(memory_bytes=32 * 2**20):
+        pass
+    assert not children()
+
+
+def test_the_limit_on_processor_time_is_by_job_and_not_by_life(tmp_path: Path) -> None:
+    """A child that works longer in all than one picture may is not killed for it."""
+    heavy = tmp_path / "heavy.png"
+    Image.effect_noise((3000, 2000), 90).save(heavy, compress_level=1)
+    with running(time_limit_s=1.5 / (os.cpu_count() or 1)) as pool:
+        before, spent_s = children(), 0.0
+        pid = next(iter(before))
+        while spent_s < 4:
+            with contextlib.suppress(ImageTimedOut):
+                pool.submit(heavy, tmp_path / "out").wait(idle)
+            if children() != before:
+                pytest.skip("this machine is too slow for the picture")
+            ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            spent_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def test_children_leave_the_signals_of_a_stopping_service_to_the_parent(tmp_path: Path, picture: Path) -> None:
+    with running(processes=2) as pool:
+        before = children()
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
+        assert children() == before
+
+
+def test_stop_ends_children_and_waiters_at_once(tmp_path: Path, endless: Path) -> None:
+    with running(processes=2) as pool, ThreadPoolExecutor(3) as threads:
+        jobs = [pool.submit(endless, tmp_path / f"out{number}") for number in range(3)]
+        waiters = [threads.submit(job.wait, idle) for job in jobs]
+        until(lambda: not pool.has_free_child())
+        started_s = time.monotonic()
+        pool.stop()
+        assert time.monotonic() - started_s < 3
+        assert not children()
+        for waiter in waiters:
+            assert isinstance(waiter.exception(timeout=5), WorkerStopping)
+        with pytest.raises(WorkerStopping):
+            pool.submit(endless, tmp_path / "late")
+        pool.stop()
+
+
+def test_a_pool_that_was_not_started_says_so(tmp_path: Path) -> None:
+    pool = Pool(Limits(), 1, 1, GIBIBYTE)
+    with pytest.raises(DreamError, match="not been started"):
+        pool.submit(tmp_path / "in", tmp_path / "out")
+    pool.stop()
+
+
+def test_children_outlive_the_thread_that_started_the_pool(tmp_path: Path, picture: Path) -> None:
+    pool = Pool(Limits(), 1, 10, GIBIBYTE)
+    starter = threading.Thread(target=pool.start)
+    starter.start()
+    starter.join()
+    try:
+        before = children()
+        assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
+        assert children() == before
+    finally:
+        pool.stop()
+
+
+PARENT = """
+    import multiprocessing, signal, sys, threading
+    from pathlib import Path
+    from dream.imaging import Limits
+    from dream.imaging.pool import Pool
+
+    if __name__ == "__main__":
+        pool = Pool(Limits(), 2, 60, 2**32)
+        pool.start()
+
+        def stop(*_):
+            pool.stop()
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, stop)
+        jobs = [pool.submit(Path(sys.argv[1]), Path(sys.argv[1] + str(n))) for n in range(3)]
+        threads = [threading.Thread(target=job.wait, args=(lambda: None,), daemon=True) for job in jobs]
+        threading.excepthook = lambda *_: None
+        [thread.start() for thread in threads]
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        signal.pause()
+"""
+
+
+@pytest.fixture
+def parent(tmp_path: Path, endless: Path) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
+    """A process with a busy pool of two, in a process group of its own, and the ids of its children."""
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, str(script), str(endless)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            pids = {int(pid) for pid in process.stdout.readline().split()}
+            assert len(pids) == 2
+            yield process, pids
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_children_die_with_a_parent_that_is_killed(parent: tuple[subprocess.Popen[str], set[int]]) -> None:
+    process, pids = parent
+    assert all(map(is_alive, pids))
+    process.kill()
+    until(lambda: not any(map(is_alive, pids)), within_s=5)
+
+
+def test_a_whole_service_that_gets_sigterm_ends_at_once(
+    parent: tuple[subprocess.Popen[str], set[int]],
+) -> None:
+    """The signal goes to parent and children alike, as from a service manager; children are busy."""
+    process, pids = parent
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=5) == 0
+    assert not any(map(is_alive, pids))

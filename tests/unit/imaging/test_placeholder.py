@@ -1,0 +1,51 @@
+"""Placeholders are ThumbHashes: read back by the format's own rules, they look like the picture."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from imaging_pictures import BLUE, RED, YELLOW, is_near, quarters
+from PIL import Image
+
+from dream.imaging.placeholder import placeholder
+
+
+def average(text: str) -> tuple[int, int, int]:
+    """The average colour in the header of a ThumbHash."""
+    head = int.from_bytes(base64.b64decode(text)[:3], "little")
+    light, yellow, red = (head & 63) / 63, (head >> 6 & 63) / 31.5 - 1, (head >> 12 & 63) / 31.5 - 1
+    blue = light - 2 / 3 * yellow
+    r = (3 * light - blue + red) / 2
+    return tuple(round(255 * min(1, max(0, part))) for part in (r, r - red, blue))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("colour", [RED, BLUE, YELLOW, (0, 0, 0), (255, 255, 255), (128, 128, 128)])
+def test_the_average_colour_is_there(colour: tuple[int, int, int]) -> None:
+    assert is_near(average(placeholder(Image.new("RGB", (300, 200), colour))), colour, 10)
+
+
+def test_alpha_is_marked_and_does_not_darken() -> None:
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    clear.paste((*RED, 255), (0, 0, 32, 64))
+    text = placeholder(clear)
+    assert base64.b64decode(text)[2] & 0x80
+    assert is_near(average(text), RED, 14)
+    assert not base64.b64decode(placeholder(quarters()))[2] & 0x80
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (4000, 2), (33, 32), (640, 480)])
+def test_it_is_short_whatever_the_shape(size: tuple[int, int]) -> None:
+    for mode in ("L", "RGB", "RGBA"):
+        assert 10 <= len(placeholder(Image.new(mode, size))) <= 100
+
+
+def test_wide_and_tall_are_told_apart() -> None:
+    wide, tall = (base64.b64decode(placeholder(quarters(*size))) for size in ((200, 100), (100, 200)))
+    assert wide[4] & 0x80
+    assert not tall[4] & 0x80
+
+
+def test_a_known_picture_has_a_known_hash() -> None:
+    """Held, so that stored placeholders keep their meaning."""
+    assert placeholder(quarters(32, 32)) == "XBkGXxZxeobAaIiHiKiGiIiGCKeOj+kI"
