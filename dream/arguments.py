@@ -48,18 +48,25 @@ def _check_dream_id(dream_id: Any) -> None:
 def _check_file(file: Any, where: str, max_bytes: int) -> None:
     if not isinstance(file, Mapping) or not {"name", "data"} <= file.keys():
         raise InvalidArguments(f'{where} must be {{"name": str, "data": bytes}}')
-    if not isinstance(file["name"], str):
-        raise InvalidArguments(f"{where}: name must be a string, not {type(file['name']).__name__}")
-    data = file["data"]
+    name, data = _checked_text(file["name"], f"{where}: name"), file["data"]
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise InvalidArguments(f"{where} ({file['name']}): data must be bytes, not {type(data).__name__}")
-    if len(data) == 0:
-        raise InvalidArguments(f"{where} ({file['name']}) is empty")
-    if len(data) > max_bytes:
+        raise InvalidArguments(f"{where} ({name}): data must be bytes, not {type(data).__name__}")
+    size_bytes = memoryview(data).nbytes
+    if size_bytes == 0:
+        raise InvalidArguments(f"{where} ({name}) is empty")
+    if size_bytes > max_bytes:
         raise InvalidArguments(
-            f"{where} ({file['name']}) has {len(data)} bytes, more than the {max_bytes} allowed "
-            "(DREAM_MAX_UPLOAD_BYTES)"
+            f"{where} ({name}) has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES)"
         )
+
+
+def _checked_text(value: Any, where: str) -> str:
+    """A string that every database can hold."""
+    if not isinstance(value, str):
+        raise InvalidArguments(f"{where} must be a string, not {type(value).__name__}")
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidArguments(f"{where} has characters that are not text: {value!a}")
+    return value
 
 
 def _checked_positions(positions: Any, count: int) -> list[int]:
@@ -84,18 +91,16 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     _check_dream_id(dream_id)
     if not isinstance(image_urls, Sequence) or isinstance(image_urls, str | bytes):
         raise InvalidArguments(f"image_urls must be a list of {{id, url}}, not {type(image_urls).__name__}")
-    if username is not None and not isinstance(username, str):
-        raise InvalidArguments(f"username must be a string, not {type(username).__name__}")
+    if username is not None:
+        _checked_text(username, "username")
     return [_checked_url(item, f"image_urls[{index}]") for index, item in enumerate(image_urls)]
 
 
 def _checked_url(item: Any, where: str) -> UrlToDelete:
     if not isinstance(item, Mapping) or not {"id", "url"} & item.keys():
         raise InvalidArguments(f'{where} must be {{"id": int, "url": str}}')
-    image_id, url = item.get("id", 0), item.get("url", "")
-    if not isinstance(url, str):
-        raise InvalidArguments(f"{where}: url must be a string, not {type(url).__name__}")
-    if not isinstance(image_id, int) or isinstance(image_id, bool):
+    image_id, url = item.get("id", 0), _checked_text(item.get("url", ""), f"{where}: url")
+    if not isinstance(image_id, int) or isinstance(image_id, bool) or abs(image_id) > _MAX_ID:
         raise InvalidArguments(f"{where}: id must be an integer, not {image_id!r}")
     return {"id": image_id, "url": url}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["bind", "configure", "get_logger", "redact"]
 
-_USERINFO = re.compile(r"(\w+://)[^/@\s]*@")
+#: Up to the last `@` before the path: a password may hold one.
+_USERINFO = re.compile(r"(\w+://)[^/\s\"']*@")
+#: Ends of names: `access_token`, `X-Amz-Signature` and `OSSAccessKeyId` are among them.
 _SECRET_PARAMETER = re.compile(
-    r"((?:token|X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId|OSSAccessKeyId)=)[^&\s\"']+",
-    re.IGNORECASE,
+    r"((?:token|signature|credential|accesskeyid|password|secret)=)[^&\s\"']+", re.IGNORECASE
 )
 _BEARER = re.compile(r"(Bearer\s+)[\w.~+/=-]+", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
@@ -38,15 +39,30 @@ def redact(text: str) -> str:
     return _JWT.sub("***", text)
 
 
+def _redacted(value: Any) -> Any:
+    """A field's value without secrets, however deep they lie; what is no plain value becomes text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _redacted(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(each) for each in value]
+    return redact(str(value))
+
+
 def _redact_event(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {name: redact(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: _redacted(value) for name, value in event.items()}
 
 
 def configure(settings: Settings) -> None:
     """Send our lines and other libraries', in one format, to standard error. For processes of our own."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    exceptions: list[structlog.typing.Processor] = [structlog.processors.format_exc_info] if as_json else []
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # Plain tracebacks, as text before the redaction: rich ones would show every frame's variables, secrets among them.
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
@@ -56,7 +72,7 @@ def configure(settings: Settings) -> None:
         ],
         processors=[
             _unpack_fields,
-            *exceptions,
+            structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _redact_event,
             renderer,
@@ -90,8 +106,9 @@ def _to_record(_logger: object, _method: str, event: structlog.typing.EventDict)
     """Our line as a record of the standard library's: a host's own handlers read it as text, ours with its fields."""
     name = event.pop("event")
     how = {key: event.pop(key) for key in ("exc_info", "stack_info") if key in event}
-    text = " ".join([str(name), *(f"{key}={redact(str(value))}" for key, value in event.items())])
-    return {"msg": text, "extra": {"dream_event": name, "dream_fields": dict(event)}, **how}
+    fields = {key: _redacted(value) for key, value in event.items()}
+    text = " ".join([redact(str(name)), *(f"{key}={value}" for key, value in fields.items())])
+    return {"msg": text, "extra": {"dream_event": name, "dream_fields": fields}, **how}
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

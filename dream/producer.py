@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -28,12 +29,41 @@ if TYPE_CHECKING:
     from dream.settings import Settings
     from dream.storage import Storage
 
-__all__ = ["Producer", "default", "delete_images", "upload_images"]
+__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "upload_images"]
 
 log = get_logger(__name__)
 
 #: Where a caller's session keeps what follows its commit.
 _OUTBOX = "dream_outbox"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How an accepted task reaches a worker.
+
+    Parameters:
+      due_in_s: it does not run before that many seconds from now.
+      queue: the queue that its message is put on, without prefix; None means the task's own.
+      is_sent: False where the caller runs the task itself.
+    """
+
+    due_in_s: float = 0
+    queue: str | None = None
+    is_sent: bool = True
+
+
+AT_ONCE = Delivery()
+NOT_SENT = Delivery(is_sent=False)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A task on its way into the database and onto a queue."""
+
+    task_id: str
+    name: str
+    args: list[Any]
+    delivery: Delivery
 
 
 class Producer:
@@ -82,6 +112,7 @@ class Producer:
         *,
         session: Session | None = None,
         task_id: str | None = None,
+        delivery: Delivery = AT_ONCE,
     ) -> str:
         """Accept pictures for processing.
 
@@ -90,7 +121,8 @@ class Producer:
           image_files: each `{"name": str, "data": bytes}`.
           positions: offset of each in the dream's text; 0 where not given.
           session: the caller's SQLAlchemy session: the rows join its transaction, the message follows its commit.
-          task_id: the id to use; a new one by default.
+          task_id: the id to use, a new one by default; where a task of that id exists, nothing else is accepted.
+          delivery: when and how it is sent.
 
         Returns:
           The task's id.
@@ -104,8 +136,9 @@ class Producer:
         encoded = self._stage(image_files)
         rows = self.image_rows(dream_id, task_id, encoded, offsets)
         staged = [file["staged"] for file in encoded]
-        self._accept(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], rows, staged, session)
-        log.info("upload_accepted", task_id=task_id, dream_id=dream_id, files=len(encoded))
+        order = _Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
+        if self._accept(order, rows, staged, session):
+            log.info("upload_accepted", task_id=task_id, dream_id=dream_id, files=len(encoded))
         return task_id
 
     def delete_images(
@@ -116,6 +149,7 @@ class Producer:
         *,
         session: Session | None = None,
         task_id: str | None = None,
+        delivery: Delivery = AT_ONCE,
     ) -> str:
         """Accept the deletion of pictures; from the commit on they are gone for every reader.
 
@@ -123,19 +157,19 @@ class Producer:
           dream_id: the dream they belong to.
           image_urls: each `{"id": int, "url": str}`; the URL (or key) names the picture, the id is echoed.
           username: the owner, for objects in a bucket per user.
-          session, task_id: as for `upload_images`.
+          session, task_id, delivery: as for `upload_images`.
 
         Returns:
           The task's id.
         """
         wanted = check_deletion(dream_id, image_urls, username)
         task_id = task_id or str(uuid4())
-        args = [dream_id, wanted, username or ""]
-        self._accept(task_id, DELETE_IMAGES, args, [], [], session, deleting=True)
-        log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
+        order = _Order(task_id, DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
+        if self._accept(order, [], [], session):
+            log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
         return task_id
 
-    def submit(self, name: str, args: Sequence[Any], *, task_id: str, due_in_s: float = 0) -> bool:
+    def submit(self, name: str, args: Sequence[Any], *, task_id: str, delivery: Delivery = AT_ONCE) -> bool:
         """Record and send any task of ours; False where a task of that id exists already."""
         from sqlalchemy.exc import IntegrityError
 
@@ -143,10 +177,10 @@ class Producer:
 
         try:
             with self.database.begin() as session:
-                tasks.add(session, task_id, name, args, due_in_s)
+                tasks.add(session, task_id, name, args, delivery.due_in_s)
         except IntegrityError:
             return False
-        self._send(task_id, name, args, due_in_s)
+        self._send(_Order(task_id, name, list(args), delivery))
         return True
 
     def stage_inline(self, encoded_files: Sequence[EncodedFile]) -> list[EncodedFile]:
@@ -201,54 +235,39 @@ class Producer:
         ]
 
     def _accept(
-        self,
-        task_id: str,
-        name: str,
-        args: list[Any],
-        rows: Sequence[DreamImage],
-        staged: Sequence[str],
-        session: Session | None,
-        *,
-        deleting: bool = False,
-    ) -> None:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        def write(target: Session) -> None:
-            self._record(target, task_id, name, args, rows, deleting=deleting)
+        self, order: _Order, rows: Sequence[DreamImage], staged: Sequence[str], session: Session | None
+    ) -> bool:
+        """Write the rows and send the message; False where a task of that id exists, whose rows stay as they are."""
+        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
         try:
             if session is not None:
-                write(session)
-                self._send_after_commit(session, task_id, name, args, staged)
-                return
+                self._record(session, order, rows)
+                self._send_after_commit(session, order, staged)
+                return True
             with self.database.begin() as own:
-                write(own)
+                self._record(own, order, rows)
         except SQLAlchemyError as error:
-            if session is None and self._is_recorded(task_id):
-                log.warning("commit_answer_lost", task_id=task_id)
-            else:
+            if session is not None or not self._is_recorded(order.task_id):
                 self._unstage(staged)
                 raise DatabaseUnavailable(f"nothing was accepted: {type(error).__name__}") from error
-        self._send(task_id, name, args)
+            if isinstance(error, IntegrityError):
+                self._unstage(staged)
+                log.info("task_exists", task_id=order.task_id)
+                return False
+            log.warning("commit_answer_lost", task_id=order.task_id)
+        self._send(order)
+        return True
 
-    def _record(
-        self,
-        session: Session,
-        task_id: str,
-        name: str,
-        args: Sequence[Any],
-        rows: Sequence[DreamImage],
-        *,
-        deleting: bool,
-    ) -> None:
+    def _record(self, session: Session, order: _Order, rows: Sequence[DreamImage]) -> None:
         from dream.db import images, tasks
         from dream.targets import resolve
 
-        tasks.add(session, task_id, name, args)
+        tasks.add(session, order.task_id, order.name, order.args, order.delivery.due_in_s)
         session.flush()
         session.add_all(rows)
-        if deleting:
-            targets = resolve(session, self._settings, *args)
+        if order.name == DELETE_IMAGES:
+            targets = resolve(session, self._settings, *order.args)
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         session.flush()
 
@@ -264,25 +283,25 @@ class Producer:
         except SQLAlchemyError:
             return False
 
-    def _send_after_commit(
-        self, session: Session, task_id: str, name: str, args: Sequence[Any], staged: Sequence[str]
-    ) -> None:
+    def _send_after_commit(self, session: Session, order: _Order, staged: Sequence[str]) -> None:
         from sqlalchemy import event
 
         if _OUTBOX not in session.info:
             session.info[_OUTBOX] = []
             event.listen(session, "after_commit", _committed)
             event.listen(session, "after_rollback", _rolled_back)
-        send, forget = partial(self._send, task_id, name, args), partial(self._unstage, staged)
-        session.info[_OUTBOX].append((send, forget))
+        session.info[_OUTBOX].append((partial(self._send, order), partial(self._unstage, staged)))
 
-    def _send(self, task_id: str, name: str, args: Sequence[Any], delay_s: float = 0) -> None:
+    def _send(self, order: _Order) -> None:
         from dream.broker import message_of, send
 
+        if not order.delivery.is_sent:
+            return
+        message = message_of(self._settings, order.task_id, order.name, order.args, queue=order.delivery.queue)
         try:
-            send(self.broker, message_of(self._settings, task_id, name, args), delay_s)
+            send(self.broker, message, order.delivery.due_in_s)
         except BrokerUnavailable as error:
-            log.warning("message_deferred", task_id=task_id, error=str(error))
+            log.warning("message_deferred", task_id=order.task_id, error=str(error))
 
 
 def _committed(session: Session) -> None:

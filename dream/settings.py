@@ -132,6 +132,7 @@ class Settings(BaseSettings):
     # --- uploads and images
     max_upload_bytes: Bytes = Field(32 * 2**20, description="Largest file that is accepted.")
     max_files_per_upload: Count = Field(100, description="Most files in one call.")
+    max_request_bytes: Bytes = Field(256 * 2**20, description="Most bytes of one upload to the gateway, all its files.")
     max_image_bytes: Bytes = Field(2**20, description="Byte budget of a processed picture.")
     max_edge_px: Annotated[int, Field(ge=16, le=16383)] = Field(
         2560, description="Longest edge of a processed picture."

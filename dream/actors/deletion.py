@@ -17,23 +17,31 @@ from dream.messages import ImageUpdate, UpdateStatus
 from dream.targets import Target, resolve
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Resources
+    from dream.actors.resources import Parts
     from dream.middleware.claims import Run
 
-__all__ = ["Deletion"]
+__all__ = ["delete"]
 
 log = get_logger(__name__)
+
+
+def delete(resources: Parts, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
+    """Delete pictures of a dream; returns for each whether it is gone."""
+    deletion = Deletion(resources, run)
+    targets = deletion.begin(dream_id, image_urls, username)
+    deletion.delete_objects(targets)
+    return deletion.end(targets)
 
 
 class Deletion:
     """One run of `delete_dream_images`.
 
     Parameters:
-      resources: the worker's parts.
+      resources: what it works with.
       run: this run's claim and deadline.
     """
 
-    def __init__(self, resources: Resources, run: Run) -> None:
+    def __init__(self, resources: Parts, run: Run) -> None:
         self._resources = resources
         self._run = run
         self._claim = run.claim

@@ -7,9 +7,9 @@ from typing import Any
 
 import dramatiq
 
-from dream.actors import shared
-from dream.actors.deletion import Deletion
-from dream.actors.upload import Upload
+from dream.actors import broker, shared
+from dream.actors.deletion import delete
+from dream.actors.upload import upload
 from dream.errors import ImageRejected, InvalidArguments
 from dream.messages import ALIASES, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
 from dream.middleware.claims import current_run
@@ -21,6 +21,7 @@ _settings = shared.settings
 _BACKSTOP_MS = (_settings.time_limit_s + min(2.0, _settings.time_limit_s / 10)) * 1000
 _options: dict[str, Any] = {
     "queue_name": _settings.queue_prefix + IMAGES_QUEUE,
+    "broker": broker,
     "durable": True,
     "time_limit": _BACKSTOP_MS,
     # Not a fault of ours: told to the owner, not logged as a crash.
@@ -29,21 +30,13 @@ _options: dict[str, Any] = {
 
 
 def process_and_upload_images(dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
-    """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
-    upload = Upload(shared, current_run())
-    upload.begin(dream_id, encoded_files, positions)
-    with shared.folder() as folder:
-        for work in upload.fetch_and_submit(folder):
-            upload.finish_image(work)
-    return upload.end()
+    """See `upload`."""
+    return upload(shared, current_run(), dream_id, encoded_files, positions)
 
 
 def delete_dream_images(dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
-    """Delete pictures of a dream; returns for each whether it is gone."""
-    deletion = Deletion(shared, current_run())
-    targets = deletion.begin(dream_id, image_urls, username)
-    deletion.delete_objects(targets)
-    return deletion.end(targets)
+    """See `delete`."""
+    return delete(shared, current_run(), dream_id, image_urls, username)
 
 
 _functions: dict[str, Callable[..., Any]] = {

@@ -6,15 +6,16 @@ import fcntl
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
 
+from dream import log as logs
 from dream.db import Database
 from dream.imaging.limits import Limits
 from dream.log import get_logger
@@ -24,16 +25,47 @@ from dream.storage import Storage
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker
+    from dream.imaging import Processed
     from dream.imaging.pool import Pool
     from dream.settings import Settings
 
-__all__ = ["PoolLifetime", "Resources"]
+__all__ = ["Imaging", "Job", "Lifetime", "Parts", "Resources"]
 
 log = get_logger(__name__)
 
 
+class Job(Protocol):
+    """One picture in work."""
+
+    def wait(self, poll: Callable[[], None]) -> Processed: ...
+
+
+class Imaging(Protocol):
+    """Whatever works on pictures: the pool's processes, or this process itself."""
+
+    def submit(self, source: Path, target: Path) -> Job: ...
+
+
+class Parts(Protocol):
+    """What a run works with."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def storage(self) -> Storage: ...
+    @property
+    def publisher(self) -> Publisher: ...
+    @property
+    def producer(self) -> Producer: ...
+    @property
+    def pool(self) -> Imaging: ...
+    def folder(self) -> AbstractContextManager[Path]: ...
+
+
 class Resources:
-    """The parts that actors work with.
+    """The parts that the actors of a worker process share.
 
     Parameters:
       settings: the process's.
@@ -115,13 +147,17 @@ def _remove_if_abandoned(folder: Path) -> None:
         return  # somebody lives there, or it is another user's
 
 
-class PoolLifetime(Middleware):
-    """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise."""
+class Lifetime(Middleware):
+    """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise.
+
+    So does our logging: whoever only imports the actors keeps a logging of their own.
+    """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        logs.configure(self._resources.settings)
         self._resources.start_pool()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002

@@ -22,17 +22,26 @@ from dream.messages import ImageState, ImageUpdate, UpdateStatus
 from dream.storage.keys import canonical_url, content_key, user_bucket
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Resources
+    from dream.actors.resources import Job, Parts
     from dream.imaging import Processed
-    from dream.imaging.pool import Job
     from dream.middleware.claims import Run
 
-__all__ = ["Upload"]
+__all__ = ["upload"]
 
 log = get_logger(__name__)
 
 #: A dream that is not visible yet is looked for again after these (DESIGN, rule 7).
 _LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def upload(resources: Parts, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
+    """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
+    steps = Upload(resources, run)
+    steps.begin(dream_id, encoded_files, positions)
+    with resources.folder() as folder:
+        for work in steps.fetch_and_submit(folder):
+            steps.finish_image(work)
+    return steps.end()
 
 
 class InWork(NamedTuple):
@@ -47,11 +56,11 @@ class Upload:
     """One run of `process_and_upload_images`.
 
     Parameters:
-      resources: the worker's parts.
+      resources: what it works with.
       run: this run's claim and deadline.
     """
 
-    def __init__(self, resources: Resources, run: Run) -> None:
+    def __init__(self, resources: Parts, run: Run) -> None:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database

@@ -41,6 +41,7 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    shared.settings = settings
     worker = Worker(
         broker,
         queues={settings.queue_prefix + queue for queue in queues} if queues else None,

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import redis
 from dramatiq import Message
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import CurrentMessage
+from redis import RedisError
 
 from dream.broker.redis import DELIVERY_ID, RedisBroker, make_client
 from dream.errors import BrokerUnavailable
@@ -80,10 +80,12 @@ class Waiting(Protocol):
     def attempts(self) -> int: ...
 
 
-def message_of(settings: Settings, task_id: str, name: str, args: Sequence[Any], *, attempt: int = 0) -> Message[Any]:
-    """The message that says: look at this task."""
+def message_of(
+    settings: Settings, task_id: str, name: str, args: Sequence[Any], *, attempt: int = 0, queue: str | None = None
+) -> Message[Any]:
+    """The message that says: look at this task. It goes to `queue` (without prefix), by default the task's own."""
     return Message(
-        queue_name=settings.queue_prefix + queue_of(name),
+        queue_name=settings.queue_prefix + (queue or queue_of(name)),
         actor_name=name,
         args=tuple(args),
         kwargs={},
@@ -101,7 +103,7 @@ def unavailable_as_error() -> Iterator[None]:
     """
     try:
         yield
-    except (redis.RedisError, BrokerError, OSError) as error:
+    except (RedisError, BrokerError, OSError) as error:
         raise BrokerUnavailable(f"the broker did not take the message: {type(error).__name__}") from error
 
 

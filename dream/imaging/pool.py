@@ -10,8 +10,8 @@ A child may die at any moment without harm to more than the picture it works on.
 of these moments, for instance when the last idle child dies: then a new one is built and the jobs that it had not
 finished start again.
 
-Children die with the *thread* that started them (`child.py`); so one thread of the pool's own starts them all, or a
-pebble thread that lives as long as its pool.
+Children die with the *thread* that started them (`child.py`). So it is one thread of our own that starts them, or
+pebble's, which lives as long as its pool; never the caller's.
 """
 
 from __future__ import annotations
@@ -230,7 +230,11 @@ class Job:
             self.cancel()
 
     def cancel(self) -> None:
-        """Abandon the job, where it is not done; when this returns, its child no longer writes the target."""
+        """Abandon the job, where it is not done.
+
+        Where a child was at work on it, the child is gone when this returns. Where it was queued, the child that
+        meets it is ended within 0.1 s, and may by then have begun to write the target.
+        """
         was_running = self._future.running()
         self._future.cancel()
         if was_running and not self._pool.is_stopping:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dream.notifications import Publisher
     from dream.settings import Settings
 
-__all__ = ["Claims", "Run", "current_run"]
+__all__ = ["Claims", "Run", "current_run", "reason_of"]
 
 log = get_logger(__name__)
 
@@ -241,7 +241,7 @@ class Claims(Middleware):
         run: Run | None = getattr(_local, "run", None)
         if run is None:
             return
-        claim, reason = run.claim, _reason(exception)
+        claim, reason = run.claim, reason_of(exception)
 
         def write(session: Session) -> int:
             attempts = tasks.retry_later(session, claim, reason, delay_s)
@@ -271,14 +271,14 @@ class Claims(Middleware):
         if run is None:
             return
         try:
-            self._conclude(run.claim, _reason(exception))
+            self._conclude(run.claim, reason_of(exception))
         except LeaseLost:
             log.info("lease_lost")
         finally:
             self._end(run)
 
 
-def _reason(exception: BaseException) -> str:
+def reason_of(exception: BaseException) -> str:
     """What the owner reads: our own errors speak for themselves, others are named and logged."""
     if isinstance(exception, DreamError):
         return str(exception)

@@ -52,8 +52,10 @@ class RetryPolicy:
 
     def delay_s(self, retries: int) -> float:
         """Seconds to wait after a run that `retries` retries came before."""
-        delay_s = min(self.first_s * self.factor**retries, self.max_s)
-        return delay_s * (1 + random.uniform(0, self.jitter)) if self.jitter else delay_s  # noqa: S311
+        delay_s = self.first_s * self.factor**retries
+        if self.jitter:
+            delay_s *= 1 + random.uniform(0, self.jitter)  # noqa: S311
+        return min(delay_s, self.max_s)
 
     def allows(self, retries: int, exception: BaseException) -> bool:
         """Whether another run may follow, and could help."""

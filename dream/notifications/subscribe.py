@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -116,14 +116,17 @@ class Events:
         self._client = self._connect()
 
     def _connect(self) -> Redis:
-        return Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             self._settings.events_url,
+            max_connections=2,  # one listens, one reads
+            timeout=_SOCKET_TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             socket_timeout=_SOCKET_TIMEOUT_S,
             protocol=2,
             decode_responses=True,
         )
+        return Redis.from_pool(pool)
 
     async def start(self) -> None:
         """Begin to listen. Redis need not be there yet."""
@@ -134,9 +137,11 @@ class Events:
 
     async def stop(self) -> None:
         """Stop listening and close the connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A cancellation that meets an answer of Redis can be swallowed by the client: ask until it is heard.
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=_BACKOFF_FIRST_S)
         self._tasks = []
         await self._client.aclose()
 
@@ -174,8 +179,7 @@ class Events:
         if not _SEQ.fullmatch(seq):
             return None
         try:
-            before = await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1)
-            if not before or is_after(seq, await self._last_seq(dream_id)):
+            if is_after(seq, await self._last_seq(dream_id)) or not await self._reaches_back(dream_id, seq):
                 return None
             return await self._after(dream_id, seq, self._settings.events_max_length * 10)
         except RedisError as error:
@@ -194,6 +198,12 @@ class Events:
             return await self._last_seq(dream_id)
         except RedisError:
             return None
+
+    async def _reaches_back(self, dream_id: int, seq: str) -> bool:
+        """Whether the stream still holds all that came after `seq`."""
+        if seq == _START:
+            return int(await self._client.xlen(self._stream(dream_id))) < self._settings.events_max_length
+        return bool(await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1))
 
     async def _after(self, dream_id: int, seq: str, count: int) -> list[Event]:
         entries: Any = await self._client.xrange(self._stream(dream_id), min=f"({seq}", max="+", count=count)
@@ -269,10 +279,10 @@ class Events:
         last = await self._last_seq(dream_id)
         seq = dream.seq
         is_gap = seq is None or is_after(seq, last)  # never known, or Redis came back without its newest data
-        if seq is None or is_gap:
+        if is_gap:
             dream.seq = last
         elif is_after(last, seq):
-            is_gap = not await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1)
+            is_gap = not await self._reaches_back(dream_id, seq)
         dream.must_check = False
         if is_gap:
             for subscription in dream.subscriptions:

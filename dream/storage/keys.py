@@ -37,7 +37,9 @@ STAGING_PREFIX = "staging/"
 #: Older objects live in one bucket per user.
 OLD_BUCKET_PREFIX = "dreamlog-"
 
-_KEY = re.compile(r"dreams/\d{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?")
+_KEY = re.compile(r"dreams/[0-9]{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?")
+#: AWS names no single endpoint: `s3.amazonaws.com`, `s3.<region>.amazonaws.com`, `s3-<region>.…`, with a bucket before.
+_AWS_HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3[.-](?:[a-z0-9-]+\.){0,2}amazonaws\.com(?:\.cn)?")
 _MAX_BUCKET_LENGTH = 63
 
 
@@ -111,24 +113,34 @@ def locate(settings: Settings, name: str) -> Location | None:
     if "://" not in name:
         key = name.removeprefix("/").removeprefix("media/")
         return Location(key) if is_documented_key(key) else None
-    parts = urlsplit(name)
-    match = re.search(r"(?:^|/)(dreams/\d{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?)$", unquote(parts.path))
-    if match is None:
+    try:
+        parts = urlsplit(name)
+    except ValueError:  # brackets that hold no IPv6 address, say
         return None
-    folder = unquote(parts.path)[: match.start()].strip("/")
-    return Location(match.group(1), _bucket_of(settings, name, parts.hostname or "", folder))
+    path = unquote(parts.path)
+    start = path.rfind("dreams/")
+    key = path[start:]
+    if start < 0 or not is_documented_key(key) or (start > 0 and path[start - 1] != "/"):
+        return None
+    return Location(key, _bucket_of(settings, name, parts.hostname or "", path[:start].strip("/")))
 
 
 def _bucket_of(settings: Settings, url: str, host: str, folder: str) -> str | None:
     """The bucket that a URL names; None for canonical and public URLs, which name none."""
     if url.startswith((f"{settings.media_url}/", f"{settings.gateway_url}/media/")):
         return None
-    endpoint = urlsplit(settings.s3_endpoint_url or "").hostname or "amazonaws.com"
-    if host == endpoint:
+    endpoint = urlsplit(settings.s3_endpoint_url or "").hostname
+    aws = None if endpoint else _AWS_HOST.fullmatch(host)
+    if host == endpoint or (aws and aws["bucket"] is None):
         return folder or None
-    first, _, rest = host.partition(".")
-    # Virtual-host style, on our endpoint or on the one that old objects were written through.
-    if rest and not folder and (rest == endpoint or rest.endswith(endpoint) or first.startswith(OLD_BUCKET_PREFIX)):
-        return first
+    if not folder:
+        if aws:
+            return aws["bucket"]
+        if endpoint and host.endswith(f".{endpoint}"):
+            return host.removesuffix(f".{endpoint}")
+        # Old objects were perhaps written through another endpoint.
+        first, _, rest = host.partition(".")
+        if rest and first.startswith(OLD_BUCKET_PREFIX):
+            return first
     # The gateway may have moved since the URL was given out; its path has not.
     return None

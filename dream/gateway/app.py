@@ -1,0 +1,102 @@
+"""The application: its routes, its parts, and their lives.
+
+/ws/dream-images/{dream_id}/          the socket of a dream
+/api/dreams/{dream_id}/images[/{id}]  upload, list, delete
+/api/auth/logout                      revoke a token
+/media/{key}                          a picture, by redirect to a presigned GET
+/healthz  /readyz  /                  health, readiness, the page
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from dream.db import Database
+from dream.gateway.auth import Authenticator, check_secret
+from dream.gateway.faults import HANDLERS
+from dream.gateway.headers import AccessLog, SecurityHeaders
+from dream.gateway.health import healthz, readyz
+from dream.gateway.media import media
+from dream.gateway.services import Services
+from dream.gateway.sockets import watch_dream
+from dream.gateway.uploads import delete_image, list_images, log_out, upload
+from dream.notifications.subscribe import Events
+from dream.producer import Producer
+from dream.storage import Storage
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["make_app"]
+
+_STATIC = Path(__file__).with_name("static")
+
+
+def make_app(settings: Settings) -> Starlette:
+    """The gateway of one process.
+
+    Raises:
+      SettingsError: there is no usable key to check tokens with.
+    """
+    check_secret(settings)
+    app = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(AccessLog), Middleware(SecurityHeaders, settings)],
+        exception_handlers=HANDLERS,
+        lifespan=_lifespan,
+    )
+    app.state.services = _services(settings)
+    return app
+
+
+def _services(settings: Settings) -> Services:
+    database, storage = Database(settings), Storage(settings)
+    return Services(
+        settings=settings,
+        database=database,
+        storage=storage,
+        producer=Producer(settings, database=database, storage=storage),
+        events=Events(settings),
+        authenticator=Authenticator(settings, database),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    await services.events.start()
+    try:
+        yield
+    finally:
+        await services.events.stop()
+        services.database.dispose()
+
+
+async def _page(_request: Request) -> Response:
+    return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def _routes() -> list[Route | WebSocketRoute | Mount]:
+    return [
+        WebSocketRoute("/ws/dream-images/{dream_id:int}/", watch_dream),
+        WebSocketRoute("/ws/dream-images/{dream_id:int}", watch_dream),
+        Route("/api/dreams/{dream_id:int}/images", upload, methods=["POST"]),
+        Route("/api/dreams/{dream_id:int}/images", list_images, methods=["GET"]),
+        Route("/api/dreams/{dream_id:int}/images/{image_id:int}", delete_image, methods=["DELETE"]),
+        Route("/api/auth/logout", log_out, methods=["POST"]),
+        Route("/media/{key:path}", media),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/", _page),
+        Mount("/static", StaticFiles(directory=_STATIC)),
+    ]

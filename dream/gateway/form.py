@@ -1,0 +1,194 @@
+"""A multipart upload read within limits, its files on disk: what is too large is refused before it is read.
+
+Starlette's parser spools each file to disk but bounds neither a file nor the whole; this one does both, while it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from dream.messages import ImageFile
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Upload", "parse_positions", "read_upload"]
+
+#: Beside the files a request has headers of parts and positions.
+_OVERHEAD_BYTES = 256 * 1024
+_MAX_TEXT_BYTES = 64 * 1024
+#: A client that sends nothing for this long has gone.
+_SILENCE_S = 30.0
+#: What is refused is read on for a while, so that the client gets to read the answer.
+_DRAIN_BYTES = 64 * 2**20
+_DRAIN_S = 5.0
+
+
+class SpooledFile(Mapping[str, Any]):
+    """An `ImageFile` whose bytes stay on disk until they are asked for."""
+
+    def __init__(self, file: UploadFile) -> None:
+        self._file = file
+
+    def __getitem__(self, key: str) -> str | bytes:
+        if key == "name":
+            return self._file.filename or "picture"
+        if key == "data":
+            self._file.file.seek(0)
+            return self._file.file.read()
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name", "data"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request carried: files, and their positions where it named any."""
+
+    files: Sequence[ImageFile]
+    positions: Sequence[int] | None
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser with a limit for each file and for their number."""
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
+        count = settings.max_files_per_upload
+        super().__init__(headers, stream, max_files=10 * count, max_fields=10 * count, max_part_size=_MAX_TEXT_BYTES)
+        self._most_files = count
+        self._most_bytes = settings.max_upload_bytes
+        self._part_bytes = 0
+
+    def on_part_begin(self) -> None:
+        super().on_part_begin()
+        self._part_bytes = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part_bytes += end - start
+        if self._part_bytes > self._most_bytes:
+            raise HTTPException(413, f"a file has more than the {self._most_bytes} bytes allowed")
+        super().on_part_data(data, start, end)
+
+    def on_part_end(self) -> None:
+        super().on_part_end()
+        if sum(isinstance(value, UploadFile) for _, value in self.items) > self._most_files:
+            raise HTTPException(413, f"there are more than the {self._most_files} files allowed in one upload")
+
+
+@asynccontextmanager
+async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upload]:
+    """The request's files and positions; the files live until the block ends.
+
+    Raises:
+      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 for what is too large,
+        415 for anything but multipart.
+    """
+    form: FormData | None = None
+    try:
+        form = await _parse(request, settings)
+        yield _upload_of(form)
+    finally:
+        if form is not None:
+            await form.close()
+
+
+async def _parse(request: Request, settings: Settings) -> FormData:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise HTTPException(415, "send the files as multipart/form-data")
+    body = request.stream()
+    try:
+        _check_length(request, settings)
+        return await _Parser(request.headers, _bounded(body, _most_bytes(settings)), settings).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}") from None
+    except HTTPException as error:
+        # A client that asked first, and was not told to go on, sends nothing.
+        if error.status_code == 413 and "100-continue" not in request.headers.get("expect", ""):
+            await _drain(body)
+        raise
+
+
+def _most_bytes(settings: Settings) -> int:
+    return settings.max_request_bytes + _OVERHEAD_BYTES
+
+
+def _too_large(settings_bytes: int) -> HTTPException:
+    return HTTPException(413, f"the upload has more than the {settings_bytes - _OVERHEAD_BYTES} bytes allowed")
+
+
+def _check_length(request: Request, settings: Settings) -> None:
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > _most_bytes(settings):
+        raise _too_large(_most_bytes(settings))
+
+
+async def _bounded(body: AsyncGenerator[bytes, None], most_bytes: int) -> AsyncGenerator[bytes, None]:
+    read_bytes = 0
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            raise HTTPException(408, "the upload stopped") from None
+        if chunk is None:
+            return
+        read_bytes += len(chunk)
+        if read_bytes > most_bytes:
+            raise _too_large(most_bytes)
+        yield chunk
+
+
+async def _drain(body: AsyncGenerator[bytes, None]) -> None:
+    left_bytes = _DRAIN_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for chunk in body:
+                left_bytes -= len(chunk)
+                if left_bytes <= 0:
+                    return
+
+
+def _upload_of(form: FormData) -> Upload:
+    items = form.multi_items()
+    # A file field that was left empty is sent as a nameless file without bytes.
+    files = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or value.size)]
+    if not files:
+        raise HTTPException(400, "there are no files in the form (fields `files` or `images`)")
+    texts = [value for name, value in items if name in {"positions", "positions[]"} and isinstance(value, str)]
+    positions = parse_positions(texts)
+    return Upload(cast("list[ImageFile]", [SpooledFile(file) for file in files]), positions)
+
+
+def parse_positions(texts: Sequence[str]) -> list[int] | None:
+    """Positions from repeated fields, or from one field with commas or a JSON list; None where there are none.
+
+    Raises:
+      HTTPException: 400 where one is no whole number.
+    """
+    try:
+        if len(texts) == 1 and texts[0].strip().startswith("["):
+            values = json.loads(texts[0])
+        elif len(texts) == 1:
+            values = [part for part in texts[0].split(",") if part.strip()]
+        else:
+            values = list(texts)
+        if any(isinstance(value, bool | float) for value in values):
+            raise ValueError
+        return [int(value) for value in values] or None
+    except (ValueError, TypeError, RecursionError):
+        raise HTTPException(400, "positions must be whole numbers, one for each file") from None

@@ -1,0 +1,34 @@
+"""`/media/<key>`: from the URL that never changes to a GET that is valid now."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from dream.db import images
+from dream.gateway.services import Services, services_of
+from dream.messages import ImageState
+
+__all__ = ["media"]
+
+#: A browser may keep the redirect this long at most: a deleted picture is to be gone soon.
+_MAX_AGE_S = 60
+
+
+async def media(request: Request) -> Response:
+    """Redirect to a fresh presigned GET; 404 for a picture that is unknown, unfinished or deleted."""
+    services = services_of(request)
+    location = await run_in_threadpool(_location, services, request.path_params["key"])
+    if location is None:
+        raise HTTPException(404, "there is no such picture")
+    max_age_s = min(_MAX_AGE_S, services.settings.presign_ttl_s // 2)
+    return RedirectResponse(location, 302, {"Cache-Control": f"private, max-age={max_age_s}"})
+
+
+def _location(services: Services, key: str) -> str | None:
+    with services.database.read() as session:
+        image = images.by_key(session, key)
+        bucket = image.bucket if image is not None and image.state == ImageState.COMPLETED else None
+    return services.storage.presign(bucket, key) if bucket else None

@@ -1,0 +1,88 @@
+"""The gateway's process: uvicorn around the application, quiet, bounded, and gone soon after SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from dream.errors import SettingsError
+from dream.gateway.app import make_app
+from dream.gateway.protocol import SocketProtocol
+from dream.log import get_logger
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["run"]
+
+#: The largest message that a client may send: a token and a type.
+_MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
+_SHUTDOWN_TIMEOUT_S = 5
+_BACKLOG = 512
+
+log = get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Says so, in a file, once it serves."""
+
+    def __init__(self, config: uvicorn.Config, ready_file: str | None) -> None:
+        super().__init__(config)
+        self._ready_file = ready_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._ready_file:
+            port = sockets[0].getsockname()[1] if sockets else self.config.port
+            Path(self._ready_file).write_text(f"{port}\n", "utf-8")
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the process's exit code.
+
+    Raises:
+      SettingsError: there is no usable key to check tokens with, or the address cannot be listened on.
+    """
+    config = uvicorn.Config(
+        make_app(settings),
+        ws=SocketProtocol,
+        ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+    )
+    # At info it logs the whole address of each socket, `?token=` in it.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # uvicorn raises the signal again when it has stopped: that is to be an orderly end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _already_stopped)
+    with _listen(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        log.info("gateway listens", host=host, port=port)
+        _Server(config, settings.ready_file).run([listener])
+    log.info("gateway stopped")
+    return 0
+
+
+def _already_stopped(_number: int, _frame: FrameType | None) -> None:
+    return
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host = settings.host
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"DREAM_HOST={host!r} DREAM_PORT={settings.port} cannot be listened on: {error.strerror or error}"
+        ) from None

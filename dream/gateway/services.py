@@ -1,0 +1,44 @@
+"""What every request of a gateway process shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection
+
+from dream.gateway.auth import Authenticator
+
+if TYPE_CHECKING:
+    from dream.db import Database
+    from dream.notifications.subscribe import Events
+    from dream.producer import Producer
+    from dream.settings import Settings
+    from dream.storage import Storage
+
+__all__ = ["MAX_ID", "RETRY_AFTER_S", "Services", "services_of"]
+
+#: The largest id that a database column holds.
+MAX_ID = 2**63 - 1
+#: When a client may ask again where something was away.
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one gateway process."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    producer: Producer
+    events: Events
+    authenticator: Authenticator
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the process that serves this request or socket."""
+    services = connection.app.state.services
+    if not isinstance(services, Services):
+        raise TypeError("the application was not made by make_app")
+    return services

@@ -1,0 +1,37 @@
+"""What is there now, read from the database: the answer to `request_status` and to a gap in the events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dream.db import images
+from dream.messages import ImageState, ImageUpdate, UpdateStatus
+
+if TYPE_CHECKING:
+    from dream.db import Database, DreamImage
+
+__all__ = ["snapshot"]
+
+
+def snapshot(database: Database, dream_id: int) -> ImageUpdate:
+    """The dream's images as one update: `processing` while any is in work, `failed` where there are only failures."""
+    with database.read() as session:
+        rows = images.list_images(session, dream_id)
+    done = [row for row in rows if row.state == ImageState.COMPLETED and row.url]
+    failed = [row for row in rows if row.state == ImageState.FAILED]
+    return ImageUpdate(
+        dream_id=dream_id,
+        status=_status(rows, has_done=bool(done), has_failed=bool(failed)),
+        images=tuple({"id": row.id, "url": row.url or "", "position": row.position} for row in done),
+        errors=tuple(
+            {"name": row.filename, "position": row.position, "error": row.error or "the picture failed"}
+            for row in failed
+        ),
+    )
+
+
+def _status(rows: Sequence[DreamImage], *, has_done: bool, has_failed: bool) -> UpdateStatus:
+    if any(row.state in (ImageState.PENDING, ImageState.PROCESSING) for row in rows):
+        return UpdateStatus.PROCESSING
+    return UpdateStatus.FAILED if has_failed and not has_done else UpdateStatus.COMPLETED

@@ -1,0 +1,112 @@
+"""A dream's images over REST: upload, list, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from dream.db import DreamImage, images
+from dream.db.dreams import Owner
+from dream.gateway.auth import bearer_token, decode
+from dream.gateway.form import read_upload
+from dream.gateway.services import MAX_ID, Services, services_of
+
+__all__ = ["delete_image", "list_images", "log_out", "upload"]
+
+#: Uploads whose files are in memory at a time: each holds one file.
+_HANDED_OVER_AT_ONCE = asyncio.Semaphore(8)
+
+
+async def upload(request: Request) -> Response:
+    """Take pictures for processing: 202 with the task's id, after which nothing is lost; or an error and nothing kept."""
+    services, dream_id, _ = await _owned(request)
+    async with read_upload(request, services.settings) as form, _HANDED_OVER_AT_ONCE:
+        task_id = await run_in_threadpool(services.producer.upload_images, dream_id, form.files, form.positions)
+        count = len(form.files)
+    return JSONResponse({"task_id": task_id, "dream_id": dream_id, "files": count}, 202)
+
+
+async def list_images(request: Request) -> Response:
+    """What the dream has now, in the order of its text."""
+    services, dream_id, _ = await _owned(request)
+    rows = await run_in_threadpool(_images_of, services, dream_id)
+    return JSONResponse([_public(row) for row in rows])
+
+
+async def delete_image(request: Request) -> Response:
+    """Delete one picture: 202 with the task's id; from then on it is gone for every reader."""
+    services, dream_id, owner = await _owned(request)
+    image_id = int(request.path_params["image_id"])
+    image = await run_in_threadpool(_image_of, services, dream_id, image_id) if image_id <= MAX_ID else None
+    if image is None:
+        raise HTTPException(404, "there is no such image in this dream")
+    # Without a URL the id names the picture, within its dream: so also one that is not finished.
+    target: Any = {"id": image_id, "url": image.url or ""}
+    task_id = await run_in_threadpool(services.producer.delete_images, dream_id, [target], owner.username)
+    return JSONResponse({"task_id": task_id, "dream_id": dream_id, "id": image_id}, 202)
+
+
+async def log_out(request: Request) -> Response:
+    """Revoke the token of this request; again and again gives 204."""
+    services = services_of(request)
+    identity = decode(_token(request), services.settings)
+    if identity.jti is None:
+        raise HTTPException(400, "the token has no jti claim, so it cannot be revoked; it ends when it expires")
+    await run_in_threadpool(services.authenticator.revoke, identity)
+    return Response(status_code=204)
+
+
+def _token(request: Request) -> str:
+    return bearer_token(request.headers.get("authorization", ""))
+
+
+async def _owned(request: Request) -> tuple[Services, int, Owner]:
+    """The dream of the request, which is the asker's own.
+
+    Raises:
+      TokenRejected: the token is not accepted.
+      HTTPException: 404 where there is no such dream, 403 where it is somebody else's.
+    """
+    services, dream_id = services_of(request), int(request.path_params["dream_id"])
+    identity = await run_in_threadpool(services.authenticator.identify, _token(request))
+    owner = None
+    if 0 < dream_id <= MAX_ID:
+        owner = await run_in_threadpool(services.authenticator.owner_of, dream_id)
+    if owner is None:
+        raise HTTPException(404, "there is no such dream")
+    if owner.user_id != identity.user_id:
+        raise HTTPException(403, "this dream belongs to somebody else")
+    return services, dream_id, owner
+
+
+def _images_of(services: Services, dream_id: int) -> list[DreamImage]:
+    with services.database.read() as session:
+        return list(images.list_images(session, dream_id))
+
+
+def _image_of(services: Services, dream_id: int, image_id: int) -> DreamImage | None:
+    with services.database.read() as session:
+        return images.by_id(session, dream_id, image_id)
+
+
+def _public(row: DreamImage) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "url": row.url,
+        "position": row.position,
+        "state": str(row.state),
+        "status": str(row.state),
+        "filename": row.filename,
+        "width_px": row.width_px,
+        "height_px": row.height_px,
+        "size_bytes": row.size_bytes,
+        "content_type": row.content_type,
+        "placeholder": row.placeholder,
+        "error": row.error,
+        "task_id": row.task_id,
+    }

@@ -1,0 +1,94 @@
+"""Fixtures of the contract tests: a broker of each kind, an actor that notes its calls, a real worker."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import dramatiq
+import pika
+import pytest
+from dramatiq import Message, Worker
+from dramatiq.common import dq_name, xq_name
+
+from dream.broker import make_broker, message_of
+from dream.broker.redis import RedisBroker
+from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES, QUEUES
+from dream.settings import Settings
+
+if TYPE_CHECKING:
+    from dream.broker import AnyBroker
+
+
+@pytest.fixture(params=["valkey", "redis", "rabbitmq"])
+def broker_settings(
+    request: pytest.FixtureRequest, environment: dict[str, str], settings_of: Callable[..., Settings]
+) -> Iterator[Settings]:
+    changes: dict[str, Any] = {"retry_first_s": 0.4, "max_retries": 2}
+    if request.param == "redis":
+        changes["broker_url"] = request.getfixturevalue("local_redis_url")
+    elif request.param == "rabbitmq":
+        changes["broker_url"] = request.getfixturevalue("local_rabbitmq_url")
+        changes["queue_prefix"] = f"t{uuid4().hex[:12]}-"
+    settings = settings_of(environment, **changes)
+    yield settings
+    _remove_what_is_left(settings)
+
+
+def _remove_what_is_left(settings: Settings) -> None:
+    broker = make_broker(settings)
+    if isinstance(broker, RedisBroker):
+        for key in broker.client.scan_iter(f"{settings.redis_prefix}:*"):
+            broker.client.delete(key)
+    else:
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(settings.broker_url))) as connection:
+            for queue in QUEUES:
+                name = settings.queue_prefix + queue
+                for each in (name, dq_name(name), xq_name(name)):
+                    connection.channel().queue_delete(each)
+    broker.close()
+
+
+@pytest.fixture
+def broker(broker_settings: Settings) -> Iterator[AnyBroker]:
+    broker = make_broker(broker_settings)
+    yield broker
+    broker.close()
+
+
+class Worked:
+    """An actor that notes its calls and does what the test says."""
+
+    def __init__(self, broker: AnyBroker, settings: Settings) -> None:
+        self.calls: list[tuple[float, tuple[Any, ...]]] = []
+        self.behaviour: Callable[[int], Any] = lambda _call: None
+        self._lock = threading.Lock()
+        queue = settings.queue_prefix + IMAGES_QUEUE
+        dramatiq.actor(actor_name=PROCESS_IMAGES, queue_name=queue, broker=broker)(self._run)
+
+    def _run(self, *args: Any) -> None:
+        with self._lock:
+            self.calls.append((time.monotonic(), args))
+            call = len(self.calls)
+        self.behaviour(call)
+
+
+@pytest.fixture
+def worked(broker: AnyBroker, broker_settings: Settings) -> Worked:
+    return Worked(broker, broker_settings)
+
+
+@pytest.fixture
+def worker(broker: AnyBroker, worked: Worked) -> Iterator[Worker]:
+    worker = Worker(broker, worker_threads=2, worker_timeout=50)
+    worker.start()
+    yield worker
+    worker.stop(timeout=5000)
+
+
+def message(settings: Settings, task_id: str = "task", attempt: int = 0) -> Message[Any]:
+    return message_of(settings, task_id, PROCESS_IMAGES, [1, [], []], attempt=attempt)

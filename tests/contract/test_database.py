@@ -1,0 +1,292 @@
+"""What every database must do: claims, leases, attempts, deaths and the sweep's questions, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from dream import outcomes
+from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
+from dream.db.clock import now
+from dream.errors import LeaseLost
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus
+from dream.settings import Settings
+
+LEASE_S = 30
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/dream.db"
+        migrate.upgrade(url)
+    else:
+        url = request.getfixturevalue("postgres_url")
+    database = Database(Settings(database_url=url))
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def task_id(database: Database) -> str:
+    """An upload of three pictures that waits for its first run."""
+    with database.begin() as session:
+        tasks.add(session, "task", PROCESS_IMAGES, [1, [], []])
+        session.flush()
+        for index in range(3):
+            key = f"dreams/20260101/{index:032x}"
+            session.add(DreamImage(dream_id=1, task_id="task", index=index, filename=f"{index}.jpg", storage_key=key))
+    return "task"
+
+
+def claimed(database: Database, task_id: str, lease_s: float = LEASE_S) -> tasks.Claim:
+    with database.begin() as session:
+        claim = tasks.claim(session, task_id, lease_s)
+    assert claim is not None
+    return claim
+
+
+def task_of(database: Database, task_id: str) -> DreamTask:
+    with database.read() as session:
+        task = session.get(DreamTask, task_id)
+    assert task is not None
+    return task
+
+
+def expire_lease(database: Database) -> None:
+    with database.begin() as session:
+        session.execute(update(DreamTask).values(lease_expires_at=now(-1)))
+
+
+def test_migrating_twice_is_fine_and_ends_at_head(database: Database) -> None:
+    url = database.engine.url.render_as_string(hide_password=False)
+    migrate.upgrade(url)
+    assert migrate.current(url) == migrate.head() != ""
+
+
+def test_the_models_and_the_migrations_agree(database: Database) -> None:
+    """Autogenerate finds nothing to add: what Alembic made is what the models say."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from dream.db import Base
+
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_only_one_of_many_gets_the_claim(database: Database, task_id: str) -> None:
+    """Eight threads claim at once; exactly one run starts."""
+    got: list[tasks.Claim] = []
+    barrier = threading.Barrier(8)
+
+    def run() -> None:
+        barrier.wait()
+        with database.begin() as session:
+            if claim := tasks.claim(session, task_id, LEASE_S):
+                got.append(claim)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    with database.read() as session:
+        assert tasks.refusal(session, task_id)[0] is tasks.Refusal.LEASED
+
+
+def test_an_expired_lease_is_a_death_and_the_old_run_may_not_write(database: Database, task_id: str) -> None:
+    zombie = claimed(database, task_id)
+    expire_lease(database)
+    successor = claimed(database, task_id)
+    assert (successor.deaths, successor.attempts) == (1, 0)
+    with pytest.raises(LeaseLost), database.begin() as session:
+        tasks.hold(session, zombie)
+    with pytest.raises(LeaseLost), database.begin() as session:
+        tasks.finish(session, zombie, TaskState.SUCCEEDED)
+    with database.begin() as session:
+        assert tasks.renew(session, [zombie.token, successor.token], LEASE_S) == {successor.token}
+        tasks.finish(session, successor, TaskState.SUCCEEDED, result=["url"])
+    assert task_of(database, task_id).result == ["url"]
+
+
+def test_work_handed_back_is_neither_an_attempt_nor_a_death(database: Database, task_id: str) -> None:
+    with database.begin() as session:
+        tasks.hand_back(session, tasks.claim(session, task_id, LEASE_S) or pytest.fail("no claim"))
+    again = claimed(database, task_id)
+    assert (again.attempts, again.deaths) == (0, 0)
+
+
+def test_a_retry_counts_waits_and_frees_the_lease(database: Database, task_id: str) -> None:
+    with database.begin() as session:
+        claim = tasks.claim(session, task_id, LEASE_S)
+        assert claim is not None
+        assert tasks.retry_later(session, claim, "store away", 60) == 1
+    with database.begin() as session:
+        assert tasks.claim(session, task_id, LEASE_S) is None
+        reason, wait_s = tasks.refusal(session, task_id)
+    assert reason is tasks.Refusal.NOT_DUE
+    assert 55 < wait_s <= 60
+    assert task_of(database, task_id).error == "store away"
+
+
+def test_success_is_never_overwritten(database: Database, task_id: str) -> None:
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.SUCCEEDED, result=[1])
+    with pytest.raises(LeaseLost), database.begin() as session:
+        outcomes.conclude_failure(session, claim, "too late")
+    with database.begin() as session:
+        assert tasks.claim(session, task_id, LEASE_S) is None
+        assert tasks.refusal(session, task_id)[0] is tasks.Refusal.FINISHED
+    assert task_of(database, task_id).state is TaskState.SUCCEEDED
+
+
+def test_the_sweep_finds_what_is_overdue_and_unowned(database: Database, task_id: str) -> None:
+    with database.read() as session:
+        assert tasks.overdue(session, 60) == []
+        assert [task.id for task in tasks.overdue(session, -1)] == [task_id]
+    claimed(database, task_id)
+    with database.read() as session:
+        assert tasks.overdue(session, -1) == []
+    expire_lease(database)
+    with database.read() as session:
+        assert [task.id for task in tasks.overdue(session, -1)] == [task_id]
+
+
+def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
+    """Where the broker cannot be asked, the row decides who sends, and how soon again."""
+    task = task_of(database, task_id)
+    with database.begin() as session:
+        assert tasks.may_resend(session, task, 60)
+        assert not tasks.may_resend(session, task, 60)
+    again = task_of(database, task_id)
+    with database.begin() as session:
+        assert not tasks.may_resend(session, again, 60)
+        assert tasks.may_resend(session, again, 0)
+
+
+def test_deleting_beats_completing(database: Database, task_id: str) -> None:
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
+        first, *_ = images.of_task(session, task_id)
+        images.mark_deleting(session, [first.id])
+    with database.begin() as session:
+        tasks.hold(session, claim)
+        assert not images.complete(session, first.id, url="u")
+        images.mark_deleted(session, [first.id])
+        images.mark_deleting(session, [first.id])
+    with database.read() as session:
+        row = images.by_id(session, 1, first.id)
+        assert row is not None
+        assert row.state is ImageState.DELETED
+        assert len(images.list_images(session, 1)) == 2
+        assert images.by_id(session, 2, first.id) is None
+
+
+def test_a_url_is_fixed_at_the_first_completion(database: Database, task_id: str) -> None:
+    with database.begin() as session:
+        images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
+        row = images.of_task(session, task_id)[0]
+        session.execute(update(DreamImage).where(DreamImage.id == row.id).values(url="first"))
+        assert images.complete(session, row.id, url="second", storage_key=row.storage_key + ".jpg")
+    with database.read() as session:
+        found = images.by_keys(session, [row.storage_key + ".jpg"])
+        assert [image.url for image in found.values()] == ["first"]
+
+
+def test_a_mixed_batch_is_completed_with_errors(database: Database, task_id: str) -> None:
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
+        good, _, bad = images.of_task(session, task_id)
+        images.complete(session, good.id, url="u")
+        images.fail(session, bad.id, "no picture")
+    with database.begin() as session:
+        outcomes.conclude_failure(session, claim, "gave up")
+    task = task_of(database, task_id)
+    assert (task.state, task.result) == (TaskState.SUCCEEDED, ["u", "", ""])
+    with database.read() as session:
+        update_ = outcomes.update_of(session, task)
+    assert update_.status is UpdateStatus.COMPLETED
+    assert [error["error"] for error in update_.errors] == ["gave up", "no picture"]
+
+
+def test_all_bad_is_failed(database: Database, task_id: str) -> None:
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        outcomes.conclude_failure(session, claim, "gave up")
+    task = task_of(database, task_id)
+    with database.read() as session:
+        assert outcomes.update_of(session, task).status is UpdateStatus.FAILED
+    assert (task.state, task.attempts, task.error) == (TaskState.FAILED, 1, "gave up")
+
+
+def test_a_deletion_of_nothing_allowed_is_delete_failed(database: Database) -> None:
+    with database.begin() as session:
+        tasks.add(session, "d", DELETE_IMAGES, [1, [{"id": 9, "url": "u"}], "bob"])
+    claim = claimed(database, "d")
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.SUCCEEDED, result=[False])
+    with database.read() as session:
+        assert outcomes.update_of(session, task_of(database, "d")).status is UpdateStatus.DELETE_FAILED
+
+
+def test_unannounced_ends_are_found_once(database: Database, task_id: str) -> None:
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.SUCCEEDED)
+        assert [task.id for task in tasks.unannounced(session, outcomes.ANNOUNCED, -1, 10)] == [task_id]
+        tasks.mark_announced(session, task_id)
+        assert tasks.unannounced(session, outcomes.ANNOUNCED, -1, 10) == []
+
+
+def test_expired_revocations_go_and_others_stay(database: Database) -> None:
+    clock = datetime.now(UTC)
+    with database.begin() as session:
+        tokens.revoke(session, "old", clock - timedelta(seconds=1), 1)
+        tokens.revoke(session, "new", clock + timedelta(hours=1), 1)
+    with database.begin() as session:
+        tokens.revoke(session, "new", clock + timedelta(hours=1), 1)
+        assert tokens.delete_expired(session) == 1
+        assert tokens.is_revoked(session, "new")
+        assert not tokens.is_revoked(session, "old")
+
+
+def test_an_owner_is_found_in_our_table_or_by_the_callers_query(database: Database) -> None:
+    with database.begin() as session:
+        session.add(Dream(id=5, user_id=3, username="ann"))
+    query = "SELECT user_id + 1, username FROM dreams WHERE id = :dream_id"
+    with database.read() as session:
+        assert dreams.owner_of(session, 5) == dreams.Owner(3, "ann")
+        assert dreams.owner_of(session, 5, query) == dreams.Owner(4, "ann")
+        assert dreams.owner_of(session, 6) is None
+
+
+def test_persist_outlasts_an_outage(database: Database, task_id: str) -> None:
+    """A write that fails because the database is away is done when it is back."""
+    from sqlalchemy.exc import OperationalError
+
+    outages = [OperationalError("", {}, Exception()), OperationalError("", {}, Exception())]
+
+    def write(session: object) -> str:
+        if outages:
+            raise outages.pop()
+        return "written"
+
+    assert database.persist(write) == "written"
+
+
+def test_readers_do_not_wait_for_a_writer(database: Database, task_id: str) -> None:
+    """A list is read while a transaction is open (SQLite: WAL)."""
+    with database.begin() as session:
+        images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
+        with database.read() as reader:
+            assert {image.state for image in images.list_images(reader, 1)} == {ImageState.PENDING}

@@ -1,0 +1,111 @@
+"""What a broker that can be asked what it holds must do besides: Valkey and Redis."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from dramatiq import Message, Worker
+
+from dream.broker import delivery_id, make_broker, send
+from dream.broker.redis import DELIVERY_ID, RedisBroker
+from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.settings import Settings
+from tests.conftest import wait_for
+from tests.contract.conftest import Worked, message
+
+pytestmark = pytest.mark.parametrize("broker_settings", ["valkey", "redis"], indirect=True)
+
+
+@pytest.fixture
+def redis_broker(broker: object) -> RedisBroker:
+    assert isinstance(broker, RedisBroker)
+    return broker
+
+
+def test_a_delivery_is_queued_only_once(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    for _ in range(3):
+        send(redis_broker, message(broker_settings))
+    assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 1
+
+
+def test_a_waiting_retry_is_not_doubled(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    """The sweep asks the delay queue too."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings, attempt=1), delay_s=60)
+    assert not redis_broker.enqueue_missing(message(broker_settings, attempt=1))
+    names = [delivery_id("task", 1), delivery_id("other", 0)]
+    assert redis_broker.missing(queue, names) == {delivery_id("other", 0)}
+    assert redis_broker.enqueue_missing(message(broker_settings, "other"))
+
+
+def test_a_lost_reply_to_a_fetch_strands_nothing(
+    redis_broker: RedisBroker, broker_settings: Settings, worked: Worked
+) -> None:
+    """Messages that were fetched but never arrived are put back when the consumer reconnects."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    assert redis_broker.do_fetch(queue, 10)  # the reply is lost here
+    worker = Worker(redis_broker, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        wait_for(lambda: worked.calls, what="the run")
+    finally:
+        worker.stop(timeout=5000)
+
+
+def test_a_message_in_work_is_not_reclaimed(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    consumer = redis_broker.consume(queue, prefetch=1, timeout=50)
+    held = next(consumer)
+    assert held is not None
+    redis_broker.reclaim(queue)
+    assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 0
+    consumer.ack(held)
+    assert redis_broker.do_qsize(queue) == 0
+
+
+def test_a_dead_workers_messages_come_back(
+    redis_broker: RedisBroker, broker_settings: Settings, worked: Worked
+) -> None:
+    """A broker that fetched and was killed is noticed by its silence; here after 1 s."""
+    settings = broker_settings.model_copy(update={"heartbeat_s": 1.0})
+    dead, alive = make_broker(settings), make_broker(settings)
+    assert isinstance(dead, RedisBroker)
+    again = Worked(alive, settings)
+    queue = settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(settings))
+    assert dead.do_fetch(queue, 1)
+    worker = Worker(alive, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        wait_for(lambda: again.calls, timeout_s=10, what="the run on another worker")
+    finally:
+        worker.stop(timeout=5000)
+
+
+def test_a_workers_wrong_clock_kills_no_worker(
+    redis_broker: RedisBroker, broker_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats carry the server's time: a worker two hours ahead takes nothing from its neighbours."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    assert redis_broker.do_fetch(queue, 1)
+    ahead = make_broker(broker_settings)
+    assert isinstance(ahead, RedisBroker)
+    monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: int(time.time() * 1000) + 7_200_000)
+    assert ahead.do_fetch(queue, 1) == []
+
+
+def test_messages_of_others_keep_stock_behaviour(
+    redis_broker: RedisBroker, broker_settings: Settings, worked: Worked
+) -> None:
+    """A message that names no delivery may be sent twice, as with stock Dramatiq."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    plain = Message(queue_name=queue, actor_name=PROCESS_IMAGES, args=(), kwargs={}, options={})
+    assert DELIVERY_ID not in plain.options
+    redis_broker.enqueue(plain)
+    redis_broker.enqueue(plain)
+    assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 2

@@ -1,0 +1,112 @@
+"""What every object store must do; run against a real one."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dream.errors import AccessDenied, BucketMissing, ObjectMissing, ObjectStoreUnavailable
+from dream.settings import Settings
+from dream.storage import Storage
+
+KEY = "dreams/20260101/" + "0" * 32 + ".jpg"
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings)
+
+
+def test_a_file_comes_back_as_it_went_in(storage: Storage, settings: Settings, tmp_path: Path) -> None:
+    """Several megabytes streamed up and down are the same bytes."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(bytes(range(256)) * 20_000)
+    storage.put_file(settings.s3_bucket, KEY, source, "image/jpeg")
+    storage.download(settings.s3_bucket, KEY, target)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_put_is_idempotent(storage: Storage, settings: Settings, tmp_path: Path) -> None:
+    """A second run writes the same key; the object is the newer one."""
+    storage.put_bytes(settings.s3_bucket, KEY, b"first")
+    storage.put_bytes(settings.s3_bucket, KEY, b"second")
+    storage.download(settings.s3_bucket, KEY, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"second"
+
+
+def test_a_missing_object_is_said_to_be_missing(storage: Storage, settings: Settings, tmp_path: Path) -> None:
+    assert not storage.exists(settings.s3_bucket, KEY)
+    with pytest.raises(ObjectMissing):
+        storage.download(settings.s3_bucket, KEY, tmp_path / "out")
+
+
+def test_deleting_what_is_not_there_is_no_error(storage: Storage, settings: Settings) -> None:
+    storage.put_bytes(settings.s3_bucket, KEY, b"x")
+    other = KEY.replace("0.jpg", "1.jpg")
+    assert storage.delete(settings.s3_bucket, [KEY, other]) == {}
+    assert not storage.exists(settings.s3_bucket, KEY)
+
+
+def test_more_keys_than_one_call_takes_are_deleted(storage: Storage, settings: Settings) -> None:
+    """1,000 keys are S3's limit for one DeleteObjects."""
+    keys = [f"staging/20260101/{index}" for index in range(1001)]
+    storage.put_bytes(settings.s3_bucket, keys[-1], b"x")
+    assert storage.delete(settings.s3_bucket, keys) == {}
+    assert not storage.exists(settings.s3_bucket, keys[-1])
+
+
+def test_listing_gives_keys_under_the_prefix_only(storage: Storage, settings: Settings) -> None:
+    storage.put_bytes(settings.s3_bucket, "staging/20260101/a", b"x")
+    storage.put_bytes(settings.s3_bucket, KEY, b"x")
+    assert [key for key, _ in storage.list_keys(settings.s3_bucket, "staging/")] == ["staging/20260101/a"]
+
+
+def test_a_presigned_get_needs_no_credentials_and_keeps_the_content_type(
+    storage: Storage, settings: Settings, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"picture")
+    storage.put_file(settings.s3_bucket, KEY, source, "image/webp")
+    with urllib.request.urlopen(storage.presign(settings.s3_bucket, KEY)) as answer:
+        assert answer.read() == b"picture"
+        assert answer.headers["Content-Type"] == "image/webp"
+    endpoint = settings.s3_endpoint_url
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{endpoint}/{settings.s3_bucket}/{KEY}")
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_a_missing_bucket_is_its_own_error(storage: Storage, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(BucketMissing):
+        storage.check_bucket("t-there-is-none")
+    with pytest.raises((BucketMissing, ObjectMissing)):
+        storage.download("t-there-is-none", KEY, tmp_path / "out")
+
+
+def test_making_a_bucket_twice_is_fine(storage: Storage, settings: Settings) -> None:
+    storage.ensure_bucket(settings.s3_bucket)
+    storage.ensure_bucket(settings.s3_bucket)
+    storage.ping()
+
+
+def test_wrong_credentials_are_refused_for_good(
+    environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    wrong = Storage(settings_of(environment, s3_secret_key="wrong"))
+    with pytest.raises(AccessDenied) as refused:
+        wrong.put_bytes(settings.s3_bucket, KEY, b"x")
+    assert refused.value.permanent
+
+
+def test_a_store_that_is_away_may_be_tried_again(
+    environment: dict[str, str], settings_of: Callable[..., Settings]
+) -> None:
+    away = Storage(settings_of(environment, s3_endpoint_url="http://127.0.0.1:9", s3_connect_timeout_s=0.2))
+    with pytest.raises(ObjectStoreUnavailable) as unavailable:
+        away.put_bytes("any", KEY, b"x")
+    assert not unavailable.value.permanent
