@@ -22,6 +22,7 @@ from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 
 if TYPE_CHECKING:
+    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.orm import Session
 
     from dream.broker import AnyBroker
@@ -170,8 +171,12 @@ class Producer:
         return task_id
 
     def submit(self, name: str, args: Sequence[Any], *, task_id: str, delivery: Delivery = AT_ONCE) -> bool:
-        """Record and send any task of ours; False where a task of that id exists already."""
-        from sqlalchemy.exc import IntegrityError
+        """Record and send any task of ours; False where a task of that id exists already.
+
+        Raises:
+          DatabaseUnavailable: nothing was accepted.
+        """
+        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
         from dream.db import tasks
 
@@ -180,6 +185,8 @@ class Producer:
                 tasks.add(session, task_id, name, args, delivery.due_in_s)
         except IntegrityError:
             return False
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
         self._send(_Order(task_id, name, list(args), delivery))
         return True
 
@@ -250,7 +257,7 @@ class Producer:
         except SQLAlchemyError as error:
             if session is not None or not self._is_recorded(order.task_id):
                 self._unstage(staged)
-                raise DatabaseUnavailable(f"nothing was accepted: {type(error).__name__}") from error
+                raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
             if isinstance(error, IntegrityError):
                 self._unstage(staged)
                 log.info("task_exists", task_id=order.task_id)
@@ -302,6 +309,11 @@ class Producer:
             send(self.broker, message, order.delivery.due_in_s)
         except BrokerUnavailable as error:
             log.warning("message_deferred", task_id=order.task_id, error=str(error))
+
+
+def _said(error: SQLAlchemyError) -> str:
+    """What the database said, in a line."""
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def _committed(session: Session) -> None:

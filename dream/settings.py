@@ -7,7 +7,9 @@ A wrong value raises `SettingsError` with one line that names the variable, its 
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -47,6 +49,8 @@ def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise ValueError("it must start with http:// or https:// and name a host")
+    if parts.query or parts.fragment:
+        raise ValueError("it may have no ? and no #, for a path follows it")
     if len(value) + _LONGEST_PATH > MAX_URL_LENGTH:
         raise ValueError(f"it may have at most {MAX_URL_LENGTH - _LONGEST_PATH} characters")
     return value.rstrip("/")
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret key.")
     s3_bucket: str = Field(
         "dream",
-        pattern=r"^[a-z0-9{][a-z0-9.{}-]{1,80}$",
+        pattern=r"^([a-z0-9]|\{username\})([a-z0-9.-]|\{username\}){0,62}$",
         description="Bucket of the pictures; with `{username}` in it, one bucket per user.",
     )
     s3_staging_bucket: str | None = Field(
@@ -236,8 +240,11 @@ def load() -> Settings:
     Raises:
       SettingsError: one line for the first wrong value.
     """
+    secrets_dir = os.environ.get("DREAM_SECRETS_DIR") or None
+    if secrets_dir is not None and not Path(secrets_dir).is_dir():
+        raise SettingsError(f"DREAM_SECRETS_DIR={secrets_dir!r} is wrong: it must be a folder")
     try:
-        return Settings(_secrets_dir=os.environ.get("DREAM_SECRETS_DIR"))  # type: ignore[call-arg]
+        return Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
 
@@ -248,5 +255,6 @@ def _one_line(error: ValidationError) -> str:
     if not first["loc"]:
         return reason
     name = f"DREAM_{str(first['loc'][0]).upper()}"
-    shown = "(hidden)" if "secret" in name.lower() else repr(first["input"])
+    # Passwords in URLs are secrets too.
+    shown = "(hidden)" if "SECRET" in name else re.sub(r"://[^/\s]*@", "://***@", repr(first["input"]))
     return f"{name}={shown} is wrong: {reason[:1].lower()}{reason[1:]}"

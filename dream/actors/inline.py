@@ -93,7 +93,7 @@ def _run(parts: _Parts, run: Run) -> Any:
                 raise
         else:
             parts.database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
-        outcomes.announce(parts.database, parts.publisher, claim.task_id)
+            outcomes.announce(parts.database, parts.publisher, claim.task_id)
         return result
 
 

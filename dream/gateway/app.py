@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -38,6 +39,21 @@ if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["make_app"]
+
+
+class _IdConvertor(Convertor[int]):
+    """An id in a path: no more digits than a database column takes."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _IdConvertor())
 
 _STATIC = Path(__file__).with_name("static")
 
@@ -88,11 +104,11 @@ async def _page(_request: Request) -> Response:
 
 def _routes() -> list[Route | WebSocketRoute | Mount]:
     return [
-        WebSocketRoute("/ws/dream-images/{dream_id:int}/", watch_dream),
-        WebSocketRoute("/ws/dream-images/{dream_id:int}", watch_dream),
-        Route("/api/dreams/{dream_id:int}/images", upload, methods=["POST"]),
-        Route("/api/dreams/{dream_id:int}/images", list_images, methods=["GET"]),
-        Route("/api/dreams/{dream_id:int}/images/{image_id:int}", delete_image, methods=["DELETE"]),
+        WebSocketRoute("/ws/dream-images/{dream_id:id}/", watch_dream),
+        WebSocketRoute("/ws/dream-images/{dream_id:id}", watch_dream),
+        Route("/api/dreams/{dream_id:id}/images", upload, methods=["POST"]),
+        Route("/api/dreams/{dream_id:id}/images", list_images, methods=["GET"]),
+        Route("/api/dreams/{dream_id:id}/images/{image_id:id}", delete_image, methods=["DELETE"]),
         Route("/api/auth/logout", log_out, methods=["POST"]),
         Route("/media/{key:path}", media),
         Route("/healthz", healthz),

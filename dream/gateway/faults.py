@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dream.errors import (
     AccessDenied,
-    BrokerUnavailable,
     BucketMissing,
     DatabaseUnavailable,
     InvalidArguments,
@@ -57,8 +57,8 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return _answer(503, text, {"Retry-After": str(RETRY_AFTER_S)})
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, error=type(error).__name__, exc_info=error)
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    # Starlette raises it again, and the server logs it with its traceback.
     return _answer(500, "something went wrong here; it was noted")
 
 
@@ -67,10 +67,11 @@ HANDLERS: Mapping[Any, Any] = {
     TokenRejected: _rejected,
     InvalidArguments: _invalid,
     AccessDenied: _unavailable,
-    BrokerUnavailable: _unavailable,
     BucketMissing: _unavailable,
     DatabaseUnavailable: _unavailable,
     ObjectStoreUnavailable: _unavailable,
-    SQLAlchemyError: _unavailable,
+    InterfaceError: _unavailable,
+    OperationalError: _unavailable,
+    PoolTimeout: _unavailable,
     Exception: _unexpected,
 }

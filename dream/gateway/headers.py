@@ -1,4 +1,4 @@
-"""What surrounds every request: its line in the log, without the query string, and the headers that protect the page."""
+"""What surrounds every request: its line in the log, without the query string, and the headers that protect."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                is_file = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if is_file else "no-store")
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

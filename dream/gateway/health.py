@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
+from anyio import to_thread
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -28,9 +28,9 @@ async def readyz(request: Request) -> Response:
     """Database, Redis and bucket answer; else 503 that says which does not."""
     services = services_of(request)
     checks = {
-        "database": run_in_threadpool(services.database.ping),
+        "database": to_thread.run_sync(services.database.ping, abandon_on_cancel=True),
         "redis": services.events.ping(),
-        "bucket": run_in_threadpool(services.storage.ping),
+        "bucket": to_thread.run_sync(services.storage.ping, abandon_on_cancel=True),
     }
     faults = dict(zip(checks, await asyncio.gather(*map(_fault, checks.values())), strict=True))
     answers = {name: fault or "ok" for name, fault in faults.items()}

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from dream.db import images
 from dream.gateway.services import Services, services_of
 from dream.messages import ImageState
+from dream.storage.keys import is_documented_key
 
 __all__ = ["media"]
 
@@ -28,6 +29,8 @@ async def media(request: Request) -> Response:
 
 
 def _location(services: Services, key: str) -> str | None:
+    if not is_documented_key(key):
+        return None
     with services.database.read() as session:
         image = images.by_key(session, key)
         bucket = image.bucket if image is not None and image.state == ImageState.COMPLETED else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
@@ -22,6 +23,7 @@ __all__ = ["MAX_ID", "RETRY_AFTER_S", "Services", "services_of"]
 MAX_ID = 2**63 - 1
 #: When a client may ask again where something was away.
 RETRY_AFTER_S = 5
+_HANDED_OVER_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Services:
     producer: Producer
     events: Events
     authenticator: Authenticator
+    #: Uploads that may be handed to the producer at a time: each has one file in memory.
+    handing_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HANDED_OVER_AT_ONCE))
 
 
 def services_of(connection: HTTPConnection) -> Services:

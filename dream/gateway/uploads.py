@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,14 +17,11 @@ from dream.gateway.services import MAX_ID, Services, services_of
 
 __all__ = ["delete_image", "list_images", "log_out", "upload"]
 
-#: Uploads whose files are in memory at a time: each holds one file.
-_HANDED_OVER_AT_ONCE = asyncio.Semaphore(8)
-
 
 async def upload(request: Request) -> Response:
-    """Take pictures for processing: 202 with the task's id, after which nothing is lost; or an error and nothing kept."""
+    """Take pictures for processing: 202 with the task's id, and nothing is lost; or an error, and nothing was kept."""
     services, dream_id, _ = await _owned(request)
-    async with read_upload(request, services.settings) as form, _HANDED_OVER_AT_ONCE:
+    async with read_upload(request, services.settings) as form, services.handing_over:
         task_id = await run_in_threadpool(services.producer.upload_images, dream_id, form.files, form.positions)
         count = len(form.files)
     return JSONResponse({"task_id": task_id, "dream_id": dream_id, "files": count}, 202)

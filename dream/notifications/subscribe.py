@@ -276,13 +276,11 @@ class Events:
 
     async def _find_place(self, dream_id: int, dream: _Dream) -> None:
         """Go on where we were; where that is not certain, tell of a gap."""
-        last = await self._last_seq(dream_id)
-        seq = dream.seq
-        is_gap = seq is None or is_after(seq, last)  # never known, or Redis came back without its newest data
-        if is_gap:
-            dream.seq = last
-        elif is_after(last, seq):
-            is_gap = not await self._reaches_back(dream_id, seq)
+        last, seq = await self._last_seq(dream_id), dream.seq
+        if seq is None or is_after(seq, last):  # never known, or Redis came back without its newest data
+            dream.seq, is_gap = last, True
+        else:
+            is_gap = is_after(last, seq) and not await self._reaches_back(dream_id, seq)
         dream.must_check = False
         if is_gap:
             for subscription in dream.subscriptions:

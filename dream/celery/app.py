@@ -1,0 +1,7 @@
+"""`dream.celery.app.app`: the Celery-compatible app."""
+
+from dream.compat.tasks import app
+
+__all__ = ["app", "celery_app"]
+
+celery_app = app

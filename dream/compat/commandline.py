@@ -1,0 +1,75 @@
+"""What `python dream/celery/worker.py` and `beat.py` do: run a worker or the scheduler, as `dream worker` and
+`dream scheduler` would, with Celery's arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
+from dream.errors import DreamError, SettingsError
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["beat", "worker"]
+
+_EXIT_FAILURE = 1
+_EXIT_USAGE = 2
+#: What a worker needs to leave after its runs have been handed back.
+_LEAVE_S = 1.0
+
+
+def worker(arguments: Sequence[str]) -> int:
+    """Work until a signal; returns the exit code."""
+    return _exit_code(lambda: _work(parse_worker(arguments)))
+
+
+def beat(arguments: Sequence[str]) -> int:
+    """Keep the timetable until a signal; returns the exit code."""
+    return _exit_code(lambda: _keep_time(parse_beat(arguments)))
+
+
+def _work(orders: Orders) -> int:
+    settings = _configure(orders)
+    from dream.stack.respawn import keep_running
+
+    def work() -> int:
+        from dream.actors.worker import run
+
+        return run(settings, queues=set(orders.queues) if orders.queues else None)
+
+    return keep_running(lambda: _exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
+
+
+def _keep_time(orders: Orders) -> int:
+    settings = _configure(orders)
+    from dream.scheduler.runner import run
+
+    return run(settings)
+
+
+def _configure(orders: Orders) -> Settings:
+    """The settings, with what the command line says, and logging as they say."""
+    from dream import log
+    from dream.settings import load
+
+    # Into the environment, so that they are read once, in one place, and by child processes too.
+    os.environ.update(orders.variables)
+    settings = load()
+    log.configure(settings)
+    if orders.name is not None:
+        log.get_logger(__name__).info("worker_named", name=orders.name)
+    return settings
+
+
+def _exit_code(call: Callable[[], int]) -> int:
+    """What `call` returns; an error of ours becomes one line and an exit code."""
+    try:
+        return call()
+    except DreamError as error:
+        sys.stderr.write(f"dream: {error}\n")
+        return _EXIT_USAGE if isinstance(error, (Refused, SettingsError)) else _EXIT_FAILURE

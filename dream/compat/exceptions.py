@@ -1,0 +1,29 @@
+"""Errors with Celery's names and family, under dream's own root."""
+
+from __future__ import annotations
+
+from dream.errors import DreamError
+
+__all__ = ["CeleryError", "NotRegistered", "TaskError", "TimeoutError"]
+
+
+class CeleryError(DreamError):
+    """Something in the façade went wrong."""
+
+    permanent = True
+
+
+class TaskError(CeleryError):
+    """The task failed."""
+
+
+class NotRegistered(TaskError, KeyError):
+    """No worker knows a task of that name."""
+
+    __str__ = DreamError.__str__  # a KeyError would show its message in quotes
+
+
+class TimeoutError(CeleryError):  # noqa: A001 (Celery's name, and not the built-in)
+    """The result did not come in time."""
+
+    permanent = False

@@ -1,0 +1,110 @@
+"""What may be said about how a task is sent: Celery's options, each with a meaning here or refused by name.
+
+| option | here |
+| --- | --- |
+| `task_id` | the id; a second task of the same id is not accepted |
+| `countdown`, `eta` | not before; an `eta` without time zone is in `DREAM_TIMEZONE` |
+| `queue`, `routing_key` | one of the two queues |
+| `priority` | 0–255, without effect: both queues are first in, first out, as the documented ones are |
+| `serializer` | `json`, which it is anyway |
+| `ignore_result`, `retry`, `retry_policy`, `add_to_parent` | without effect: it is so anyway |
+| anything else | refused |
+
+An option whose value is None counts as not given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from dream.errors import InvalidArguments
+from dream.messages import QUEUES
+from dream.producer import Delivery
+
+__all__ = ["parse"]
+
+_MAX_ID_LENGTH = 155  # the column's
+_MAX_PRIORITY = 255
+_MAX_DELAY_S = 366 * 86400
+_WITHOUT_EFFECT = frozenset({"add_to_parent", "ignore_result", "retry", "retry_policy"})
+_KNOWN = frozenset({"countdown", "eta", "priority", "queue", "routing_key", "serializer", "task_id"})
+_WHY_REFUSED = {
+    "expires": "a task that was accepted runs",
+    "link": "call the next task in the task itself",
+    "link_error": "the dream is told of a failure, and the task's row keeps it",
+    "time_limit": "set DREAM_TIME_LIMIT_S for all runs",
+    "soft_time_limit": "set DREAM_TIME_LIMIT_S for all runs",
+    "exchange": "there are no exchanges; name a queue",
+    "compression": "messages carry keys only",
+    "connection": "set DREAM_BROKER_URL",
+    "producer": "set DREAM_BROKER_URL",
+}
+
+
+def parse(task_name: str, options: Mapping[str, Any]) -> tuple[str, Delivery]:
+    """The task's id and how it is delivered.
+
+    Raises:
+      InvalidArguments: an option is not supported, or has a value it may not have.
+    """
+    given = {name: value for name, value in options.items() if value is not None and name not in _WITHOUT_EFFECT}
+    for name in given:
+        if name not in _KNOWN:
+            why = f": {_WHY_REFUSED[name]}" if name in _WHY_REFUSED else ""
+            raise InvalidArguments(f"{task_name}: the option {name!r} is not supported{why}")
+    _check_priority(given.get("priority", 0))
+    if given.get("serializer", "json") != "json":
+        raise InvalidArguments(f"serializer must be 'json', not {given['serializer']!r}")
+    return _task_id(given.get("task_id")), Delivery(due_in_s=_due_in_s(given), queue=_queue(given))
+
+
+def _task_id(value: Any) -> str:
+    if value is None:
+        return str(uuid4())
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
+        raise InvalidArguments(f"task_id must be a string of 1 to {_MAX_ID_LENGTH} characters, not {value!r}")
+    return value
+
+
+def _queue(given: Mapping[str, Any]) -> str | None:
+    for name in ("queue", "routing_key"):
+        if name in given and given[name] not in QUEUES:
+            raise InvalidArguments(f"{name} must be one of {', '.join(QUEUES)}, not {given[name]!r}")
+    queue: str | None = given.get("queue", given.get("routing_key"))
+    return queue
+
+
+def _check_priority(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_PRIORITY:
+        raise InvalidArguments(f"priority must be an integer from 0 to {_MAX_PRIORITY}, not {value!r}")
+
+
+def _due_in_s(given: Mapping[str, Any]) -> float:
+    """Seconds from now; `countdown` goes before `eta`, as in Celery."""
+    if "countdown" in given:
+        delay_s = given["countdown"]
+        if not isinstance(delay_s, int | float) or isinstance(delay_s, bool) or not math.isfinite(delay_s):
+            raise InvalidArguments(f"countdown must be a number of seconds, not {delay_s!r}")
+    elif "eta" in given:
+        delay_s = _until(given["eta"])
+    else:
+        return 0.0
+    if delay_s > _MAX_DELAY_S:
+        raise InvalidArguments(f"a task can be put off by {_MAX_DELAY_S // 86400} days at most, not {delay_s:.0f} s")
+    return max(0.0, float(delay_s))
+
+
+def _until(eta: Any) -> float:
+    if not isinstance(eta, datetime):
+        raise InvalidArguments(f"eta must be a datetime, not {type(eta).__name__}")
+    if eta.tzinfo is None:
+        from dream.settings import load
+
+        eta = eta.replace(tzinfo=ZoneInfo(load().timezone))
+    delay_s: float = (eta - datetime.now(UTC)).total_seconds()
+    return delay_s

@@ -1,0 +1,123 @@
+"""The tasks that workers know, and the app that has them.
+
+    task(…)        accepted, not sent, run here  ─► its result
+    task.delay(…)  accepted, sent                ─► AsyncResult
+
+Either way a task goes through the producer: inline bytes are checked and staged, rows come before messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dream.arguments import decode_inline
+from dream.compat.app import Celery
+from dream.compat.task import Task
+from dream.errors import InvalidArguments
+from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
+from dream.producer import NOT_SENT, Delivery, default
+
+if TYPE_CHECKING:
+    from dream.messages import EncodedFile, ImageFile, UrlToDelete
+
+__all__ = ["app", "cleanup_expired_tokens", "delete_dream_images", "process_and_upload_images"]
+
+app = Celery("dream")
+
+
+def _known(name: str, accept: Callable[..., object]) -> Callable[[Callable[..., Any]], Task]:
+    """Register a task that workers know, under its name and its older ones."""
+
+    def register(function: Callable[..., Any]) -> Task:
+        task = app.register_task(Task(app, name, function, accept))
+        app.tasks.update({alias: task for alias, target in ALIASES.items() if target == name})
+        return task
+
+    return register
+
+
+def _run_here(accept: Callable[..., object], *arguments: Any) -> Any:
+    from dream.actors.inline import run_recorded
+    from dream.settings import load
+
+    settings, task_id = load(), str(uuid4())
+    accept(task_id, NOT_SENT, *arguments)
+    return run_recorded(settings, default(), task_id)
+
+
+# --- how each is accepted
+
+
+def _accept_upload(task_id: str, delivery: Delivery, dream_id: int, encoded_files: Any, positions: Any) -> None:
+    default().upload_images(dream_id, _decoded(encoded_files), positions, task_id=task_id, delivery=delivery)
+
+
+def _accept_deletion(task_id: str, delivery: Delivery, dream_id: int, image_urls: Any, username: Any) -> None:
+    default().delete_images(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
+
+
+def _accept_cleanup(task_id: str, delivery: Delivery) -> None:
+    default().submit(CLEANUP_TOKENS, [], task_id=task_id, delivery=delivery)
+
+
+def _decoded(encoded_files: Any) -> list[ImageFile]:
+    if not isinstance(encoded_files, Sequence) or isinstance(encoded_files, str | bytes):
+        raise InvalidArguments(f"encoded_files must be a list of {{name, data}}, not {type(encoded_files).__name__}")
+    return [_decoded_file(file, f"encoded_files[{index}]") for index, file in enumerate(encoded_files)]
+
+
+def _decoded_file(file: Any, where: str) -> ImageFile:
+    if not isinstance(file, Mapping) or not {"name", "data"} <= file.keys():
+        raise InvalidArguments(f'{where} must be {{"name": str, "data": base64 str}}')
+    try:
+        return decode_inline({"name": file["name"], "data": file["data"]})
+    except InvalidArguments:
+        raise InvalidArguments(f"{where} ({file['name']}): data is not base64") from None
+
+
+# --- the tasks
+
+
+@_known(PROCESS_IMAGES, _accept_upload)
+def process_and_upload_images(dream_id: int, encoded_files: list[EncodedFile], positions: list[int]) -> list[str]:
+    """Process and store pictures.
+
+    Parameters:
+      dream_id: the dream they belong to.
+      encoded_files: each `{"name": str, "data": base64 str}`.
+      positions: offset of each in the dream's text.
+
+    Returns:
+      The URLs in input order, "" where a picture of several could not be processed.
+
+    Raises:
+      InvalidArguments: the arguments are wrong.
+      ImageRejected: no picture could be processed.
+    """
+    urls: list[str] = _run_here(_accept_upload, dream_id, encoded_files, positions)
+    return urls
+
+
+@_known(DELETE_IMAGES, _accept_deletion)
+def delete_dream_images(dream_id: int, image_urls: list[UrlToDelete], username: str) -> list[bool]:
+    """Delete pictures of a dream.
+
+    Parameters:
+      dream_id: the dream they belong to.
+      image_urls: each `{"id": int, "url": str}`.
+      username: the dream's owner.
+
+    Returns:
+      For each whether it is gone.
+    """
+    gone: list[bool] = _run_here(_accept_deletion, dream_id, image_urls, username)
+    return gone
+
+
+@_known(CLEANUP_TOKENS, _accept_cleanup)
+def cleanup_expired_tokens() -> int:
+    """Delete expired revocations of tokens; returns how many."""
+    deleted: int = _run_here(_accept_cleanup)
+    return deleted

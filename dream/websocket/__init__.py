@@ -1,0 +1,1 @@
+"""The documented import paths of live updates: aliases of `dream.notifications`."""

@@ -1,0 +1,107 @@
+"""Fixtures of the acceptance tests: the parts as real processes, and what they have come to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+
+from dream.db import DreamImage, DreamTask, images
+from dream.producer import Producer
+from dream.settings import Settings
+from dream.storage import Storage
+from tests.conftest import wait_for
+from tests.processes import Parts
+
+
+@pytest.fixture
+def parts(environment: dict[str, str], settings: Settings, tmp_path: Path) -> Iterator[Parts]:
+    """The parts of dream on this test's servers."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = Parts(environment, folder)
+    yield parts
+    parts.end()
+
+
+class System:
+    """The system seen from outside: what was accepted, what the rows, the bucket and the stream say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.producer = Producer(settings)
+        self.database = self.producer.database
+        self.storage = Storage(settings)
+        self.redis = redis.Redis.from_url(settings.events_url)
+
+    def task(self, task_id: str) -> DreamTask:
+        with self.database.read() as session:
+            task = session.get(DreamTask, task_id)
+        assert task is not None
+        return task
+
+    def images(self, task_id: str) -> list[DreamImage]:
+        with self.database.read() as session:
+            return list(images.of_task(session, task_id))
+
+    def await_end(self, task_id: str, timeout_s: float = 60) -> DreamTask:
+        """The task once it is terminal and announced."""
+
+        def ended() -> DreamTask | None:
+            task = self.task(task_id)
+            return task if task.state.is_terminal and (task.announced_at or "cleanup" in task.name) else None
+
+        ended_task = wait_for(ended, timeout_s, f"the end of task {task_id}")
+        assert ended_task is not None
+        return ended_task
+
+    def events(self, dream_id: int) -> list[dict[str, Any]]:
+        """What the dream was told, in order."""
+        stream: Any = self.redis.xrange(f"{self.settings.redis_prefix}:events:{dream_id}")
+        return [json.loads(fields[b"event"]) for _, fields in stream]
+
+    def objects(self) -> list[str]:
+        """Every key in the bucket, staged ones included."""
+        return [key for key, _ in self.storage.list_keys(self.settings.s3_bucket, "")]
+
+    def picture(self, image: DreamImage, folder: Path) -> Image.Image:
+        """The stored object, decoded."""
+        target = folder / "stored"
+        self.storage.download(image.bucket or "", image.storage_key, target)
+        return Image.open(io.BytesIO(target.read_bytes()))
+
+    def close(self) -> None:
+        self.database.dispose()
+        self.redis.close()
+
+
+@pytest.fixture
+def system(settings: Settings) -> Iterator[System]:
+    system = System(settings)
+    yield system
+    system.close()
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> bytes:
+    """A small picture."""
+    return _jpeg(160, 120)
+
+
+@pytest.fixture(scope="session")
+def slow_picture() -> bytes:
+    """A picture that a pool process works on for a second or more."""
+    return _jpeg(9000, 6000)
+
+
+def _jpeg(width_px: int, height_px: int) -> bytes:
+    noise = Image.effect_noise((width_px, height_px), 60).convert("RGB")
+    file = io.BytesIO()
+    noise.save(file, "JPEG", quality=80)
+    return file.getvalue()

@@ -1,0 +1,196 @@
+"""The web layer's calls: staged, recorded, sent; and what is left when a server is away (nothing half accepted)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dream.broker.redis import RedisBroker
+from dream.db import DreamImage, DreamTask, images
+from dream.errors import DatabaseUnavailable, InvalidArguments, ObjectStoreUnavailable
+from dream.messages import IMAGES_QUEUE, ImageState
+from dream.producer import Producer
+from dream.settings import Settings
+from dream.storage import Storage
+
+PICTURE = {"name": "a.jpg", "data": b"not decoded here"}
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[Producer]:
+    producer = Producer(settings)
+    yield producer
+    producer.database.dispose()
+
+
+def counts(producer: Producer, settings: Settings) -> dict[str, int]:
+    """What is stored: tasks, images, staged objects, queued messages."""
+    broker = producer.broker
+    assert isinstance(broker, RedisBroker)
+    with producer.database.read() as session:
+        return {
+            "tasks": session.scalar(select(func.count()).select_from(DreamTask)) or 0,
+            "images": session.scalar(select(func.count()).select_from(DreamImage)) or 0,
+            "staged": len(list(Storage(settings).list_keys(settings.s3_bucket, ""))),
+            "messages": broker.client.llen(f"{settings.redis_prefix}:{IMAGES_QUEUE}"),
+        }
+
+
+NOTHING = {"tasks": 0, "images": 0, "staged": 0, "messages": 0}
+
+
+def test_an_accepted_upload_is_staged_recorded_and_sent(producer: Producer, settings: Settings) -> None:
+    task_id = producer.upload_images(7, [PICTURE, PICTURE], [3, 3])
+    assert counts(producer, settings) == {"tasks": 1, "images": 2, "staged": 2, "messages": 1}
+    with producer.database.read() as session:
+        rows = images.of_task(session, task_id)
+    assert [(row.index, row.position, row.state) for row in rows] == [(0, 3, ImageState.PENDING)] * 1 + [
+        (1, 3, ImageState.PENDING)
+    ]
+
+
+def test_a_queued_6_mb_photo_costs_the_broker_under_2_kb(producer: Producer, settings: Settings) -> None:
+    """Measured by the server: everything under the prefix, before and after."""
+    broker = producer.broker
+    assert isinstance(broker, RedisBroker)
+    producer.upload_images(7, [{"name": "photo.jpg", "data": os.urandom(6_000_000)}], [0])
+    used = sum(broker.client.memory_usage(key) or 0 for key in broker.client.scan_iter(f"{settings.redis_prefix}:*"))
+    assert 0 < used < 2048
+
+
+@pytest.mark.parametrize(
+    ("dream_id", "files", "positions"),
+    [
+        (7, [PICTURE], [1, 2]),
+        (7, [], []),
+        (7, [{"name": "a", "data": "text"}], [0]),
+        (7, [PICTURE, {"name": "a", "data": b""}], [0, 0]),
+        (7, [{"name": "a", "data": b"x" * 101}], [0]),
+        (0, [PICTURE], [0]),
+        (-1, [PICTURE], [0]),
+        ("7", [PICTURE], [0]),
+        (True, [PICTURE], [0]),
+        (7, [{"data": b"x"}], [0]),
+        (7, [PICTURE], ["0"]),
+    ],
+)
+def test_wrong_arguments_raise_and_store_nothing(
+    producer: Producer,
+    environment: dict[str, str],
+    settings: Settings,
+    settings_of: Callable[..., Settings],
+    dream_id: object,
+    files: list[object],
+    positions: list[object],
+) -> None:
+    strict = Producer(settings_of(environment, max_upload_bytes=100))
+    with pytest.raises(InvalidArguments):
+        strict.upload_images(dream_id, files, positions)  # type: ignore[arg-type]
+    assert counts(producer, settings) == NOTHING
+    strict.database.dispose()
+
+
+def test_a_broker_that_is_away_does_not_refuse_the_upload(
+    producer: Producer, environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    away = Producer(settings_of(environment, broker_url="redis://127.0.0.1:9/0"))
+    assert away.upload_images(7, [PICTURE], [0])
+    assert counts(producer, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 0}
+    away.database.dispose()
+
+
+def test_an_object_store_that_is_away_leaves_nothing(
+    producer: Producer, environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    away = Producer(settings_of(environment, s3_endpoint_url="http://127.0.0.1:9", s3_connect_timeout_s=0.2))
+    with pytest.raises(ObjectStoreUnavailable):
+        away.upload_images(7, [PICTURE], [0])
+    assert counts(producer, settings) == NOTHING
+    away.database.dispose()
+
+
+def test_a_database_that_is_away_leaves_nothing(
+    producer: Producer, environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    away = Producer(settings_of(environment, database_url="postgresql://nobody@127.0.0.1:9/none"))
+    with pytest.raises(DatabaseUnavailable):
+        away.upload_images(7, [PICTURE], [0])
+    assert counts(producer, settings) == NOTHING
+
+
+def test_an_unmigrated_database_leaves_nothing(
+    producer: Producer,
+    environment: dict[str, str],
+    settings: Settings,
+    settings_of: Callable[..., Settings],
+    tmp_path: object,
+) -> None:
+    bare = Producer(settings_of(environment, database_url=f"sqlite:///{tmp_path}/bare.db"))
+    with pytest.raises(DatabaseUnavailable):
+        bare.upload_images(7, [PICTURE], [0])
+    assert counts(producer, settings) == NOTHING
+    bare.database.dispose()
+
+
+def test_with_a_session_the_rows_follow_its_commit(producer: Producer, settings: Settings) -> None:
+    """Nothing is visible and nothing is sent before the caller's transaction commits."""
+    with Session(producer.database.engine) as session:
+        producer.upload_images(7, [PICTURE], [0], session=session)
+        broker = producer.broker
+        assert isinstance(broker, RedisBroker)
+        assert broker.client.llen(f"{settings.redis_prefix}:{IMAGES_QUEUE}") == 0
+        session.commit()
+        assert counts(producer, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 1}
+        producer.delete_images(7, [], "ann", session=session)
+        session.commit()
+    assert counts(producer, settings)["messages"] == 2
+
+
+def test_with_a_session_a_rollback_leaves_nothing(producer: Producer, settings: Settings) -> None:
+    with Session(producer.database.engine) as session:
+        producer.upload_images(7, [PICTURE, PICTURE], [0, 1], session=session)
+        session.rollback()
+        session.commit()
+    assert counts(producer, settings) == NOTHING
+
+
+def test_with_a_session_a_savepoint_is_no_commit(producer: Producer, settings: Settings) -> None:
+    with Session(producer.database.engine) as session:
+        with session.begin_nested():
+            producer.upload_images(7, [PICTURE], [0], session=session)
+        broker = producer.broker
+        assert isinstance(broker, RedisBroker)
+        assert broker.client.llen(f"{settings.redis_prefix}:{IMAGES_QUEUE}") == 0
+        session.commit()
+    assert counts(producer, settings)["messages"] == 1
+
+
+def test_a_deletion_hides_its_images_at_once(producer: Producer, settings: Settings) -> None:
+    producer.upload_images(7, [PICTURE, PICTURE], [0, 1])
+    with producer.database.read() as session:
+        first, _ = images.list_images(session, 7)
+    producer.delete_images(7, [{"id": first.id, "url": ""}, {"id": 99, "url": "https://elsewhere/x.jpg"}], "ann")
+    with producer.database.read() as session:
+        assert [row.id for row in images.list_images(session, 7)] != [first.id]
+        assert len(images.list_images(session, 7)) == 1
+
+
+@pytest.mark.parametrize(
+    "urls",
+    ["not a list", [{"name": "x"}], [{"id": "1", "url": "u"}], [{"id": 1, "url": 5}], [None]],
+)
+def test_a_wrong_deletion_raises_and_stores_nothing(producer: Producer, settings: Settings, urls: object) -> None:
+    with pytest.raises(InvalidArguments):
+        producer.delete_images(7, urls, "ann")  # type: ignore[arg-type]
+    assert counts(producer, settings) == NOTHING
+
+
+def test_a_scheduled_task_is_submitted_once(producer: Producer, settings: Settings) -> None:
+    from dream.messages import CLEANUP_TOKENS
+
+    assert producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")
+    assert not producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")

@@ -1,0 +1,195 @@
+"""Arguments: each mistake of a caller is one clear error at the call; what is right passes unchanged."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dream.arguments import check_deletion, check_upload, decode_inline
+from dream.errors import InvalidArguments
+from dream.settings import Settings
+
+SETTINGS = Settings(max_upload_bytes=10, max_files_per_upload=3)
+FILE = {"name": "a.jpg", "data": b"123"}
+
+
+# --- uploads
+
+
+def test_a_right_upload_gives_its_positions() -> None:
+    assert check_upload(SETTINGS, 1, [FILE, FILE], [5, 5]) == [5, 5]
+
+
+def test_positions_that_are_not_given_are_0() -> None:
+    assert check_upload(SETTINGS, 1, [FILE, FILE], None) == [0, 0]
+
+
+def test_tuples_other_mappings_and_other_bytes_are_as_good() -> None:
+    files = ({"name": "a", "data": bytearray(b"1")}, {"name": "b", "data": memoryview(b"1"), "more": 1})
+    assert check_upload(SETTINGS, 2**63 - 1, files, (0, -1)) == [0, -1]
+
+
+@pytest.mark.parametrize("dream_id", [0, -1, 2**63, "1", 1.0, None, True])
+def test_a_dream_is_a_positive_integer(dream_id: Any) -> None:
+    with pytest.raises(InvalidArguments, match="dream_id must be a positive integer, not"):
+        check_upload(SETTINGS, dream_id, [FILE], [0])
+    with pytest.raises(InvalidArguments, match="dream_id must be a positive integer, not"):
+        check_deletion(dream_id, [], "bob")
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (None, "image_files must be a list of {name, data}, not NoneType"),
+        (FILE, "image_files must be a list of {name, data}, not dict"),
+        ("a.jpg", "image_files must be a list of {name, data}, not str"),
+        (b"123", "image_files must be a list of {name, data}, not bytes"),
+        (iter([FILE]), "image_files must be a list of {name, data}, not list_iterator"),
+        ([], "image_files is empty: there is nothing to upload"),
+        ([FILE] * 4, "4 files are more than the 3 allowed in one call (DREAM_MAX_FILES_PER_UPLOAD)"),
+        ([FILE, b"123"], 'image_files[1] must be {"name": str, "data": bytes}'),
+        ([{"name": "a.jpg"}], 'image_files[0] must be {"name": str, "data": bytes}'),
+        ([{"data": b"1"}], 'image_files[0] must be {"name": str, "data": bytes}'),
+        ([{"name": None, "data": b"1"}], "image_files[0]: name must be a string, not NoneType"),
+        ([{"name": "a\0b", "data": b"1"}], "image_files[0]: name has characters that are not text: 'a\\x00b'"),
+        ([{"name": "a\udc80", "data": b"1"}], "image_files[0]: name has characters that are not text: 'a\\udc80'"),
+        ([{"name": "a", "data": "text"}], "image_files[0] (a): data must be bytes, not str"),
+        ([{"name": "a", "data": None}], "image_files[0] (a): data must be bytes, not NoneType"),
+        ([{"name": "a", "data": b""}], "image_files[0] (a) is empty"),
+        (
+            [{"name": "a", "data": b"x" * 11}],
+            "image_files[0] (a) has 11 bytes, more than the 10 allowed (DREAM_MAX_UPLOAD_BYTES)",
+        ),
+        (
+            [{"name": "a", "data": memoryview(b"x" * 12).cast("I")}],
+            "image_files[0] (a) has 12 bytes, more than the 10 allowed (DREAM_MAX_UPLOAD_BYTES)",
+        ),
+    ],
+)
+def test_wrong_files_are_one_clear_error(files: Any, reason: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        check_upload(SETTINGS, 1, files, None)
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("positions", "reason"),
+    [
+        (7, "positions must be a list of integers, not int"),
+        ("00", "positions must be a list of integers, not str"),
+        ([], "2 files but 0 positions: each file needs one"),
+        ([1, 2, 3], "2 files but 3 positions: each file needs one"),
+        ([1, "2"], "positions[1] must be an integer, not '2'"),
+        ([1.5, 2], "positions[0] must be an integer, not 1.5"),
+        ([True, 2], "positions[0] must be an integer, not True"),
+        ([0, 2**31], "positions[1] must be an integer, not 2147483648"),
+    ],
+)
+def test_wrong_positions_are_one_clear_error(positions: Any, reason: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        check_upload(SETTINGS, 1, [FILE, FILE], positions)
+    assert str(caught.value) == reason
+
+
+def test_the_largest_file_allowed_passes() -> None:
+    assert check_upload(SETTINGS, 1, [{"name": "a", "data": b"x" * 10}], [0]) == [0]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "data", "id", "url"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(dream_id=ANYTHING, files=ANYTHING, positions=ANYTHING)
+def test_any_upload_passes_or_is_refused_by_name(dream_id: Any, files: Any, positions: Any) -> None:
+    """Whatever is passed, no other error than ours comes back, and what passes has a position for each file."""
+    try:
+        offsets = check_upload(SETTINGS, dream_id, files, positions)
+    except InvalidArguments as error:
+        assert str(error)
+    else:
+        assert len(offsets) == len(files)
+
+
+# --- deletions
+
+
+def test_a_right_deletion_is_echoed() -> None:
+    asked = [{"id": 3, "url": "https://a/b"}, {"url": "dreams/x"}, {"id": -1}]
+    assert check_deletion(1, asked, "bob") == [
+        {"id": 3, "url": "https://a/b"},
+        {"id": 0, "url": "dreams/x"},
+        {"id": -1, "url": ""},
+    ]
+
+
+@pytest.mark.parametrize("username", ["", None])
+def test_a_deletion_may_name_no_user_and_no_image(username: Any) -> None:
+    assert check_deletion(1, [], username) == []
+
+
+@pytest.mark.parametrize(
+    ("image_urls", "username", "reason"),
+    [
+        (None, "bob", "image_urls must be a list of {id, url}, not NoneType"),
+        ("https://a/b", "bob", "image_urls must be a list of {id, url}, not str"),
+        ({"id": 1, "url": "u"}, "bob", "image_urls must be a list of {id, url}, not dict"),
+        (["https://a/b"], "bob", 'image_urls[0] must be {"id": int, "url": str}'),
+        ([{}], "bob", 'image_urls[0] must be {"id": int, "url": str}'),
+        ([{"id": 1, "url": None}], "bob", "image_urls[0]: url must be a string, not NoneType"),
+        ([{"id": 1, "url": "a\0"}], "bob", "image_urls[0]: url has characters that are not text: 'a\\x00'"),
+        ([{"id": 1, "url": "u"}, {"id": "2", "url": "u"}], "bob", "image_urls[1]: id must be an integer, not '2'"),
+        ([{"id": True, "url": "u"}], "bob", "image_urls[0]: id must be an integer, not True"),
+        ([{"id": 2**63}], "bob", "image_urls[0]: id must be an integer, not 9223372036854775808"),
+        ([], 7, "username must be a string, not int"),
+        ([], "b\0b", "username has characters that are not text: 'b\\x00b'"),
+    ],
+)
+def test_wrong_deletions_are_one_clear_error(image_urls: Any, username: Any, reason: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        check_deletion(1, image_urls, username)
+    assert str(caught.value) == reason
+
+
+@given(dream_id=ANYTHING, image_urls=ANYTHING, username=ANYTHING)
+def test_any_deletion_passes_or_is_refused_by_name(dream_id: Any, image_urls: Any, username: Any) -> None:
+    try:
+        wanted = check_deletion(dream_id, image_urls, username)
+    except InvalidArguments as error:
+        assert str(error)
+    else:
+        assert [set(item) for item in wanted] == [{"id", "url"}] * len(image_urls)
+
+
+# --- inline bytes
+
+
+@given(data=st.binary(), name=st.text())
+def test_inline_bytes_come_back_as_they_were(data: bytes, name: str) -> None:
+    assert decode_inline({"name": name, "data": base64.b64encode(data).decode()}) == {"name": name, "data": data}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"name": "a", "data": "not base64!"},
+        {"name": "a", "data": "YWI"},
+        {"name": "a", "data": "ÿ"},
+        {"name": "a", "data": None},
+        {"name": "a"},
+        {"data": "YWI="},
+        "YWI=",
+        None,
+    ],
+)
+def test_what_is_not_base64_is_one_clear_error(file: Any) -> None:
+    with pytest.raises(InvalidArguments, match="each file must be"):
+        decode_inline(file)
