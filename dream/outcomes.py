@@ -113,9 +113,9 @@ def announce(database: Database, publisher: Publisher, task_id: str) -> None:
     """Tell the dream how its task ended, once; what cannot be told now is found by the sweep."""
     with database.read() as session:
         task = session.get(DreamTask, task_id)
-        if task is None or task.name not in ANNOUNCED or not task.state.is_terminal:
+        if task is None or not task.state.is_terminal:
             return
-        update = update_of(session, task)
-    if publisher.publish(update, once=f"{task_id}:end"):
+        update = update_of(session, task) if task.name in ANNOUNCED else None
+    if update is None or publisher.publish(update, once=f"{task_id}:end"):
         with database.begin() as session:
             tasks.mark_announced(session, task_id)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dream.settings import Settings
     from dream.storage import Storage
 
-__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "upload_images"]
+__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "forget_default", "upload_images"]
 
 log = get_logger(__name__)
 
@@ -349,13 +349,14 @@ def default() -> Producer:
     return _default
 
 
-def _forget_default() -> None:
+def forget_default() -> None:
+    """Make the next call of `default` start anew."""
     global _default
     _default = None
 
 
 # A web server that forks its workers must not share our connections between them.
-os.register_at_fork(after_in_child=_forget_default)
+os.register_at_fork(after_in_child=forget_default)
 
 
 def upload_images(

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,22 +32,31 @@ class Parts:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str, ready: bool = True, **changes: str) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        *command: str,
+        ready: bool = True,
+        program: Sequence[str] = ("-m", "dream"),
+        cwd: Path | None = None,
+        **changes: str,
+    ) -> subprocess.Popen[bytes]:
         """Start `python -m dream COMMAND…`; waits until it takes work.
 
         Parameters:
+          program: what Python runs instead of `-m dream`.
+          cwd: the folder it starts in.
           changes: more environment variables.
         """
         number = len(self._processes)
         ready_file = self._folder / f"ready-{number}"
         environment = {**self._environment, **changes, "DREAM_READY_FILE": str(ready_file)}
-        with (self._folder / f"{number}-{command[0]}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dream", *command], env=environment, stdout=log, stderr=log
-            )
+        name = " ".join([Path(program[-1]).stem, *command])
+        with (self._folder / f"{number}-{Path(program[-1]).stem}.log").open("wb") as log:
+            argv = [sys.executable, *program, *command]
+            process = subprocess.Popen(argv, env=environment, cwd=cwd, stdout=log, stderr=log)
         self._processes.append(process)
         if ready:
-            wait_for(lambda: ready_file.exists() or process.poll() is not None, what=f"{command[0]}'s readiness")
+            wait_for(lambda: ready_file.exists() or process.poll() is not None, what=f"readiness of {name}")
             assert ready_file.exists(), self.log_of(process)
         return process
 

@@ -44,7 +44,7 @@ log = get_logger(__name__)
 _FLOWS: dict[str, Callable[..., Any]] = {
     PROCESS_IMAGES: upload,
     DELETE_IMAGES: delete,
-    CLEANUP_TOKENS: clean_up,
+    CLEANUP_TOKENS: lambda parts, _run: clean_up(parts),
 }
 
 

@@ -23,6 +23,11 @@ def _state(states: type[StrEnum]) -> Enum:
     return Enum(states, native_enum=False, length=16, values_callable=lambda cls: [state.value for state in cls])
 
 
+def _partial(name: str, column: str, condition: str) -> Index:
+    """An index over the rows that meet the condition."""
+    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -38,7 +43,11 @@ class DreamTask(Base):
     """A task, before it is a message and after: its row decides what runs, how often and with what outcome."""
 
     __tablename__ = "dream_tasks"
-    __table_args__ = (Index("ix_dream_tasks_state_due_at", "state", "due_at"),)
+    __table_args__ = (
+        Index("ix_dream_tasks_state_due_at", "state", "due_at"),
+        # The sweep asks every few seconds; these hold only what it may find, however large the table grows.
+        _partial("ix_dream_tasks_unannounced", "finished_at", "finished_at IS NOT NULL AND announced_at IS NULL"),
+    )
 
     id: Mapped[str] = mapped_column(String(155), primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
@@ -66,7 +75,12 @@ class DreamImage(Base):
     """One uploaded picture. `dream_id` is no foreign key: the dream's transaction may not be visible yet."""
 
     __tablename__ = "dream_images"
-    __table_args__ = (Index("ix_dream_images_dream_id_state", "dream_id", "state"),)
+    __table_args__ = (
+        Index("ix_dream_images_dream_id_state", "dream_id", "state"),
+        _partial("ix_dream_images_staged", "staging_key", "staging_key IS NOT NULL"),
+        _partial("ix_dream_images_unswept", "updated_at", "state = 'deleted' AND NOT swept"),
+        _partial("ix_dream_images_unfinished", "state", "state IN ('pending', 'processing')"),
+    )
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     dream_id: Mapped[int] = mapped_column(BigInteger)

@@ -206,16 +206,11 @@ def may_resend(session: Session, task: DreamTask, gap_s: float) -> bool:
     return row is not None
 
 
-def unannounced(session: Session, names: Iterable[str], after_s: float, limit: int) -> Sequence[DreamTask]:
-    """Finished tasks of these names whose last event is not known to be in the stream."""
+def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:
+    """Finished tasks whose last event is not known to be in the stream."""
     return session.scalars(
         select(DreamTask)
-        .where(
-            DreamTask.state.in_((TaskState.SUCCEEDED, TaskState.FAILED)),
-            DreamTask.name.in_(list(names)),
-            DreamTask.announced_at.is_(None),
-            DreamTask.finished_at <= now(-after_s),
-        )
+        .where(DreamTask.announced_at.is_(None), DreamTask.finished_at <= now(-after_s))
         .order_by(DreamTask.finished_at)
         .limit(limit)
     ).all()

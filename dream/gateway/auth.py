@@ -53,13 +53,18 @@ def check_secret(settings: Settings) -> str:
     known = jwt.algorithms.get_default_algorithms()
     unknown = [name for name in algorithms if name not in known]
     if unknown:
-        raise SettingsError(f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: {unknown[0]} is not known")
+        raise SettingsError(
+            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: {unknown[0]} is not known here "
+            "(public-key algorithms need the package cryptography)"
+        )
     if settings.jwt_secret is None:
         raise SettingsError("DREAM_JWT_SECRET is missing: the gateway checks every token with it")
     secret = settings.jwt_secret.get_secret_value()
     shared = [name for name in algorithms if name in _HMAC_KEY_BYTES]
     if shared and len(shared) < len(algorithms):
-        raise SettingsError("DREAM_JWT_ALGORITHMS is wrong: HS… and public-key algorithms cannot share one key")
+        raise SettingsError(
+            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: HS… and public-key algorithms cannot share a key"
+        )
     for name in shared:
         if len(secret.encode()) < _HMAC_KEY_BYTES[name]:
             raise SettingsError(

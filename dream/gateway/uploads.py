@@ -14,6 +14,7 @@ from dream.db.dreams import Owner
 from dream.gateway.auth import bearer_token, decode
 from dream.gateway.form import read_upload
 from dream.gateway.services import MAX_ID, Services, services_of
+from dream.messages import ImageState
 
 __all__ = ["delete_image", "list_images", "log_out", "upload"]
 
@@ -87,7 +88,9 @@ def _images_of(services: Services, dream_id: int) -> list[DreamImage]:
 
 def _image_of(services: Services, dream_id: int, image_id: int) -> DreamImage | None:
     with services.database.read() as session:
-        return images.by_id(session, dream_id, image_id)
+        image = images.by_id(session, dream_id, image_id)
+    is_gone = image is None or image.state in (ImageState.DELETING, ImageState.DELETED)
+    return None if is_gone else image
 
 
 def _public(row: DreamImage) -> dict[str, Any]:

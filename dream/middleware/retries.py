@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "Retries", "RetryPolicy"]
 
 log = get_logger(__name__)
-
-#: How long a retry's enqueue is tried before the message is failed rather than lost.
-_ENQUEUE_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class RetryPolicy:
             delay_s *= 1 + random.uniform(0, self.jitter)  # noqa: S311
         return min(delay_s, self.max_s)
 
-    def allows(self, retries: int, exception: BaseException) -> bool:
-        """Whether another run may follow, and could help."""
-        return retries < self.max_retries and not is_permanent(exception)
+    def allows(self, retries: int, exception: BaseException, most: int | None = None) -> bool:
+        """Whether another run may follow, and could help; `most` is the actor's own `max_retries`, where it has one."""
+        return retries < (self.max_retries if most is None else most) and not is_permanent(exception)
 
 
 def is_permanent(exception: BaseException) -> bool:
@@ -81,15 +79,22 @@ class Retries(StockRetries):
     Parameters:
       policy: ours; None keeps Dramatiq's back-off.
       ledger: told of every retry before it is enqueued, and of every final failure.
+      enqueue_patience_s: how long a retry's enqueue is tried before the message is failed rather than lost.
       **stock: `max_retries`, `min_backoff`, `max_backoff`, `retry_when` as Dramatiq has them.
     """
 
-    def __init__(self, *, policy: RetryPolicy | None = None, ledger: Ledger | None = None, **stock: Any) -> None:
-        if policy is not None:
-            stock.setdefault("retry_when", policy.allows)
+    def __init__(
+        self,
+        *,
+        policy: RetryPolicy | None = None,
+        ledger: Ledger | None = None,
+        enqueue_patience_s: float = 60.0,
+        **stock: Any,
+    ) -> None:
         super().__init__(**stock)
         self.policy = policy
         self.ledger = ledger
+        self.enqueue_patience_s = enqueue_patience_s
 
     def after_process_message(
         self,
@@ -101,7 +106,8 @@ class Retries(StockRetries):
     ) -> None:
         if exception is None or isinstance(exception, (HandedBack, LeaseLost)):
             return
-        super().after_process_message(_Outbox(broker, self, exception), message, result=result, exception=exception)
+        outbox = _Outbox(broker, self, message, exception)
+        super().after_process_message(outbox, message, result=result, exception=exception)
         if message.failed and self.ledger is not None:
             self.ledger.has_failed(message, exception)
 
@@ -114,21 +120,37 @@ class Retries(StockRetries):
         return self.policy.delay_s(message.options["retries"] - 1)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What the stock middleware sees as the actor that failed: our policy decides for it."""
+
+    options: dict[str, Any]
+
+
 class _Outbox:
     """What the stock middleware sees as its broker: an enqueue that a short outage does not stop."""
 
-    def __init__(self, broker: Broker, retries: Retries, exception: BaseException) -> None:
+    def __init__(self, broker: Broker, retries: Retries, message: MessageProxy, exception: BaseException) -> None:
         self._broker = broker
         self._retries = retries
+        self._message = message
         self._exception = exception
-        self.get_actor = broker.get_actor
+
+    def get_actor(self, actor_name: str) -> Any:
+        actor = self._broker.get_actor(actor_name)
+        policy, options = self._retries.policy, {"retry_when": self._retries.retry_when, **actor.options}
+        if policy is None or actor_name != self._message.actor_name or options["retry_when"] is not None:
+            return actor
+        # Stock would leave `max_retries` unread where there is a `retry_when`.
+        most = self._message.options.get("max_retries", options.get("max_retries"))
+        return _Judged({**options, "retry_when": partial(policy.allows, most=most)})
 
     def enqueue(self, message: MessageProxy, *, delay: int) -> None:
         delay_s = self._retries.delay_s(self._broker, message, self._exception, delay)
         if self._retries.ledger is not None:
             self._retries.ledger.will_retry(message, self._exception, delay_s)
         due = time.monotonic() + delay_s
-        give_up = time.monotonic() + _ENQUEUE_PATIENCE_S
+        give_up = time.monotonic() + self._retries.enqueue_patience_s
         pause_s = 0.1
         while True:
             remaining_ms = max(0, round((due - time.monotonic()) * 1000))

@@ -63,7 +63,7 @@ class Sweep:
     def announce(self) -> int:
         """Say what finished tasks could not say; returns how many tried."""
         with self._database.read() as session:
-            unsaid: Sequence[DreamTask] = tasks.unannounced(session, outcomes.ANNOUNCED, _UNSAID_S, _ANNOUNCE_AT_ONCE)
+            unsaid: Sequence[DreamTask] = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
         for task in unsaid:
             outcomes.announce(self._database, self._publisher, task.id)
         return len(unsaid)

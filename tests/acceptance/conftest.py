@@ -55,7 +55,7 @@ class System:
 
         def ended() -> DreamTask | None:
             task = self.task(task_id)
-            return task if task.state.is_terminal and (task.announced_at or "cleanup" in task.name) else None
+            return task if task.state.is_terminal and task.announced_at else None
 
         ended_task = wait_for(ended, timeout_s, f"the end of task {task_id}")
         assert ended_task is not None

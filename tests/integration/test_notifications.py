@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_subscribers_get_every_event_in_order_and_once(valkey: Valkey) -> None:
         assert progress(await take(second, 100)) == list(range(100))
         assert progress(await take(other, 1)) == [1]
         seqs = [event["seq"] for event in received]
-        assert all(is_after(later, earlier) for earlier, later in zip(seqs, seqs[1:], strict=False))
+        assert all(is_after(later, earlier) for earlier, later in pairwise(seqs))
         assert received[0]["dream_id"] == 7
 
     watch(settings_for(valkey), scenario)
@@ -366,7 +367,8 @@ def test_send_image_update_refuses_wrong_arguments(call: dict[str, Any]) -> None
 
 def test_importing_notifications_is_light() -> None:
     """A web process that imports `send_image_update` does not load Redis, Starlette or SQLAlchemy by that."""
-    code = "import sys, dream.notifications; print(sorted({'redis','starlette','sqlalchemy','boto3','pydantic'} & set(sys.modules)))"
+    heavy = {"redis", "starlette", "sqlalchemy", "boto3", "pydantic"}
+    code = f"import sys, dream.notifications; print(sorted({heavy} & set(sys.modules)))"
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}, timeout=60
     )

@@ -113,10 +113,9 @@ def test_any_upload_passes_or_is_refused_by_name(dream_id: Any, files: Any, posi
     """Whatever is passed, no other error than ours comes back, and what passes has a position for each file."""
     try:
         offsets = check_upload(SETTINGS, dream_id, files, positions)
-    except InvalidArguments as error:
-        assert str(error)
-    else:
-        assert len(offsets) == len(files)
+    except InvalidArguments:
+        return
+    assert len(offsets) == len(files)
 
 
 # --- deletions
@@ -163,10 +162,9 @@ def test_wrong_deletions_are_one_clear_error(image_urls: Any, username: Any, rea
 def test_any_deletion_passes_or_is_refused_by_name(dream_id: Any, image_urls: Any, username: Any) -> None:
     try:
         wanted = check_deletion(dream_id, image_urls, username)
-    except InvalidArguments as error:
-        assert str(error)
-    else:
-        assert [set(item) for item in wanted] == [{"id", "url"}] * len(image_urls)
+    except InvalidArguments:
+        return
+    assert [set(item) for item in wanted] == [{"id", "url"}] * len(image_urls)
 
 
 # --- inline bytes

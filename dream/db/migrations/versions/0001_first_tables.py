@@ -33,6 +33,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dream_tasks")),
     )
     op.create_index("ix_dream_tasks_state_due_at", "dream_tasks", ["state", "due_at"])
+    _create_partial_index(
+        "ix_dream_tasks_unannounced", "dream_tasks", "finished_at", "finished_at IS NOT NULL AND announced_at IS NULL"
+    )
 
     op.create_table(
         "dreams",
@@ -78,7 +81,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("storage_key", name=op.f("uq_dream_images_storage_key")),
     )
     op.create_index("ix_dream_images_dream_id_state", "dream_images", ["dream_id", "state"])
+    _create_partial_index("ix_dream_images_staged", "dream_images", "staging_key", "staging_key IS NOT NULL")
+    _create_partial_index("ix_dream_images_unswept", "dream_images", "updated_at", "state = 'deleted' AND NOT swept")
+    _create_partial_index("ix_dream_images_unfinished", "dream_images", "state", "state IN ('pending', 'processing')")
     op.create_index("ix_dream_images_task_id", "dream_images", ["task_id"])
+
+
+def _create_partial_index(name: str, table: str, column: str, condition: str) -> None:
+    op.create_index(name, table, [column], sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
 
 
 def downgrade() -> None:

@@ -1,0 +1,149 @@
+"""The page in a real browser, on a real gateway; a publisher plays the worker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from dream.db import images
+from dream.db.dreams import give_to
+from dream.messages import ImageState, ImageUpdate, UpdateStatus
+from dream.settings import Settings
+from dream.storage import Storage
+from tests.conftest import IN_CI
+from tests.integration.test_gateway import DREAM, OWNER, STRANGER, Gateway, token
+
+#: A PNG of one pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+)
+NASTY = "<img src=x onerror=document.title='broken'>.png"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no chromium is installed"
+        if IN_CI:
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may say nothing wrong on its console."""
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def gateway(
+    environment: dict[str, str], settings_of: Callable[..., Settings], settings: Settings, tmp_path: Path
+) -> Iterator[Gateway]:
+    with Gateway(environment, settings_of(environment), tmp_path) as gateway:
+        with gateway.database.begin() as session:
+            give_to(session, DREAM, OWNER, "olga")
+        yield gateway
+
+
+def open_page(page: Page, gateway: Gateway, own: str) -> None:
+    page.goto(f"http://127.0.0.1:{gateway.port}/#dream={DREAM}&token={own}")
+
+
+def finish(gateway: Gateway, settings: Settings) -> None:
+    """What a worker does with the one picture that waits."""
+    with gateway.database.begin() as session:
+        (row,) = images.list_images(session, DREAM)
+        row.state = ImageState.PROCESSING
+        key = f"{row.storage_key}.png"
+        row.storage_key, row.bucket, row.url = key, settings.s3_bucket, f"http://127.0.0.1:{gateway.port}/media/{key}"
+        row.width_px = row.height_px = 1
+        row.size_bytes = len(PNG)
+        session.flush()
+        row.state = ImageState.COMPLETED
+        image: Any = {"id": row.id, "url": row.url, "position": row.position}
+    Storage(settings).put_bytes(settings.s3_bucket, key, PNG)
+    done = ImageUpdate(
+        dream_id=DREAM, status=UpdateStatus.COMPLETED, images=(image,), task_id=row.task_id, message="Done."
+    )
+    assert gateway.publisher.publish(done)
+
+
+def test_a_picture_is_uploaded_watched_and_deleted(
+    page: Page, gateway: Gateway, settings: Settings, tmp_path: Path
+) -> None:
+    """Choose a file; see it wait, progress, become a thumbnail without a reload; delete it. Names are never HTML."""
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    assert "token" not in page.url
+    page.set_input_files("#files", {"name": NASTY, "mimeType": "image/png", "buffer": PNG})
+    tile = page.locator("#pictures li")
+    expect(tile).to_have_count(1)
+    expect(tile.locator(".name")).to_have_text(NASTY)
+    expect(tile.locator(".state")).to_have_text("waiting")
+    with gateway.database.read() as session:
+        task_id = images.list_images(session, DREAM)[0].task_id
+    half = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, progress=50, task_id=task_id)
+    assert gateway.publisher.publish(half)
+    expect(tile.locator("progress")).to_have_attribute("value", "50")
+    finish(gateway, settings)
+    expect(tile.locator(".state")).to_have_text("ready")
+    page.wait_for_function("document.querySelector('#pictures img').naturalWidth === 1")
+    expect(page.locator("#message")).to_have_text("Done.")
+    page.get_by_role("button", name="Delete").click()
+    expect(tile).to_have_count(0)
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page).to_have_title("dream · pictures")
+
+
+def test_the_page_comes_back_after_a_restart_with_what_it_missed(
+    page: Page, gateway: Gateway, environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """The gateway goes away and comes back: the page reconnects by itself and gets the events in between."""
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    gateway.process.terminate()
+    gateway.process.wait(10)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "lost")
+    missed = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, message="While you were away.")
+    assert gateway.publisher.publish(missed)
+    (tmp_path / "again").mkdir()
+    with Gateway({**environment, "DREAM_PORT": str(gateway.port)}, settings, tmp_path / "again"):
+        expect(page.locator("#connection")).to_have_text("live", timeout=20_000)
+        expect(page.locator("#message")).to_have_text("While you were away.")
+
+
+def test_a_token_of_somebody_else_is_told_so(page: Page, gateway: Gateway) -> None:
+    """A refused token shows the reason and no upload; entering a right one by hand connects."""
+    open_page(page, gateway, token(STRANGER))
+    expect(page.get_by_role("alert")).to_contain_text("does not own")
+    expect(page.locator("#work")).to_be_hidden()
+    page.get_by_label("Token").fill("Bearer " + token())
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#connection")).to_have_text("live")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_refused_upload_says_why(page: Page, gateway: Gateway) -> None:
+    """The server's sentence reaches the person."""
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    page.set_input_files("#files", {"name": "empty.png", "mimeType": "image/png", "buffer": b""})
+    expect(page.locator("#message")).to_contain_text("Not uploaded: ")
+    expect(page.locator("#message")).to_contain_text("empty")

@@ -1,0 +1,269 @@
+"""The documented Celery paths on real servers: called here and now, sent to a worker, and refused at the call."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+from sqlalchemy import func, select
+
+from dream import notifications, producer
+from dream import settings as settings_module
+from dream.celery import celery_app
+from dream.celery.tasks.image_tasks import (
+    celery_upload_images,
+    delete_dream_images,
+    delete_images,
+    process_and_upload_images,
+    process_image,
+    upload_images,
+)
+from dream.celery.tasks.token_tasks import cleanup_expired_tokens
+from dream.db import Database, DreamImage, DreamTask, RevokedToken
+from dream.errors import ImageRejected, InvalidArguments
+from dream.messages import DEFAULT_QUEUE, IMAGES_QUEUE, ImageState, TaskState
+from dream.settings import Settings
+from dream.storage import Storage
+from dream.websocket.utils import send_image_update
+from tests.processes import Parts
+
+
+class Web:
+    """A web process whose environment points at this test's servers, and what its calls left there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database: Database = producer.default().database
+        self.storage = Storage(settings)
+        self.redis = redis.Redis.from_url(settings.events_url)
+
+    def rows(self, of: type[Any]) -> list[Any]:
+        with self.database.read() as session:
+            return list(session.scalars(select(of).order_by(of.id)))
+
+    def count(self, of: type[Any]) -> int:
+        with self.database.read() as session:
+            return session.scalar(select(func.count()).select_from(of)) or 0
+
+    def objects(self) -> list[str]:
+        return [key for key, _ in self.storage.list_keys(self.settings.s3_bucket, "")]
+
+    def statuses(self, dream_id: int) -> list[str]:
+        stream: Any = self.redis.xrange(f"{self.settings.redis_prefix}:events:{dream_id}")
+        return [json.loads(fields[b"event"])["status"] for _, fields in stream]
+
+    def queued(self, queue: str) -> int:
+        return int(self.redis.llen(f"{self.settings.redis_prefix}:{queue}"))  # type: ignore[arg-type]
+
+
+def forget() -> None:
+    """A process reads its environment once; this one begins anew."""
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    notifications._default_publisher.cache_clear()
+
+
+@pytest.fixture
+def web(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    forget()
+    web = Web(settings)
+    yield web
+    web.redis.close()
+    web.database.dispose()
+    forget()
+
+
+@pytest.fixture
+def parts(environment: dict[str, str], tmp_path: Path) -> Iterator[Parts]:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = Parts(environment, folder)
+    yield parts
+    parts.end()
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def encoded(data: bytes, name: str = "a.jpg") -> dict[str, str]:
+    return {"name": name, "data": base64.b64encode(data).decode()}
+
+
+# --- here and now
+
+
+def test_a_direct_call_returns_the_urls_and_leaves_what_a_worker_leaves(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, objects and events; and it asks no broker: there is none."""
+    monkeypatch.setenv("DREAM_BROKER_URL", "redis://127.0.0.1:1/0")
+    forget()
+    urls = process_and_upload_images(7, [encoded(jpeg()), encoded(jpeg(), "b.jpg")], [3, 3])
+    first, second = web.rows(DreamImage)
+    assert urls == [first.url, second.url]
+    assert [first.state, second.state] == [ImageState.COMPLETED] * 2
+    assert sorted(web.objects()) == sorted([first.storage_key, second.storage_key])
+    [task] = web.rows(DreamTask)
+    assert (task.state, task.result, task.lease_token) == (TaskState.SUCCEEDED, urls, None)
+    assert task.announced_at is not None
+    assert set(web.statuses(7)[:-1]) == {"processing"}
+    assert web.statuses(7)[-1] == "completed"
+
+
+def test_a_direct_call_raises_where_no_picture_is_good(web: Web) -> None:
+    with pytest.raises(ImageRejected, match=r"bad\.jpg"):
+        process_and_upload_images(7, [encoded(b"no picture", "bad.jpg")], [0])
+    [task] = web.rows(DreamTask)
+    [image] = web.rows(DreamImage)
+    assert (task.state, image.state) == (TaskState.FAILED, ImageState.FAILED)
+    assert web.statuses(7)[-1] == "failed"
+
+
+def test_a_direct_call_leaves_a_gap_for_a_bad_picture_among_good_ones(web: Web) -> None:
+    first, gap, third = process_and_upload_images(
+        7, [encoded(jpeg()), encoded(b"no picture"), encoded(jpeg())], positions=[0, 1, 2]
+    )
+    assert first
+    assert gap == ""
+    assert third
+
+
+def test_a_direct_deletion_says_for_each_whether_it_is_gone(web: Web) -> None:
+    [url] = process_and_upload_images(7, [encoded(jpeg())], [0])
+    [elsewhere] = process_and_upload_images(8, [encoded(jpeg())], [0])
+    wanted = [{"id": 1, "url": url}, {"id": 2, "url": elsewhere}]
+    assert delete_dream_images(7, wanted, "ann") == [True, False]
+    assert [image.state for image in web.rows(DreamImage)] == [ImageState.DELETED, ImageState.COMPLETED]
+    assert len(web.objects()) == 1
+    assert web.statuses(7)[-1] == "delete_completed"
+
+
+def test_a_direct_clean_up_returns_how_many_are_gone(web: Web) -> None:
+    now = datetime.now(UTC)
+    with web.database.begin() as session:
+        session.add(RevokedToken(jti="old", expires_at=now - timedelta(days=1)))
+        session.add(RevokedToken(jti="new", expires_at=now + timedelta(days=1)))
+    assert cleanup_expired_tokens() == 1
+    with web.database.read() as session:
+        assert session.scalars(select(RevokedToken.jti)).all() == ["new"]
+
+
+HOST = """
+import logging
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+
+broker = StubBroker()
+dramatiq.set_broker(broker)
+handler = logging.StreamHandler()
+logging.getLogger().handlers = [handler]
+logging.getLogger().setLevel(logging.ERROR)
+
+from dream.celery.tasks.token_tasks import cleanup_expired_tokens
+assert cleanup_expired_tokens() == 0
+assert dramatiq.get_broker() is broker, "the host's broker was replaced"
+assert logging.getLogger().handlers == [handler], "the host's logging was replaced"
+assert logging.getLogger().level == logging.ERROR
+"""
+
+
+def test_a_direct_call_leaves_its_hosts_logging_and_broker_alone(web: Web) -> None:
+    """In a fresh interpreter, as in a web process that uses Dramatiq for itself."""
+    answer = subprocess.run([sys.executable, "-c", HOST], env=dict(os.environ), capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+# --- sent
+
+
+def test_a_worker_runs_what_is_sent_under_new_and_old_names(web: Web, parts: Parts) -> None:
+    """Also by name alone, by the web layer's own function, and after a countdown."""
+    parts.start("worker")
+    sent = [
+        process_and_upload_images.delay(7, [encoded(jpeg())], [0]),
+        celery_upload_images.apply_async((7, [encoded(jpeg())]), {"positions": [1]}, queue=DEFAULT_QUEUE),
+        celery_app.send_task(
+            "dream.celery.tasks.image_tasks.celery_upload_images", [7, [encoded(jpeg())], [2]], task_id="mine"
+        ),
+        celery_app.AsyncResult(
+            upload_images(dream_id=7, image_files=[{"name": "a.jpg", "data": jpeg()}], positions=[3])
+        ),
+    ]
+    late = cleanup_expired_tokens.apply_async(countdown=1.5)
+    urls = [url for result in sent for url in result.get(timeout=60)]
+    assert sorted(urls) == sorted(image.url for image in web.rows(DreamImage))
+    assert [result.state for result in sent] == ["SUCCESS"] * 4
+    assert sent[2].id == "mine"
+    deleted = delete_images(dream_id=7, image_urls=[{"id": 1, "url": url} for url in urls], username="ann")
+    assert celery_app.AsyncResult(deleted).get(timeout=60) == [True] * 4
+    assert web.objects() == []
+    assert late.get(timeout=60) == 0
+    [row] = [task for task in web.rows(DreamTask) if task.id == late.id]
+    assert (row.finished_at - row.created_at).total_seconds() >= 1.5
+
+
+def test_a_task_is_put_on_the_queue_that_is_named(web: Web) -> None:
+    process_and_upload_images.delay(7, [encoded(jpeg())], [0])
+    process_and_upload_images.apply_async((7, [encoded(jpeg())], [0]), queue=DEFAULT_QUEUE)
+    cleanup_expired_tokens.delay()
+    assert (web.queued(IMAGES_QUEUE), web.queued(DEFAULT_QUEUE)) == (1, 2)
+
+
+def test_a_second_task_of_the_same_id_is_not_accepted(web: Web) -> None:
+    """Nor does it leave bytes or a message; its caller gets the result of the first."""
+    for _ in range(2):
+        result = process_and_upload_images.apply_async((7, [encoded(jpeg())], [0]), task_id="mine")
+        assert (result.id, result.state) == ("mine", "PENDING")
+    assert (web.count(DreamTask), web.count(DreamImage), len(web.objects())) == (1, 1, 1)
+    assert web.queued(IMAGES_QUEUE) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((7, [encoded(b"x")], [0, 1]), "1 files but 2 positions"),
+        ((7, [], []), "empty"),
+        ((7, [encoded(b"")], [0]), "is empty"),
+        ((0, [encoded(b"x")], [0]), "dream_id"),
+        ((7, [{"name": "a.jpg", "data": "no base64!"}], [0]), r"encoded_files\[0\] \(a.jpg\): data is not base64"),
+        ((7, [{"name": "a.jpg", "staged": "staging/of-somebody-else"}], [0]), r"encoded_files\[0\] must be"),
+        ((7, "abc", [0]), "encoded_files must be a list"),
+    ],
+)
+@pytest.mark.parametrize("call", [process_and_upload_images, process_and_upload_images.delay], ids=["here", "sent"])
+def test_wrong_arguments_raise_at_the_call_and_nothing_is_stored(
+    web: Web, call: Any, arguments: tuple[Any, ...], said: str
+) -> None:
+    with pytest.raises(InvalidArguments, match=said):
+        call(*arguments)
+    assert (web.count(DreamTask), web.objects(), web.queued(IMAGES_QUEUE)) == (0, [], 0)
+
+
+# --- the other names
+
+
+def test_an_update_of_the_callers_own_reaches_the_dreams_stream(web: Web) -> None:
+    assert send_image_update(7, ["https://x/a.jpg"], status="processing", message="half", progress=50) is True
+    assert web.statuses(7) == ["processing"]
+
+
+def test_a_picture_can_be_processed_without_any_server() -> None:
+    assert Image.open(io.BytesIO(process_image(jpeg(), "a.jpg", max_size=20_000))).format == "JPEG"
+    with pytest.raises(ImageRejected):
+        process_image(b"no picture", "a.jpg")

@@ -1,0 +1,24 @@
+"""A process configured by its environment, with a database of its own and no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dream import producer, settings
+from dream.db import Database, migrate
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path}/dream.db"
+    migrate.upgrade(url)
+    monkeypatch.setenv("DREAM_DATABASE_URL", url)
+    settings.load.cache_clear()
+    producer.forget_default()
+    yield producer.default().database
+    producer.default().database.dispose()
+    producer.forget_default()
+    settings.load.cache_clear()

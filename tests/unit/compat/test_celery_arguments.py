@@ -1,0 +1,77 @@
+"""Celery's command line: what it becomes here, and what is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
+
+
+def test_no_arguments_change_nothing() -> None:
+    """The defaults are the settings' own: threads, 4, both queues, info."""
+    assert parse_worker([]) == Orders({})
+    assert parse_beat([]) == Orders({})
+
+
+def test_the_documented_arguments_are_understood() -> None:
+    line = "worker --pool=threads -Q default,dream_image_processing --loglevel=info --concurrency=4"
+    assert parse_worker(line.split()) == Orders(
+        {"DREAM_WORKER_THREADS": "4", "DREAM_LOG_LEVEL": "info"}, frozenset({"default", "dream_image_processing"})
+    )
+    assert parse_beat(["beat", "--loglevel=info"]) == Orders({"DREAM_LOG_LEVEL": "info"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-A dream.celery worker -l INFO -c 4 -P threads -Q default",
+        "--app=dream.celery.app:app worker --loglevel INFO --concurrency 4 --pool threads --queues default",
+        "worker -linfo -c4 -Pthreads -X dream_image_processing --without-gossip --without-mingle --without-heartbeat",
+    ],
+)
+def test_spellings_of_the_same(line: str) -> None:
+    assert parse_worker(line.split()) == Orders(
+        {"DREAM_WORKER_THREADS": "4", "DREAM_LOG_LEVEL": "info"}, frozenset({"default"})
+    )
+
+
+def test_broker_time_limit_and_name() -> None:
+    orders = parse_worker(["-b", "redis://h/1", "--time-limit=20", "-n", "w1@%h"])
+    assert orders == Orders({"DREAM_BROKER_URL": "redis://h/1", "DREAM_TIME_LIMIT_S": "20.0"}, None, "w1@%h")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("--pool=prefork", "--pool=prefork"),
+        ("-P gevent", "--pool=gevent"),
+        ("--autoscale=10,3", "--autoscale"),
+        ("--max-tasks-per-child=100", "--max-tasks-per-child"),
+        ("--max-memory-per-child 12000", "--max-memory-per-child"),
+        ("-B", "-B"),
+        ("-f worker.log", "-f"),
+        ("--pidfile=/run/w.pid", "--pidfile"),
+        ("-Ofair", "-O"),
+        ("--purge", "--purge"),
+        ("-Q video", "--queues=video"),
+        ("-Q default -X default", "no queue"),
+        ("-c 0", "--concurrency=0"),
+        ("-c many", "--concurrency"),
+        ("-l chatty", "--loglevel=chatty"),
+        ("-A shop worker", "--app=shop"),
+        ("--conc=4", "--conc=4"),
+        ("--frobnicate", "--frobnicate"),
+        ("beat", "beat"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused_by_name(line: str, named: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_worker(line.split())
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("line", ["-s beat.db", "-S other.Scheduler", "--max-interval=5", "--detach", "-c 4"])
+def test_beat_refuses_by_name_too(line: str) -> None:
+    with pytest.raises(Refused, match=line.split("=")[0].split()[0]):
+        parse_beat(line.split())

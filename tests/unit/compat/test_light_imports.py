@@ -1,0 +1,50 @@
+"""The documented paths are cheap to import, and hold names only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dream
+
+ROOT = Path(dream.__file__).parent
+HEAVY = ("PIL", "boto3", "botocore", "starlette", "sqlalchemy", "dramatiq", "redis")
+
+PROBE = """
+import sys, time
+begun = time.perf_counter()
+import {module}
+took = time.perf_counter() - begun
+print(took, *[name for name in {heavy} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["dream.compat", "dream.celery.tasks.image_tasks", "dream.celery.tasks.token_tasks", "dream.websocket.utils"],
+)
+def test_a_web_process_imports_it_in_under_half_a_second_and_nothing_heavy(module: str) -> None:
+    """The best of three: a busy machine says nothing about the import."""
+    times = []
+    for _ in range(3):
+        probe = PROBE.format(module=module, heavy=HEAVY)
+        answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
+        took, *heavy = answer.stdout.split()
+        assert heavy == []
+        times.append(float(took))
+    assert min(times) < 0.5
+
+
+def aliases() -> list[Path]:
+    return sorted([*ROOT.joinpath("celery").rglob("*.py"), *ROOT.joinpath("websocket").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", aliases(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_aliases_hold_no_logic(path: Path) -> None:
+    """No `def`, `class` or `lambda` under the documented paths."""
+    logic = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    assert [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, logic)] == []

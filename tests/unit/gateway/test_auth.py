@@ -1,0 +1,92 @@
+"""Tokens and keys, without a database."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from dream.errors import SettingsError, TokenRejected
+from dream.gateway.auth import bearer_token, check_secret, decode
+from dream.settings import Settings
+
+SECRET = "x" * 32
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(**{"jwt_secret": SECRET, **values})
+
+
+def signed(key: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    return jwt.encode({"user_id": 5, "exp": time.time() + 60, **claims}, key, algorithm)
+
+
+@pytest.mark.parametrize("user_id", [5, "5"])
+def test_a_user_id_may_be_a_number_or_a_numeric_string(user_id: object) -> None:
+    """Issuers write both."""
+    assert decode(signed(user_id=user_id), settings()).user_id == 5
+
+
+@pytest.mark.parametrize("user_id", [None, True, "", "five", "-5", "٥", 5.0, [5], "9" * 30])
+def test_any_other_user_id_is_rejected(user_id: object) -> None:
+    """Nothing that is not plainly a number is read as one."""
+    with pytest.raises(TokenRejected, match="user_id"):
+        decode(signed(user_id=user_id), settings())
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("", "there is no token"),
+        ("x.y.z", "malformed"),
+        (signed(exp=1), "expired"),
+        (jwt.encode({"user_id": 5}, SECRET), "no exp claim"),
+        (signed(key="y" * 32), "signature"),
+        (jwt.encode({"user_id": 5, "exp": 2**33}, None, "none"), "malformed"),
+        (signed(key="x" * 64, algorithm="HS512"), "malformed"),
+        (signed(exp=10**15), "exp"),
+        (signed(jti="j" * 256), "jti"),
+        (signed(token_type="refresh"), "refresh"),
+        (signed(nbf=time.time() + 600), "malformed"),
+    ],
+    ids=["none", "nonsense", "expired", "no exp", "key", "unsigned", "algorithm", "year", "jti", "refresh", "not yet"],
+)
+def test_a_rejection_says_why(token: str, reason: str) -> None:
+    """Each fault of a token has its own reason."""
+    with pytest.raises(TokenRejected, match=reason):
+        decode(token, settings())
+
+
+def test_the_issuers_own_claims_do_not_matter() -> None:
+    """Audience, a numeric subject and an issuer's fast clock are no reasons to refuse."""
+    assert decode(signed(aud="web", sub=5, iat=time.time() + 5, jti="j"), settings()).jti == "j"
+
+
+@pytest.mark.parametrize("value", ["Bearer abc", "bearer  abc ", "abc", " abc"])
+def test_a_token_may_be_bare_or_a_bearers(value: str) -> None:
+    assert bearer_token(value) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"jwt_secret": None}, "missing"),
+        ({"jwt_secret": "x" * 31}, "at least 32 bytes, it has 31"),
+        ({"jwt_algorithms": ("HS512",)}, "at least 64 bytes"),
+        ({"jwt_algorithms": ("XX1",)}, "XX1 is not known"),
+    ],
+    ids=["missing", "short", "short for HS512", "unknown"],
+)
+def test_a_weak_key_is_refused(values: dict[str, Any], reason: str) -> None:
+    """The gateway does not start with a key that cannot protect anything."""
+    with pytest.raises(SettingsError, match=reason):
+        check_secret(settings(**values))
+
+
+def test_the_key_is_never_shown() -> None:
+    """An error about the key does not contain it."""
+    with pytest.raises(SettingsError) as error:
+        check_secret(settings(jwt_secret="not-long-enough"))
+    assert "not-long-enough" not in str(error.value)
