@@ -171,9 +171,6 @@ class Settings(BaseSettings):
         30, description="Time a stopping worker gives its runs before handing them back."
     )
     heartbeat_s: Seconds = Field(15, description="Silence after which a worker counts as dead for the broker.")
-    owner_lookup_s: Annotated[float, Field(ge=0)] = Field(
-        15.5, description="How long a dream that is not visible yet is looked for before an attempt is counted."
-    )
 
     # --- the gateway
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")

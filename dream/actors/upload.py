@@ -97,7 +97,7 @@ class Upload:
         producer = self._resources.producer
         inline = [file if "staged" in file else decode_inline(file) for file in encoded_files]
         check_upload(self._settings, self._dream_id, [{"data": b"-", **file} for file in inline], positions)
-        encoded = producer.stage_inline(encoded_files)
+        encoded = producer.staging.put_inline(encoded_files)
         rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, positions)
         with self._database.begin() as session:
             tasks.hold(session, self._claim)

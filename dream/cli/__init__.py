@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dream.cli import parts
+from dream.cli import demo, doctor, images, parts, tokens
 
 __all__ = ["app"]
 
@@ -17,4 +17,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-parts.register(app)
+for group in (parts, images, tokens, doctor, demo):
+    group.register(app)

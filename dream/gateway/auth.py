@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dream.db.dreams import Owner
     from dream.settings import Settings
 
-__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode"]
+__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
 
 #: An HMAC key shorter than its hash can be guessed (RFC 7518, 3.2).
 _HMAC_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -47,7 +47,7 @@ def check_secret(settings: Settings) -> str:
     """The key that checks signatures.
 
     Raises:
-      SettingsError: it is missing, too short for the algorithm, or the algorithms are unknown or do not go together.
+      SettingsError: it is missing, or the algorithms are unknown or do not go together.
     """
     algorithms = settings.jwt_algorithms
     known = jwt.algorithms.get_default_algorithms()
@@ -65,13 +65,17 @@ def check_secret(settings: Settings) -> str:
         raise SettingsError(
             f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: HS… and public-key algorithms cannot share a key"
         )
-    for name in shared:
-        if len(secret.encode()) < _HMAC_KEY_BYTES[name]:
-            raise SettingsError(
-                f"DREAM_JWT_SECRET is too short: {name} needs at least {_HMAC_KEY_BYTES[name]} bytes, "
-                f"it has {len(secret.encode())}"
-            )
     return secret
+
+
+def missing_key_bytes(settings: Settings) -> int:
+    """How many bytes the key is short of what its algorithms ask for; 0 where it is long enough.
+
+    A short key is said, not refused: tokens that a site has signed with it until now must stay good.
+    """
+    key_bytes = len(check_secret(settings).encode())
+    wanted = max((_HMAC_KEY_BYTES.get(name, 0) for name in settings.jwt_algorithms), default=0)
+    return max(0, wanted - key_bytes)
 
 
 def bearer_token(value: str) -> str:

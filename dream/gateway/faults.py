@@ -51,7 +51,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    log.error("request failed: a server is away", path=request.url.path, error=f"{type(error).__name__}: {error}")
+    log.error("server_away", path=request.url.path, error=f"{type(error).__name__}: {error}")
     what = "the database" if isinstance(error, DatabaseUnavailable | SQLAlchemyError) else "the object store"
     text = f"{what} does not answer; nothing was changed, try again later"
     return _answer(503, text, {"Retry-After": str(RETRY_AFTER_S)})

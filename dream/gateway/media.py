@@ -14,9 +14,6 @@ from dream.storage.keys import is_documented_key
 
 __all__ = ["media"]
 
-#: A browser may keep the redirect this long at most: a deleted picture is to be gone soon.
-_MAX_AGE_S = 60
-
 
 async def media(request: Request) -> Response:
     """Redirect to a fresh presigned GET; 404 for a picture that is unknown, unfinished or deleted."""
@@ -24,8 +21,8 @@ async def media(request: Request) -> Response:
     location = await run_in_threadpool(_location, services, request.path_params["key"])
     if location is None:
         raise HTTPException(404, "there is no such picture")
-    max_age_s = min(_MAX_AGE_S, services.settings.presign_ttl_s // 2)
-    return RedirectResponse(location, 302, {"Cache-Control": f"private, max-age={max_age_s}"})
+    # Kept nowhere: a deleted picture is gone at once for everybody.
+    return RedirectResponse(location, 302, {"Cache-Control": "no-store"})
 
 
 def _location(services: Services, key: str) -> str | None:

@@ -13,6 +13,7 @@ import uvicorn
 
 from dream.errors import SettingsError
 from dream.gateway.app import make_app
+from dream.gateway.auth import missing_key_bytes
 from dream.gateway.protocol import SocketProtocol
 from dream.log import get_logger
 
@@ -49,8 +50,11 @@ def run(settings: Settings) -> int:
     Raises:
       SettingsError: there is no usable key to check tokens with, or the address cannot be listened on.
     """
+    app = make_app(settings)
+    if missing := missing_key_bytes(settings):
+        log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
     config = uvicorn.Config(
-        make_app(settings),
+        app,
         ws=SocketProtocol,
         ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
@@ -67,9 +71,9 @@ def run(settings: Settings) -> int:
         signal.signal(number, _already_stopped)
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
-        log.info("gateway listens", host=host, port=port)
+        log.info("gateway_ready", host=host, port=port)
         _Server(config, settings.ready_file).run([listener])
-    log.info("gateway stopped")
+    log.info("gateway_stopped")
     return 0
 
 

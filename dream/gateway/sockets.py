@@ -25,7 +25,7 @@ from dream.gateway.auth import bearer_token
 from dream.gateway.services import MAX_ID, Services, services_of
 from dream.gateway.snapshot import snapshot
 from dream.log import get_logger
-from dream.notifications.subscribe import Event, Subscription, is_after
+from dream.notifications.subscription import Event, Subscription, is_after
 
 __all__ = ["REJECTED", "TOO_SLOW", "TRY_LATER", "watch_dream"]
 
@@ -61,7 +61,7 @@ async def watch_dream(websocket: WebSocket) -> None:
         await _close(websocket, end)
     except WebSocketDisconnect as end:
         code = end.code
-    log.info("socket closed", dream_id=dream_id, code=code, seconds=round(time.monotonic() - began, 1))
+    log.info("socket_closed", dream_id=dream_id, code=code, seconds=round(time.monotonic() - began, 1))
 
 
 async def _close(websocket: WebSocket, end: _Close) -> None:
@@ -121,7 +121,7 @@ class _Watcher:
         except TokenRejected as error:
             raise _Close(REJECTED, str(error)) from None
         except SQLAlchemyError as error:
-            log.warning("socket refused: the database does not answer", error=type(error).__name__)
+            log.warning("socket_refused", error=type(error).__name__)
             raise _Close(TRY_LATER, "the database does not answer; try again later") from None
 
     # --- to the client
@@ -172,7 +172,7 @@ class _Watcher:
         try:
             update = await run_in_threadpool(snapshot, self._services.database, self._dream_id)
         except SQLAlchemyError as error:
-            log.warning("no snapshot", dream_id=self._dream_id, error=type(error).__name__)
+            log.warning("snapshot_failed", dream_id=self._dream_id, error=type(error).__name__)
             await self._send_error("the database does not answer; ask again later")
         else:
             await self._send(update.as_message())
@@ -189,7 +189,7 @@ class _Watcher:
                 raise _Close(REJECTED, str(error)) from None
             except SQLAlchemyError as error:
                 # Nobody is cut because the database is away; a token that expired was rejected before that.
-                log.warning("token not checked again", error=type(error).__name__)
+                log.warning("token_not_rechecked", error=type(error).__name__)
             await self._send({"type": "ping", "timestamp": time.time()})
 
     # --- from the client

@@ -80,7 +80,7 @@ class Publisher:
         try:
             self._run(update, once)
         except RedisError as error:
-            log.warning("event not published", dream_id=update.dream_id, status=str(update.status), error=str(error))
+            log.warning("event_not_published", dream_id=update.dream_id, status=str(update.status), error=str(error))
             return False
         return True
 

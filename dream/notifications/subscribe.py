@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,16 +24,14 @@ from redis.exceptions import RedisError
 
 from dream.log import get_logger
 from dream.notifications import keys
+from dream.notifications.subscription import SEQ, Event, Subscription, is_after
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
     from dream.settings import Settings
 
-__all__ = ["Event", "Events", "Subscription", "is_after"]
-
-#: An `image_update` as it goes to the browser, `seq` in it.
-Event = dict[str, Any]
+__all__ = ["Events"]
 
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
@@ -46,47 +43,8 @@ _BACKOFF_MAX_S = 1.0
 _STABLE_S = 10.0
 _READ_AT_ONCE = 200
 _START = "0-0"
-_SEQ = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 
 log = get_logger(__name__)
-
-
-def _place(seq: str) -> tuple[int, int]:
-    milliseconds, _, number = seq.partition("-")
-    return int(milliseconds), int(number or 0)
-
-
-def is_after(seq: str, other: str) -> bool:
-    """Whether an event came after another, by their stream ids."""
-    return _place(seq) > _place(other)
-
-
-class Subscription:
-    """One socket's queue of a dream's events.
-
-    Parameters:
-      dream_id: the dream.
-      size: how many events its reader may be behind.
-      seq: the newest event there was when the subscription began; None while Redis is down.
-    """
-
-    def __init__(self, dream_id: int, size: int, seq: str | None) -> None:
-        self.dream_id = dream_id
-        self.seq = seq
-        #: Set when the reader was too slow: it has lost events and must be cut.
-        self.overflowed = asyncio.Event()
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(size)
-
-    def put(self, event: Event | None) -> None:
-        """Queue an event, or None for a gap; never waits."""
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.overflowed.set()
-
-    async def get(self) -> Event | None:
-        """The next event; None means that events may be missing here: read the database."""
-        return await self._queue.get()
 
 
 @dataclass
@@ -176,14 +134,14 @@ class Events:
           dream_id: the dream.
           seq: the last event that the asker has seen, as it gave it.
         """
-        if not _SEQ.fullmatch(seq):
+        if not SEQ.fullmatch(seq):
             return None
         try:
             if is_after(seq, await self._last_seq(dream_id)) or not await self._reaches_back(dream_id, seq):
                 return None
             return await self._after(dream_id, seq, self._settings.events_max_length * 10)
         except RedisError as error:
-            log.warning("events not read", dream_id=dream_id, error=str(error))
+            log.warning("events_not_read", dream_id=dream_id, error=str(error))
             return None
 
     def _stream(self, dream_id: int) -> str:
@@ -299,6 +257,6 @@ async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
             if loop.time() - began > _STABLE_S:
                 pause_s = _BACKOFF_FIRST_S
             if pause_s == _BACKOFF_FIRST_S:  # once an outage, not once a try
-                log.warning(f"{name} failed; trying again until it works", error=str(error))
+                log.warning("events_interrupted", part=name, error=str(error))
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _BACKOFF_MAX_S)

@@ -1,6 +1,6 @@
 """The timetable, as data.
 
-A daily task's id is `<name>:<date>`, so however many schedulers run, start or stop around its time, it runs once a date.
+A daily task's id is `<name>:<date>`: however many schedulers run, start or stop around its time, it runs once a date.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from dream.stack.processes import Part
 from dream.stack.state import DataFolder, State
 from dream.stack.supervisor import Stopped, Supervisor
 
-__all__ = ["PARTS", "Stack", "running_variables", "servers_only"]
+__all__ = ["PARTS", "Stack", "import_flags", "running_variables", "servers_only"]
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Stack:
             is_ready = lambda: servers.answers(port, "/readyz")  # noqa: E731
         return Part(
             name=name,
-            argv=[sys.executable, *_import_flags(), *arguments],
+            argv=[sys.executable, *import_flags(), *arguments],
             env={**env, "DREAM_READY_FILE": str(ready_file)},
             cwd=Path.cwd(),
             log=self._folder.logs / f"{name}.log",
@@ -162,7 +162,7 @@ def _stopping(supervisor: Supervisor, state: State) -> Iterator[None]:
         servers.remove_weed_sockets(state)
 
 
-def _import_flags() -> list[str]:
+def import_flags() -> list[str]:
     """Keep a `dream` folder in the caller's working folder (a web project's app, say) from hiding ours."""
     root = Path(__file__).resolve().parents[2]
     return [] if root == Path.cwd().resolve() else ["-P"]

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from dream.celery.tasks.image_tasks import (
     upload_images,
 )
 from dream.celery.tasks.token_tasks import cleanup_expired_tokens
-from dream.db import Database, DreamImage, DreamTask, RevokedToken
+from dream.db import Database, DreamImage, DreamTask, RevokedToken, tasks
 from dream.errors import ImageRejected, InvalidArguments
 from dream.messages import DEFAULT_QUEUE, IMAGES_QUEUE, ImageState, TaskState
 from dream.settings import Settings
@@ -95,9 +96,9 @@ def parts(environment: dict[str, str], tmp_path: Path) -> Iterator[Parts]:
     parts.end()
 
 
-def jpeg() -> bytes:
+def jpeg(width_px: int = 160, height_px: int = 120) -> bytes:
     file = io.BytesIO()
-    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG", quality=80)
+    Image.effect_noise((width_px, height_px), 60).convert("RGB").save(file, "JPEG", quality=80)
     return file.getvalue()
 
 
@@ -162,6 +163,26 @@ def test_a_direct_clean_up_returns_how_many_are_gone(web: Web) -> None:
     assert cleanup_expired_tokens() == 1
     with web.database.read() as session:
         assert session.scalars(select(RevokedToken.jti)).all() == ["new"]
+
+
+def test_a_direct_call_keeps_its_task_for_as_long_as_it_takes(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease is renewed: whoever tries to claim the task meanwhile gets nothing, though leases are short."""
+    monkeypatch.setenv("DREAM_LEASE_S", "0.6")
+    monkeypatch.setenv("DREAM_LEASE_RENEW_S", "0.2")
+    forget()
+    slow = encoded(jpeg(9000, 6000))
+    refused = 0
+    with ThreadPoolExecutor(1) as caller:
+        call = caller.submit(process_and_upload_images, 7, [slow], [0])
+        while not call.done():
+            for task in web.rows(DreamTask):
+                if task.state is TaskState.RUNNING:
+                    with web.database.begin() as session:
+                        assert tasks.claim(session, task.id, 30) is None
+                    refused += 1
+            wait([call], timeout=0.1)
+        assert len(call.result()) == 1
+    assert refused > 6, "the call was too short to say anything about its lease"
 
 
 HOST = """

@@ -383,7 +383,7 @@ def test_the_log_never_shows_a_token(gateway: Gateway) -> None:
         receive(websocket)
     gateway.http.get(f"/healthz?token={own}")
     gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
-    wait_for(lambda: "socket closed" in gateway.log.read_text())
+    wait_for(lambda: "socket_closed" in gateway.log.read_text())
     assert '"path": "/healthz"' in gateway.log.read_text()
     assert own not in gateway.log.read_text()
     assert own.split(".")[2] not in gateway.log.read_text()
@@ -506,7 +506,7 @@ def test_media_redirects_to_a_get_that_works(gateway: Gateway) -> None:
     Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, KEY, b"bytes")
     answer = gateway.http.get(f"/media/{KEY}")
     assert answer.status_code == 302
-    assert answer.headers["cache-control"] == "private, max-age=60"
+    assert answer.headers["cache-control"] == "no-store"
     assert httpx.get(answer.headers["location"]).content == b"bytes"
 
 
@@ -563,8 +563,6 @@ def test_an_upload_without_the_object_store_is_503(start: Callable[..., Gateway]
     ("variables", "expected"),
     [
         ({"DREAM_JWT_SECRET": ""}, "DREAM_JWT_SECRET is missing"),
-        ({"DREAM_JWT_SECRET": "short"}, "DREAM_JWT_SECRET is too short"),
-        ({"DREAM_JWT_ALGORITHMS": "HS256,HS512"}, "HS512 needs at least 64 bytes"),
         ({"DREAM_JWT_ALGORITHMS": "HS256,RS256"}, "DREAM_JWT_ALGORITHMS=HS256,RS256 is wrong"),
         ({"DREAM_JWT_ALGORITHMS": "XX1"}, "XX1 is not known"),
         ({"DREAM_PORT": "1", "DREAM_HOST": "192.0.2.1"}, "cannot be listened on"),

@@ -22,7 +22,8 @@ from dream import notifications
 from dream.errors import InvalidArguments
 from dream.messages import ImageUpdate, UpdateStatus
 from dream.notifications import Publisher, keys
-from dream.notifications.subscribe import Events, Subscription, is_after
+from dream.notifications.subscribe import Events
+from dream.notifications.subscription import Subscription, is_after
 from dream.settings import Settings
 
 BOUND_S = 15.0

@@ -64,13 +64,13 @@ class ListLedger:
 def make(retries: StockRetries, outages: Iterable[Exception] = (), **actor_options: Any) -> ListBroker:
     """A broker with that middleware and the actor `work`."""
     broker = ListBroker(retries, outages)
-    dramatiq.actor(lambda: None, actor_name="work", broker=broker, **actor_options)
+    dramatiq.actor(actor_name="work", broker=broker, **actor_options)(lambda: None)
     return broker
 
 
 def fail_once(broker: ListBroker, exception: BaseException, **options: Any) -> MessageProxy:
     """Let a run of `work` end with this exception."""
-    message = Message("default", "work", (), {}, options)
+    message: Message[Any] = Message("default", "work", (), {}, options)
     proxy = MessageProxy(message)
     broker.middleware[0].after_process_message(broker, proxy, exception=exception)
     return proxy
@@ -169,7 +169,7 @@ def test_an_error_may_say_its_own_delay() -> None:
 
 @pytest.mark.parametrize("where", ["actor", "message"])
 def test_max_retries_of_an_actor_or_a_message_goes_before_the_policy(where: str) -> None:
-    actor_options = {"max_retries": 2} if where == "actor" else {}
+    actor_options: dict[str, Any] = {"max_retries": 2} if where == "actor" else {}
     options = {"max_retries": 2} if where == "message" else {}
     broker = make(Retries(policy=POLICY), **actor_options)
     assert fail_until_the_end(broker, ObjectStoreUnavailable(), **options) == pytest.approx([60, 90], abs=0.05)
@@ -193,7 +193,7 @@ def test_a_back_off_of_an_actor_goes_before_the_policy() -> None:
 
 def test_an_actor_may_be_told_when_nothing_is_left_to_try() -> None:
     broker = make(Retries(policy=RetryPolicy(max_retries=0)), on_retry_exhausted="tell")
-    dramatiq.actor(lambda *_: None, actor_name="tell", broker=broker)
+    dramatiq.actor(actor_name="tell", broker=broker)(lambda *_: None)
     fail_once(broker, ObjectStoreUnavailable())
     [(message, _)] = broker.enqueued
     assert message.actor_name == "tell"
@@ -235,7 +235,8 @@ def test_the_ledger_hears_of_a_permanent_failure_once(exception: Exception) -> N
 
 # --- outages
 
-AWAY = [redis.ConnectionError(), redis.TimeoutError(), ConnectionClosed("gone"), ConnectionRefusedError()]
+CLOSED = ConnectionClosed("gone")  # type: ignore[no-untyped-call]
+AWAY = [redis.ConnectionError(), redis.TimeoutError(), CLOSED, ConnectionRefusedError()]
 
 
 def test_a_retry_waits_for_a_broker_that_is_away() -> None:

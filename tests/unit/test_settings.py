@@ -58,7 +58,7 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().worker_threads = 1
+        Settings().worker_threads = 1  # type: ignore[misc]
 
 
 def test_secrets_do_not_show_in_the_representation() -> None:

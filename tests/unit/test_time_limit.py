@@ -23,7 +23,7 @@ class Harness:
     def __init__(self, limit: TimeLimit, **actor_options: Any) -> None:
         self.limit = limit
         self.broker = StubBroker(middleware=[limit])
-        dramatiq.actor(lambda: None, actor_name="work", broker=self.broker, **actor_options)
+        dramatiq.actor(actor_name="work", broker=self.broker, **actor_options)(lambda: None)
         self.broker.emit_after("process_boot")
 
     def run(self, work: Callable[[], object], **options: Any) -> BaseException | None:
@@ -82,7 +82,7 @@ def test_built_as_dramatiq_builds_its_own_it_has_the_stock_limit() -> None:
 def begin(limit: TimeLimit, **options: Any) -> tuple[StubBroker, MessageProxy]:
     """A run of this thread that has begun."""
     broker = StubBroker(middleware=[limit])
-    dramatiq.actor(lambda: None, actor_name="work", broker=broker)
+    dramatiq.actor(actor_name="work", broker=broker)(lambda: None)
     message = MessageProxy(Message("default", "work", (), {}, options))
     limit.before_process_message(broker, message)
     return broker, message

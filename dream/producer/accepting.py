@@ -1,25 +1,19 @@
-"""What the web layer calls: `upload_images` and `delete_images`. Stage, record, send.
-
-    bytes ─► object store (staging/…) ─► task and image rows ─► message with keys only ─► the task's id
-
-A call that returns has been accepted for good: its rows are committed. A call that raises has left nothing.
-The broker may be away: the message is sent later by the sweep. Light to import: no Pillow, and boto3 and SQLAlchemy
-only when something is sent.
-"""
+"""How work is accepted: stage, record, send. Each step is undone where a later one fails."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import check_deletion, check_upload
-from dream.errors import BrokerUnavailable, DatabaseUnavailable, DreamError
+from dream.errors import BrokerUnavailable, DatabaseUnavailable
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
+from dream.producer.outbox import follow
+from dream.producer.staging import Staging
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
@@ -30,12 +24,9 @@ if TYPE_CHECKING:
     from dream.settings import Settings
     from dream.storage import Storage
 
-__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "forget_default", "upload_images"]
+__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer"]
 
 log = get_logger(__name__)
-
-#: Where a caller's session keeps what follows its commit.
-_OUTBOX = "dream_outbox"
 
 
 @dataclass(frozen=True)
@@ -100,6 +91,10 @@ class Producer:
         return Storage(self._settings)
 
     @cached_property
+    def staging(self) -> Staging:
+        return Staging(self._settings, self.storage)
+
+    @cached_property
     def broker(self) -> AnyBroker:
         from dream.broker import make_broker
 
@@ -134,7 +129,7 @@ class Producer:
         """
         offsets = check_upload(self._settings, dream_id, image_files, positions)
         task_id = task_id or str(uuid4())
-        encoded = self._stage(image_files)
+        encoded = self.staging.put(image_files)
         rows = self.image_rows(dream_id, task_id, encoded, offsets)
         staged = [file["staged"] for file in encoded]
         order = _Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
@@ -190,34 +185,7 @@ class Producer:
         self._send(_Order(task_id, name, list(args), delivery))
         return True
 
-    def stage_inline(self, encoded_files: Sequence[EncodedFile]) -> list[EncodedFile]:
-        """Put inline bytes away and name their keys instead; files that are staged already stay as they are."""
-        from dream.arguments import decode_inline
-
-        return [file if "staged" in file else self._stage([decode_inline(file)])[0] for file in encoded_files]
-
     # --- steps
-
-    def _stage(self, image_files: Sequence[ImageFile]) -> list[EncodedFile]:
-        from dream.storage import new_staging_key
-
-        staged: list[EncodedFile] = []
-        try:
-            for file in image_files:
-                key = new_staging_key()
-                self.storage.put_bytes(self._settings.staging_bucket, key, bytes(file["data"]))
-                staged.append({"name": file["name"][-255:], "staged": key})
-        except DreamError:
-            self._unstage([file["staged"] for file in staged])
-            raise
-        return staged
-
-    def _unstage(self, keys: Sequence[str]) -> None:
-        try:
-            self.storage.delete(self._settings.staging_bucket, keys)
-        except DreamError as error:
-            # The nightly sweep removes staged bytes that no row names.
-            log.warning("staged_bytes_left", count=len(keys), error=str(error))
 
     def image_rows(
         self, dream_id: int, task_id: str, encoded: Sequence[EncodedFile], offsets: Sequence[int]
@@ -250,16 +218,16 @@ class Producer:
         try:
             if session is not None:
                 self._record(session, order, rows)
-                self._send_after_commit(session, order, staged)
+                follow(session, commit=partial(self._send, order), rollback=partial(self.staging.remove, staged))
                 return True
             with self.database.begin() as own:
                 self._record(own, order, rows)
         except SQLAlchemyError as error:
             if session is not None or not self._is_recorded(order.task_id):
-                self._unstage(staged)
+                self.staging.remove(staged)
                 raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
             if isinstance(error, IntegrityError):
-                self._unstage(staged)
+                self.staging.remove(staged)
                 log.info("task_exists", task_id=order.task_id)
                 return False
             log.warning("commit_answer_lost", task_id=order.task_id)
@@ -290,15 +258,6 @@ class Producer:
         except SQLAlchemyError:
             return False
 
-    def _send_after_commit(self, session: Session, order: _Order, staged: Sequence[str]) -> None:
-        from sqlalchemy import event
-
-        if _OUTBOX not in session.info:
-            session.info[_OUTBOX] = []
-            event.listen(session, "after_commit", _committed)
-            event.listen(session, "after_rollback", _rolled_back)
-        session.info[_OUTBOX].append((partial(self._send, order), partial(self._unstage, staged)))
-
     def _send(self, order: _Order) -> None:
         from dream.broker import message_of, send
 
@@ -314,58 +273,3 @@ class Producer:
 def _said(error: SQLAlchemyError) -> str:
     """What the database said, in a line."""
     return str(getattr(error, "orig", None) or error).splitlines()[0]
-
-
-def _committed(session: Session) -> None:
-    # The release of a savepoint is no commit.
-    if not session.in_nested_transaction():
-        for send, _ in _emptied(session):
-            send()
-
-
-def _rolled_back(session: Session) -> None:
-    # Where only a savepoint goes, the message still follows; its worker finds no row and drops it.
-    if not session.in_nested_transaction():
-        for _, forget in _emptied(session):
-            forget()
-
-
-def _emptied(session: Session) -> list[tuple[Callable[[], None], Callable[[], None]]]:
-    outbox: list[tuple[Callable[[], None], Callable[[], None]]] = session.info[_OUTBOX]
-    session.info[_OUTBOX] = []
-    return outbox
-
-
-_default: Producer | None = None
-
-
-def default() -> Producer:
-    """The producer of this process, configured by the environment."""
-    global _default
-    if _default is None:
-        from dream.settings import load
-
-        _default = Producer(load())
-    return _default
-
-
-def forget_default() -> None:
-    """Make the next call of `default` start anew."""
-    global _default
-    _default = None
-
-
-# A web server that forks its workers must not share our connections between them.
-os.register_at_fork(after_in_child=forget_default)
-
-
-def upload_images(
-    dream_id: int, image_files: Sequence[ImageFile], positions: Sequence[int] | None = None, **how: Any
-) -> str:
-    """See `Producer.upload_images`."""
-    return default().upload_images(dream_id, image_files, positions, **how)
-
-
-def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: str, **how: Any) -> str:
-    """See `Producer.delete_images`."""
-    return default().delete_images(dream_id, image_urls, username, **how)

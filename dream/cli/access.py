@@ -1,0 +1,92 @@
+"""A command's way to the servers: settings, a producer that is closed again, and a database's faults in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dream.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from dream.producer import Producer
+    from dream.settings import Settings
+
+__all__ = ["MAX_ID", "DreamId", "explained", "load_quietly", "opened"]
+
+#: The largest id that a database column holds.
+MAX_ID = 2**63 - 1
+
+DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, help="The dream that the pictures belong to.")]
+
+#: PostgreSQL's names for a missing table and a missing column.
+_SCHEMA_FAULTS = ("42P01", "42703")
+
+
+def load_quietly() -> Settings:
+    """The settings, and logging for a command whose output is read by a person: what is routine is left out."""
+    from dream import log, settings
+
+    loaded = settings.load()
+    log.configure(loaded.model_copy(update={"log_level": "warning"}) if loaded.log_level == "info" else loaded)
+    return loaded
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Producer]:
+    """A producer for the time of a command; its connections are closed at the end.
+
+    Raises:
+      DatabaseUnavailable: the database is away, or has no tables yet; one line says so.
+    """
+    from dream.producer import Producer
+
+    producer = Producer(settings)
+    try:
+        with explained():
+            yield producer
+    finally:
+        if "database" in producer.__dict__:
+            producer.database.dispose()
+        if "broker" in producer.__dict__:
+            producer.broker.close()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the database's library raises into one line that says what to do.
+
+    Raises:
+      DatabaseUnavailable
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        if isinstance(error.__cause__, SQLAlchemyError) and _lacks_tables(error.__cause__):
+            raise DatabaseUnavailable(_NO_TABLES) from error
+        raise
+    except SQLAlchemyError as error:
+        if _lacks_tables(error):
+            raise DatabaseUnavailable(_NO_TABLES) from error
+        raise DatabaseUnavailable(f"the database did not answer: {_first_line(error)}") from error
+
+
+_NO_TABLES = "the database's tables are missing or older than this release: run `dream migrate`"
+
+
+def _lacks_tables(error: BaseException) -> bool:
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) in _SCHEMA_FAULTS or str(cause).startswith(
+        ("no such table", "no such column")
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    from dream.log import redact
+
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return redact(lines[0]) if lines else type(error).__name__

@@ -1,0 +1,127 @@
+"""The checks of `dream doctor` that look at Redis and RabbitMQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from dream.broker import is_redis
+from dream.broker.redis import make_client
+from dream.cli.findings import Check, Finding, right, warning, wrong
+from dream.errors import BrokerUnavailable, SettingsError
+from dream.messages import QUEUES
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["broker_checks", "redis_clock_s"]
+
+#: The client speaks RESP3, which no older server does.
+_OLDEST_REDIS = 6
+#: What a broker's Redis must be set to, and what to do where it is not.
+_WANTED = {
+    "appendonly": (
+        "yes",
+        "a restart of Redis would lose messages",
+        "set `appendonly yes` in redis.conf (at once: CONFIG SET appendonly yes)",
+    ),
+    "maxmemory-policy": (
+        "noeviction",
+        "a full Redis would drop messages",
+        "set `maxmemory-policy noeviction` in redis.conf (at once: CONFIG SET maxmemory-policy noeviction)",
+    ),
+}
+
+
+def broker_checks(settings: Settings) -> list[Check]:
+    """The broker, its settings and queues, and the Redis of the events."""
+    advice = "look at DREAM_BROKER_URL and at the server"
+    events_advice = "look at DREAM_REDIS_URL and at the server"
+    if is_redis(settings.broker_url):
+        checks = [
+            Check("broker", partial(_redis, settings.broker_url), advice),
+            Check("broker's settings", partial(_redis_settings, settings.broker_url), advice, needs=["broker"]),
+        ]
+    else:
+        checks = [
+            Check("broker", partial(_rabbitmq, settings.broker_url), advice),
+            Check("broker's queues", partial(_queues, settings), advice, needs=["broker"]),
+        ]
+    if settings.redis_url is None:
+        return [*checks, Check("events", _same_as_broker, events_advice, needs=["broker"])]
+    return [*checks, Check("events", partial(_redis, settings.redis_url), events_advice)]
+
+
+def _same_as_broker() -> Iterator[Finding]:
+    yield right("they go through the broker's Redis")
+
+
+# --- Redis
+
+
+def _redis(url: str) -> Iterator[Finding]:
+    with closing(make_client(url)) as client:
+        about: dict[str, Any] = client.info("server")
+    name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
+    version = str(about.get("valkey_version") or about.get("redis_version") or "of unknown version")
+    major = version.split(".")[0]
+    if major.isdigit() and int(major) < _OLDEST_REDIS:
+        yield wrong(f"{name} {version} answers, but is too old", f"use {_OLDEST_REDIS} or newer")
+    else:
+        yield right(f"{name} {version} answers at {url}")
+
+
+def _redis_settings(url: str) -> Iterator[Finding]:
+    with closing(make_client(url)) as client:
+        try:
+            found: dict[Any, Any] = client.config_get(*_WANTED)
+        except redis.ResponseError as error:
+            yield warning(
+                f"this server does not show its settings, as managed ones do not ({str(error).split(',')[0]})",
+                "see in its console that it persists every write and evicts nothing",
+            )
+            return
+    for name, (wanted, danger, advice) in _WANTED.items():
+        value = found.get(name)
+        if value == wanted:
+            yield right(f"{name} {value}")
+        else:
+            yield wrong(f"{name} is {value}, not {wanted}: {danger}", advice)
+
+
+def redis_clock_s(url: str) -> float:
+    """What time it is for Redis, in seconds since the epoch."""
+    with closing(make_client(url)) as client:
+        seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1_000_000
+
+
+# --- RabbitMQ
+
+
+def _rabbitmq(url: str) -> Iterator[Finding]:
+    import pika
+
+    try:
+        pika.BlockingConnection(pika.URLParameters(url)).close()
+    except pika.exceptions.AMQPError as error:
+        raise BrokerUnavailable(f"RabbitMQ does not answer at {url}: {error!r}") from error
+    yield right(f"RabbitMQ answers at {url}")
+
+
+def _queues(settings: Settings) -> Iterator[Finding]:
+    from dream.broker.rabbitmq import RabbitmqBroker
+
+    names = [settings.queue_prefix + queue for queue in QUEUES]
+    with closing(RabbitmqBroker(url=settings.broker_url, middleware=[])) as broker:
+        try:
+            for name in names:
+                broker.declare_queue(name, ensure=True)
+        except SettingsError as error:
+            yield wrong(str(error), "set DREAM_QUEUE_PREFIX, the same for every process of dream")
+            return
+    yield right(f"the queues {' and '.join(names)} are declared")

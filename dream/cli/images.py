@@ -1,0 +1,265 @@
+"""Commands for pictures: upload, images, delete."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dream.cli.access import MAX_ID, DreamId, load_quietly, opened
+from dream.cli.edge import EXIT_FAILURE
+from dream.errors import DreamError, InvalidArguments
+from dream.messages import ImageFile, ImageState, UrlToDelete
+
+if TYPE_CHECKING:
+    from dream.cli.waiting import Seen
+    from dream.db import DreamImage
+    from dream.producer import Producer
+    from dream.settings import Settings
+
+__all__ = ["register"]
+
+EXIT_INTERRUPTED = 130
+
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is done; exit 1 if any of it failed.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0, metavar="S", help="Wait at most S seconds; the work itself goes on.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    for command in (upload, images, delete):
+        app.command()(command)
+
+
+def upload(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures.", show_default=False)],
+    dream_id: DreamId,
+    position: Annotated[
+        list[int] | None, typer.Option(help="Offset in the dream's text, once for each file; 0 without.")
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> None:
+    """Send pictures. Prints the task's id, then with --wait a line for each: file, state, bytes, pixels, URL."""
+    settings = load_quietly()
+    sent = [_read(path, settings.max_upload_bytes) for path in files]
+    with opened(settings) as producer:
+        task_id = producer.upload_images(dream_id, sent, position or None)
+        typer.echo(task_id)
+        if wait:
+            from dream.cli.waiting import watch_upload
+
+            with _interruptible(dream_id):
+                seen = _follow(watch_upload(producer.database, task_id, timeout), timeout)
+            _show_uploaded(seen)
+            _exit(all(image.state is ImageState.COMPLETED for image in seen.images))
+
+
+def images(
+    dream_id: DreamId,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the pictures of a dream: id, state, position, file, pixels, bytes, URL or reason."""
+    from dream.db.images import list_images
+
+    with opened(load_quietly()) as producer, producer.database.read() as session:
+        found = list_images(session, dream_id)
+    if as_json:
+        typer.echo(json.dumps([_public(image) for image in found], indent=2))
+        return
+    if not found:
+        typer.echo(f"dream {dream_id} has no pictures", err=True)
+        return
+    from dream.cli.showing import clean, pixels, reason_or_url, show_rows
+
+    show_rows(
+        ("id", "state", "position", "file", "pixels", "bytes", "URL or reason"),
+        [
+            (
+                image.id,
+                image.state,
+                image.position,
+                clean(image.filename),
+                pixels(image),
+                image.size_bytes or "-",
+                reason_or_url(image),
+            )
+            for image in found
+        ],
+    )
+
+
+def delete(
+    dream_id: DreamId,
+    image_ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=MAX_ID, help="Which; all of them without.")
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before all are deleted.")] = False,
+) -> None:
+    """Delete pictures of a dream. Prints the task's id, then with --wait a line for each: id, state, file."""
+    settings = load_quietly()
+    with opened(settings) as producer:
+        found = _named(producer, dream_id, image_ids) if image_ids else _all_of(producer, dream_id, is_agreed=yes)
+        if not found:
+            typer.echo(f"dream {dream_id} has no pictures", err=True)
+            return
+        named: list[UrlToDelete] = [{"id": image.id, "url": image.url or ""} for image in found]
+        task_id = producer.delete_images(dream_id, named, _username(producer, settings, dream_id))
+        typer.echo(task_id)
+        if wait:
+            from dream.cli.waiting import watch_deletion
+
+            with _interruptible(dream_id):
+                rows = watch_deletion(producer.database, task_id, [image.id for image in found], timeout)
+                seen = _follow(rows, timeout)
+            _show_deleted(seen)
+            if seen.failure:
+                typer.echo(f"dream: {seen.failure}", err=True)
+            _exit(all(image.state is ImageState.DELETED for image in seen.images))
+
+
+# --- upload
+
+
+def _read(path: Path, max_bytes: int) -> ImageFile:
+    """A file as the producer takes it.
+
+    Raises:
+      InvalidArguments: it cannot be read, or is too large to be worth reading.
+    """
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    try:
+        if path.is_dir():
+            raise InvalidArguments(f"{path} is a folder; name the files in it. Nothing was sent")
+        size_bytes = path.stat().st_size
+        if size_bytes > max_bytes:
+            raise InvalidArguments(
+                f"{path} has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES). "
+                "Nothing was sent"
+            )
+        with path.open("rb") as file:
+            # A pipe or a device has no size that could have been looked at.
+            data = file.read(max_bytes + 1)
+        if not data:
+            raise InvalidArguments(f"{path} is empty. Nothing was sent")
+        return {"name": name, "data": data}
+    except OSError as error:
+        raise InvalidArguments(f"{path} cannot be read: {error.strerror}. Nothing was sent") from error
+
+
+def _show_uploaded(seen: Seen) -> None:
+    from dream.cli.showing import clean, pixels, reason_or_url, show_rows
+
+    show_rows(
+        ("file", "state", "bytes", "pixels", "URL or reason"),
+        [
+            (clean(image.filename), image.state, image.size_bytes or "-", pixels(image), reason_or_url(image))
+            for image in seen.images
+        ],
+    )
+
+
+# --- images
+
+
+def _public(image: DreamImage) -> dict[str, object]:
+    """A picture as the gateway's REST names its fields."""
+    names = ("id", "dream_id", "state", "position", "filename", "width_px", "height_px", "size_bytes", "content_type")
+    return {name: getattr(image, name) for name in (*names, "url", "error", "task_id")}
+
+
+# --- delete
+
+
+def _named(producer: Producer, dream_id: int, image_ids: Sequence[int]) -> list[DreamImage]:
+    """The pictures of these ids.
+
+    Raises:
+      InvalidArguments: some are not there.
+    """
+    from dream.db.images import by_id
+
+    with producer.database.read() as session:
+        rows = {image_id: by_id(session, dream_id, image_id) for image_id in image_ids}
+    found = [row for row in rows.values() if row is not None and row.state is not ImageState.DELETED]
+    if unknown := sorted(rows.keys() - {row.id for row in found}):
+        raise InvalidArguments(f"dream {dream_id} has no picture {', '.join(map(str, unknown))}. Nothing was deleted")
+    return found
+
+
+def _all_of(producer: Producer, dream_id: int, *, is_agreed: bool) -> Sequence[DreamImage]:
+    from dream.db.images import list_images
+
+    with producer.database.read() as session:
+        found = list_images(session, dream_id)
+    if found and not is_agreed:
+        _ask(f"Delete all {len(found)} pictures of dream {dream_id}?")
+    return found
+
+
+def _ask(question: str) -> None:
+    """Go on only with a yes.
+
+    Raises:
+      DreamError: there is nobody to ask, or the answer was no.
+    """
+    if not sys.stdin.isatty():
+        raise DreamError("name the ids of the pictures, or say --yes to delete all. Nothing was deleted")
+    if not typer.confirm(question, err=True):
+        raise DreamError("nothing was deleted")
+
+
+def _username(producer: Producer, settings: Settings, dream_id: int) -> str:
+    from dream.db.dreams import owner_of
+
+    with producer.database.read() as session:
+        owner = owner_of(session, dream_id, settings.owners_sql)
+    return owner.username if owner else ""
+
+
+def _show_deleted(seen: Seen) -> None:
+    from dream.cli.showing import clean, show_rows
+
+    show_rows(("id", "state", "file"), [(image.id, image.state, clean(image.filename)) for image in seen.images])
+
+
+# --- waiting
+
+
+def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:
+    """Show how far the work is until it has ended or the time is over; the last of what was seen."""
+    from dream.cli.showing import progress
+
+    with progress() as display:
+        for seen in rows:
+            display.show(seen)
+    if not seen.is_ended:
+        typer.echo(f"dream: not finished within {timeout_s:g} s; the work goes on", err=True)
+    return seen
+
+
+@contextmanager
+def _interruptible(dream_id: int) -> Iterator[None]:
+    """Ctrl-C ends the waiting, not the work, and the last line says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\ndream: no longer waiting; the work goes on: `dream images --dream-id {dream_id}` shows it", err=True
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _exit(is_good: bool) -> None:
+    if not is_good:
+        raise typer.Exit(EXIT_FAILURE)

@@ -1,0 +1,65 @@
+"""Uploaded bytes are put away before anything is recorded (claim-check): messages carry their keys only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dream.arguments import decode_inline
+from dream.errors import DreamError
+from dream.log import get_logger
+from dream.messages import EncodedFile, ImageFile
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+    from dream.storage import Storage
+
+__all__ = ["Staging"]
+
+log = get_logger(__name__)
+
+_MAX_NAME_LENGTH = 255
+
+
+class Staging:
+    """Where uploaded bytes wait for their run.
+
+    Parameters:
+      settings: names the bucket.
+      storage: the object store.
+    """
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self._bucket = settings.staging_bucket
+        self._storage = storage
+
+    def put(self, image_files: Sequence[ImageFile]) -> list[EncodedFile]:
+        """Store the bytes of all files, or of none.
+
+        Raises:
+          DreamError: the object store did not take them.
+        """
+        from dream.storage import new_staging_key
+
+        staged: list[EncodedFile] = []
+        try:
+            for file in image_files:
+                key = new_staging_key()
+                # One file's bytes at a time: a caller may read each from disk only when it is asked for.
+                self._storage.put_bytes(self._bucket, key, bytes(file["data"]))
+                staged.append({"name": file["name"][-_MAX_NAME_LENGTH:], "staged": key})
+        except DreamError:
+            self.remove([file["staged"] for file in staged])
+            raise
+        return staged
+
+    def put_inline(self, encoded_files: Sequence[EncodedFile]) -> list[EncodedFile]:
+        """Store inline bytes and name their keys instead; files that are staged already stay as they are."""
+        return [file if "staged" in file else self.put([decode_inline(file)])[0] for file in encoded_files]
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Take staged bytes back; what cannot be removed now is removed by the nightly sweep, for no row names it."""
+        try:
+            self._storage.delete(self._bucket, keys)
+        except DreamError as error:
+            log.warning("staged_bytes_left", count=len(keys), error=str(error))

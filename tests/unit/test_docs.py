@@ -1,0 +1,126 @@
+"""The documentation says what the code does: every setting, every command, and no link to nowhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from dream.cli import app
+from dream.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS]
+#: `| `DREAM_X` | default | meaning |`
+_ROW = re.compile(r"^\| `(DREAM_[A-Z0-9_]+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+ROWS = _ROW.findall((ROOT / "docs/settings.md").read_text(encoding="utf-8"))
+
+
+def shown(default: Any) -> str:
+    """A default as the table shows it."""
+    if default is None:
+        return "unset"
+    if default == "":
+        return "empty"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+
+
+def without_code(page: Path) -> str:
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = (heading.lower() for heading in _HEADING.findall(without_code(page)))
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in headings}
+
+
+def commands() -> list[str]:
+    """Every command of `dream`, groups with their own."""
+
+    def walk(command: Any, name: str) -> list[str]:
+        group: dict[str, Any] | None = getattr(command, "commands", None)
+        if group is None:
+            return [name]
+        return [found for each, sub in group.items() for found in walk(sub, f"{name} {each}")]
+
+    return walk(get_command(app), "dream")
+
+
+# --- settings
+
+
+def test_every_setting_is_documented_once() -> None:
+    assert sorted(name for name, *_ in ROWS) == sorted(f"DREAM_{name.upper()}" for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize(("name", "default"), [row[:2] for row in ROWS])
+def test_a_default_is_that_of_the_code(name: str, default: str) -> None:
+    field = Settings.model_fields.get(name.removeprefix("DREAM_").lower())
+    assert field is not None, f"there is no {name}"
+    assert default == shown(field.default)
+
+
+@pytest.mark.parametrize(("name", "meaning"), [(row[0], row[2]) for row in ROWS])
+def test_a_setting_has_a_meaning_in_sentences(name: str, meaning: str) -> None:
+    assert meaning.endswith("."), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_setting_that_is_not_there(page: Path) -> None:
+    known = {f"DREAM_{name.upper()}" for name in Settings.model_fields} | {"DREAM_SECRETS_DIR"}
+    named = set(re.findall(r"\bDREAM_[A-Z0-9_]*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
+    assert {name for name in named - known if not name.startswith(("DREAM_TEST_", "DREAM_S3_…"))} == set()
+
+
+def test_every_setting_is_used() -> None:
+    """A setting that nothing reads would be a promise that nothing keeps."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "dream").rglob("*.py"))
+    assert [name for name in Settings.model_fields if not re.search(rf"\.{name}\b", code)] == []
+
+
+# --- commands
+
+
+def test_there_are_commands_to_check() -> None:
+    assert "dream worker" in commands()
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_documented(command: str) -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert re.search(rf"\b{command}\b(?!-)", pages), f"no page tells of `{command}`"
+
+
+# --- links
+
+
+LINKS = [
+    (page, target)
+    for page in sorted(
+        [*ROOT.glob("*.md"), *DOCS, *(ROOT / "deploy").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    )
+    for target in _LINK.findall(without_code(page))
+    if not re.match(r"[a-z]+:", target)
+]
+
+
+def test_there_are_links_to_check() -> None:
+    assert LINKS
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each)
+def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    assert file.exists(), f"{page.name} links to {target}, which is not there"
+    if anchor and file.suffix == ".md":
+        assert anchor in anchors(file), f"{page.name} links to {target}: there is no such heading"

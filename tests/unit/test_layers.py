@@ -1,0 +1,66 @@
+"""The layers of docs/architecture.md hold: imports go down only, and every module is in a layer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the project's contract on the package `dream` in that folder."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package and its contract, to be spoiled."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for source in (ROOT / "dream").rglob("*.py"):
+        target = tmp_path / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def append(folder: Path, module: str, line: str) -> None:
+    path = folder / module
+    path.write_text((path.read_text() if path.exists() else "") + f"\n{line}\n")
+
+
+def test_imports_go_down_only() -> None:
+    outcome = lint_imports(ROOT)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "told"),
+    [
+        ("dream/storage/keys.py", "import dream.producer", "dream.storage is not allowed to import dream.producer"),
+        ("dream/storage/keys.py", "import dream.db.models", "dream.storage is not allowed to import dream.db"),
+        ("dream/messages.py", "def late():\n    import dream.broker", "dream.messages is not allowed to import"),
+        ("dream/drawer.py", "", "dream.drawer"),
+    ],
+    ids=["up", "sideways", "up inside a function", "in no layer"],
+)
+def test_a_wrong_import_is_found(copy: Path, module: str, line: str, told: str) -> None:
+    append(copy, module, line)
+    outcome = lint_imports(copy)
+    assert outcome.returncode == 1
+    assert told in outcome.stdout
+
+
+def test_an_import_for_the_type_checker_alone_is_none(copy: Path) -> None:
+    append(
+        copy,
+        "dream/errors.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dream.producer import Producer",
+    )
+    outcome = lint_imports(copy)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr

@@ -1,0 +1,133 @@
+"""Shape of the code: public names are listed and exist, aliases hold no logic, nothing is a drawer, all is small."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "dream"
+#: Documented import paths, which hold nothing of their own.
+ALIASES = ("celery", "websocket")
+MOST_LINES = 300
+MOST_LINES_OF_A_FUNCTION = 45
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
+#: A Django app that shares the name `dream` has these (DESIGN, "Layers").
+OF_A_DJANGO_APP = {"models", "views", "utils", "urls", "admin", "apps", "signals"}
+
+PATHS = sorted(PACKAGE.rglob("*.py"))
+OURS = [path for path in PATHS if path.relative_to(PACKAGE).parts[:2] != ("db", "migrations")]
+
+#: Imports every module and says which listed names are not there.
+_LOOK = """
+import importlib, json, sys
+missing = []
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    missing += [f"{name}.{each}" for each in getattr(module, "__all__", ()) if not hasattr(module, each)]
+print(json.dumps(missing))
+"""
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), path.name)
+
+
+def is_alias(path: Path) -> bool:
+    return path.relative_to(PACKAGE).parts[0] in ALIASES
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def listed(module: ast.Module) -> list[str] | None:
+    """`__all__`, or None where there is none."""
+    for node in module.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+each_module = pytest.mark.parametrize("path", OURS, ids=module_name)
+
+
+@each_module
+def test_public_names_are_listed(path: Path) -> None:
+    """A module that is a docstring alone has none; aliases re-export what is documented."""
+    module = tree(path)
+    if len(module.body) > 1 and not is_alias(path):
+        assert listed(module) is not None, f"{module_name(path)} has no __all__"
+
+
+@each_module
+def test_no_private_name_is_listed(path: Path) -> None:
+    private = [name for name in listed(tree(path)) or () if name.startswith("_") and not name.endswith("__")]
+    assert private == []
+
+
+@each_module
+def test_a_module_says_what_it_owns(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), f"{module_name(path)} has no docstring"
+
+
+def test_every_listed_name_exists(tmp_path: Path) -> None:
+    """Every module can be imported, without a server, in a process of its own, and has what it lists."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DREAM_")}
+    environment["DREAM_DATABASE_URL"] = f"sqlite:///{tmp_path}/dream.db"
+    names = [module_name(path) for path in OURS]
+    command = [sys.executable, "-W", "error", "-c", _LOOK, *names]
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert json.loads(outcome.stdout) == []
+
+
+def test_no_module_is_a_drawer() -> None:
+    """Only `dream.websocket.utils` is called so, for callers import it."""
+    drawers = {module_name(path) for path in PATHS if DRAWERS & set(path.relative_to(PACKAGE).with_suffix("").parts)}
+    assert drawers <= {"dream.websocket.utils", "dream.websocket.utils.notifications"}
+
+
+def test_no_name_of_a_django_app_is_taken() -> None:
+    assert {path.stem for path in PACKAGE.iterdir()} & OF_A_DJANGO_APP == set()
+
+
+@pytest.mark.parametrize("path", [path for path in OURS if is_alias(path)], ids=module_name)
+def test_aliases_hold_no_logic(path: Path) -> None:
+    logic = [
+        node.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    assert logic == []
+
+
+@each_module
+def test_a_file_is_small(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES
+
+
+@each_module
+def test_a_function_is_small(path: Path) -> None:
+    long = {
+        function.name: lines
+        for function in functions(path)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    }
+    assert long == {}
