@@ -45,11 +45,7 @@ def checks_of(settings: Settings) -> list[Check]:
         *_bucket_checks(settings),
         Check("clock of the database", partial(_database_clock, settings), database_advice, needs=["database"]),
         *_redis_clock_checks(settings),
-        Check(
-            "tokens",
-            partial(_tokens, settings),
-            "make a key: python3 -c 'import secrets; print(secrets.token_hex(32))'",
-        ),
+        Check("tokens", partial(_tokens, settings), _KEY_ADVICE),
         Check("addresses", partial(_addresses, settings), "set DREAM_GATEWAY_URL to where browsers reach the gateway"),
     ]
 
