@@ -20,9 +20,9 @@ __all__ = ["register"]
 #: Mark, word and colour of each outcome: the word is for those who see no colours.
 _SHOWN = {
     "right": ("✓", "right", typer.colors.GREEN),
-    "warning": ("!", "look", typer.colors.YELLOW),
+    "warning": ("!", "warn", typer.colors.YELLOW),
     "wrong": ("✗", "wrong", typer.colors.RED),
-    "unchecked": ("-", "open", typer.colors.YELLOW),
+    "unchecked": ("-", "skip", typer.colors.YELLOW),
 }
 #: A store that does not answer is to be known soon.
 _S3_TIMEOUT_S = 5.0

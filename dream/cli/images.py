@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures.", show_default=False)],
     dream_id: DreamId,
     position: Annotated[
         list[int] | None, typer.Option(help="Offset in the dream's text, once for each file; 0 without.")
@@ -100,7 +100,7 @@ def images(
 def delete(
     dream_id: DreamId,
     image_ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=MAX_ID, help="Which; all of them without.")
+        list[int] | None, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Which; all of them without.")
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,

@@ -69,10 +69,10 @@ def _watch(
         try:
             seen = _look(database, task_id, image_ids, last_states)
             answered = time.monotonic()
-        except OperationalError as error:
+        except OperationalError:
             # A missing table is such an error too, and no restart brings it.
             if answered == begun or time.monotonic() - answered > _PATIENCE_S:
-                raise error
+                raise
         else:
             yield seen
             if seen.is_ended:

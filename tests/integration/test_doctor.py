@@ -22,7 +22,7 @@ Environment = dict[str, str]
 
 def lines_of(run: subprocess.CompletedProcess[str], word: str, name: str) -> list[str]:
     """What the report says with that word ("right", "wrong", …) of that check."""
-    marks = {"right": "✓", "look": "!", "wrong": "✗", "open": "-"}
+    marks = {"right": "✓", "warn": "!", "wrong": "✗", "skip": "-"}
     start = f"{marks[word]} {word:5}  {name}: "
     return [line.removeprefix(start) for line in run.stdout.splitlines() if line.startswith(start)]
 
@@ -60,7 +60,7 @@ def test_what_is_away_is_wrong_and_what_depends_on_it_is_left_open(environment: 
     for name in ("broker", "database", "bucket"):
         assert lines_of(run, "wrong", name), run.stdout
     for name in ("broker's settings", "events", "migrations", "clock of the database", "clock of Redis"):
-        assert "not checked" in lines_of(run, "open", name)[0]
+        assert "not checked" in lines_of(run, "skip", name)[0]
     assert lines_of(run, "right", "tokens")
     assert "hunter2" not in run.stdout
     assert_no_secrets(run, environment)
@@ -113,7 +113,7 @@ def test_addresses_that_do_not_go_together_are_worth_a_look(environment: Environ
     """No failure: a proxy may stand between."""
     run = dream(environment, "doctor", DREAM_HOST="0.0.0.0")  # noqa: S104 - only named
     assert run.returncode == 0
-    assert lines_of(run, "look", "addresses")
+    assert lines_of(run, "warn", "addresses")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_managed_redis_that_hides_its_settings_is_no_failure(
 ) -> None:
     run = dream(environment, "doctor", DREAM_BROKER_URL=reticent_url)
     assert run.returncode == 0, run.stdout
-    assert "does not show its settings" in only_line("\n".join(lines_of(run, "look", "broker's settings")))
+    assert "does not show its settings" in only_line("\n".join(lines_of(run, "warn", "broker's settings")))
 
 
 @pytest.fixture

@@ -239,13 +239,14 @@ CLOSED = ConnectionClosed("gone")  # type: ignore[no-untyped-call]
 AWAY = [redis.ConnectionError(), redis.TimeoutError(), CLOSED, ConnectionRefusedError()]
 
 
-def test_a_retry_waits_for_a_broker_that_is_away() -> None:
-    """Each kind of outage, one after another: then the message goes out, once, and is still due at its time."""
-    broker = make(Retries(policy=RetryPolicy(first_s=5)), AWAY)
+@pytest.mark.parametrize("outage", AWAY, ids=lambda outage: type(outage).__name__)
+def test_a_retry_waits_for_a_broker_that_is_away(outage: Exception) -> None:
+    """Then the message goes out, once, and is still due at its time."""
+    broker = make(Retries(policy=RetryPolicy(first_s=5)), [outage])
     message = fail_once(broker, ObjectStoreUnavailable())
     assert not message.failed
     [(_, delay_s)] = broker.enqueued
-    assert delay_s <= 5 - 0.1, "the time of the outage counts as waiting"
+    assert 4 < delay_s <= 5 - 0.1, "the time of the outage counts as waiting"
 
 
 def test_a_retry_whose_time_comes_during_the_outage_goes_out_at_once() -> None:
