@@ -89,7 +89,9 @@ def configure(settings: Settings) -> None:
 
 #: Libraries that tell every heartbeat or request, and what they say of themselves that our own lines say better.
 _QUIETER = {
-    **dict.fromkeys(("botocore", "boto3", "urllib3", "apscheduler", "s3transfer", "dramatiq"), logging.WARNING),
+    **dict.fromkeys(
+        ("alembic", "botocore", "boto3", "urllib3", "apscheduler", "s3transfer", "dramatiq"), logging.WARNING
+    ),
     "pika": logging.CRITICAL,
     "dramatiq.worker.WorkerThread": logging.ERROR,
 }

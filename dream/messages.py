@@ -85,16 +85,18 @@ class UrlToDelete(TypedDict):
 
 
 class TaskState(StrEnum):
-    """queued → running → succeeded | failed; running → queued when a run is retried or handed back."""
+    """queued → running → succeeded | failed | revoked; running → queued when a run is retried or handed back."""
 
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    #: It had not run when the time came after which its caller did not want it any more.
+    REVOKED = "revoked"
 
     @property
     def is_terminal(self) -> bool:
-        return self in (TaskState.SUCCEEDED, TaskState.FAILED)
+        return self not in (TaskState.QUEUED, TaskState.RUNNING)
 
 
 class ImageState(StrEnum):

@@ -37,20 +37,20 @@ def of_upload(session: Session, task_id: str) -> list[str]:
     ]
 
 
-def conclude_failure(session: Session, claim: Claim, error: str) -> None:
+def conclude_failure(session: Session, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
     """End a task that no retry can help, in the caller's transaction.
 
     What is stored stays: an upload of which some pictures are done ends as completed, with errors.
     """
     tasks.hold(session, claim)
     if claim.name == PROCESS_IMAGES:
-        for state in (ImageState.PENDING, ImageState.PROCESSING):
-            images.move_task(session, claim.task_id, state, ImageState.FAILED, error)
+        for unfinished in (ImageState.PENDING, ImageState.PROCESSING):
+            images.move_task(session, claim.task_id, unfinished, ImageState.FAILED, error)
         urls = of_upload(session, claim.task_id)
         if any(urls):
             tasks.finish(session, claim, TaskState.SUCCEEDED, result=urls, error=error)
             return
-    tasks.finish(session, claim, TaskState.FAILED, error=error)
+    tasks.finish(session, claim, state, error=error)
 
 
 def update_of(session: Session, task: DreamTask) -> ImageUpdate:
@@ -66,7 +66,7 @@ def _upload_update(session: Session, task: DreamTask) -> ImageUpdate:
         for image in rows
         if image.state is ImageState.FAILED
     )
-    failed = task.state is TaskState.FAILED
+    failed = task.state is not TaskState.SUCCEEDED
     return ImageUpdate(
         dream_id=int(task.args[0]),
         status=UpdateStatus.FAILED if failed else UpdateStatus.COMPLETED,
@@ -97,7 +97,7 @@ def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
         for item, deleted in zip(asked, outcome, strict=False)
         if not deleted
     )
-    failed = task.state is TaskState.FAILED or (bool(asked) and not refs)
+    failed = task.state is not TaskState.SUCCEEDED or (bool(asked) and not refs)
     return ImageUpdate(
         dream_id=int(task.args[0]),
         status=UpdateStatus.DELETE_FAILED if failed else UpdateStatus.DELETE_COMPLETED,

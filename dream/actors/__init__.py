@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dramatiq.broker
 
-from dream.actors.resources import Lifetime, Resources
+from dream.actors.lifetime import Lifetime
+from dream.actors.resources import Resources
 from dream.broker import make_broker
 from dream.errors import SettingsError
 from dream.middleware.claims import Claims

@@ -12,10 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from dramatiq import Broker, Worker
-from dramatiq.middleware import Middleware
-
-from dream import log as logs
 from dream.db import Database
 from dream.imaging.limits import Limits
 from dream.log import get_logger
@@ -145,21 +141,3 @@ def _remove_if_abandoned(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
         return  # somebody lives there, or it is another user's
-
-
-class Lifetime(Middleware):
-    """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise.
-
-    So does our logging: whoever only imports the actors keeps a logging of their own.
-    """
-
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        logs.configure(self._resources.settings)
-        self._resources.start_pool()
-
-    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        self._resources.stop_pool()
-        self._resources.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dramatiq import Worker
@@ -49,9 +48,6 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
         worker_timeout=settings.worker_poll_ms,
     )
     worker.start()
-    log.info("worker_ready", threads=worker.worker_threads, pool=shared.settings.pool_processes)
-    if settings.ready_file:
-        Path(settings.ready_file).touch()
     limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
     is_wedged = False
     while not stop.wait(_LOOK_EVERY_S) and not is_wedged:

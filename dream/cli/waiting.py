@@ -96,6 +96,6 @@ def _look(
             rows = [row for each in image_ids if (row := session.get(DreamImage, each)) is not None]
     is_ended = task is None or task.state.is_terminal or all(row.state in last_states for row in rows)
     waits = task is not None and not is_ended and task.attempts > 0 and task.lease_token is None
-    failed = task is not None and task.state is TaskState.FAILED
+    failed = task is not None and task.state in (TaskState.FAILED, TaskState.REVOKED)
     error = task.error if task is not None else None
     return Seen(rows, is_ended, trouble=error if waits else None, failure=error if failed else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dream.errors import DreamError
 
-__all__ = ["CeleryError", "NotRegistered", "TaskError", "TimeoutError"]
+__all__ = ["CeleryError", "NotRegistered", "TaskError", "TaskRevokedError", "TimeoutError"]
 
 
 class CeleryError(DreamError):
@@ -15,6 +15,10 @@ class CeleryError(DreamError):
 
 class TaskError(CeleryError):
     """The task failed."""
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked before it ran."""
 
 
 class NotRegistered(TaskError, KeyError):

@@ -4,6 +4,7 @@
 | --- | --- |
 | `task_id` | the id; a second task of the same id is not accepted |
 | `countdown`, `eta` | not before; an `eta` without time zone is in `DREAM_TIMEZONE` |
+| `expires` | seconds or a datetime: a task that has not started by then is revoked |
 | `queue`, `routing_key` | one of the two queues |
 | `priority` | 0–255, without effect: both queues are first in, first out, as the documented ones are |
 | `serializer` | `json`, which it is anyway |
@@ -32,9 +33,8 @@ _MAX_ID_LENGTH = 155  # the column's
 _MAX_PRIORITY = 255
 _MAX_DELAY_S = 366 * 86400
 _WITHOUT_EFFECT = frozenset({"add_to_parent", "ignore_result", "retry", "retry_policy"})
-_KNOWN = frozenset({"countdown", "eta", "priority", "queue", "routing_key", "serializer", "task_id"})
+_KNOWN = frozenset({"countdown", "eta", "expires", "priority", "queue", "routing_key", "serializer", "task_id"})
 _WHY_REFUSED = {
-    "expires": "a task that was accepted runs",
     "link": "call the next task in the task itself",
     "link_error": "the dream is told of a failure, and the task's row keeps it",
     "time_limit": "set DREAM_TIME_LIMIT_S for all runs",
@@ -60,7 +60,9 @@ def parse(task_name: str, options: Mapping[str, Any]) -> tuple[str, Delivery]:
     _check_priority(given.get("priority", 0))
     if given.get("serializer", "json") != "json":
         raise InvalidArguments(f"serializer must be 'json', not {given['serializer']!r}")
-    return _task_id(given.get("task_id")), Delivery(due_in_s=_due_in_s(given), queue=_queue(given))
+    return _task_id(given.get("task_id")), Delivery(
+        due_in_s=_due_in_s(given), expires_in_s=_expires_in_s(given), queue=_queue(given)
+    )
 
 
 def _task_id(value: Any) -> str:
@@ -87,11 +89,9 @@ def _check_priority(value: Any) -> None:
 def _due_in_s(given: Mapping[str, Any]) -> float:
     """Seconds from now; `countdown` goes before `eta`, as in Celery."""
     if "countdown" in given:
-        delay_s = given["countdown"]
-        if not isinstance(delay_s, int | float) or isinstance(delay_s, bool) or not math.isfinite(delay_s):
-            raise InvalidArguments(f"countdown must be a number of seconds, not {delay_s!r}")
+        delay_s = _seconds("countdown", given["countdown"])
     elif "eta" in given:
-        delay_s = _until(given["eta"])
+        delay_s = _until("eta", given["eta"])
     else:
         return 0.0
     if delay_s > _MAX_DELAY_S:
@@ -99,12 +99,26 @@ def _due_in_s(given: Mapping[str, Any]) -> float:
     return max(0.0, float(delay_s))
 
 
-def _until(eta: Any) -> float:
-    if not isinstance(eta, datetime):
-        raise InvalidArguments(f"eta must be a datetime, not {type(eta).__name__}")
-    if eta.tzinfo is None:
+def _expires_in_s(given: Mapping[str, Any]) -> float | None:
+    """Seconds from now; a time that has passed revokes the task when a worker meets it, as in Celery."""
+    if "expires" not in given:
+        return None
+    value = given["expires"]
+    return _until("expires", value) if isinstance(value, datetime) else _seconds("expires", value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise InvalidArguments(f"{name} must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _until(name: str, moment: Any) -> float:
+    if not isinstance(moment, datetime):
+        raise InvalidArguments(f"{name} must be a datetime, not {type(moment).__name__}")
+    if moment.tzinfo is None:
         from dream.settings import load
 
-        eta = eta.replace(tzinfo=ZoneInfo(load().timezone))
-    delay_s: float = (eta - datetime.now(UTC)).total_seconds()
+        moment = moment.replace(tzinfo=ZoneInfo(load().timezone))
+    delay_s: float = (moment - datetime.now(UTC)).total_seconds()
     return delay_s

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import exceptions
-from dream.compat.exceptions import TaskError
+from dream.compat.exceptions import TaskError, TaskRevokedError
 from dream.errors import DatabaseUnavailable
 from dream.messages import TaskState
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from dream.compat.app import Celery
     from dream.db import DreamTask
 
-__all__ = ["FAILURE", "PENDING", "RETRY", "STARTED", "SUCCESS", "AsyncResult"]
+__all__ = ["FAILURE", "PENDING", "RETRY", "REVOKED", "STARTED", "SUCCESS", "AsyncResult"]
 
 PENDING = "PENDING"
 STARTED = "STARTED"
 RETRY = "RETRY"
 SUCCESS = "SUCCESS"
 FAILURE = "FAILURE"
+REVOKED = "REVOKED"
 
 _STATES = {
     TaskState.QUEUED: PENDING,
     TaskState.RUNNING: STARTED,
     TaskState.SUCCEEDED: SUCCESS,
     TaskState.FAILED: FAILURE,
+    TaskState.REVOKED: REVOKED,
 }
 _FIRST_INTERVAL_S = 0.05
 _INTERVAL_GROWTH = 1.5
@@ -53,7 +55,7 @@ class AsyncResult:
 
     @property
     def state(self) -> str:
-        """PENDING, STARTED, RETRY, SUCCESS or FAILURE. A task that nobody has heard of is PENDING, as in Celery."""
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED; a task that nobody has heard of is PENDING."""
         return _state_of(self._row())
 
     status = state
@@ -138,4 +140,6 @@ def _state_of(row: DreamTask | None) -> str:
 def _result_of(row: DreamTask | None) -> Any:
     if row is None or not row.state.is_terminal:
         return None
+    if row.state is TaskState.REVOKED:
+        return TaskRevokedError(row.error)
     return TaskError(row.error) if row.state is TaskState.FAILED else row.result

@@ -58,6 +58,8 @@ class DreamTask(Base):
     #: Runs whose worker died.
     deaths: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
+    #: It does not start after this.
+    expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     result: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))

@@ -1,6 +1,6 @@
 """Task rows: claimed by conditional update, held by a lease, finished once (DESIGN, rules 1–5 and 11).
 
-queued ──claim──► running ──finish──► succeeded | failed
+queued ──claim──► running ──finish──► succeeded | failed | revoked
    ▲                 │
    └── retry, hand back, or an expired lease (a death)
 """
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import and_, case, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
@@ -54,6 +54,7 @@ class Claim:
     args: tuple[Any, ...]
     attempts: int
     deaths: int
+    has_expired: bool = False
 
 
 class Refusal(StrEnum):
@@ -65,9 +66,17 @@ class Refusal(StrEnum):
     NOT_DUE = "not_due"
 
 
-def add(session: Session, task_id: str, name: str, args: Sequence[Any], due_in_s: float = 0) -> DreamTask:
+def add(
+    session: Session,
+    task_id: str,
+    name: str,
+    args: Sequence[Any],
+    due_in_s: float = 0,
+    expires_in_s: float | None = None,
+) -> DreamTask:
     """Write a new task's row."""
-    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s))
+    expires_at = None if expires_in_s is None else now(expires_in_s)
+    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at)
     session.add(task)
     return task
 
@@ -92,10 +101,19 @@ def claim(session: Session, task_id: str, lease_s: float) -> Claim | None:
             lease_token=token,
             lease_expires_at=now(lease_s),
         )
-        .returning(DreamTask.name, DreamTask.args, DreamTask.attempts, DreamTask.deaths)
+        .returning(
+            DreamTask.name,
+            DreamTask.args,
+            DreamTask.attempts,
+            DreamTask.deaths,
+            func.coalesce(DreamTask.expires_at <= now(), false()),
+        )
         .execution_options(synchronize_session=False)
     ).first()
-    return Claim(task_id, token, row[0], tuple(row[1]), row[2], row[3]) if row else None
+    if row is None:
+        return None
+    name, args, attempts, deaths, has_expired = row
+    return Claim(task_id, token, name, tuple(args), attempts, deaths, bool(has_expired))
 
 
 def refusal(session: Session, task_id: str) -> tuple[Refusal, float]:

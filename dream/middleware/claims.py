@@ -134,10 +134,7 @@ class Claims(Middleware):
             log.warning("task_not_claimed", task_id=message.message_id, error=type(error).__name__)
             self._come_back(broker, message, _COME_BACK_S)
             raise SkipMessage("the database is away") from None
-        if claim.deaths >= tasks.MAX_DEATHS:
-            self._conclude(claim, f"its worker died {claim.deaths} times while working on it")
-            self._isolation.leave()
-            raise SkipMessage("the task killed its workers")
+        self._refuse_hopeless(claim)
         self._begin(claim)
         message.options["retries"] = claim.attempts
 
@@ -174,6 +171,19 @@ class Claims(Middleware):
                 return claim, reason, wait_s
         except IntegrityError:
             return None, Refusal.LEASED, 1.0
+
+    def _refuse_hopeless(self, claim: Claim) -> None:
+        if claim.deaths >= tasks.MAX_DEATHS:
+            outcome = TaskState.FAILED, f"its worker died {claim.deaths} times while working on it"
+        elif claim.has_expired:
+            outcome = TaskState.REVOKED, "it expired before it could run"
+        else:
+            return
+        try:
+            self._conclude(claim, outcome[1], outcome[0])
+        finally:
+            self._isolation.leave()
+        raise SkipMessage(outcome[1])
 
     def _begin(self, claim: Claim) -> None:
         deadline = time.monotonic() + self._settings.time_limit_s
@@ -229,8 +239,8 @@ class Claims(Middleware):
         broker.hand_back(message)
         log.info("task_handed_back", reason=reason)
 
-    def _conclude(self, claim: Claim, error: str) -> None:
-        self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error))
+    def _conclude(self, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
+        self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error, state))
         log.error("task_failed", task_id=claim.task_id, error=error)
         outcomes.announce(self._database, self._publisher, claim.task_id)
 

@@ -35,11 +35,13 @@ class Delivery:
 
     Parameters:
       due_in_s: it does not run before that many seconds from now.
+      expires_in_s: it does not start after that many seconds from now; None means that it always runs.
       queue: the queue that its message is put on, without prefix; None means the task's own.
       is_sent: False where the caller runs the task itself.
     """
 
     due_in_s: float = 0
+    expires_in_s: float | None = None
     queue: str | None = None
     is_sent: bool = True
 
@@ -177,7 +179,7 @@ class Producer:
 
         try:
             with self.database.begin() as session:
-                tasks.add(session, task_id, name, args, delivery.due_in_s)
+                tasks.add(session, task_id, name, args, delivery.due_in_s, delivery.expires_in_s)
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
@@ -238,10 +240,12 @@ class Producer:
         from dream.db import images, tasks
         from dream.targets import resolve
 
-        tasks.add(session, order.task_id, order.name, order.args, order.delivery.due_in_s)
+        delivery = order.delivery
+        tasks.add(session, order.task_id, order.name, order.args, delivery.due_in_s, delivery.expires_in_s)
         session.flush()
         session.add_all(rows)
-        if order.name == DELETE_IMAGES:
+        # A deletion that may expire hides nothing before it runs.
+        if order.name == DELETE_IMAGES and delivery.expires_in_s is None:
             targets = resolve(session, self._settings, *order.args)
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         session.flush()

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from dream.db import DreamTask
 from dream.db.clock import now
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.producer import Delivery
 from dream.settings import Settings
 from dream.stack.samples import draw
 from tests.acceptance.conftest import System
@@ -251,3 +252,16 @@ def _zone_where_it_is_past_three() -> str:
     hour = time.gmtime().tm_hour
     shift = 12 - hour  # the local time becomes about noon
     return f"Etc/GMT{-shift:+d}" if shift else "UTC"
+
+
+def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system: System, jpeg: bytes) -> None:
+    """Not run after its time: no object, `failed` said once; a deletion that expired has hidden nothing."""
+    soon = Delivery(expires_in_s=0.01)
+    upload = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0], delivery=soon)
+    (row,) = system.images(upload)
+    deletion = system.producer.delete_images(7, [{"id": row.id, "url": ""}], "ann", delivery=soon)
+    parts.start("worker")
+    assert system.await_end(upload).state is TaskState.REVOKED
+    assert system.await_end(deletion).state is TaskState.REVOKED
+    assert [row.state for row in system.images(upload)] == [ImageState.FAILED]
+    assert sorted(event["status"] for event in system.events(7)) == ["delete_failed", "failed"]

@@ -190,9 +190,9 @@ def test_an_illegal_move_raises(source: ImageState, target: ImageState) -> None:
         check_move(source, target)
 
 
-def test_a_task_ends_as_succeeded_or_failed() -> None:
-    assert [str(state) for state in TaskState] == ["queued", "running", "succeeded", "failed"]
-    assert {state for state in TaskState if state.is_terminal} == {TaskState.SUCCEEDED, TaskState.FAILED}
+def test_a_task_ends_as_succeeded_failed_or_revoked() -> None:
+    assert [str(state) for state in TaskState] == ["queued", "running", "succeeded", "failed", "revoked"]
+    assert {state for state in TaskState if not state.is_terminal} == {TaskState.QUEUED, TaskState.RUNNING}
 
 
 # --- messages on the broker

@@ -62,7 +62,6 @@ def test_what_changes_nothing_is_accepted(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("expires", 60),
         ("link", object()),
         ("link_error", object()),
         ("headers", {"a": 1}),
@@ -95,3 +94,14 @@ def test_what_has_no_meaning_is_refused_by_name(option: str, value: Any) -> None
 def test_a_wrong_value_is_refused(option: str, value: Any) -> None:
     with pytest.raises(InvalidArguments):
         parse("t", {option: value})
+
+
+def test_expires_is_seconds_or_a_moment() -> None:
+    """As in Celery: a number of seconds, or a datetime; the past is allowed and revokes."""
+    _, delivery = parse("t", {"expires": 60})
+    assert delivery.expires_in_s == 60
+    _, delivery = parse("t", {"expires": datetime.now(UTC) - timedelta(seconds=5)})
+    assert delivery.expires_in_s is not None
+    assert -6 < delivery.expires_in_s < -4
+    with pytest.raises(InvalidArguments, match="expires must be a number of seconds"):
+        parse("t", {"expires": "soon"})

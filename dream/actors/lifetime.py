@@ -1,0 +1,43 @@
+"""What a worker process starts and stops beside Dramatiq's threads, however it was started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dramatiq import Broker, Worker
+from dramatiq.middleware import Middleware
+
+from dream import log as logs
+from dream.log import get_logger
+
+if TYPE_CHECKING:
+    from dream.actors.resources import Resources
+
+__all__ = ["Lifetime"]
+
+log = get_logger(__name__)
+
+
+class Lifetime(Middleware):
+    """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise.
+
+    So does our logging: whoever only imports the actors keeps a logging of their own.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        logs.configure(self._resources.settings)
+        self._resources.start_pool()
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        settings = self._resources.settings
+        log.info("worker_ready", threads=worker.worker_threads, pool=settings.pool_processes)
+        if settings.ready_file:
+            Path(settings.ready_file).touch()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._resources.stop_pool()
+        self._resources.close()
