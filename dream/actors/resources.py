@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dream.imaging.pool import Pool
     from dream.settings import Settings
 
-__all__ = ["Imaging", "Job", "Lifetime", "Parts", "Resources"]
+__all__ = ["Imaging", "Job", "Parts", "Resources"]
 
 log = get_logger(__name__)
 
