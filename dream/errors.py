@@ -26,6 +26,7 @@ __all__ = [
     "StackError",
     "TaskTimedOut",
     "TokenRejected",
+    "TooManyPending",
     "WorkerStopping",
 ]
 
@@ -109,6 +110,10 @@ class TokenRejected(DreamError):
     """The token is missing, expired, revoked, malformed, or its user does not own the dream."""
 
     permanent = True
+
+
+class TooManyPending(DreamError):
+    """Too many pictures wait for processing; nothing was stored, try again later."""
 
 
 class LeaseLost(DreamError):

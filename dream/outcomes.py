@@ -116,6 +116,7 @@ def announce(database: Database, publisher: Publisher, task_id: str) -> None:
         if task is None or not task.state.is_terminal:
             return
         update = update_of(session, task) if task.name in ANNOUNCED else None
-    if update is None or publisher.publish(update, once=f"{task_id}:end"):
+        ending = f"{task_id}:end:{task.finished_at}"  # a replayed task ends again
+    if update is None or publisher.publish(update, once=ending):
         with database.begin() as session:
             tasks.mark_announced(session, task_id)

@@ -75,6 +75,7 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -137,6 +138,9 @@ class Settings(BaseSettings):
     max_upload_bytes: Bytes = Field(32 * 2**20, description="Largest file that is accepted.")
     max_files_per_upload: Count = Field(100, description="Most files in one call.")
     max_request_bytes: Bytes = Field(256 * 2**20, description="Most bytes of one upload to the gateway, all its files.")
+    max_pending: Limit = Field(0, description="Most pictures that may wait or be in work, in all; 0 means no limit.")
+    max_pending_per_dream: Limit = Field(0, description="The same for one dream.")
+    max_pending_per_user: Limit = Field(0, description="The same for one user, counted by the gateway.")
     max_image_bytes: Bytes = Field(2**20, description="Byte budget of a processed picture.")
     max_edge_px: Annotated[int, Field(ge=16, le=16383)] = Field(
         2560, description="Longest edge of a processed picture."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
@@ -75,11 +75,14 @@ def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
     return {stems.get(row.storage_key, row.storage_key): row for row in rows}
 
 
-def count_pending(session: Session, dream_id: int | None = None) -> int:
-    """Images that wait or are in work, in all or of one dream."""
-    query = select(func.count()).where(DreamImage.state.in_((ImageState.PENDING, ImageState.PROCESSING)))
+def count_pending(session: Session, *, dream_id: int | None = None, user_id: int | None = None) -> int:
+    """Images that wait or are in work: in all, of one dream, or of one user."""
+    # The condition is written as the partial index has it.
+    query = select(func.count()).select_from(DreamImage).where(text("state IN ('pending', 'processing')"))
     if dream_id is not None:
         query = query.where(DreamImage.dream_id == dream_id)
+    if user_id is not None:
+        query = query.where(DreamImage.user_id == user_id)
     return session.scalar(query) or 0
 
 

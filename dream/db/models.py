@@ -86,6 +86,8 @@ class DreamImage(Base):
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     dream_id: Mapped[int] = mapped_column(BigInteger)
+    #: Who uploaded it, where the gateway knows.
+    user_id: Mapped[int | None] = mapped_column(BigInteger)
     task_id: Mapped[str] = mapped_column(String(155), ForeignKey("dream_tasks.id"), index=True)
     #: Place in the task's list of files.
     index: Mapped[int]

@@ -33,6 +33,7 @@ __all__ = [
     "hold",
     "mark_announced",
     "may_resend",
+    "newest_of",
     "overdue",
     "refusal",
     "renew",
@@ -232,6 +233,13 @@ def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamT
         .order_by(DreamTask.finished_at)
         .limit(limit)
     ).all()
+
+
+def newest_of(session: Session, prefix: str) -> DreamTask | None:
+    """The task whose id is the last of those that start so; a scheduled task's id ends with its date."""
+    return session.scalar(
+        select(DreamTask).where(DreamTask.id.startswith(prefix, autoescape=True)).order_by(DreamTask.id.desc()).limit(1)
+    )
 
 
 def mark_announced(session: Session, task_id: str) -> None:

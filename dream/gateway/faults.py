@@ -19,6 +19,7 @@ from dream.errors import (
     InvalidArguments,
     ObjectStoreUnavailable,
     TokenRejected,
+    TooManyPending,
 )
 from dream.gateway.services import RETRY_AFTER_S
 from dream.log import get_logger
@@ -50,6 +51,10 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return _answer(400, str(error))
 
 
+async def _too_many(_request: Request, error: Exception) -> Response:
+    return _answer(429, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+
+
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("server_away", path=request.url.path, error=f"{type(error).__name__}: {error}")
     what = "the database" if isinstance(error, DatabaseUnavailable | SQLAlchemyError) else "the object store"
@@ -66,6 +71,7 @@ HANDLERS: Mapping[Any, Any] = {
     HTTPException: _http,
     TokenRejected: _rejected,
     InvalidArguments: _invalid,
+    TooManyPending: _too_many,
     AccessDenied: _unavailable,
     BucketMissing: _unavailable,
     DatabaseUnavailable: _unavailable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,15 +16,19 @@ from dream.gateway.auth import bearer_token, decode
 from dream.gateway.form import read_upload
 from dream.gateway.services import MAX_ID, Services, services_of
 from dream.messages import ImageState
+from dream.producer.backlog import check_backlog
 
 __all__ = ["delete_image", "list_images", "log_out", "upload"]
 
 
 async def upload(request: Request) -> Response:
     """Take pictures for processing: 202 with the task's id, and nothing is lost; or an error, and nothing was kept."""
-    services, dream_id, _ = await _owned(request)
+    services, dream_id, owner = await _owned(request)
+    # Who has too much waiting need not send the bytes first.
+    await run_in_threadpool(check_backlog, services.settings, services.database, 1, dream_id, owner.user_id)
     async with read_upload(request, services.settings) as form, services.handing_over:
-        task_id = await run_in_threadpool(services.producer.upload_images, dream_id, form.files, form.positions)
+        accept = partial(services.producer.upload_images, user_id=owner.user_id)
+        task_id = await run_in_threadpool(accept, dream_id, form.files, form.positions)
         count = len(form.files)
     return JSONResponse({"task_id": task_id, "dream_id": dream_id, "files": count}, 202)
 

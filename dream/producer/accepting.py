@@ -12,6 +12,7 @@ from dream.arguments import check_deletion, check_upload
 from dream.errors import BrokerUnavailable, DatabaseUnavailable
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
+from dream.producer.backlog import check_backlog
 from dream.producer.outbox import follow
 from dream.producer.staging import Staging
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from dream.broker import AnyBroker
-    from dream.db import Database, DreamImage
+    from dream.db import Database, DreamImage, DreamTask
     from dream.settings import Settings
     from dream.storage import Storage
 
@@ -111,6 +112,7 @@ class Producer:
         session: Session | None = None,
         task_id: str | None = None,
         delivery: Delivery = AT_ONCE,
+        user_id: int | None = None,
     ) -> str:
         """Accept pictures for processing.
 
@@ -121,18 +123,21 @@ class Producer:
           session: the caller's SQLAlchemy session: the rows join its transaction, the message follows its commit.
           task_id: the id to use, a new one by default; where a task of that id exists, nothing else is accepted.
           delivery: when and how it is sent.
+          user_id: who uploads, where that is known; his waiting pictures are counted.
 
         Returns:
           The task's id.
 
         Raises:
           InvalidArguments: the arguments are wrong.
+          TooManyPending: as many pictures wait as may.
           ObjectStoreUnavailable, AccessDenied, BucketMissing, DatabaseUnavailable: nothing was accepted.
         """
         offsets = check_upload(self._settings, dream_id, image_files, positions)
+        check_backlog(self._settings, self.database, len(offsets), dream_id, user_id)
         task_id = task_id or str(uuid4())
         encoded = self.staging.put(image_files)
-        rows = self.image_rows(dream_id, task_id, encoded, offsets)
+        rows = self.image_rows(dream_id, task_id, encoded, offsets, user_id)
         staged = [file["staged"] for file in encoded]
         order = _Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
         if self._accept(order, rows, staged, session):
@@ -187,10 +192,19 @@ class Producer:
         self._send(_Order(task_id, name, list(args), delivery))
         return True
 
+    def send_again(self, task: DreamTask) -> None:
+        """Send a task that is recorded already; where the broker is away, the sweep does."""
+        self._send(_Order(task.id, task.name, list(task.args), AT_ONCE))
+
     # --- steps
 
     def image_rows(
-        self, dream_id: int, task_id: str, encoded: Sequence[EncodedFile], offsets: Sequence[int]
+        self,
+        dream_id: int,
+        task_id: str,
+        encoded: Sequence[EncodedFile],
+        offsets: Sequence[int],
+        user_id: int | None = None,
     ) -> list[DreamImage]:
         """The rows of staged files, pending, with their keys fixed."""
         from dream.db import DreamImage
@@ -200,6 +214,7 @@ class Producer:
         return [
             DreamImage(
                 dream_id=dream_id,
+                user_id=user_id,
                 task_id=task_id,
                 index=index,
                 position=position,

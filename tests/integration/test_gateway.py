@@ -465,6 +465,19 @@ def test_a_wrong_upload_is_refused_and_leaves_nothing(
         assert staged(gateway) == 0
 
 
+def test_a_user_with_too_much_waiting_is_told_to_come_back(start: Callable[..., Gateway]) -> None:
+    """429 with Retry-After, before the bytes are read; what waits already stays."""
+    files = [("files", ("a.jpg", b"x"))]
+    with start(max_pending_per_user="2") as gateway:
+        address = f"/api/dreams/{DREAM}/images"
+        assert gateway.http.post(address, files=files * 2, headers=auth()).status_code == 202
+        refused = gateway.http.post(address, files=files, headers=auth())
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        assert "DREAM_MAX_PENDING_PER_USER" in refused.json()["error"]
+        assert staged(gateway) == 2
+
+
 def test_an_upload_of_unknown_length_is_counted_while_it_is_read(start: Callable[..., Gateway]) -> None:
     """A chunked upload is refused once it has passed the limit, and nothing stays behind."""
     head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'

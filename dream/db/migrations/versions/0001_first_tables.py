@@ -59,6 +59,7 @@ def upgrade() -> None:
         "dream_images",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("dream_id", sa.BigInteger(), nullable=False),
+        sa.Column("user_id", sa.BigInteger(), nullable=True),
         sa.Column("task_id", sa.String(length=155), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), server_default=sa.text("0"), nullable=False),

@@ -1,0 +1,149 @@
+"""`dream dlq`: tasks that failed for good; see them, run them again, or throw them away."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dream.cli.access import load_quietly, opened
+from dream.errors import InvalidArguments
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from dream.db import DreamTask
+    from dream.producer import Producer
+    from dream.settings import Settings
+
+__all__ = ["register"]
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Task ids, as `dream dlq list` prints them.")]
+
+dlq = typer.Typer(help="Tasks that failed for good: list, show, replay, purge.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the app."""
+    app.add_typer(dlq, name="dlq", rich_help_panel=None)
+
+
+@dlq.command("list")
+def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 100) -> None:
+    """List them: id, task, dream, runs, deaths, when, why."""
+    from dream.cli.showing import clean, show_rows
+    from dream.db import dead_letters
+
+    with opened(load_quietly()) as producer, producer.database.read() as session:
+        tasks = dead_letters.list_dead(session, limit=limit)
+    rows = [
+        (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), clean(task.error or "-"))
+        for task in tasks
+    ]
+    show_rows(("id", "task", "dream", "runs", "deaths", "failed at", "why"), rows)
+
+
+@dlq.command()
+def show(task_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Show one: why it failed, how often it ran, and its pictures."""
+    from dream.cli.showing import clean, show_rows
+    from dream.db import images
+
+    with opened(load_quietly()) as producer, producer.database.read() as session:
+        task = _found(session, task_id)
+        pictures = images.of_task(session, task_id)
+    facts = {"id": task.id, "task": task.name, "dream": _dream(task), "failed at": _when(task)}
+    facts |= {"runs": task.attempts, "deaths": task.deaths, "why": clean(task.error or "-")}
+    show_rows(("", ""), [(name, value) for name, value in facts.items()])
+    show_rows(
+        ("image", "file", "state", "why"),
+        [(each.id, clean(each.filename), each.state, clean(each.error or "-")) for each in pictures],
+    )
+
+
+@dlq.command()
+def replay(
+    task_ids: Ids = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Run them again from the start, with all their retries; what was refused as no picture will be refused again."""
+    from dream.db import dead_letters
+
+    settings = load_quietly()
+    with opened(settings) as producer:
+        for task_id in _chosen(producer, task_ids, everything=everything):
+            with producer.database.begin() as session:
+                task = dead_letters.revive(session, task_id)
+            if task is None:
+                raise InvalidArguments(f"{task_id} is no failed task (any more)")
+            producer.send_again(task)
+            typer.echo(task_id)
+
+
+@dlq.command()
+def purge(
+    task_ids: Ids = None,
+    older_than_days: Annotated[float, typer.Option(min=0, help="Only those that failed longer ago.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Throw them away with their staged bytes; they cannot be replayed after that."""
+    settings = load_quietly()
+    with opened(settings) as producer:
+        chosen = _chosen(producer, task_ids, everything=not task_ids, older_than_s=older_than_days * 86400)
+        if chosen and not yes:
+            typer.confirm(f"throw away {len(chosen)} failed task(s) for good?", abort=True, err=True)
+        for task_id in chosen:
+            _throw_away(settings, producer, task_id)
+            typer.echo(task_id)
+
+
+def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool, older_than_s: float = 0) -> list[str]:
+    from dream.db import dead_letters
+
+    if bool(task_ids) == everything:
+        raise InvalidArguments("name the tasks by their ids, or say --all")
+    with producer.database.read() as session:
+        if task_ids:
+            return [_found(session, task_id).id for task_id in task_ids]
+        return [task.id for task in dead_letters.list_dead(session, older_than_s=older_than_s)]
+
+
+def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
+    from dream.db import dead_letters, images
+    from dream.storage.keys import keys_of
+
+    with producer.database.read() as session:
+        pictures = images.of_task(session, task_id)
+    by_bucket: defaultdict[str, set[str]] = defaultdict(set)
+    for picture in pictures:
+        if picture.staging_key:
+            by_bucket[settings.staging_bucket].add(picture.staging_key)
+        if picture.bucket:
+            by_bucket[picture.bucket].update(keys_of(picture.storage_key))
+    for bucket, keys in by_bucket.items():
+        for error in producer.storage.delete(bucket, sorted(keys)).values():
+            raise error
+    with producer.database.begin() as session:
+        dead_letters.forget(session, task_id)
+
+
+def _found(session: Session, task_id: str) -> DreamTask:
+    from dream.db import dead_letters
+
+    task = dead_letters.find(session, task_id)
+    if task is None:
+        raise InvalidArguments(f"{task_id} is no failed task: `dream dlq list` shows those there are")
+    return task
+
+
+def _short(task: DreamTask) -> str:
+    return task.name.rpartition(".")[2]
+
+
+def _dream(task: DreamTask) -> object:
+    return task.args[0] if task.args else "-"
+
+
+def _when(task: DreamTask) -> str:
+    return task.finished_at.isoformat(" ", "seconds") if task.finished_at else "-"

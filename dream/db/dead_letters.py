@@ -1,0 +1,64 @@
+"""Dead letters: tasks that failed for good. Their rows keep the reason, and their staged bytes wait for a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from dream.db import images
+from dream.db.clock import now
+from dream.db.models import DreamImage, DreamTask
+from dream.messages import ImageState, TaskState
+
+__all__ = ["find", "forget", "list_dead", "revive"]
+
+
+def list_dead(session: Session, *, older_than_s: float = 0, limit: int | None = None) -> Sequence[DreamTask]:
+    """Failed tasks, the newest first."""
+    return session.scalars(
+        select(DreamTask)
+        .where(DreamTask.state == TaskState.FAILED, DreamTask.finished_at <= now(-older_than_s))
+        .order_by(DreamTask.finished_at.desc(), DreamTask.id)
+        .limit(limit)
+    ).all()
+
+
+def find(session: Session, task_id: str) -> DreamTask | None:
+    """The failed task of that id."""
+    return session.scalar(select(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED))
+
+
+def revive(session: Session, task_id: str) -> DreamTask | None:
+    """Make a failed task new again: no attempts, no deaths, due now, its failed pictures pending.
+
+    Returns:
+      The task, or None where it is not failed (any more).
+    """
+    task = session.scalar(
+        update(DreamTask)
+        .where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED)
+        .values(
+            state=TaskState.QUEUED,
+            attempts=0,
+            deaths=0,
+            due_at=now(),
+            expires_at=None,
+            resends=0,
+            resent_at=None,
+            error=None,
+            announced_at=None,
+            finished_at=None,
+        )
+        .returning(DreamTask)
+    )
+    if task is not None:
+        images.move_task(session, task_id, ImageState.FAILED, ImageState.PENDING)
+    return task
+
+
+def forget(session: Session, task_id: str) -> None:
+    """Remove a failed task and its pictures' rows; what they name in the object store must be gone before."""
+    session.execute(delete(DreamImage).where(DreamImage.task_id == task_id))
+    session.execute(delete(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED))

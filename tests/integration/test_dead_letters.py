@@ -1,0 +1,117 @@
+"""Dead letters by command: listed with their reasons, replayed to success, thrown away with their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from dream.db import DreamTask, dead_letters, images, tasks
+from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.producer import Producer
+from dream.settings import Settings
+from dream.storage import Storage
+from tests.commands import dream
+from tests.conftest import wait_for
+from tests.processes import Parts
+
+PICTURE = {"name": "a.jpg", "data": b"to be processed"}
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[Producer]:
+    producer = Producer(settings)
+    yield producer
+    producer.database.dispose()
+
+
+def failed(producer: Producer, data: bytes = PICTURE["data"]) -> str:  # type: ignore[assignment]
+    """An upload whose retries are used up."""
+    from dream import outcomes
+
+    task_id = producer.upload_images(7, [{"name": "a.jpg", "data": data}], [0])
+    with producer.database.begin() as session:
+        claim = tasks.claim(session, task_id, 30)
+        assert claim is not None
+        outcomes.conclude_failure(session, claim, "the object store answered 503")
+    return task_id
+
+
+def test_dead_letters_are_listed_and_shown_with_their_reasons(environment: dict[str, str], producer: Producer) -> None:
+    task_id = failed(producer)
+    producer.upload_images(7, [PICTURE], [0])
+    (line,) = dream(environment, "dlq", "list").stdout.splitlines()
+    assert line.split("\t")[:5] == [task_id, "process_and_upload_images", "7", "1", "0"]
+    assert line.endswith("the object store answered 503")
+    shown = dream(environment, "dlq", "show", task_id).stdout
+    assert "a.jpg\tfailed\tthe object store answered 503" in shown
+
+
+def test_an_unknown_id_is_one_clear_line(environment: dict[str, str], producer: Producer) -> None:
+    waiting = producer.upload_images(7, [PICTURE], [0])
+    for arguments in (("show", "none"), ("replay", waiting), ("purge", "none", "--yes"), ("replay",)):
+        done = dream(environment, "dlq", *arguments)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_replayed_task_starts_anew_and_its_end_is_told(
+    environment: dict[str, str], producer: Producer, tmp_path: Path
+) -> None:
+    """Failed, announced as failed, replayed: completed, and announced as completed."""
+    import io
+
+    import redis
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(file, "JPEG")
+    task_id = failed(producer, file.getvalue())
+    assert dream(environment, "dlq", "replay", task_id).stdout.split() == [task_id]
+    parts = Parts(environment, tmp_path)
+    try:
+        parts.start("worker")
+
+        def finished() -> DreamTask | None:
+            with producer.database.read() as session:
+                task = session.get(DreamTask, task_id)
+            return task if task and task.announced_at else None
+
+        task = wait_for(finished, what="the replayed task's end")
+    finally:
+        parts.end()
+    assert task is not None
+    assert (task.state, task.attempts) == (TaskState.SUCCEEDED, 0)
+    with redis.Redis.from_url(environment["DREAM_BROKER_URL"]) as client:
+        stream = client.xrevrange(f"{environment['DREAM_REDIS_PREFIX']}:events:7", count=1)
+    assert b'"completed"' in stream[0][1][b"event"]
+
+
+def test_replay_makes_failed_pictures_pending(producer: Producer) -> None:
+    task_id = failed(producer)
+    with producer.database.begin() as session:
+        assert dead_letters.revive(session, task_id)
+        assert dead_letters.revive(session, task_id) is None
+        assert [row.state for row in images.of_task(session, task_id)] == [ImageState.PENDING]
+
+
+def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Producer, settings: Settings) -> None:
+    gone, recent = failed(producer), producer.upload_images(7, [PICTURE], [0])
+    assert dream(environment, "dlq", "purge", "--older-than-days", "1", "--yes").stdout == ""
+    assert dream(environment, "dlq", "purge", "--yes").stdout.split() == [gone]
+    with producer.database.read() as session:
+        assert session.get(DreamTask, gone) is None
+        assert session.get(DreamTask, recent) is not None
+        (kept,) = images.of_task(session, recent)
+    assert [key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")] == [kept.staging_key]
+
+
+def test_the_schedule_says_what_ran_and_what_comes(environment: dict[str, str], producer: Producer) -> None:
+    (before,) = dream(environment, "schedule").stdout.splitlines()
+    assert before.split("\t")[:3] == ["cleanup-expired-tokens", "never", "-"]
+    assert "03:00" in before.split("\t")[3]
+    producer.submit(CLEANUP_TOKENS, [], task_id=f"cleanup-expired-tokens:{date(2026, 1, 2)}")
+    (after,) = dream(environment, "schedule").stdout.splitlines()
+    assert after.split("\t")[1:3] == ["2026-01-02", "queued"]
