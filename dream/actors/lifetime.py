@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dramatiq import Broker, Worker
@@ -10,6 +9,7 @@ from dramatiq.middleware import Middleware
 
 from dream import log as logs
 from dream.log import get_logger
+from dream.process import say_ready
 
 if TYPE_CHECKING:
     from dream.actors.resources import Resources
@@ -35,8 +35,7 @@ class Lifetime(Middleware):
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         settings = self._resources.settings
         log.info("worker_ready", threads=worker.worker_threads, pool=settings.pool_processes)
-        if settings.ready_file:
-            Path(settings.ready_file).touch()
+        say_ready(settings)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._resources.stop_pool()

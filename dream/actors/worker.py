@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 from dramatiq import Worker
@@ -11,10 +9,9 @@ from dramatiq import Worker
 from dream.actors import broker, shared
 from dream.log import get_logger
 from dream.middleware.time_limit import TimeLimit
+from dream.process import StopSignal
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dream.settings import Settings
 
 __all__ = ["EXIT_WEDGED", "run"]
@@ -33,13 +30,7 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
       queues: the queues to take messages from, without prefix; all by default.
       threads: tasks at a time; `DREAM_WORKER_THREADS` by default.
     """
-    stop = threading.Event()
-
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop = StopSignal()
     shared.settings = settings
     worker = Worker(
         broker,

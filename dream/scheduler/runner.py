@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from datetime import date, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -21,6 +18,7 @@ from dream.db import Database
 from dream.errors import DreamError
 from dream.log import get_logger
 from dream.notifications import Publisher
+from dream.process import StopSignal, say_ready
 from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
 from dream.scheduler.sweep import Sweep
@@ -28,8 +26,6 @@ from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
 from dream.storage import Storage
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dream.settings import Settings
 
 __all__ = ["Runner", "run"]
@@ -107,18 +103,11 @@ def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
 
 def run(settings: Settings) -> int:
     """Keep the timetable until SIGTERM or SIGINT; returns the exit code."""
-    stop = threading.Event()
-
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop = StopSignal()
     runner = Runner(settings)
     runner.start()
     log.info("scheduler_ready", timezone=settings.timezone)
-    if settings.ready_file:
-        Path(settings.ready_file).touch()
+    say_ready(settings)
     stop.wait()
     log.info("scheduler_stopping")
     runner.stop()

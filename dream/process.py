@@ -1,0 +1,52 @@
+"""What every long-lived process of ours does at its edges: say that it takes work, and wait for the signal to end."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from dream.settings import Settings
+
+__all__ = ["StopSignal", "say_ready"]
+
+
+class StopSignal:
+    """SIGTERM or SIGINT, waited for from the main thread.
+
+    A handler that sets a `threading.Event` can hang for ever: the signal may come while the main thread holds the
+    event's lock in `wait`. A byte in a socket has no lock.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _noted)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the signal; says whether it came within `timeout_s` (None: for as long as it takes)."""
+        came, _, _ = select.select([self._reader], [], [], timeout_s)
+        return bool(came)
+
+    def close(self) -> None:
+        """Hear no more."""
+        signal.set_wakeup_fd(-1)
+        self._reader.close()
+        self._writer.close()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The byte in the socket says it all."""
+
+
+def say_ready(settings: Settings) -> None:
+    """Create the file that `DREAM_READY_FILE` names: from now on this process takes work."""
+    if settings.ready_file:
+        Path(settings.ready_file).touch()
