@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dream.db import DreamImage, DreamTask, images, tasks
 from dream.db.tasks import Claim
+from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageRef, ImageState, ImageUpdate, TaskState, UpdateStatus
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from dream.notifications import Publisher
 
 __all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "of_upload", "update_of"]
+
+log = get_logger(__name__)
 
 #: The tasks whose end is told to a dream.
 ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
@@ -109,13 +112,25 @@ def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
     )
 
 
+def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
+    """The last event, or None where nobody is to be told: no dream is concerned, or the arguments name none."""
+    if task.name not in ANNOUNCED:
+        return None
+    try:
+        return update_of(session, task)
+    except (LookupError, TypeError, ValueError) as error:
+        # Sent by a stranger, and refused when it ran. Whatever comes after it must still be said.
+        log.warning("outcome_not_told", task_id=task.id, error=repr(error))
+        return None
+
+
 def announce(database: Database, publisher: Publisher, task_id: str) -> None:
     """Tell the dream how its task ended, once; what cannot be told now is found by the sweep."""
     with database.read() as session:
         task = session.get(DreamTask, task_id)
         if task is None or not task.state.is_terminal:
             return
-        update = update_of(session, task) if task.name in ANNOUNCED else None
+        update = _last_update(session, task)
         ending = f"{task_id}:end:{task.finished_at}"  # a replayed task ends again
     if update is None or publisher.publish(update, once=ending):
         with database.begin() as session:

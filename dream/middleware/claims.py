@@ -26,6 +26,7 @@ from dream.db.tasks import Claim, Refusal
 from dream.errors import DreamError, HandedBack, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
 from dream.log import bind, get_logger
 from dream.messages import ALIASES, PROCESS_IMAGES, ImageState, ImageUpdate, TaskState, UpdateStatus
+from dream.middleware.calls import positional
 from dream.middleware.isolation import Isolation
 from dream.middleware.leases import LeaseKeeper
 
@@ -144,7 +145,7 @@ class Claims(Middleware):
         self._isolation.enter(alone=alone)
         with ExitStack() as on_failure:
             on_failure.callback(self._isolation.leave)
-            claim, reason, wait_s = self._claim(message)
+            claim, reason, wait_s = self._claim(broker, message)
             if claim is None:
                 if reason in (Refusal.LEASED, Refusal.NOT_DUE):
                     self._come_back(broker, message, wait_s + 0.01)
@@ -153,7 +154,7 @@ class Claims(Middleware):
             on_failure.pop_all()
         return claim
 
-    def _claim(self, message: MessageProxy) -> tuple[Claim | None, Refusal, float]:
+    def _claim(self, broker: Broker, message: MessageProxy) -> tuple[Claim | None, Refusal, float]:
         task_id, lease_s = message.message_id, self._settings.lease_s
         try:
             with self._database.begin() as session:
@@ -165,7 +166,7 @@ class Claims(Middleware):
                     # Sent by somebody who writes no rows: the message is the first we hear of the task.
                     # (One of ours without a row is of a transaction that was rolled back.)
                     name = ALIASES.get(message.actor_name, message.actor_name)
-                    tasks.add(session, task_id, name, message.args)
+                    tasks.add(session, task_id, name, positional(broker, message))
                     session.flush()
                     claim = tasks.claim(session, task_id, lease_s)
                 return claim, reason, wait_s

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, SessionTransaction
 
 __all__ = ["follow"]
 
@@ -15,13 +15,17 @@ _OUTBOX = "dream_outbox"
 
 
 def follow(session: Session, *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:
-    """Call `commit` after the session's transaction has committed, or `rollback` after it was rolled back."""
+    """Call `commit` after the session's transaction has committed, or `rollback` where it ended otherwise."""
     from sqlalchemy import event
+    from sqlalchemy.orm import scoped_session
 
+    if isinstance(session, scoped_session):
+        # A listener on the registry would listen to every session of its factory.
+        session = session()
     if _OUTBOX not in session.info:
         session.info[_OUTBOX] = []
         event.listen(session, "after_commit", _committed)
-        event.listen(session, "after_rollback", _rolled_back)
+        event.listen(session, "after_transaction_end", _ended)
     session.info[_OUTBOX].append((commit, rollback))
 
 
@@ -32,9 +36,10 @@ def _committed(session: Session) -> None:
             send()
 
 
-def _rolled_back(session: Session) -> None:
-    # Where only a savepoint goes, the message still follows; its worker finds no row and drops it.
-    if not session.in_nested_transaction():
+def _ended(session: Session, transaction: SessionTransaction) -> None:
+    # Rolled back, or closed without a word. Where only a savepoint goes, the message still follows; its worker finds
+    # no row and drops it.
+    if transaction.parent is None:
         for _, forget in _emptied(session):
             forget()
 

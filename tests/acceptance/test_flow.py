@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dramatiq import Message
 from sqlalchemy import update
 
+from dream.broker import make_broker
 from dream.db import DreamTask
 from dream.db.clock import now
-from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES, ImageState, TaskState
 from dream.producer import Delivery
 from dream.settings import Settings
 from dream.stack.samples import draw
@@ -265,3 +268,42 @@ def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system:
     assert system.await_end(deletion).state is TaskState.REVOKED
     assert [row.state for row in system.images(upload)] == [ImageState.FAILED]
     assert sorted(event["status"] for event in system.events(7)) == ["delete_failed", "failed"]
+
+
+def test_a_call_by_names_from_a_stranger_is_told_and_survives_a_lost_broker(
+    parts: Parts, system: System, settings: Settings, jpeg: bytes
+) -> None:
+    """Whoever writes no rows may name the arguments: the row has them all, in order."""
+    names: dict[str, Any] = {"dream_id": 3, "encoded_files": inline(jpeg), "positions": [0]}
+    message: Message[Any] = Message(
+        queue_name=IMAGES_QUEUE, actor_name=PROCESS_IMAGES, args=(), kwargs=names, options={}
+    )
+    make_broker(settings).enqueue(message)
+    parts.start("worker")
+    task = wait_for(lambda: task_of(system, message.message_id), what="the task's row")
+    assert task.args == [3, inline(jpeg), [0]]
+    assert system.await_end(message.message_id).state is TaskState.SUCCEEDED
+    assert system.events(3)[-1]["status"] == "completed"
+
+
+@pytest.mark.parametrize("args", [[], ["seven", [], []], [7, [{"id": 1}], 5]])
+def test_a_strangers_wrong_call_does_not_silence_others(
+    parts: Parts, system: System, settings: Settings, args: list[Any]
+) -> None:
+    """Its end concerns no dream; what the sweep has to say after it is said."""
+    message: Message[Any] = Message(
+        queue_name=IMAGES_QUEUE, actor_name=DELETE_IMAGES, args=tuple(args), kwargs={}, options={}
+    )
+    make_broker(settings).enqueue(message)
+    parts.start("worker")
+    assert wait_for(lambda: (task := task_of(system, message.message_id)) and task.announced_at, what="its end")
+    assert system.task(message.message_id).state is TaskState.FAILED
+
+
+def inline(picture: bytes) -> list[dict[str, str]]:
+    return [{"name": "a.jpg", "data": base64.b64encode(picture).decode()}]
+
+
+def task_of(system: System, task_id: str) -> DreamTask | None:
+    with system.database.read() as session:
+        return session.get(DreamTask, task_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from dream.broker.redis import RedisBroker
 from dream.db import DreamImage, DreamTask, images
@@ -194,3 +194,21 @@ def test_a_scheduled_task_is_submitted_once(producer: Producer, settings: Settin
 
     assert producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")
     assert not producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")
+
+
+def test_with_a_scoped_session_others_of_its_factory_are_left_alone(producer: Producer, settings: Settings) -> None:
+    factory = sessionmaker(producer.database.engine)
+    scoped = scoped_session(factory)
+    producer.upload_images(7, [PICTURE], [0], session=scoped)  # type: ignore[arg-type]
+    scoped.commit()
+    assert counts(producer, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 1}
+    with factory() as other:
+        other.execute(select(1))
+        other.commit()
+    scoped.remove()
+
+
+def test_with_a_session_that_is_closed_without_a_commit_nothing_is_left(producer: Producer, settings: Settings) -> None:
+    with Session(producer.database.engine) as session:
+        producer.upload_images(7, [PICTURE], [0], session=session)
+    assert counts(producer, settings) == NOTHING
