@@ -1,7 +1,9 @@
 """Every error that dream raises, in one tree.
 
-A class knows two things about itself: its docstring is its default message, and `permanent` says whether trying again
-can help. The retries middleware asks nothing else.
+A class knows two things about itself: its docstring's first sentence is its default message, and `permanent` says
+whether trying again can help. The retries middleware asks nothing else.
+
+A message is a clause, without a capital and a full stop: others set it after `dream: `, a file's name or a field's.
 """
 
 from __future__ import annotations
@@ -37,7 +39,12 @@ class DreamError(Exception):
     permanent = False
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
+        super().__init__(message or _clause(self.__doc__ or ""))
+
+
+def _clause(sentences: str) -> str:
+    first = sentences.partition(". ")[0].removesuffix(".")
+    return first[:1].lower() + first[1:]
 
 
 class SettingsError(DreamError):

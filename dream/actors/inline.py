@@ -163,4 +163,4 @@ class _Job:
         try:
             return process_file(self._source, self._target, self._limits)
         except MemoryError:
-            raise ImageCrashed("The picture needs more memory than this process has.") from None
+            raise ImageCrashed("the picture needs more memory than this process has") from None

@@ -83,6 +83,6 @@ def _look(check: Check) -> Iterator[Finding]:
         yield from check.look()
     except DreamError as error:
         yield wrong(str(error), check.advice)
-    except Exception as error:  # noqa: BLE001 - a doctor reports whatever a server or its client does
+    except Exception as error:  # noqa: BLE001 (a doctor reports whatever a server or its client does)
         lines = str(error).strip().splitlines()
         yield wrong(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, check.advice)

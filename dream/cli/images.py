@@ -140,21 +140,21 @@ def _read(path: Path, max_bytes: int) -> ImageFile:
     name = os.fsencode(path.name).decode("utf-8", "replace")
     try:
         if path.is_dir():
-            raise InvalidArguments(f"{path} is a folder; name the files in it. Nothing was sent")
+            raise InvalidArguments(f"{path} is a folder; name the files in it; nothing was sent")
         size_bytes = path.stat().st_size
         if size_bytes > max_bytes:
             raise InvalidArguments(
-                f"{path} has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES). "
-                "Nothing was sent"
+                f"{path} has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES); "
+                "nothing was sent"
             )
         with path.open("rb") as file:
             # A pipe or a device has no size that could have been looked at.
             data = file.read(max_bytes + 1)
         if not data:
-            raise InvalidArguments(f"{path} is empty. Nothing was sent")
+            raise InvalidArguments(f"{path} is empty; nothing was sent")
         return {"name": name, "data": data}
     except OSError as error:
-        raise InvalidArguments(f"{path} cannot be read: {error.strerror}. Nothing was sent") from error
+        raise InvalidArguments(f"{path} cannot be read: {error.strerror}; nothing was sent") from error
 
 
 def _show_uploaded(seen: Seen) -> None:
@@ -193,7 +193,7 @@ def _named(producer: Producer, dream_id: int, image_ids: Sequence[int]) -> list[
         rows = {image_id: by_id(session, dream_id, image_id) for image_id in image_ids}
     found = [row for row in rows.values() if row is not None and row.state is not ImageState.DELETED]
     if unknown := sorted(rows.keys() - {row.id for row in found}):
-        raise InvalidArguments(f"dream {dream_id} has no picture {', '.join(map(str, unknown))}. Nothing was deleted")
+        raise InvalidArguments(f"dream {dream_id} has no picture {', '.join(map(str, unknown))}; nothing was deleted")
     return found
 
 
@@ -214,7 +214,7 @@ def _ask(question: str) -> None:
       DreamError: there is nobody to ask, or the answer was no.
     """
     if not sys.stdin.isatty():
-        raise DreamError("name the ids of the pictures, or say --yes to delete all. Nothing was deleted")
+        raise DreamError("name the ids of the pictures, or say --yes to delete all; nothing was deleted")
     if not typer.confirm(question, err=True):
         raise DreamError("nothing was deleted")
 

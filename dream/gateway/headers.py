@@ -85,4 +85,4 @@ class AccessLog:
             await self._app(scope, receive, note_status)
         finally:
             took_ms = round((time.monotonic() - began) * 1000)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, took_ms=took_ms)
+            log.info("request_answered", method=scope["method"], path=scope["path"], status=status, took_ms=took_ms)

@@ -61,7 +61,7 @@ async def watch_dream(websocket: WebSocket) -> None:
         await _close(websocket, end)
     except WebSocketDisconnect as end:
         code = end.code
-    log.info("socket_closed", dream_id=dream_id, code=code, seconds=round(time.monotonic() - began, 1))
+    log.info("socket_closed", dream_id=dream_id, code=code, lasted_s=round(time.monotonic() - began, 1))
 
 
 async def _close(websocket: WebSocket, end: _Close) -> None:

@@ -72,11 +72,11 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
     from dream.settings import load
 
     if not isinstance(image_data, (bytes, bytearray, memoryview)):
-        raise InvalidArguments("image_data must be bytes.")
+        raise InvalidArguments(f"image_data must be bytes, not {type(image_data).__name__}")
     if not isinstance(filename, str):
-        raise InvalidArguments("filename must be a string.")
+        raise InvalidArguments(f"filename must be a string, not {type(filename).__name__}")
     if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
-        raise InvalidArguments("max_size must be a positive number of bytes.")
+        raise InvalidArguments(f"max_size must be a positive number of bytes, not {max_size!r}")
     with tempfile.TemporaryDirectory(prefix="dream-image-") as folder:
         target = Path(folder, "processed")
         _process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size))

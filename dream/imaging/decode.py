@@ -27,7 +27,7 @@ from dream.imaging.scans import count_scans
 
 __all__ = ["Decoded", "decode", "open_image"]
 
-_DAMAGED = "The picture is damaged or incomplete."
+_DAMAGED = "the picture is damaged or incomplete"
 
 #: What Pillow and the libraries under it are seen to raise on bad input.
 _RAISED_BY_PILLOW = (
@@ -97,13 +97,13 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     size_bytes = file.seek(0, 2)
     file.seek(0)
     if not size_bytes:
-        raise ImageRejected("The file is empty.")
+        raise ImageRejected("the file is empty")
     if size_bytes > limits.max_source_bytes:
-        raise ImageRejected(f"The file is larger than {limits.max_source_bytes / 2**20:.3g} MiB.")
+        raise ImageRejected(f"the file is larger than {limits.max_source_bytes / 2**20:.3g} MiB")
     opener = opener_for(file.read(HEAD_BYTES))
     file.seek(0)
     if opener is None:
-        raise ImageRejected(f"The file is not a picture of an accepted format ({ACCEPTED}).")
+        raise ImageRejected(f"the file is not a picture of an accepted format ({ACCEPTED})")
     if opener is JpegImageFile:
         _check_scans(file, limits)
     with _rejecting_damage():
@@ -114,7 +114,7 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
 
 def _check_scans(file: BinaryIO, limits: Limits) -> None:
     if count_scans(file.read(), limits.max_jpeg_scans) > limits.max_jpeg_scans:
-        raise ImageRejected(f"The picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans).")
+        raise ImageRejected(f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)")
     file.seek(0)
 
 
@@ -124,13 +124,13 @@ def _check_size(image: ImageFile, limits: Limits) -> None:
         raise ImageRejected(_DAMAGED)
     if max(width, height) > limits.max_source_edge_px:
         raise ImageRejected(
-            f"The picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}."
+            f"the picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}"
         )
     most = limits.max_jpeg_pixels if isinstance(image, JpegImageFile) else limits.max_pixels
     if width * height > most:
         raise ImageRejected(
-            f"The picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
-            f"at most {most / 1e6:.4g} million are accepted in this format."
+            f"the picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
+            f"at most {most / 1e6:.4g} million are accepted in this format"
         )
 
 

@@ -108,7 +108,7 @@ def _cut_pixels(image: Image.Image, save: _Save, trial: Path, max_bytes: int, si
         scale = _guess(fits, exceeds, max_bytes)
         picture = _scaled(image, scale)
         if fits is None and max(picture.size) < _SMALLEST_EDGE_PX:
-            raise ImageRejected(f"The picture cannot be stored in {max_bytes} bytes.")
+            raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
         size_bytes = save(picture, trial, _LOWEST_QUALITY)
         if size_bytes <= max_bytes:
             fits = (scale, size_bytes)

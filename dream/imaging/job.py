@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_STARTS", "Job"]
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 #: A job that does not start for this long though a child is free was lost between pipe and child.
 _LOST_S = 30.0
@@ -98,7 +98,7 @@ class Job:
         self._future.cancel()
         self._pool.replace(self._inner)
         if self._starts >= MOST_STARTS:
-            raise ImageCrashed(f"The pool broke {self._starts} times while it had this picture.")
+            raise ImageCrashed(f"the pool broke {self._starts} times while it had this picture")
         self._start()
 
     def _is_lost(self) -> bool:
@@ -123,7 +123,7 @@ class Job:
         try:
             report: child.Report = self._future.result(timeout=0)
         except concurrent.futures.CancelledError:
-            raise WorkerStopping("The job was cancelled.") from None
+            raise WorkerStopping("the job was cancelled") from None
         except ProcessExpired as error:
             raise self._crashed(error.exitcode) from None
         except TimeoutError:
@@ -133,15 +133,15 @@ class Job:
         if "rejected" in report:
             raise ImageRejected(report["rejected"])
         if "out_of_memory" in report:
-            raise ImageCrashed("The picture needs more memory than its process may have.")
-        _log.error("picture_failed", trace=report["failed"])
-        raise ImageCrashed(f"Work on the picture failed: {report['failed'].strip().splitlines()[-1]}")
+            raise ImageCrashed("the picture needs more memory than its process may have")
+        log.error("image_crashed", trace=report["failed"])
+        raise ImageCrashed(f"work on the picture failed: {report['failed'].strip().splitlines()[-1]}")
 
     def _timed_out(self) -> ImageTimedOut:
-        return ImageTimedOut(f"The picture took longer than {self._pool.time_limit_s:g} s to process.")
+        return ImageTimedOut(f"the picture took longer than {self._pool.time_limit_s:g} s to process")
 
     def _crashed(self, exit_code: Any) -> ImageCrashed | ImageTimedOut:
         if exit_code == -signal.SIGXCPU:
             return self._timed_out()
         how = f"signal {-exit_code}" if isinstance(exit_code, int) and exit_code < 0 else f"exit code {exit_code}"
-        return ImageCrashed(f"The process that worked on the picture died ({how}).")
+        return ImageCrashed(f"the process that worked on the picture died ({how})")

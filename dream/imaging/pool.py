@@ -34,7 +34,7 @@ from dream.log import get_logger
 
 __all__ = ["Pool"]
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 #: How long children may take to start.
 _START_S = 60.0
@@ -69,7 +69,7 @@ class Pool:
           DreamError: it was started before.
         """
         if self._keeper is not None:
-            raise DreamError("The pool was started before.")
+            raise DreamError("the pool was started before")
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
         try:
             inner = self._keeper.submit(self._build).result()
@@ -107,7 +107,7 @@ class Pool:
                 raise WorkerStopping
             inner = self._inner
             if self._keeper is None or inner is None:
-                raise DreamError("The pool has not been started.")
+                raise DreamError("the pool has not been started")
             try:
                 arguments = (str(source), str(target), self._limits, cpu_s)
                 future = inner.schedule(child.run, args=arguments, timeout=self.time_limit_s)
@@ -117,7 +117,7 @@ class Pool:
             with self._futures_lock:
                 self._futures.add(future)
             return inner, future
-        raise ImageCrashed("The processes that work on pictures do not start.")
+        raise ImageCrashed("the processes that work on pictures do not start")
 
     def replace(self, broken: ProcessPool) -> None:
         """Put a new inner pool in the place of `broken`, unless that has been done.
@@ -147,7 +147,7 @@ class Pool:
                 ready.update(future.result(timeout=max(0.0, left_s)) for future in asked)
         except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:
             raise ImageCrashed(
-                "The processes that work on pictures do not start; they may have too little memory."
+                "the processes that work on pictures do not start; they may have too little memory"
             ) from error
 
     # --- in the keeper's thread
@@ -165,12 +165,12 @@ class Pool:
         except BrokenProcessPool:
             is_running = False
         if not is_running:
-            raise ImageCrashed("The processes that work on pictures do not start.")
+            raise ImageCrashed("the processes that work on pictures do not start")
         return inner
 
     def _rebuild(self, broken: ProcessPool) -> None:
         if self._inner is broken and not self.is_stopping:
-            _log.warning("pool_replaced", processes=self._processes)
+            log.warning("pool_replaced", processes=self._processes)
             self._close()
             self._build()
 

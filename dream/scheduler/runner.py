@@ -81,7 +81,7 @@ class Runner:
         submitted = self._producer.submit(entry.task, [], task_id=entry.task_id(today))
         self._submitted[entry.name] = today
         if submitted:
-            log.info("scheduled_task_sent", task_id=entry.task_id(today))
+            log.info("task_scheduled", task_id=entry.task_id(today))
         return submitted
 
     def _missed(self) -> None:

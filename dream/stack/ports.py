@@ -43,7 +43,7 @@ def choose(*, taken: Collection[int] = (), with_grpc: bool = False) -> int:
     promised = {port + offset for port in taken for offset in (0, GRPC_OFFSET)}
     highest = _highest_port()
     for _ in range(_TRIES):
-        port = random.randint(_LOWEST_PORT, highest)  # noqa: S311 - no secret
+        port = random.randint(_LOWEST_PORT, highest)  # noqa: S311 (no secret)
         if promised.isdisjoint({port, port + GRPC_OFFSET}) and is_free(port, with_grpc=with_grpc):
             return port
     raise StackError("no free port was found on 127.0.0.1")

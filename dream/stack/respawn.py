@@ -117,7 +117,7 @@ class _Keeper:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
-        except BaseException:  # noqa: BLE001 - the edge of a process: nothing above may run a second time
+        except BaseException:  # noqa: BLE001 (the edge of a process: nothing above may run a second time)
             traceback.print_exc()
         finally:
             for stream in (sys.stdout, sys.stderr):

@@ -33,7 +33,7 @@ def draw(folder: Path) -> list[Path]:
 
 def _photo(size: tuple[int, int], seed: int) -> Image.Image:
     """Sky, sun, hills and grain."""
-    dice = random.Random(seed)  # noqa: S311 - a drawing
+    dice = random.Random(seed)  # noqa: S311 (a drawing)
     width, height = size
     # Soft things are drawn small and enlarged.
     small = (width // 4, height // 4)

@@ -42,7 +42,7 @@ def tethered(argv: list[str]) -> list[str]:
 def _become(parent_pid: int, argv: list[str]) -> None:
     die_with(parent_pid)
     try:
-        os.execvp(argv[0], argv)  # noqa: S606 - the programs are our own
+        os.execvp(argv[0], argv)  # noqa: S606 (the programs are our own)
     except OSError as error:
         sys.stderr.write(f"{argv[0]}: {error.strerror}\n")
         sys.exit(127)

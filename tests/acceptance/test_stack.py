@@ -152,7 +152,7 @@ def assert_kept(variables: dict[str, str]) -> None:
 def answers(variables: dict[str, str]) -> bool:
     try:
         assert_kept(variables)
-    except Exception:  # noqa: BLE001 - whatever a server that is being started again answers with
+    except Exception:  # noqa: BLE001 (whatever a server that is being started again answers with)
         return False
     return True
 

@@ -235,7 +235,7 @@ def test_unknown_ids_are_named_and_nothing_is_deleted(
 
     run = dream(environment, "delete", "--dream-id", 7, mine, 4711, 42)
     assert (run.returncode, run.stdout) == (1, "")
-    assert only_line(run.stderr) == "dream: dream 7 has no picture 42, 4711. Nothing was deleted"
+    assert only_line(run.stderr) == "dream: dream 7 has no picture 42, 4711; nothing was deleted"
     assert len(listed(environment)) == 1
 
     other_dream = dream(environment, "delete", "--dream-id", 8, mine)

@@ -111,7 +111,7 @@ def test_a_key_for_tokens_that_is_missing_or_short(environment: Environment, set
 
 def test_addresses_that_do_not_go_together_are_worth_a_look(environment: Environment, settings: Settings) -> None:
     """No failure: a proxy may stand between."""
-    run = dream(environment, "doctor", DREAM_HOST="0.0.0.0")  # noqa: S104 - only named
+    run = dream(environment, "doctor", DREAM_HOST="0.0.0.0")  # noqa: S104 (only named)
     assert run.returncode == 0
     assert lines_of(run, "warn", "addresses")
 
