@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from dream.db import Database
+from dream.errors import DreamError
 from dream.imaging.limits import Limits
 from dream.log import get_logger
 from dream.notifications import Publisher
@@ -76,6 +77,8 @@ class Resources:
         self.publisher = Publisher(settings)
         self.producer = Producer(settings, database=self.database, storage=self.storage, broker=broker)
         self._pool_ready = threading.Event()
+        #: The pool did not start: this process can work on no picture and must be replaced.
+        self.is_unfit = False
         self._lock_file: IO[bytes] | None = None
 
     @cached_property
@@ -96,10 +99,14 @@ class Resources:
     def start_pool(self) -> None:
         """Start the pool beside the caller: messages are taken while its processes still import."""
         starting = self._pool
+        _ = self._work_dir  # here, before there are threads that would each make one
 
         def start() -> None:
             try:
                 starting.start()
+            except (DreamError, OSError) as error:
+                self.is_unfit = True
+                log.error("pool_not_started", error=str(error))
             finally:
                 self._pool_ready.set()
 
@@ -112,6 +119,8 @@ class Resources:
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """A folder for the files of one run, gone after it."""
+        # A cleaner of old temporary files may have taken it.
+        self._work_dir.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._work_dir, prefix="run-", ignore_cleanup_errors=True) as name:
             yield Path(name)
 

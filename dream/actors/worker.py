@@ -1,4 +1,4 @@
-"""A worker process: Dramatiq's threads over our actors, until a signal or a wedged thread ends it."""
+"""A worker process: Dramatiq's threads over our actors, until a signal, a wedged thread or a dead pool ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EXIT_WEDGED", "run"]
 
 log = get_logger(__name__)
 
-#: The exit code of a worker that has a thread which cannot be stopped; whoever started it starts another.
+#: The exit code of a worker with a thread that cannot be stopped, or no pool; whoever started it starts another.
 EXIT_WEDGED = 70
 _LOOK_EVERY_S = 1.0
 
@@ -42,7 +42,7 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
     limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
     is_wedged = False
     while not stop.wait(_LOOK_EVERY_S) and not is_wedged:
-        is_wedged = limit.is_wedged()
+        is_wedged = limit.is_wedged() or shared.is_unfit
     log.info("worker_stopping", wedged=is_wedged)
     worker.stop(timeout=round(settings.shutdown_timeout_s * 1000))
     broker.close()

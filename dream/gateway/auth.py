@@ -106,7 +106,7 @@ def decode(token: str, settings: Settings) -> Identity:
         raise TokenRejected(f"the token has no {error.claim} claim") from None
     except jwt.InvalidSignatureError:
         raise TokenRejected("the token's signature is wrong") from None
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, UnicodeError):  # half a surrogate pair is JSON, and no token
         raise TokenRejected("the token is malformed") from None
     if claims.get("token_type") == "refresh":
         raise TokenRejected("this is a refresh token; an access token is needed")

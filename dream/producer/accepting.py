@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import check_deletion, check_upload
-from dream.errors import BrokerUnavailable, DatabaseUnavailable
+from dream.errors import DatabaseUnavailable, DreamError
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
@@ -285,7 +285,8 @@ class Producer:
         message = message_of(self._settings, order.task_id, order.name, order.args, queue=order.delivery.queue)
         try:
             send(self.broker, message, order.delivery.due_in_s)
-        except BrokerUnavailable as error:
+        except DreamError as error:
+            # Away, or set up wrongly: the rows are committed, so the task is accepted, and the sweep sends it.
             log.warning("message_deferred", task_id=order.task_id, error=str(error))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,29 @@ def test_a_strangers_wrong_call_does_not_silence_others(
     parts.start("worker")
     assert wait_for(lambda: (task := task_of(system, message.message_id)) and task.announced_at, what="its end")
     assert system.task(message.message_id).state is TaskState.FAILED
+
+
+def test_a_worker_whose_pool_does_not_start_is_replaced(parts: Parts, system: System, jpeg: bytes) -> None:
+    """It would hand back every task as soon as it has it, for ever; a new one starts after a pause."""
+    worker = parts.start("worker", DREAM_CHILD_MEMORY_BYTES=str(40 * 2**20))
+    task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
+    wait_for(lambda: "the worker process ended (exit code 70)" in parts.log_of(worker), what="the end of the worker")
+    parts.stop(worker)
+    parts.start("worker")
+    task = system.await_end(task_id)
+    assert (task.state, task.attempts, task.deaths) == (TaskState.SUCCEEDED, 0, 0)
+
+
+def test_a_worker_outlives_the_removal_of_its_folder(
+    parts: Parts, system: System, environment: dict[str, str], jpeg: bytes
+) -> None:
+    """Cleaners of temporary files take what is old: no picture fails for it."""
+    parts.start("worker", DREAM_RETRY_FIRST_S="0.1")
+    system.await_end(system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0]))
+    for folder in Path(environment["DREAM_WORK_DIR"]).glob("dream-work-*"):
+        shutil.rmtree(folder)
+    task = system.await_end(system.producer.upload_images(7, [{"name": "b.jpg", "data": jpeg}], [0]))
+    assert task.state is TaskState.SUCCEEDED
 
 
 def inline(picture: bytes) -> list[dict[str, str]]:

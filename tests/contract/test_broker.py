@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import dramatiq
+import pika
 import pytest
 from dramatiq import Worker
 from dramatiq.common import xq_name
 
 from dream.broker import make_broker, send
 from dream.broker.redis import RedisBroker
+from dream.db import DreamTask
 from dream.errors import BrokerUnavailable, ImageRejected, WorkerStopping
-from dream.messages import IMAGES_QUEUE
+from dream.messages import IMAGES_QUEUE, QUEUES
+from dream.producer import Producer
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
@@ -122,3 +126,22 @@ def test_an_unanswering_broker_is_one_error(environment: dict[str, str], setting
         broker = make_broker(settings)
         with pytest.raises(BrokerUnavailable):
             send(broker, message(settings))
+
+
+def test_a_queue_of_another_kind_does_not_refuse_what_is_recorded(settings: Settings, local_rabbitmq_url: str) -> None:
+    """The rows are committed before the message is sent: a call that raised then would have accepted after all."""
+    prefix = f"t{uuid4().hex[:8]}_"
+    connection = pika.BlockingConnection(pika.URLParameters(local_rabbitmq_url))
+    connection.channel().queue_declare(prefix + IMAGES_QUEUE, durable=True)  # as Celery does
+    try:
+        producer = Producer(settings.model_copy(update={"broker_url": local_rabbitmq_url, "queue_prefix": prefix}))
+        task_id = producer.upload_images(7, [{"name": "a.jpg", "data": b"not decoded here"}], [0])
+        with producer.database.read() as session:
+            assert session.get(DreamTask, task_id) is not None
+        producer.broker.close()
+        producer.database.dispose()
+    finally:
+        for queue in QUEUES:
+            for suffix in ("", ".DQ", ".XQ"):
+                connection.channel().queue_delete(prefix + queue + suffix)
+        connection.close()

@@ -50,8 +50,22 @@ def test_any_other_user_id_is_rejected(user_id: object) -> None:
         (signed(jti="j" * 256), "jti"),
         (signed(token_type="refresh"), "refresh"),
         (signed(nbf=time.time() + 600), "malformed"),
+        ("\ud800", "malformed"),
     ],
-    ids=["none", "nonsense", "expired", "no exp", "key", "unsigned", "algorithm", "year", "jti", "refresh", "not yet"],
+    ids=[
+        "none",
+        "nonsense",
+        "expired",
+        "no exp",
+        "key",
+        "unsigned",
+        "algorithm",
+        "year",
+        "jti",
+        "refresh",
+        "not yet",
+        "surrogate",
+    ],
 )
 def test_a_rejection_says_why(token: str, reason: str) -> None:
     """Each fault of a token has its own reason."""
