@@ -51,16 +51,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield dict(environment)
 
 
-@pytest.fixture
-def environment(servers: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """`DREAM_…` variables for this test alone: own keys, own database, own bucket, quick clocks."""
+def environment_in(folder: Path, servers: dict[str, str]) -> dict[str, str]:
+    """`DREAM_…` variables of their own: own keys, own database, own bucket, quick clocks."""
     unique = uuid4().hex[:12]
-    work_dir = tmp_path / "work"
+    work_dir = folder / "work"
     work_dir.mkdir()
     return {
         **servers,
         "DREAM_REDIS_PREFIX": f"t{unique}",
-        "DREAM_DATABASE_URL": f"sqlite:///{tmp_path}/dream.db",
+        "DREAM_DATABASE_URL": f"sqlite:///{folder}/dream.db",
         "DREAM_S3_BUCKET": f"t-{unique}",
         "DREAM_WORK_DIR": str(work_dir),
         "DREAM_WORKER_POLL_MS": "50",
@@ -68,24 +67,34 @@ def environment(servers: dict[str, str], tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def settings_of() -> Callable[[dict[str, str]], Settings]:
+def settings_from(environment: dict[str, str], **changes: Any) -> Settings:
     """Settings from an environment, as `dream.settings.load` would read them."""
-
-    def build(environment: dict[str, str], **changes: Any) -> Settings:
-        values = {name.removeprefix("DREAM_").lower(): value for name, value in environment.items()}
-        return Settings(**{**values, **changes})
-
-    return build
+    values = {name.removeprefix("DREAM_").lower(): value for name, value in environment.items()}
+    return Settings(**{**values, **changes})
 
 
-@pytest.fixture
-def settings(environment: dict[str, str], settings_of: Callable[..., Settings]) -> Settings:
-    """Settings on migrated, empty servers."""
-    settings = settings_of(environment)
+def prepare(settings: Settings) -> Settings:
+    """Tables and the bucket."""
     migrate.upgrade(settings.database_url)
     Storage(settings).ensure_bucket(settings.s3_bucket)
     return settings
+
+
+@pytest.fixture
+def environment(servers: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """`DREAM_…` variables for this test alone."""
+    return environment_in(tmp_path, servers)
+
+
+@pytest.fixture
+def settings_of() -> Callable[..., Settings]:
+    return settings_from
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """Settings on migrated, empty servers."""
+    return prepare(settings_from(environment))
 
 
 # --- services of the machine

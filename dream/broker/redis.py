@@ -32,6 +32,9 @@ log = get_logger(__name__)
 #: The message option that names a delivery; two messages of one name are one.
 DELIVERY_ID = "delivery_id"
 
+#: Says, in this process only, that the message goes back on its queue instead of being acked.
+_HANDED_BACK = "handed_back"
+
 #: Ids in one question to Redis: long enough to be quick, short enough not to block it.
 _ASK_AT_ONCE = 500
 _STOCK_CLOCK = b"local timestamp = ARGV[2]"
@@ -114,9 +117,11 @@ class RedisBroker(StockRedisBroker):
         return bool(self._enqueue_once(keys=[self.namespace], args=arguments))
 
     def hand_back(self, message: MessageProxy) -> None:
-        """Put a message that is in work back on its queue; the ack that follows finds nothing to do."""
-        self.do_requeue(message.queue_name, message.options["redis_message_id"])
-        self.let_go(message.queue_name, message)
+        """Put a message that is in work back on its queue, in place of the ack that follows.
+
+        Not at once: this worker could fetch it again before that ack, which would then remove it.
+        """
+        message.options[_HANDED_BACK] = True
 
     def hold(self, queue_name: str, message: MessageProxy) -> None:
         """A thread of this process has the message now."""
@@ -164,8 +169,12 @@ class _Consumer(StockConsumer):
 
     def ack(self, message: MessageProxy) -> None:
         try:
-            super().ack(message)
-        except redis.TimeoutError as error:
+            if message.options.get(_HANDED_BACK):
+                super().requeue([message])
+                self.queued_message_ids.discard(message.message_id)
+            else:
+                super().ack(message)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
             # Stock would give up here and leave the message in this worker's ack set until it exits.
             raise ConnectionClosed(error) from None
         self.broker.let_go(self.queue_name, message)

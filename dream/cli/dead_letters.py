@@ -110,11 +110,14 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
 
 
 def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
-    from dream.db import dead_letters, images
+    from dream.db import dead_letters
     from dream.storage.keys import keys_of
 
-    with producer.database.read() as session:
-        pictures = images.of_task(session, task_id)
+    # Rows first: a task that somebody has replayed meanwhile keeps its bytes. Staged ones that stay are swept at night.
+    with producer.database.begin() as session:
+        pictures = dead_letters.forget(session, task_id)
+    if pictures is None:
+        raise InvalidArguments(f"{task_id} is no failed task (any more)")
     by_bucket: defaultdict[str, set[str]] = defaultdict(set)
     for picture in pictures:
         if picture.staging_key:
@@ -124,8 +127,6 @@ def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
     for bucket, keys in by_bucket.items():
         for error in producer.storage.delete(bucket, sorted(keys)).values():
             raise error
-    with producer.database.begin() as session:
-        dead_letters.forget(session, task_id)
 
 
 def _found(session: Session, task_id: str) -> DreamTask:

@@ -58,7 +58,19 @@ def revive(session: Session, task_id: str) -> DreamTask | None:
     return task
 
 
-def forget(session: Session, task_id: str) -> None:
-    """Remove a failed task and its pictures' rows; what they name in the object store must be gone before."""
+def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
+    """Remove a failed task and its pictures' rows.
+
+    Returns:
+      The rows that are gone, whose bytes may follow; None where the task is not failed (any more).
+    """
+    # Locks the row: a replay at the same moment comes wholly before or finds nothing.
+    held = session.execute(
+        update(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED).values(resends=0)
+    )
+    if not held.rowcount:  # type: ignore[attr-defined]
+        return None
+    pictures = images.of_task(session, task_id)
     session.execute(delete(DreamImage).where(DreamImage.task_id == task_id))
-    session.execute(delete(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED))
+    session.execute(delete(DreamTask).where(DreamTask.id == task_id))
+    return pictures

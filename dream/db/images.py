@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamImage
-from dream.messages import ImageState, sources_of
+from dream.messages import ImageState, check_move, sources_of
 
 __all__ = [
     "by_id",
@@ -98,7 +98,12 @@ def _move(session: Session, target: ImageState, *conditions: Any, **values: Any)
 
 
 def move_task(session: Session, task_id: str, source: ImageState, target: ImageState, error: str | None = None) -> None:
-    """Move all images of a task that are in `source`."""
+    """Move all images of a task that are in `source`.
+
+    Raises:
+      DreamError: the diagram has no such move.
+    """
+    check_move(source, target)
     _move(session, target, DreamImage.task_id == task_id, DreamImage.state == source, error=error)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamTask
-from dream.errors import LeaseLost
+from dream.errors import DreamError, LeaseLost
 from dream.messages import TaskState
 
 __all__ = [
@@ -195,7 +195,14 @@ def hand_back(session: Session, claim: Claim) -> None:
 
 
 def finish(session: Session, claim: Claim, state: TaskState, *, result: Any = None, error: str | None = None) -> None:
-    """Write the outcome, once."""
+    """Write the outcome, once.
+
+    Raises:
+      LeaseLost: another run has the task, or it is finished.
+      DreamError: that state is no end.
+    """
+    if not state.is_terminal:
+        raise DreamError(f"a task cannot end as {state}")
     attempts = claim.attempts + (state is TaskState.FAILED)
     _release(session, claim, state=state, attempts=attempts, result=result, error=error, finished_at=now())
 

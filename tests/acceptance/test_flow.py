@@ -305,7 +305,11 @@ def test_a_worker_whose_pool_does_not_start_is_replaced(parts: Parts, system: Sy
     """It would hand back every task as soon as it has it, for ever; a new one starts after a pause."""
     worker = parts.start("worker", DREAM_CHILD_MEMORY_BYTES=str(40 * 2**20))
     task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
-    wait_for(lambda: "the worker process ended (exit code 70)" in parts.log_of(worker), what="the end of the worker")
+    wait_for(
+        lambda: "the worker process ended (exit code 70)" in parts.log_of(worker),
+        timeout_s=60,
+        what="the end of the worker",
+    )
     parts.stop(worker)
     parts.start("worker")
     task = system.await_end(task_id)

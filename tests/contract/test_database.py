@@ -13,7 +13,7 @@ from sqlalchemy import update
 from dream import outcomes
 from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
-from dream.errors import LeaseLost
+from dream.errors import DreamError, LeaseLost
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus
 from dream.settings import Settings
 
@@ -170,6 +170,16 @@ def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
     with database.begin() as session:
         assert not tasks.may_resend(session, again, 60)
         assert tasks.may_resend(session, again, 0)
+
+
+def test_a_move_that_the_diagram_does_not_have_raises(database: Database, task_id: str) -> None:
+    """Of pictures and of tasks; and nothing was written."""
+    claim = claimed(database, task_id)
+    with pytest.raises(DreamError, match="cannot go from pending to completed"), database.begin() as session:
+        images.move_task(session, task_id, ImageState.PENDING, ImageState.COMPLETED)
+    with pytest.raises(DreamError, match="cannot end as queued"), database.begin() as session:
+        tasks.finish(session, claim, TaskState.QUEUED)
+    assert task_of(database, task_id).state is TaskState.RUNNING
 
 
 def test_deleting_beats_completing(database: Database, task_id: str) -> None:

@@ -109,3 +109,18 @@ def test_messages_of_others_keep_stock_behaviour(
     redis_broker.enqueue(plain)
     redis_broker.enqueue(plain)
     assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 2
+
+
+def test_a_message_handed_back_is_never_removed_by_its_own_ack(
+    redis_broker: RedisBroker, broker_settings: Settings
+) -> None:
+    """The same worker may fetch it again at once, as it does in a run that goes on, or while it stops."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    consumer = redis_broker.consume(queue, prefetch=2, timeout=100)
+    for _ in range(3):
+        held = wait_for(lambda: next(consumer), what="the message")
+        redis_broker.hand_back(held)
+        next(consumer)
+        consumer.ack(held)
+        assert redis_broker.missing(queue, [delivery_id("task", 0)]) == set()

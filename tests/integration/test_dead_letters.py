@@ -97,6 +97,18 @@ def test_replay_makes_failed_pictures_pending(producer: Producer) -> None:
         assert [row.state for row in images.of_task(session, task_id)] == [ImageState.PENDING]
 
 
+def test_what_was_replayed_meanwhile_is_not_thrown_away(producer: Producer) -> None:
+    """Between the list and the answer to `purge`'s question somebody may have replayed it."""
+    task_id = failed(producer)
+    with producer.database.begin() as session:
+        dead_letters.revive(session, task_id)
+    with producer.database.begin() as session:
+        assert dead_letters.forget(session, task_id) is None
+    with producer.database.read() as session:
+        assert session.get(DreamTask, task_id) is not None
+        assert len(images.of_task(session, task_id)) == 1
+
+
 def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Producer, settings: Settings) -> None:
     gone, recent = failed(producer), producer.upload_images(7, [PICTURE], [0])
     assert dream(environment, "dlq", "purge", "--older-than-days", "1", "--yes").stdout == ""

@@ -18,16 +18,17 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from dream.db import Database, DreamImage, DreamTask, images
+from dream.db import Base, Database, DreamImage, DreamTask, images
 from dream.db.dreams import give_to
 from dream.messages import PROCESS_IMAGES, ImageState, ImageUpdate, UpdateStatus
 from dream.notifications import Publisher
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.conftest import wait_for
+from tests.conftest import environment_in, prepare, settings_from, wait_for
 
 SECRET = "a secret of the tests, 32 bytes or more"
 OWNER, STRANGER = 11, 22
@@ -141,7 +142,7 @@ def start(
     """Make a gateway with a dream of OWNER's and one of STRANGER's."""
 
     def make(**changes: str) -> Gateway:
-        own = {**environment, **{f"DREAM_{name.upper()}": value for name, value in changes.items()}}
+        own = {**environment, "DREAM_PORT": "0", **{f"DREAM_{name.upper()}": value for name, value in changes.items()}}
         gateway = Gateway(own, settings_of(own), tmp_path)
         with gateway.database.begin() as session:
             give_to(session, DREAM, OWNER, "olga")
@@ -151,10 +152,56 @@ def start(
     return make
 
 
-@pytest.fixture
-def gateway(start: Callable[..., Gateway]) -> Iterator[Gateway]:
-    with start() as gateway:
+@contextmanager
+def running(folder: Path, servers: dict[str, str], **changes: str) -> Iterator[Gateway]:
+    # The variables of the servers name one port for all.
+    environment = {**environment_in(folder, servers), "DREAM_PORT": "0", **changes}
+    with Gateway(environment, prepare(settings_from(environment)), folder) as gateway:
         yield gateway
+
+
+def emptied(gateway: Gateway) -> Gateway:
+    """A gateway with nothing left of other tests, and with a dream of OWNER's and one of STRANGER's."""
+    settings, storage = gateway.settings, Storage(gateway.settings)
+    with gateway.database.begin() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+        give_to(session, DREAM, OWNER, "olga")
+        give_to(session, OTHER_DREAM, STRANGER, "sam")
+    storage.delete(settings.s3_bucket, [key for key, _ in storage.list_keys(settings.s3_bucket, "")])
+    with redis.Redis.from_url(settings.events_url) as client:
+        for key in client.scan_iter(f"{settings.redis_prefix}:*"):
+            client.delete(key)
+    return gateway
+
+
+@pytest.fixture(scope="module")
+def plain(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One process for all tests that change no setting: to start one takes a second."""
+    with running(tmp_path_factory.mktemp("gateway"), servers) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def limited(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    limits = {
+        "DREAM_MAX_UPLOAD_BYTES": "1000",
+        "DREAM_MAX_FILES_PER_UPLOAD": "4",
+        "DREAM_MAX_REQUEST_BYTES": "100000",
+    }
+    with running(tmp_path_factory.mktemp("limited"), servers, **limits) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(plain: Gateway) -> Gateway:
+    return emptied(plain)
+
+
+@pytest.fixture
+def strict(limited: Gateway) -> Gateway:
+    """A gateway that takes little."""
+    return emptied(limited)
 
 
 # --- sockets
@@ -366,27 +413,29 @@ def _is_reset(raw: socket.socket) -> bool:
     return False
 
 
-def test_a_stop_closes_sockets_with_1001_and_ends_the_process(gateway: Gateway) -> None:
+def test_a_stop_closes_sockets_with_1001_and_ends_the_process(start: Callable[..., Gateway]) -> None:
     """SIGTERM: every socket is told 1001, and the process ends with 0 within seconds."""
-    with gateway.watching() as websocket:
-        began = time.monotonic()
-        gateway.process.send_signal(signal.SIGTERM)
-        assert closing_code(websocket) == 1001
-    assert gateway.process.wait(10) == 0
-    assert time.monotonic() - began < 8
+    with start() as gateway:
+        with gateway.watching() as websocket:
+            began = time.monotonic()
+            gateway.process.send_signal(signal.SIGTERM)
+            assert closing_code(websocket) == 1001
+        assert gateway.process.wait(10) == 0
+        assert time.monotonic() - began < 8
 
 
-def test_the_log_never_shows_a_token(gateway: Gateway) -> None:
+def test_the_log_never_shows_a_token(start: Callable[..., Gateway]) -> None:
     """Requests and sockets are logged by their path alone."""
     own = token()
-    with gateway.socket(f"?token={own}") as websocket:
-        receive(websocket)
-    gateway.http.get(f"/healthz?token={own}")
-    gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
-    wait_for(lambda: "socket_closed" in gateway.log.read_text())
-    assert '"path": "/healthz"' in gateway.log.read_text()
-    assert own not in gateway.log.read_text()
-    assert own.split(".")[2] not in gateway.log.read_text()
+    with start() as gateway:
+        with gateway.socket(f"?token={own}") as websocket:
+            receive(websocket)
+        gateway.http.get(f"/healthz?token={own}")
+        gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
+        wait_for(lambda: "socket_closed" in gateway.log.read_text())
+        assert '"path": "/healthz"' in gateway.log.read_text()
+        assert own not in gateway.log.read_text()
+        assert own.split(".")[2] not in gateway.log.read_text()
 
 
 # --- REST
@@ -452,17 +501,14 @@ def test_an_upload_is_accepted_with_its_positions(
         "json",
     ],
 )
-def test_a_wrong_upload_is_refused_and_leaves_nothing(
-    start: Callable[..., Gateway], status: int, form: dict[str, Any]
-) -> None:
+def test_a_wrong_upload_is_refused_and_leaves_nothing(strict: Gateway, status: int, form: dict[str, Any]) -> None:
     """What is too large, too many or malformed is one clear sentence; neither rows nor bytes stay behind."""
-    with start(max_upload_bytes="1000", max_files_per_upload="4", max_request_bytes="100000") as gateway:
-        own = {**form, "headers": {**form.get("headers", {}), **auth()}}
-        answer = gateway.http.post(f"/api/dreams/{DREAM}/images", **own)
-        assert answer.status_code == status, answer.text
-        assert answer.json()["error"]
-        assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
-        assert staged(gateway) == 0
+    own = {**form, "headers": {**form.get("headers", {}), **auth()}}
+    answer = strict.http.post(f"/api/dreams/{DREAM}/images", **own)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]
+    assert strict.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
+    assert staged(strict) == 0
 
 
 def test_a_user_with_too_much_waiting_is_told_to_come_back(start: Callable[..., Gateway]) -> None:
