@@ -18,6 +18,7 @@ __all__ = [
     "CLEANUP_TOKENS",
     "DEFAULT_QUEUE",
     "DELETE_IMAGES",
+    "DELIVERY_ID",
     "IMAGES_QUEUE",
     "PROCESS_IMAGES",
     "QUEUES",
@@ -30,6 +31,7 @@ __all__ = [
     "UpdateStatus",
     "UrlToDelete",
     "check_move",
+    "delivery_id",
     "queue_of",
     "sources_of",
 ]
@@ -54,6 +56,16 @@ ALIASES = {
 def queue_of(task_name: str) -> str:
     """The queue, without prefix, on which a task of ours runs."""
     return DEFAULT_QUEUE if task_name == CLEANUP_TOKENS else IMAGES_QUEUE
+
+
+#: The option of a message that names its delivery; two messages of one name are one. A message without it was sent by
+#: somebody who writes no rows.
+DELIVERY_ID = "delivery_id"
+
+
+def delivery_id(task_id: str, attempt: int) -> str:
+    """The name of a delivery: the broker holds each at most once. `attempt` counts the failed runs before it."""
+    return f"{task_id}:{attempt}"
 
 
 # --- arguments
@@ -85,7 +97,9 @@ class UrlToDelete(TypedDict):
 
 
 class TaskState(StrEnum):
-    """queued → running → succeeded | failed | revoked; running → queued when a run is retried or handed back."""
+    """queued → running → succeeded | failed | revoked; running → queued when a run is retried or handed back;
+    failed → queued when it is replayed.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -100,7 +114,9 @@ class TaskState(StrEnum):
 
 
 class ImageState(StrEnum):
-    """pending → processing → completed | failed; any → deleting → deleted. `deleting` beats everything."""
+    """pending → processing → completed | failed; processing → pending (retry), pending → failed (the task has),
+    failed → pending (replay); any → deleting → deleted. `deleting` beats everything.
+    """
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -165,7 +181,7 @@ class ImageRef(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageUpdate:
-    """What the browser is told about the images of one dream (source: CONTRACT, "WebSocket").
+    """What the browser is told about the images of one dream (source: docs/contract.md, "WebSocket").
 
     Parameters:
       dream_id: the dream.

@@ -21,7 +21,7 @@ from dream.errors import SettingsError
 
 __all__ = ["MAX_URL_LENGTH", "Settings", "load"]
 
-#: A stored URL is one string of at most this many characters (CONTRACT: "at most 255 characters").
+#: A stored URL is one string of at most this many characters (docs/contract.md, "URLs and keys").
 MAX_URL_LENGTH = 255
 #: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
 _LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
     child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")
 
-    # --- policy (CONTRACT: 60, 90, 135, 202.5, 303.75 s; 300 s)
+    # --- policy: 60, 90, 135, 202.5, 303.75 s; 300 s a run
     max_retries: Annotated[int, Field(ge=0)] = Field(5, description="Retries after the first run.")
     retry_first_s: Seconds = Field(60, description="Time before the first retry.")
     retry_factor: Annotated[float, Field(ge=1, le=10)] = Field(1.5, description="Growth from retry to retry.")
@@ -190,9 +190,7 @@ class Settings(BaseSettings):
 
     # --- the scheduler
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="Time zone of the 03:00 clean-up.")
-    staging_ttl_s: Seconds = Field(
-        7 * 86400, description="Life of the staged bytes of failed uploads, and of tombstones."
-    )
+    staging_ttl_s: Seconds = Field(7 * 86400, description="Life of the staged bytes of failed uploads.")
     staging_orphan_s: Seconds = Field(48 * 3600, description="Age at which a staged object without a row is removed.")
 
     # --- logs and metrics

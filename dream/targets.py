@@ -1,7 +1,8 @@
 """Which picture a deletion means, and whether the caller may name it.
 
 A deletion names a picture by URL or key; an `id` finds one only within that dream. Another dream's picture is nobody's
-to delete here, and an object without a row goes only from the default bucket or that user's (DESIGN, rule 8).
+to delete here, and an object without a row goes only from the default bucket or that user's
+(docs/architecture.md, "Nothing is guessed at when deleting").
 """
 
 from __future__ import annotations

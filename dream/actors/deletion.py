@@ -18,7 +18,7 @@ from dream.targets import Target, resolve
 
 if TYPE_CHECKING:
     from dream.actors.resources import Parts
-    from dream.middleware.claims import Run
+    from dream.middleware.run import Run
 
 __all__ = ["delete"]
 

@@ -12,7 +12,7 @@ from dream.actors.deletion import delete
 from dream.actors.upload import upload
 from dream.errors import ImageRejected, InvalidArguments
 from dream.messages import ALIASES, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
-from dream.middleware.claims import current_run
+from dream.middleware.run import current_run
 
 __all__ = ["delete_dream_images", "process_and_upload_images"]
 

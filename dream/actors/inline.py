@@ -26,8 +26,8 @@ from dream.errors import ImageCrashed, LeaseLost
 from dream.imaging import Limits, Processed, process_file
 from dream.log import bind, get_logger
 from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskState
-from dream.middleware.claims import Run, reason_of
 from dream.middleware.leases import LeaseKeeper
+from dream.middleware.run import Run, log_fields, reason_of
 from dream.notifications import Publisher
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _kept(settings: Settings, database: Database, claim: Claim) -> Iterator[Run]
 
 def _run(parts: _Parts, run: Run) -> Any:
     claim = run.claim
-    with bind(task_id=claim.task_id, attempt=claim.attempts + 1):
+    with bind(**log_fields(claim)):
         try:
             result = _FLOWS[claim.name](parts, run, *claim.args)
         except LeaseLost:

@@ -24,13 +24,13 @@ from dream.storage.keys import canonical_url, content_key, user_bucket
 if TYPE_CHECKING:
     from dream.actors.resources import Job, Parts
     from dream.imaging import Processed
-    from dream.middleware.claims import Run
+    from dream.middleware.run import Run
 
 __all__ = ["upload"]
 
 log = get_logger(__name__)
 
-#: A dream that is not visible yet is looked for again after these (DESIGN, rule 7).
+#: A dream that is not visible yet is looked for again after these (docs/architecture.md, "A dream may come late").
 _LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 

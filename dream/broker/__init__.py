@@ -16,9 +16,9 @@ from dramatiq.errors import BrokerError
 from dramatiq.middleware import CurrentMessage
 from redis import RedisError
 
-from dream.broker.redis import DELIVERY_ID, RedisBroker, make_client
+from dream.broker.redis import RedisBroker, make_client
 from dream.errors import BrokerUnavailable
-from dream.messages import QUEUES, queue_of
+from dream.messages import DELIVERY_ID, QUEUES, delivery_id, queue_of
 from dream.middleware.retries import Retries, RetryPolicy
 from dream.middleware.time_limit import TimeLimit
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     AnyBroker = RedisBroker | RabbitmqBroker
 
-__all__ = ["Waiting", "delivery_id", "is_redis", "make_broker", "message_of", "send", "send_missing"]
+__all__ = ["Waiting", "is_redis", "make_broker", "message_of", "send", "send_missing"]
 
 
 def make_broker(settings: Settings) -> AnyBroker:
@@ -60,11 +60,6 @@ def make_broker(settings: Settings) -> AnyBroker:
 
 def is_redis(broker_url: str) -> bool:
     return broker_url.startswith(("redis", "unix"))
-
-
-def delivery_id(task_id: str, attempt: int) -> str:
-    """The name of a delivery: the broker holds each at most once."""
-    return f"{task_id}:{attempt}"
 
 
 class Waiting(Protocol):

@@ -1,4 +1,4 @@
-"""Dramatiq's Redis broker, mended where it loses messages (DESIGN, "Dramatiq 2.2: what stock does").
+"""Dramatiq's Redis broker, mended where it loses messages (docs/architecture.md, "Dramatiq, mended").
 
 - A message that names its delivery (`<task>:<attempt>`) is put on a queue only once.
 - Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
@@ -24,13 +24,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dream.log import get_logger
+from dream.messages import DELIVERY_ID
 
-__all__ = ["DELIVERY_ID", "RedisBroker", "make_client"]
+__all__ = ["RedisBroker", "make_client"]
 
 log = get_logger(__name__)
-
-#: The message option that names a delivery; two messages of one name are one.
-DELIVERY_ID = "delivery_id"
 
 #: Says, in this process only, that the message goes back on its queue instead of being acked.
 _HANDED_BACK = "handed_back"

@@ -19,13 +19,12 @@ from typing import Annotated
 
 import typer
 
-from dream.cli.edge import EXIT_FAILURE
 from dream.cli.parts import Data
 from dream.errors import DreamError, StackError
+from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
 
 __all__ = ["register"]
 
-_EXIT_INTERRUPTED = 130
 #: `dream up` promises 10 s.
 _STOP_TIMEOUT_S = 15.0
 _READY = "ready "
@@ -48,7 +47,7 @@ def demo(
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    code = _EXIT_INTERRUPTED if once else 0
+    code = EXIT_INTERRUPTED if once else 0
     try:
         with _stack(data, port) as stack:
             url = _ready(stack)
@@ -67,8 +66,8 @@ def demo(
 @contextmanager
 def _stack(data: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """A `dream up` that is stopped at the end, however the end comes."""
-    from dream.stack.tether import tethered
     from dream.stack.up import import_flags
+    from dream.tether import tethered
 
     typer.echo("starting Valkey, SeaweedFS, a worker, the scheduler and the gateway …")
     command = [sys.executable, *import_flags(), "-m", "dream", "up", "--port", str(port), "--data", str(data)]

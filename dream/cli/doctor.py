@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dream.cli.edge import EXIT_FAILURE
 from dream.errors import SettingsError
+from dream.process import EXIT_FAILURE
 
 if TYPE_CHECKING:
     from dream.cli.findings import Finding

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dream.cli.access import MAX_ID, DreamId, load_quietly, opened
-from dream.cli.edge import EXIT_FAILURE
 from dream.errors import DreamError, InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
+from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from dream.cli.waiting import Seen
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["register"]
-
-EXIT_INTERRUPTED = 130
 
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is done; exit 1 if any of it failed.")]
 Timeout = Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.edge import exit_code
+from dream.process import exit_code
 
 if TYPE_CHECKING:
     from dream.settings import Settings

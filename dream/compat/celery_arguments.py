@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from dream.errors import DreamError
+from dream.errors import SettingsError
 from dream.messages import QUEUES
 
 __all__ = ["Orders", "Refused", "parse_beat", "parse_worker"]
@@ -65,10 +65,8 @@ _REFUSED_BY_BEAT = {
 }
 
 
-class Refused(DreamError):
+class Refused(SettingsError):
     """The command line asks for something that is not there."""
-
-    permanent = True
 
 
 @dataclass(frozen=True)

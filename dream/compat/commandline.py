@@ -5,32 +5,29 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
-from dream.errors import DreamError, SettingsError
+from dream.compat.celery_arguments import Orders, parse_beat, parse_worker
+from dream.process import exit_code
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["beat", "worker"]
 
-_EXIT_FAILURE = 1
-_EXIT_USAGE = 2
 #: What a worker needs to leave after its runs have been handed back.
 _LEAVE_S = 1.0
 
 
 def worker(arguments: Sequence[str]) -> int:
     """Work until a signal; returns the exit code."""
-    return _exit_code(lambda: _work(parse_worker(arguments)))
+    return exit_code(lambda: _work(parse_worker(arguments)))
 
 
 def beat(arguments: Sequence[str]) -> int:
     """Keep the timetable until a signal; returns the exit code."""
-    return _exit_code(lambda: _keep_time(parse_beat(arguments)))
+    return exit_code(lambda: _keep_time(parse_beat(arguments)))
 
 
 def _work(orders: Orders) -> int:
@@ -42,7 +39,7 @@ def _work(orders: Orders) -> int:
 
         return run(settings, queues=set(orders.queues) if orders.queues else None)
 
-    return keep_running(lambda: _exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
+    return keep_running(lambda: exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
 
 
 def _keep_time(orders: Orders) -> int:
@@ -64,12 +61,3 @@ def _configure(orders: Orders) -> Settings:
     if orders.name is not None:
         log.get_logger(__name__).info("worker_named", name=orders.name)
     return settings
-
-
-def _exit_code(call: Callable[[], int]) -> int:
-    """What `call` returns; an error of ours becomes one line and an exit code."""
-    try:
-        return call()
-    except DreamError as error:
-        sys.stderr.write(f"dream: {error}\n")
-        return _EXIT_USAGE if isinstance(error, (Refused, SettingsError)) else _EXIT_FAILURE

@@ -1,6 +1,6 @@
 """Time as the database sees it: one type for columns, one expression for "now".
 
-Leases and due times are compared by the database's clock, never by a worker's (DESIGN, rule 6).
+Leases and due times are compared by the database's clock, never by a worker's.
 """
 
 from __future__ import annotations

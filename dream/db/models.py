@@ -1,4 +1,4 @@
-"""The tables: tasks, images, dreams and revoked tokens (DESIGN, "Rows")."""
+"""The tables: tasks, images, dreams and revoked tokens (docs/architecture.md, "Rows")."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Task rows: claimed by conditional update, held by a lease, finished once (DESIGN, rules 1–5 and 11).
+"""Task rows: claimed by conditional update, held by a lease, finished once.
 
 queued ──claim──► running ──finish──► succeeded | failed | revoked
-   ▲                 │
-   └── retry, hand back, or an expired lease (a death)
+   ▲               │   ↻ a claim after an expired lease (a death)
+   └───────────────┘ retry, hand back; and a failed one that is replayed (`dream.db.dead_letters`)
 """
 
 from __future__ import annotations

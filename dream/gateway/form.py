@@ -168,7 +168,7 @@ def _upload_of(form: FormData) -> Upload:
     # A file field that was left empty is sent as a nameless file without bytes.
     files = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or value.size)]
     if not files:
-        raise HTTPException(400, "there are no files in the form (fields `files` or `images`)")
+        raise HTTPException(400, "there are no files in the form")
     texts = [value for name, value in items if name in {"positions", "positions[]"} and isinstance(value, str)]
     positions = parse_positions(texts)
     return Upload(cast("list[ImageFile]", [SpooledFile(file) for file in files]), positions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from dream.gateway.app import make_app
 from dream.gateway.auth import missing_key_bytes
 from dream.gateway.protocol import SocketProtocol
 from dream.log import get_logger
+from dream.process import say_ready
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -33,15 +33,15 @@ log = get_logger(__name__)
 class _Server(uvicorn.Server):
     """Says so, in a file, once it serves."""
 
-    def __init__(self, config: uvicorn.Config, ready_file: str | None) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
-        self._ready_file = ready_file
+        self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and self._ready_file:
+        if self.started:
             port = sockets[0].getsockname()[1] if sockets else self.config.port
-            Path(self._ready_file).write_text(f"{port}\n", "utf-8")
+            say_ready(self._settings, f"{port}\n")
 
 
 def run(settings: Settings) -> int:
@@ -72,7 +72,7 @@ def run(settings: Settings) -> int:
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         log.info("gateway_ready", host=host, port=port)
-        _Server(config, settings.ready_file).run([listener])
+        _Server(config, settings).run([listener])
     log.info("gateway_stopped")
     return 0
 

@@ -1,4 +1,4 @@
-"""The WebSocket of a dream: who may watch, what is said, when it ends (source: CONTRACT, "WebSocket").
+"""The WebSocket of a dream: who may watch, what is said, when it ends (source: docs/contract.md, "WebSocket").
 
     accept ─► authenticate ─► connection_established ─► what was missed ─► events · pings · answers
                   │ 4001                                                     │ 4001, 4008, 1001

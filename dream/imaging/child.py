@@ -7,13 +7,11 @@ plain data only: an exception that cannot be unpickled would break the pool.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import math
 import os
 import resource
 import signal
-import sys
 import time
 import traceback
 import warnings
@@ -24,10 +22,9 @@ from typing import Any, TypedDict
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
+from dream.tether import die_with
 
 __all__ = ["Children", "Report", "prepare_process", "process_id", "run"]
-
-_PR_SET_PDEATHSIG = 1
 
 #: Reports stay below what a pipe takes in one piece (4,096 bytes), so that a death never leaves half of one behind.
 _MAX_TRACE_CHARACTERS = 2_000
@@ -63,7 +60,7 @@ class Report(TypedDict, total=False):
 
 def prepare_process(parent_pid: int, memory_bytes: int) -> None:
     """Run once, before the first job: tie, limit and warm up this process."""
-    _die_with(parent_pid)
+    die_with(parent_pid)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a service; the parent decides
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -107,14 +104,3 @@ def _allow_cpu(cpu_s: float) -> None:
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
-
-
-def _die_with(parent_pid: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends; end now if that has happened."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    if os.getppid() != parent_pid:
-        os._exit(1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Broker, MessageProxy, Worker
@@ -23,19 +22,29 @@ from sqlalchemy.orm import Session
 from dream import outcomes
 from dream.db import images, tasks
 from dream.db.tasks import Claim, Refusal
-from dream.errors import DreamError, HandedBack, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
+from dream.errors import HandedBack, LeaseLost
 from dream.log import bind, get_logger
-from dream.messages import ALIASES, PROCESS_IMAGES, ImageState, ImageUpdate, TaskState, UpdateStatus
+from dream.messages import (
+    ALIASES,
+    DELIVERY_ID,
+    PROCESS_IMAGES,
+    ImageState,
+    ImageUpdate,
+    TaskState,
+    UpdateStatus,
+    delivery_id,
+)
 from dream.middleware.calls import positional
 from dream.middleware.isolation import Isolation
 from dream.middleware.leases import LeaseKeeper
+from dream.middleware.run import Run, attach, attached, log_fields, reason_of
 
 if TYPE_CHECKING:
     from dream.db import Database
     from dream.notifications import Publisher
     from dream.settings import Settings
 
-__all__ = ["Claims", "Run", "current_run", "reason_of"]
+__all__ = ["Claims"]
 
 log = get_logger(__name__)
 
@@ -43,50 +52,6 @@ log = get_logger(__name__)
 _COME_BACK_S = 5.0
 #: A stopping worker keeps this much of its time for handing back what runs.
 _HAND_BACK_S = 1.0
-
-_local = threading.local()
-
-
-@dataclass
-class Run:
-    """One run of a task in this thread."""
-
-    claim: Claim
-    #: Monotonic seconds at which the run must end.
-    deadline: float
-    lost: threading.Event
-    stopping: threading.Event
-    #: Whether this run has finished something that the next one need not do again.
-    has_progressed: bool = False
-    scope: ExitStack = field(default_factory=ExitStack)
-
-    def check(self) -> None:
-        """Called wherever the run waits, and between its steps.
-
-        Raises:
-          LeaseLost: another run has the task.
-          WorkerStopping: the worker's time is up.
-          RunContinues: the time limit is reached, and the rest is for the next run.
-          TaskTimedOut: the time limit is reached with nothing done.
-        """
-        if self.lost.is_set():
-            raise LeaseLost
-        if self.stopping.is_set():
-            raise WorkerStopping
-        if time.monotonic() >= self.deadline:
-            raise RunContinues if self.has_progressed else TaskTimedOut
-
-
-def current_run() -> Run:
-    """The run of this thread.
-
-    Raises:
-      DreamError: the actor was called without one.
-    """
-    run: Run | None = getattr(_local, "run", None)
-    if run is None:
-        raise DreamError("this actor runs only under a claimed task: send it, or call the task of dream.celery")
-    return run
 
 
 class Claims(Middleware):
@@ -162,7 +127,7 @@ class Claims(Middleware):
                 if claim is not None:
                     return claim, Refusal.UNKNOWN, 0.0
                 reason, wait_s = tasks.refusal(session, task_id)
-                if reason is Refusal.UNKNOWN and "delivery_id" not in message.options:
+                if reason is Refusal.UNKNOWN and DELIVERY_ID not in message.options:
                     # Sent by somebody who writes no rows: the message is the first we hear of the task.
                     # (One of ours without a row is of a transaction that was rolled back.)
                     name = ALIASES.get(message.actor_name, message.actor_name)
@@ -191,9 +156,8 @@ class Claims(Middleware):
         run = Run(claim, deadline, self._keeper.keep(claim.token), self._stopping)
         run.scope.callback(self._isolation.leave)
         run.scope.callback(self._keeper.drop, claim.token)
-        dream_id = {"dream_id": claim.args[0]} if claim.name in outcomes.ANNOUNCED and claim.args else {}
-        run.scope.enter_context(bind(task_id=claim.task_id, attempt=claim.attempts + 1, **dream_id))
-        _local.run = run
+        run.scope.enter_context(bind(**log_fields(claim)))
+        attach(run)
         log.info("task_started", task=claim.name.rpartition(".")[2])
 
     def _come_back(self, broker: Any, message: MessageProxy, delay_s: float) -> None:
@@ -207,7 +171,7 @@ class Claims(Middleware):
     def after_process_message(
         self, broker: Any, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        run: Run | None = getattr(_local, "run", None)
+        run = attached()
         if run is None or (exception is not None and not isinstance(exception, (HandedBack, LeaseLost))):
             return  # a failure: Retries decides, and tells us below
         try:
@@ -223,7 +187,7 @@ class Claims(Middleware):
             self._end(run)
 
     def _end(self, run: Run) -> None:
-        _local.run = None
+        attach(None)
         run.scope.close()
 
     def _succeed(self, claim: Claim, result: Any) -> None:
@@ -249,7 +213,7 @@ class Claims(Middleware):
 
     def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None:
         """Attempts and due time into the row, before the message goes out."""
-        run: Run | None = getattr(_local, "run", None)
+        run = attached()
         if run is None:
             return
         claim, reason = run.claim, reason_of(exception)
@@ -261,7 +225,7 @@ class Claims(Middleware):
 
         try:
             attempts = self._database.persist(write)
-            message.options["delivery_id"] = f"{claim.task_id}:{attempts}"
+            message.options[DELIVERY_ID] = delivery_id(claim.task_id, attempts)
             log.warning("task_will_retry", in_s=delay_s, error=reason)
             self._tell_of_retry(claim, attempts, delay_s, reason)
         finally:
@@ -278,7 +242,7 @@ class Claims(Middleware):
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None:  # noqa: ARG002
         """The outcome into the row; the dream is told."""
-        run: Run | None = getattr(_local, "run", None)
+        run = attached()
         if run is None:
             return
         try:
@@ -287,10 +251,3 @@ class Claims(Middleware):
             log.info("lease_lost")
         finally:
             self._end(run)
-
-
-def reason_of(exception: BaseException) -> str:
-    """What the owner reads: our own errors speak for themselves, others are named and logged."""
-    if isinstance(exception, DreamError):
-        return str(exception)
-    return f"something went wrong on our side ({type(exception).__name__})"

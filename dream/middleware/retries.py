@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """At most `max_retries` after the first run: 60 s before the first, ×1.5 each time, never over 600 s (CONTRACT)."""
+    """At most `max_retries` after the first run: 60 s before the first, ×1.5 each time, never over 600 s."""
 
     max_retries: int = 5
     first_s: float = 60.0

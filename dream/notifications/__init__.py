@@ -30,7 +30,7 @@ def send_image_update(
     message: str | None = None,
     progress: float | None = None,
 ) -> bool:
-    """Tell every open page of a dream something about its images (source: CONTRACT).
+    """Tell every open page of a dream something about its images (source: docs/contract.md, "Python").
 
     Parameters:
       dream_id: the dream.

@@ -123,7 +123,7 @@ class Producer:
           session: the caller's SQLAlchemy session: the rows join its transaction, the message follows its commit.
           task_id: the id to use, a new one by default; where a task of that id exists, nothing else is accepted.
           delivery: when and how it is sent.
-          user_id: who uploads, where that is known; his waiting pictures are counted.
+          user_id: who uploads, where that is known; their waiting pictures are counted.
 
         Returns:
           The task's id.

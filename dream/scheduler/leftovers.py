@@ -1,7 +1,7 @@
 """The nightly removal of what nothing needs any more.
 
-Leftovers are found from rows, never by listing `dreams/`: old pictures there have no row (DESIGN, rule 9). Only
-`staging/` is listed.
+Leftovers are found from rows, never by listing `dreams/`: old pictures there have no row. Only `staging/` is
+listed (docs/architecture.md, "Leftovers are found from rows").
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from dream.errors import DreamError, SettingsError
+from dream.process import exit_code
 
 __all__ = ["main"]
 
@@ -18,15 +18,10 @@ _TIMEOUT_S = 60.0
 
 def main() -> int:
     """Migrate, then make the bucket as soon as the object store answers. Returns an exit code."""
-    try:
-        _prepare()
-    except DreamError as error:
-        sys.stderr.write(f"dream: {error}\n")
-        return 2 if isinstance(error, SettingsError) else 1
-    return 0
+    return exit_code(_prepare)
 
 
-def _prepare() -> None:
+def _prepare() -> int:
     from dream.db.migrate import upgrade
     from dream.errors import ObjectStoreUnavailable
     from dream.settings import load
@@ -44,7 +39,7 @@ def _prepare() -> None:
                 raise
             time.sleep(0.1)
         else:
-            return
+            return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dream.errors import StackError
 from dream.stack.logs import rotate
-from dream.stack.tether import tethered
+from dream.tether import tethered
 
 __all__ = ["Part", "Process", "describe_exit", "stop_all"]
 

@@ -21,10 +21,11 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from dream.process import EXIT_SETTINGS
 from dream.stack.backoff import BackOff
 from dream.stack.processes import describe_exit
-from dream.stack.supervisor import EXIT_CONFIGURATION, SAME_SIGNAL_S
-from dream.stack.tether import die_with
+from dream.stack.supervisor import SAME_SIGNAL_S
+from dream.tether import die_with
 
 __all__ = ["keep_running"]
 
@@ -86,7 +87,7 @@ class _Keeper:
             code = self._wait(self._fork(mask))
             if self._stop_asked_at is not None:
                 return self._code_of_stop(code)
-            if code == EXIT_CONFIGURATION:
+            if code == EXIT_SETTINGS:
                 return code
             delay_s = backoff.next_delay_s(time.monotonic() - started_at)
             log.warning("the worker process ended (%s); starting again in %.1f s", describe_exit(code), delay_s)

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dream.errors import SettingsError, StackError
+from dream.process import EXIT_SETTINGS
 from dream.stack.backoff import BackOff
 from dream.stack.logs import last_line
 from dream.stack.processes import Part, Process, describe_exit, stop_all
 
-__all__ = ["EXIT_CONFIGURATION", "SAME_SIGNAL_S", "Stopped", "Supervisor"]
+__all__ = ["SAME_SIGNAL_S", "Stopped", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-#: What a part of ours exits with when a setting is wrong: trying again cannot help.
-EXIT_CONFIGURATION = 2
 _STEP_S = 0.1
 #: A part that dies this often before it ever answered is given up.
 _DEATHS_AT_START = 3
@@ -191,7 +190,7 @@ class _Kept:
     def check_start(self) -> None:
         """Give up on a part that cannot start."""
         if self._backoff.deaths >= _DEATHS_AT_START or (
-            self.part.is_ours and self._backoff.deaths and self._last_code == EXIT_CONFIGURATION
+            self.part.is_ours and self._backoff.deaths and self._last_code == EXIT_SETTINGS
         ):
             raise _failure(self.part, self._last_code)
 
@@ -199,6 +198,6 @@ class _Kept:
 def _failure(part: Part, code: int) -> StackError | SettingsError:
     """What to raise for a part that did not start: its own last words, if it left any."""
     said = last_line(part.log)
-    if part.is_ours and code == EXIT_CONFIGURATION:
+    if part.is_ours and code == EXIT_SETTINGS:
         return SettingsError(said.removeprefix("dream: ") or f"{part.name}: a setting is wrong; see {part.log}")
     return StackError(f"{part.name} did not start ({describe_exit(code)}): {said or 'it said nothing'}; see {part.log}")

@@ -1,6 +1,6 @@
 """Keys, buckets and URLs: how a picture is named, and how every name that callers use is read back.
 
-A key is `dreams/<YYYYMMDD>/<32 hex>.<ext>` (CONTRACT). A caller may name a picture by its key, its canonical URL, a
+A key is `dreams/<YYYYMMDD>/<32 hex>.<ext>`. A caller may name a picture by its key, its canonical URL, a
 public or presigned URL, or the URL of an older object in a bucket per user: `locate` understands them all.
 """
 
@@ -86,7 +86,7 @@ def canonical_url(settings: Settings, key: str) -> str:
 
 
 def user_bucket(template: str, username: str) -> str:
-    """The bucket of a user: lower case, only `a-z0-9-`, at most 63 characters (CONTRACT)."""
+    """The bucket of a user: lower case, only `a-z0-9-`, at most 63 characters."""
     name = template.replace("{username}", re.sub(r"[^a-z0-9-]", "", username.lower()))
     return name[:_MAX_BUCKET_LENGTH].strip("-")
 

@@ -26,7 +26,7 @@ from dream.stack.state import DataFolder
 SERVERS_UP = """
 import logging, sys
 from pathlib import Path
-from dream.cli.edge import exit_code
+from dream.process import exit_code
 from dream.stack import Stack
 logging.basicConfig(level=logging.INFO)
 def run():

@@ -7,9 +7,9 @@ import time
 import pytest
 from dramatiq import Message, Worker
 
-from dream.broker import delivery_id, make_broker, send
-from dream.broker.redis import DELIVERY_ID, RedisBroker
-from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.broker import make_broker, send
+from dream.broker.redis import RedisBroker
+from dream.messages import DELIVERY_ID, IMAGES_QUEUE, PROCESS_IMAGES, delivery_id
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -183,6 +184,22 @@ def test_a_direct_call_keeps_its_task_for_as_long_as_it_takes(web: Web, monkeypa
             wait([call], timeout=0.1)
         assert len(call.result()) == 1
     assert refused > 6, "the call was too short to say anything about its lease"
+
+
+def test_a_direct_calls_lines_name_its_task_its_dream_and_its_attempt(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a worker's do, for whoever looks for them."""
+    with caplog.at_level(logging.INFO):
+        process_and_upload_images(7, [encoded(jpeg())], [0])
+    [record] = [each for each in caplog.records if each.getMessage().startswith("image_completed")]
+    [task] = web.rows(DreamTask)
+    fields: dict[str, Any] = record.dream_fields  # type: ignore[attr-defined]
+    assert {name: fields.get(name) for name in ("task_id", "dream_id", "attempt")} == {
+        "task_id": task.id,
+        "dream_id": 7,
+        "attempt": 1,
+    }
 
 
 HOST = """

@@ -17,7 +17,7 @@ ALIASES = ("celery", "websocket")
 MOST_LINES = 300
 MOST_LINES_OF_A_FUNCTION = 45
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
-#: A Django app that shares the name `dream` has these (DESIGN, "Layers").
+#: A Django app that shares the name `dream` has these (docs/architecture.md, "Layers").
 OF_A_DJANGO_APP = {"models", "views", "utils", "urls", "admin", "apps", "signals"}
 
 PATHS = sorted(PACKAGE.rglob("*.py"))

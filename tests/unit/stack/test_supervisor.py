@@ -152,7 +152,7 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path, wait_until, is_runn
 
 
 def test_a_process_whose_parent_is_gone_already_ends_when_it_is_tied() -> None:
-    code = "import os; from dream.stack.tether import die_with; die_with(os.getpid()); print('alive')"
+    code = "import os; from dream.tether import die_with; die_with(os.getpid()); print('alive')"
     orphan = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert (orphan.returncode, orphan.stdout) == (-signal.SIGKILL, "")

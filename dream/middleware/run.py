@@ -1,0 +1,83 @@
+"""One run of a task: what it holds, when it must end, which thread is in it, and how it is told of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from dream.db.tasks import Claim
+from dream.errors import DreamError, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
+from dream.outcomes import ANNOUNCED
+
+__all__ = ["Run", "attach", "attached", "current_run", "log_fields", "reason_of"]
+
+_local = threading.local()
+
+
+@dataclass
+class Run:
+    """One run of a task in this thread."""
+
+    claim: Claim
+    #: Monotonic seconds at which the run must end.
+    deadline: float
+    lost: threading.Event
+    stopping: threading.Event
+    #: Whether this run has finished something that the next one need not do again.
+    has_progressed: bool = False
+    scope: ExitStack = field(default_factory=ExitStack)
+
+    def check(self) -> None:
+        """Called wherever the run waits, and between its steps.
+
+        Raises:
+          LeaseLost: another run has the task.
+          WorkerStopping: the worker's time is up.
+          RunContinues: the time limit is reached, and the rest is for the next run.
+          TaskTimedOut: the time limit is reached with nothing done.
+        """
+        if self.lost.is_set():
+            raise LeaseLost
+        if self.stopping.is_set():
+            raise WorkerStopping
+        if time.monotonic() >= self.deadline:
+            raise RunContinues if self.has_progressed else TaskTimedOut
+
+
+def attach(run: Run | None) -> None:
+    """Say which run this thread is in; None where it has ended."""
+    _local.run = run
+
+
+def attached() -> Run | None:
+    """The run that this thread is in, if it is in one."""
+    run: Run | None = getattr(_local, "run", None)
+    return run
+
+
+def current_run() -> Run:
+    """The run of this thread.
+
+    Raises:
+      DreamError: the actor was called without one.
+    """
+    run = attached()
+    if run is None:
+        raise DreamError("this actor runs only under a claimed task: send it, or call the task of dream.celery")
+    return run
+
+
+def log_fields(claim: Claim) -> dict[str, Any]:
+    """What every line of a run carries, wherever it runs: task, attempt (from 1), and the dream where there is one."""
+    dream_id = {"dream_id": claim.args[0]} if claim.name in ANNOUNCED and claim.args else {}
+    return {"task_id": claim.task_id, "attempt": claim.attempts + 1, **dream_id}
+
+
+def reason_of(exception: BaseException) -> str:
+    """What the owner reads: our own errors speak for themselves, others are named and logged."""
+    if isinstance(exception, DreamError):
+        return str(exception)
+    return f"something went wrong on our side ({type(exception).__name__})"
