@@ -1,4 +1,4 @@
-# Everything here works on a machine that has only Python (3.11 or newer), pip and make.
+# Everything but `make lock` works on a machine that has only Python (3.11 or newer), pip and make.
 
 PYTHON ?= python3
 VENV := .venv

@@ -17,6 +17,8 @@ __all__ = ["check_deletion", "check_upload", "decode_inline"]
 
 _MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
+#: Databases take some tens of thousands of parameters in a statement, and each image is two.
+_MAX_DELETIONS = 10_000
 
 
 def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions: Any) -> list[int]:
@@ -91,6 +93,8 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     _check_dream_id(dream_id)
     if not isinstance(image_urls, Sequence) or isinstance(image_urls, str | bytes):
         raise InvalidArguments(f"image_urls must be a list of {{id, url}}, not {type(image_urls).__name__}")
+    if len(image_urls) > _MAX_DELETIONS:
+        raise InvalidArguments(f"{len(image_urls)} images are more than the {_MAX_DELETIONS} that one call may delete")
     if username is not None:
         _checked_text(username, "username")
     return [_checked_url(item, f"image_urls[{index}]") for index, item in enumerate(image_urls)]

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,15 @@ class StopSignal:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the signal; says whether it came within `timeout_s` (None: for as long as it takes)."""
-        came, _, _ = select.select([self._reader], [], [], timeout_s)
-        return bool(came)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            came, _, _ = select.select([self._reader], [], [], left_s)
+            if not came:
+                return False
+            # Every signal that Python handles writes its number; only these two mean the end.
+            if {signal.SIGTERM, signal.SIGINT} & set(self._reader.recv(64)):
+                return True
 
     def close(self) -> None:
         """Hear no more."""

@@ -85,10 +85,10 @@ class Settings(BaseSettings):
 
     # --- where the servers are
     broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
-        "redis://127.0.0.1:6379/0", description="The message broker: Redis/Valkey or RabbitMQ."
+        "redis://127.0.0.1:6379/0", repr=False, description="The message broker: Redis/Valkey or RabbitMQ."
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
-        None, description="Redis/Valkey for live events; the broker itself where that is Redis."
+        None, repr=False, description="Redis/Valkey for live events; the broker itself where that is Redis."
     )
     redis_prefix: str = Field(
         "dream", min_length=1, description="Prefix of every key in Redis, so that systems can share a server."
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         "", pattern=r"^([A-Za-z_][A-Za-z0-9._-]*)?$", description="Put before the names of both queues."
     )
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
-        "sqlite:///dream.db", description="SQLite (a file of our own) or PostgreSQL."
+        "sqlite:///dream.db", repr=False, description="SQLite (a file of our own) or PostgreSQL."
     )
     owners_sql: str | None = Field(
         None,

@@ -83,6 +83,7 @@ class Upload:
         self._bucket = self._find_bucket()
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
+            images.fix_bucket(session, self._claim.task_id, self._bucket)
             images.move_task(session, self._claim.task_id, ImageState.PENDING, ImageState.PROCESSING)
         self._load()
         self._tell_progress(once="started")
@@ -102,6 +103,8 @@ class Upload:
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             session.add_all(rows)
+            # The row need not keep the bytes, nor a message that is sent from it carry them.
+            tasks.replace_args(session, self._claim, [self._dream_id, encoded, positions])
         self._images = rows
 
     def _find_bucket(self) -> str:
@@ -147,7 +150,12 @@ class Upload:
             key = content_key(image.storage_key, processed.extension)
             bucket = image.bucket or self._bucket
             self._storage.put_file(bucket, key, work.target, processed.content_type)
-            if self._record(image, bucket, key, processed):
+            try:
+                is_recorded = self._record(image, bucket, key, processed)
+            except LeaseLost:
+                self._take_back(image, bucket, key)
+                raise
+            if is_recorded:
                 self._run.has_progressed = True
                 self._tell_progress(once=f"image:{image.id}")
                 self._drop_staged(image)

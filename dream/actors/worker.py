@@ -31,7 +31,6 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
       threads: tasks at a time; `DREAM_WORKER_THREADS` by default.
     """
     stop = StopSignal()
-    shared.settings = settings
     worker = Worker(
         broker,
         queues={settings.queue_prefix + queue for queue in queues} if queues else None,

@@ -73,6 +73,8 @@ class Waiting(Protocol):
     def args(self) -> Sequence[Any]: ...
     @property
     def attempts(self) -> int: ...
+    @property
+    def queue(self) -> str | None: ...
 
 
 def message_of(
@@ -120,13 +122,15 @@ def send_missing(broker: AnyBroker, settings: Settings, waiting: Sequence[Waitin
     """
     by_queue: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
     for task in waiting:
-        by_queue[settings.queue_prefix + queue_of(task.name)][delivery_id(task.id, task.attempts)] = task
+        by_queue[settings.queue_prefix + (task.queue or queue_of(task.name))][delivery_id(task.id, task.attempts)] = (
+            task
+        )
     sent: list[Waiting] = []
     with unavailable_as_error():
         for queue, tasks in by_queue.items():
             for missing in sorted(broker.missing(queue, list(tasks))):
                 task = tasks[missing]
-                message = message_of(settings, task.id, task.name, task.args, attempt=task.attempts)
+                message = message_of(settings, task.id, task.name, task.args, attempt=task.attempts, queue=task.queue)
                 if broker.enqueue_missing(message):
                     sent.append(task)
     return sent

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.errors import DatabaseUnavailable
+from dream.errors import DatabaseUnavailable, DreamError
 
 if TYPE_CHECKING:
     from dream.producer import Producer
     from dream.settings import Settings
 
-__all__ = ["MAX_ID", "DreamId", "explained", "load_quietly", "opened"]
+__all__ = ["MAX_ID", "DreamId", "confirm", "explained", "load_quietly", "opened"]
 
 #: The largest id that a database column holds.
 MAX_ID = 2**63 - 1
@@ -90,3 +91,18 @@ def _first_line(error: BaseException) -> str:
 
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return redact(lines[0]) if lines else type(error).__name__
+
+
+def confirm(question: str, otherwise: str) -> None:
+    """Go on only with a yes.
+
+    Parameters:
+      otherwise: what to say where there is nobody to ask.
+
+    Raises:
+      DreamError: there is nobody to ask, or the answer was no.
+    """
+    if not sys.stdin.isatty():
+        raise DreamError(otherwise)
+    if not typer.confirm(question, err=True):
+        raise DreamError("nothing was done")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import load_quietly, opened
+from dream.cli.access import confirm, load_quietly, opened
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ def replay(
 ) -> None:
     """Run them again from the start, with all their retries; what was refused as no picture will be refused again."""
     from dream.db import dead_letters
+    from dream.storage import new_key_stem
 
     settings = load_quietly()
     with opened(settings) as producer:
         for task_id in _chosen(producer, task_ids, everything=everything):
             with producer.database.begin() as session:
-                task = dead_letters.revive(session, task_id)
+                task = dead_letters.revive(session, task_id, new_key_stem)
             if task is None:
                 raise InvalidArguments(f"{task_id} is no failed task (any more)")
             producer.send_again(task)
@@ -84,15 +85,18 @@ def replay(
 @dlq.command()
 def purge(
     task_ids: Ids = None,
-    older_than_days: Annotated[float, typer.Option(min=0, help="Only those that failed longer ago.")] = 0,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    older_than_days: Annotated[float, typer.Option(min=0, help="With --all: those that failed longer ago.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Throw them away with their staged bytes; they cannot be replayed after that."""
     settings = load_quietly()
     with opened(settings) as producer:
-        chosen = _chosen(producer, task_ids, everything=not task_ids, older_than_s=older_than_days * 86400)
+        if task_ids and older_than_days:
+            raise InvalidArguments("--older-than-days goes with --all, not with ids")
+        chosen = _chosen(producer, task_ids, everything=everything, older_than_s=older_than_days * 86400)
         if chosen and not yes:
-            typer.confirm(f"throw away {len(chosen)} failed task(s) for good?", abort=True, err=True)
+            confirm(f"Throw away {len(chosen)} failed tasks for good?", "say --yes to throw them away; nothing was")
         for task_id in chosen:
             _throw_away(settings, producer, task_id)
             typer.echo(task_id)

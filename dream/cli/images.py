@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import MAX_ID, DreamId, load_quietly, opened
-from dream.errors import DreamError, InvalidArguments
+from dream.cli.access import MAX_ID, DreamId, confirm, load_quietly, opened
+from dream.errors import InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
 from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
 
@@ -201,20 +200,11 @@ def _all_of(producer: Producer, dream_id: int, *, is_agreed: bool) -> Sequence[D
     with producer.database.read() as session:
         found = list_images(session, dream_id)
     if found and not is_agreed:
-        _ask(f"Delete all {len(found)} pictures of dream {dream_id}?")
+        confirm(
+            f"Delete all {len(found)} pictures of dream {dream_id}?",
+            "name the ids of the pictures, or say --yes to delete all; nothing was deleted",
+        )
     return found
-
-
-def _ask(question: str) -> None:
-    """Go on only with a yes.
-
-    Raises:
-      DreamError: there is nobody to ask, or the answer was no.
-    """
-    if not sys.stdin.isatty():
-        raise DreamError("name the ids of the pictures, or say --yes to delete all; nothing was deleted")
-    if not typer.confirm(question, err=True):
-        raise DreamError("nothing was deleted")
 
 
 def _username(producer: Producer, settings: Settings, dream_id: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -55,9 +56,10 @@ def worker(
     """Run tasks: process pictures, delete them, clean up."""
     from dream.stack.respawn import keep_running
 
-    settings = _load()
     if processes is not None:
-        settings = settings.model_copy(update={"pool_size": processes})
+        # Into the environment, where all settings come from: the worker reads them anew.
+        os.environ["DREAM_POOL_SIZE"] = str(processes)
+    settings = _load()
     names = {name.strip() for name in queues.split(",") if name.strip()} if queues is not None else None
 
     def work() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -30,8 +30,11 @@ def find(session: Session, task_id: str) -> DreamTask | None:
     return session.scalar(select(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED))
 
 
-def revive(session: Session, task_id: str) -> DreamTask | None:
+def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamTask | None:
     """Make a failed task new again: no attempts, no deaths, due now, its failed pictures pending.
+
+    Parameters:
+      new_key: makes a storage key, for pictures whose own the nightly sweep has deleted or is deleting now.
 
     Returns:
       The task, or None where it is not failed (any more).
@@ -55,6 +58,9 @@ def revive(session: Session, task_id: str) -> DreamTask | None:
     )
     if task is not None:
         images.move_task(session, task_id, ImageState.FAILED, ImageState.PENDING)
+        for image in images.of_task(session, task_id):
+            if image.swept and image.state is ImageState.PENDING:
+                image.storage_key, image.swept = new_key(), False
     return task
 
 

@@ -19,17 +19,18 @@ __all__ = [
     "complete",
     "count_pending",
     "fail",
+    "fix_bucket",
     "forget_staged",
+    "give_back_unswept",
     "list_images",
     "mark_deleted",
     "mark_deleting",
-    "mark_swept",
     "move_task",
     "of_task",
     "positions_of",
     "staged_keys",
     "staged_leftovers",
-    "tombstones",
+    "take_unswept",
 ]
 
 _GONE = (ImageState.DELETING, ImageState.DELETED)
@@ -107,6 +108,16 @@ def move_task(session: Session, task_id: str, source: ImageState, target: ImageS
     _move(session, target, DreamImage.task_id == task_id, DreamImage.state == source, error=error)
 
 
+def fix_bucket(session: Session, task_id: str, bucket: str) -> None:
+    """The bucket of the task's pictures, once it is known; from then on it does not change."""
+    session.execute(
+        update(DreamImage)
+        .where(DreamImage.task_id == task_id, DreamImage.bucket.is_(None))
+        .values(bucket=bucket)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def complete(session: Session, image_id: int, **values: Any) -> bool:
     """Record a finished picture; False where its row says something else by now (it is being deleted)."""
     url = func.coalesce(DreamImage.url, values.pop("url"))
@@ -151,22 +162,26 @@ def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
     return {key for key in found if key is not None}
 
 
-def tombstones(session: Session, limit: int) -> Sequence[DreamImage]:
-    """Deleted images whose keys were not yet deleted once more."""
+def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
+    """Take the turn to delete the keys of pictures that are deleted or failed, once more.
+
+    A run that was paused, or died between its object and its row, may have left an object there. A picture that is
+    replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
+    """
+    ended = DreamImage.state.in_((ImageState.DELETED, ImageState.FAILED))
+    unswept = select(DreamImage.id).where(ended, DreamImage.swept.is_(False), DreamImage.updated_at <= now(-600))
     return session.scalars(
-        select(DreamImage)
-        .where(
-            DreamImage.state == ImageState.DELETED,
-            DreamImage.swept.is_(False),
-            DreamImage.updated_at <= now(-600),
-        )
-        .limit(limit)
+        update(DreamImage)
+        .where(DreamImage.id.in_(unswept.limit(limit)), ended, DreamImage.swept.is_(False))
+        .values(swept=True, updated_at=DreamImage.updated_at)
+        .returning(DreamImage)
+        .execution_options(synchronize_session=False)
     ).all()
 
 
-def mark_swept(session: Session, image_ids: Iterable[int]) -> None:
-    """These tombstones' keys were deleted once more."""
-    _note(session, image_ids, swept=True)
+def give_back_unswept(session: Session, image_ids: Iterable[int]) -> None:
+    """Their keys could not be deleted now; somebody else may try."""
+    _note(session, image_ids, swept=False)
 
 
 def forget_staged(session: Session, image_ids: Iterable[int]) -> None:
@@ -175,9 +190,10 @@ def forget_staged(session: Session, image_ids: Iterable[int]) -> None:
 
 
 def _note(session: Session, image_ids: Iterable[int], **values: Any) -> None:
+    """Write what does not change a picture: `updated_at` stays, by which the nightly sweep knows its age."""
     session.execute(
         update(DreamImage)
         .where(DreamImage.id.in_(list(image_ids)))
-        .values(**values)
+        .values(updated_at=DreamImage.updated_at, **values)
         .execution_options(synchronize_session=False)
     )

@@ -51,6 +51,8 @@ class DreamTask(Base):
 
     id: Mapped[str] = mapped_column(String(155), primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
+    #: The queue that it was sent to, without prefix; None means the task's own.
+    queue: Mapped[str | None] = mapped_column(String(255))
     args: Mapped[list[Any]] = mapped_column(JSON)
     state: Mapped[TaskState] = mapped_column(_state(TaskState), default=TaskState.QUEUED)
     #: Runs that failed; a run that was handed back or whose worker died is none.
@@ -80,7 +82,7 @@ class DreamImage(Base):
     __table_args__ = (
         Index("ix_dream_images_dream_id_state", "dream_id", "state"),
         _partial("ix_dream_images_staged", "staging_key", "staging_key IS NOT NULL"),
-        _partial("ix_dream_images_unswept", "updated_at", "state = 'deleted' AND NOT swept"),
+        _partial("ix_dream_images_unswept", "updated_at", "state IN ('deleted', 'failed') AND NOT swept"),
         _partial("ix_dream_images_unfinished", "state", "state IN ('pending', 'processing')"),
     )
 
@@ -107,7 +109,7 @@ class DreamImage(Base):
     content_type: Mapped[str | None] = mapped_column(String(64))
     placeholder: Mapped[str | None] = mapped_column(String(255))
     error: Mapped[str | None] = mapped_column(Text)
-    #: The tombstone's keys were deleted once more by the nightly sweep.
+    #: The keys of a deleted or failed picture were deleted once more by the nightly sweep.
     swept: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now(), onupdate=now())

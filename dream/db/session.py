@@ -101,7 +101,7 @@ class Database:
             except (OperationalError, InterfaceError) as error:
                 if time.monotonic() > give_up:
                     raise
-                log.warning("database_away", error=type(error).__name__, again_in_s=pause_s)
+                log.warning("database_away", error=str(error.orig), again_in_s=pause_s)
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 5.0)
 

@@ -37,6 +37,7 @@ __all__ = [
     "overdue",
     "refusal",
     "renew",
+    "replace_args",
     "retry_later",
     "unannounced",
 ]
@@ -74,10 +75,11 @@ def add(
     args: Sequence[Any],
     due_in_s: float = 0,
     expires_in_s: float | None = None,
+    queue: str | None = None,
 ) -> DreamTask:
     """Write a new task's row."""
     expires_at = None if expires_in_s is None else now(expires_in_s)
-    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at)
+    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at, queue=queue)
     session.add(task)
     return task
 
@@ -178,6 +180,17 @@ def _release(session: Session, claim: Claim, **values: Any) -> None:
         update(DreamTask)
         .where(DreamTask.id == claim.task_id)
         .values(lease_token=None, lease_expires_at=None, **values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
+    """Write other arguments, which mean the same, while the lease is ours."""
+    hold(session, claim)
+    session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == claim.task_id)
+        .values(args=list(args))
         .execution_options(synchronize_session=False)
     )
 

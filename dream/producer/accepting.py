@@ -184,7 +184,7 @@ class Producer:
 
         try:
             with self.database.begin() as session:
-                tasks.add(session, task_id, name, args, delivery.due_in_s, delivery.expires_in_s)
+                tasks.add(session, task_id, name, args, delivery.due_in_s, delivery.expires_in_s, delivery.queue)
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
@@ -194,7 +194,7 @@ class Producer:
 
     def send_again(self, task: DreamTask) -> None:
         """Send a task that is recorded already; where the broker is away, the sweep does."""
-        self._send(_Order(task.id, task.name, list(task.args), AT_ONCE))
+        self._send(_Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
 
     # --- steps
 
@@ -256,7 +256,8 @@ class Producer:
         from dream.targets import resolve
 
         delivery = order.delivery
-        tasks.add(session, order.task_id, order.name, order.args, delivery.due_in_s, delivery.expires_in_s)
+        when = delivery.due_in_s, delivery.expires_in_s
+        tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
         session.flush()
         session.add_all(rows)
         # A deletion that may expire hides nothing before it runs.

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from dream.db import images
+from dream.errors import DreamError
 from dream.log import get_logger
 from dream.storage.keys import STAGING_PREFIX, keys_of
 
@@ -45,7 +46,7 @@ class Leftovers:
         """
         removed = {
             "staged": self._staged_of_rows(),
-            "tombstones": self._objects_of_tombstones(),
+            "objects": self._objects_of_ended(),
             "orphans": self._staged_without_rows(),
         }
         log.info("leftovers_removed", **removed)
@@ -66,19 +67,27 @@ class Leftovers:
             if failed:
                 return count
 
-    def _objects_of_tombstones(self) -> int:
-        """A run that was paused while its picture was deleted may have written the object after all."""
-        with self._database.read() as session:
-            rows = images.tombstones(session, 100 * _AT_ONCE)
+    def _objects_of_ended(self) -> int:
+        """A run that was paused, or died before its row was written, may have left a picture's object after all."""
+        with self._database.begin() as session:
+            rows = images.take_unswept(session, 100 * _AT_ONCE)
         by_bucket: defaultdict[str, set[str]] = defaultdict(set)
         for row in rows:
             if row.bucket:
                 by_bucket[row.bucket].update(keys_of(row.storage_key))
-        failed = set(chain.from_iterable(self._storage.delete(name, sorted(keys)) for name, keys in by_bucket.items()))
-        swept = [row.id for row in rows if not failed & set(keys_of(row.storage_key))]
+        failed: set[str] = set(chain.from_iterable(map(self._not_deleted, by_bucket.items())))
+        left = [row.id for row in rows if failed & set(keys_of(row.storage_key))]
         with self._database.begin() as session:
-            images.mark_swept(session, swept)
-        return len(swept)
+            images.give_back_unswept(session, left)
+        return len(rows) - len(left)
+
+    def _not_deleted(self, bucket_and_keys: tuple[str, set[str]]) -> Collection[str]:
+        bucket, keys = bucket_and_keys
+        try:
+            return self._storage.delete(bucket, sorted(keys))
+        except DreamError as error:
+            log.warning("objects_left", bucket=bucket, count=len(keys), error=str(error))
+            return keys
 
     def _staged_without_rows(self) -> int:
         """Bytes of uploads whose rows were never committed."""

@@ -12,7 +12,7 @@ from dream.db import DreamTask, dead_letters, images, tasks
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
 from dream.producer import Producer
 from dream.settings import Settings
-from dream.storage import Storage
+from dream.storage import Storage, new_key_stem
 from tests.commands import dream
 from tests.conftest import wait_for
 from tests.processes import Parts
@@ -51,7 +51,8 @@ def test_dead_letters_are_listed_and_shown_with_their_reasons(environment: dict[
 
 def test_an_unknown_id_is_one_clear_line(environment: dict[str, str], producer: Producer) -> None:
     waiting = producer.upload_images(7, [PICTURE], [0])
-    for arguments in (("show", "none"), ("replay", waiting), ("purge", "none", "--yes"), ("replay",)):
+    wrong = [("show", "none"), ("replay", waiting), ("purge", "none", "--yes"), ("replay",), ("purge", "--yes")]
+    for arguments in wrong:
         done = dream(environment, "dlq", *arguments)
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -92,8 +93,8 @@ def test_a_replayed_task_starts_anew_and_its_end_is_told(
 def test_replay_makes_failed_pictures_pending(producer: Producer) -> None:
     task_id = failed(producer)
     with producer.database.begin() as session:
-        assert dead_letters.revive(session, task_id)
-        assert dead_letters.revive(session, task_id) is None
+        assert dead_letters.revive(session, task_id, new_key_stem)
+        assert dead_letters.revive(session, task_id, new_key_stem) is None
         assert [row.state for row in images.of_task(session, task_id)] == [ImageState.PENDING]
 
 
@@ -101,7 +102,7 @@ def test_what_was_replayed_meanwhile_is_not_thrown_away(producer: Producer) -> N
     """Between the list and the answer to `purge`'s question somebody may have replayed it."""
     task_id = failed(producer)
     with producer.database.begin() as session:
-        dead_letters.revive(session, task_id)
+        dead_letters.revive(session, task_id, new_key_stem)
     with producer.database.begin() as session:
         assert dead_letters.forget(session, task_id) is None
     with producer.database.read() as session:
@@ -111,8 +112,8 @@ def test_what_was_replayed_meanwhile_is_not_thrown_away(producer: Producer) -> N
 
 def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Producer, settings: Settings) -> None:
     gone, recent = failed(producer), producer.upload_images(7, [PICTURE], [0])
-    assert dream(environment, "dlq", "purge", "--older-than-days", "1", "--yes").stdout == ""
-    assert dream(environment, "dlq", "purge", "--yes").stdout.split() == [gone]
+    assert dream(environment, "dlq", "purge", "--all", "--older-than-days", "1", "--yes").stdout == ""
+    assert dream(environment, "dlq", "purge", "--all", "--yes").stdout.split() == [gone]
     with producer.database.read() as session:
         assert session.get(DreamTask, gone) is None
         assert session.get(DreamTask, recent) is not None

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "dream_tasks",
         sa.Column("id", sa.String(length=155), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("queue", sa.String(length=255), nullable=True),
         sa.Column("args", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -84,7 +85,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_dream_images_dream_id_state", "dream_images", ["dream_id", "state"])
     _create_partial_index("ix_dream_images_staged", "dream_images", "staging_key", "staging_key IS NOT NULL")
-    _create_partial_index("ix_dream_images_unswept", "dream_images", "updated_at", "state = 'deleted' AND NOT swept")
+    ended = "state IN ('deleted', 'failed') AND NOT swept"
+    _create_partial_index("ix_dream_images_unswept", "dream_images", "updated_at", ended)
     _create_partial_index("ix_dream_images_unfinished", "dream_images", "state", "state IN ('pending', 'processing')")
     op.create_index("ix_dream_images_task_id", "dream_images", ["task_id"])
 

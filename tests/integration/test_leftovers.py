@@ -1,0 +1,96 @@
+"""The nightly removal: what nothing needs goes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from dream import outcomes
+from dream.db import DreamImage, dead_letters, images, tasks
+from dream.db.clock import now
+from dream.messages import ImageState
+from dream.producer import Producer
+from dream.scheduler.leftovers import Leftovers
+from dream.settings import Settings
+from dream.storage import Storage, new_key_stem
+
+PICTURE = {"name": "a.jpg", "data": b"to be processed"}
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[Producer]:
+    producer = Producer(settings)
+    yield producer
+    producer.database.dispose()
+
+
+@pytest.fixture
+def leftovers(settings: Settings, producer: Producer) -> Leftovers:
+    return Leftovers(settings, producer.database, producer.storage)
+
+
+def uploaded(producer: Producer, state: ImageState) -> DreamImage:
+    """A picture in that state since an hour, whose run had put an object before it ended."""
+    task_id = producer.upload_images(7, [PICTURE], [0])
+    with producer.database.begin() as session:
+        if state is ImageState.FAILED:
+            claim = tasks.claim(session, task_id, 30)
+            assert claim is not None
+            outcomes.conclude_failure(session, claim, "gave up")
+        (row,) = images.of_task(session, task_id)
+        key = f"{row.storage_key}.jpg"
+        producer.storage.put_bytes(row.bucket or "", key, b"object")
+        values = {"state": state, "updated_at": now(-3601)}
+        if state is ImageState.COMPLETED:
+            values["storage_key"] = key
+        session.execute(update(DreamImage).where(DreamImage.id == row.id).values(**values))
+    with producer.database.read() as session:
+        (row,) = images.of_task(session, task_id)
+    return row
+
+
+def keys(settings: Settings) -> set[str]:
+    return {key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")}
+
+
+def test_objects_of_failed_and_deleted_pictures_go(
+    producer: Producer, leftovers: Leftovers, settings: Settings
+) -> None:
+    """A run that died between its object and its row leaves nothing; completed and waiting pictures stay whole."""
+    failed, _, done, waiting = [
+        uploaded(producer, state)
+        for state in (ImageState.FAILED, ImageState.DELETED, ImageState.COMPLETED, ImageState.PENDING)
+    ]
+    leftovers.remove()
+    # The failed one's bytes wait for a replay, the waiting one's for its run (whose object is as good as done).
+    expected = {failed.staging_key, waiting.staging_key, done.storage_key, f"{waiting.storage_key}.jpg"}
+    assert keys(settings) == expected
+
+
+def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, leftovers: Leftovers) -> None:
+    """The sweep may still be deleting the old one."""
+    failed = uploaded(producer, ImageState.FAILED)
+    leftovers.remove()
+    with producer.database.begin() as session:
+        assert dead_letters.revive(session, failed.task_id, new_key_stem)
+    with producer.database.read() as session:
+        (row,) = images.of_task(session, failed.task_id)
+    assert row.storage_key != failed.storage_key
+    assert (row.state, row.swept) == (ImageState.PENDING, False)
+
+
+def test_staged_bytes_without_a_row_go_when_they_are_old(
+    producer: Producer, settings: Settings, environment: dict[str, str], settings_of: object, tmp_path: Path
+) -> None:
+    producer.upload_images(7, [PICTURE], [0])
+    producer.storage.put_bytes(settings.s3_bucket, "staging/20260101/orphan", b"x")
+    producer.storage.put_bytes(settings.s3_bucket, "dreams/20200101/" + "a" * 32 + ".jpg", b"old, without a row")
+    before = keys(settings)
+    Leftovers(settings, producer.database, producer.storage).remove()
+    assert keys(settings) == before
+    soon = settings.model_copy(update={"staging_orphan_s": 0.001})
+    Leftovers(soon, producer.database, producer.storage).remove()
+    assert keys(settings) == before - {"staging/20260101/orphan"}
