@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes are what two cores can feed; more would only make tests wait for each other.
 JOBS ?= 2
-PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
+# The pip of the Python that the environment was made from: where the environment is active, `python3` is its own.
+BASE = $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
+PIP = $(BASE) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
 
 .PHONY: demo test check lint lock clean
 

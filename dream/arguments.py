@@ -103,10 +103,12 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
 def _checked_url(item: Any, where: str) -> UrlToDelete:
     if not isinstance(item, Mapping) or not {"id", "url"} & item.keys():
         raise InvalidArguments(f'{where} must be {{"id": int, "url": str}}')
-    image_id, url = item.get("id", 0), _checked_text(item.get("url", ""), f"{where}: url")
+    image_id = item.get("id", 0)
     if not isinstance(image_id, int) or isinstance(image_id, bool) or abs(image_id) > _MAX_ID:
         raise InvalidArguments(f"{where}: id must be an integer, not {image_id!r}")
-    return {"id": image_id, "url": url}
+    if "url" not in item:
+        return {"id": image_id}
+    return {"id": image_id, "url": _checked_text(item["url"], f"{where}: url")}
 
 
 def decode_inline(file: EncodedFile) -> ImageFile:

@@ -87,10 +87,13 @@ class EncodedFile(TypedDict):
 
 
 class UrlToDelete(TypedDict):
-    """An image as callers name it to `delete_images`; `id` is the caller's own and is only echoed."""
+    """An image as callers name it to `delete_images`; `id` is the caller's own and is only echoed.
+
+    Without a `url` the id is that of a row of this dream; an empty `url` names nothing.
+    """
 
     id: int
-    url: str
+    url: NotRequired[str]
 
 
 # --- states

@@ -89,14 +89,14 @@ def _summary(stored: int, failed: int) -> str:
 def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
     outcome: Sequence[bool] = task.result or []
     asked: Sequence[dict[str, Any]] = task.args[1]
-    positions = images.positions_of(session, task.args[0], [item["url"] for item in asked])
+    positions = images.positions_of(session, task.args[0], [item["url"] for item in asked if "url" in item])
     refs = tuple(
-        ImageRef(id=item["id"], url=item["url"], position=positions.get(item["url"], 0))
+        ImageRef(id=item["id"], url=item.get("url", ""), position=positions.get(item.get("url", ""), 0))
         for item, deleted in zip(asked, outcome, strict=False)
         if deleted
     )
     errors = tuple(
-        {"id": item["id"], "url": item["url"], "error": "not a picture of this dream"}
+        {"id": item["id"], "url": item.get("url", ""), "error": "not a picture of this dream"}
         for item, deleted in zip(asked, outcome, strict=False)
         if not deleted
     )

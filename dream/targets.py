@@ -1,7 +1,8 @@
 """Which picture a deletion means, and whether the caller may name it.
 
-A deletion names a picture by URL or key; an `id` finds one only within that dream. Another dream's picture is nobody's
-to delete here, and an object without a row goes only from the default bucket or that user's
+A deletion names a picture by URL or key. Only an item without any `url` is found by its `id`, within that dream: an
+empty URL, as a failed picture has it, names nothing, for the `id` beside it is the caller's own. Another dream's
+picture is nobody's to delete here, and an object without a row goes only from the default bucket or that user's
 (docs/architecture.md, "Nothing is guessed at when deleting").
 """
 
@@ -51,7 +52,7 @@ def resolve(
 
 
 def _by_id(session: Session, dream_id: int, item: UrlToDelete) -> Target:
-    image = None if item.get("url") else images.by_id(session, dream_id, item["id"])
+    image = None if "url" in item else images.by_id(session, dream_id, item["id"])
     return _of_row(image) if image else Target()
 
 

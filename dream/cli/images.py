@@ -110,7 +110,9 @@ def delete(
         if not found:
             typer.echo(f"dream {dream_id} has no pictures", err=True)
             return
-        named: list[UrlToDelete] = [{"id": image.id, "url": image.url or ""} for image in found]
+        named: list[UrlToDelete] = [
+            {"id": image.id, "url": image.url} if image.url else {"id": image.id} for image in found
+        ]
         task_id = producer.delete_images(dream_id, named, _username(producer, settings, dream_id))
         typer.echo(task_id)
         if wait:

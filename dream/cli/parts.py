@@ -60,7 +60,7 @@ def worker(
         # Into the environment, where all settings come from: the worker reads them anew.
         os.environ["DREAM_POOL_SIZE"] = str(processes)
     settings = _load()
-    names = {name.strip() for name in queues.split(",") if name.strip()} if queues is not None else None
+    names = _queue_names(queues) if queues is not None else None
 
     def work() -> int:
         from dream.actors.worker import run
@@ -69,6 +69,15 @@ def worker(
 
     stop_timeout_s = settings.shutdown_timeout_s + _LEAVE_S
     raise typer.Exit(keep_running(lambda: exit_code(work), stop_timeout_s=stop_timeout_s))
+
+
+def _queue_names(given: str) -> set[str]:
+    from dream.messages import QUEUES
+
+    names = {name.strip() for name in given.split(",") if name.strip()}
+    if not names or names - set(QUEUES):
+        raise typer.BadParameter(f"{given!r}: use {' or '.join(QUEUES)}", param_hint="--queues")
+    return names
 
 
 def scheduler() -> None:
@@ -90,9 +99,11 @@ def gateway() -> None:
 def migrate() -> None:
     """Bring the database's tables up to date."""
     settings = _load()
+    from dream.cli.access import explained
     from dream.db.migrate import upgrade
 
-    upgrade(settings.database_url)
+    with explained():
+        upgrade(settings.database_url)
 
 
 def _load() -> Settings:

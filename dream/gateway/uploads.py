@@ -48,7 +48,7 @@ async def delete_image(request: Request) -> Response:
     if image is None:
         raise HTTPException(404, "there is no such image in this dream")
     # Without a URL the id names the picture, within its dream: so also one that is not finished.
-    target: Any = {"id": image_id, "url": image.url or ""}
+    target: Any = {"id": image_id, "url": image.url} if image.url else {"id": image_id}
     task_id = await run_in_threadpool(services.producer.delete_images, dream_id, [target], owner.username)
     return JSONResponse({"task_id": task_id, "dream_id": dream_id, "id": image_id}, 202)
 

@@ -13,7 +13,7 @@ from dream.errors import DatabaseUnavailable, DreamError
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
-from dream.producer.outbox import follow
+from dream.producer.outbox import check_session, follow
 from dream.producer.staging import Staging
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ class Producer:
           TooManyPending: as many pictures wait as may.
           ObjectStoreUnavailable, AccessDenied, BucketMissing, DatabaseUnavailable: nothing was accepted.
         """
+        check_session(session)
         offsets = check_upload(self._settings, dream_id, image_files, positions)
         check_backlog(self._settings, self.database, len(offsets), dream_id, user_id)
         task_id = task_id or str(uuid4())
@@ -165,6 +166,7 @@ class Producer:
         Returns:
           The task's id.
         """
+        check_session(session)
         wanted = check_deletion(dream_id, image_urls, username)
         task_id = task_id or str(uuid4())
         order = _Order(task_id, DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)

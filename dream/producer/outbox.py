@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dream.errors import InvalidArguments
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
 
-__all__ = ["follow"]
+__all__ = ["check_session", "follow"]
 
 #: Where the session keeps what is to follow.
 _OUTBOX = "dream_outbox"
+
+
+def check_session(session: object) -> None:
+    """Whether rows can join it: an `AsyncSession` or a connection has no unit of work of ours.
+
+    Raises:
+      InvalidArguments
+    """
+    if session is None:
+        return
+    from sqlalchemy.orm import Session, scoped_session
+
+    if not isinstance(session, Session | scoped_session):
+        raise InvalidArguments(f"session must be a SQLAlchemy Session, not {type(session).__name__}")
 
 
 def follow(session: Session, *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:

@@ -319,12 +319,23 @@ def test_a_database_without_tables_says_what_to_run(
     assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
 
 
-def test_a_database_that_is_away_is_one_line_without_its_password(environment: Environment) -> None:
+@pytest.mark.parametrize("arguments", [["images", "--dream-id", 7], ["migrate"]])
+def test_a_database_that_is_away_is_one_line_without_its_password(
+    environment: Environment, arguments: list[object]
+) -> None:
     away = "postgresql://somebody:hunter2hunter2@127.0.0.1:9/dream"
-    run = dream(environment, "images", "--dream-id", 7, DREAM_DATABASE_URL=away)
+    run = dream(environment, *arguments, DREAM_DATABASE_URL=away)
     assert (run.returncode, run.stdout) == (1, "")
     assert only_line(run.stderr).startswith("dream: the database did not answer: ")
     assert "hunter2" not in run.stderr
+
+
+@pytest.mark.parametrize("queues", ["nope", "default,dream_images", ","])
+def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environment, queues: str) -> None:
+    """It would wait for ever and say nothing."""
+    run = dream(environment, "worker", "--queues", queues, timeout_s=20)
+    assert run.returncode == 2
+    assert "use default or dream_image_processing" in " ".join(run.stderr.split())
 
 
 def test_the_command_line_is_light_to_import() -> None:

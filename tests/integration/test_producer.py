@@ -169,14 +169,35 @@ def test_with_a_session_a_savepoint_is_no_commit(producer: Producer, settings: S
     assert counts(producer, settings)["messages"] == 1
 
 
+@pytest.mark.parametrize("session", ["a string", 5, object()])
+def test_a_session_that_is_none_raises_and_stores_nothing(
+    producer: Producer, settings: Settings, session: object
+) -> None:
+    with pytest.raises(InvalidArguments, match="session must be a SQLAlchemy Session"):
+        producer.upload_images(7, [PICTURE], [0], session=session)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArguments, match="session must be a SQLAlchemy Session"):
+        producer.delete_images(7, [], "ann", session=session)  # type: ignore[arg-type]
+    assert counts(producer, settings) == NOTHING
+
+
 def test_a_deletion_hides_its_images_at_once(producer: Producer, settings: Settings) -> None:
     producer.upload_images(7, [PICTURE, PICTURE], [0, 1])
     with producer.database.read() as session:
         first, _ = images.list_images(session, 7)
-    producer.delete_images(7, [{"id": first.id, "url": ""}, {"id": 99, "url": "https://elsewhere/x.jpg"}], "ann")
+    producer.delete_images(7, [{"id": first.id}, {"id": 99, "url": "https://elsewhere/x.jpg"}], "ann")
     with producer.database.read() as session:
         assert [row.id for row in images.list_images(session, 7)] != [first.id]
         assert len(images.list_images(session, 7)) == 1
+
+
+def test_an_empty_url_names_nothing_for_the_id_beside_it_is_the_callers(producer: Producer) -> None:
+    """A failed picture's URL is empty: deleting it must not take the picture that has this id here."""
+    producer.upload_images(7, [PICTURE], [0])
+    with producer.database.read() as session:
+        (row,) = images.list_images(session, 7)
+    producer.delete_images(7, [{"id": row.id, "url": ""}], "ann")
+    with producer.database.read() as session:
+        assert [each.id for each in images.list_images(session, 7)] == [row.id]
 
 
 @pytest.mark.parametrize(
