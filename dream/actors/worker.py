@@ -37,6 +37,8 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
         worker_threads=threads or settings.worker_threads,
         worker_timeout=settings.worker_poll_ms,
     )
+    # What Dramatiq's own command tells the middleware; the time limit's clock starts with it.
+    broker.emit_after("process_boot")
     worker.start()
     limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
     is_wedged = False

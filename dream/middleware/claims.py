@@ -251,3 +251,9 @@ class Claims(Middleware):
             log.info("lease_lost")
         finally:
             self._end(run)
+
+    def is_judged(self) -> None:
+        """The run is over, also where nothing could be decided: its lease must not be renewed for ever."""
+        run = attached()
+        if run is not None:
+            self._end(run)

@@ -66,11 +66,13 @@ def is_permanent(exception: BaseException) -> bool:
 
 
 class Ledger(Protocol):
-    """Whoever keeps attempts in rows is told before a message moves."""
+    """Whoever keeps attempts in rows is told before a message moves, and when all is said, be it by an error."""
 
     def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None: ...
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None: ...
+
+    def is_judged(self) -> None: ...
 
 
 class Retries(StockRetries):
@@ -107,9 +109,13 @@ class Retries(StockRetries):
         if exception is None or isinstance(exception, (HandedBack, LeaseLost)):
             return
         outbox = _Outbox(broker, self, message, exception)
-        super().after_process_message(outbox, message, result=result, exception=exception)
-        if message.failed and self.ledger is not None:
-            self.ledger.has_failed(message, exception)
+        try:
+            super().after_process_message(outbox, message, result=result, exception=exception)
+            if message.failed and self.ledger is not None:
+                self.ledger.has_failed(message, exception)
+        finally:
+            if self.ledger is not None:
+                self.ledger.is_judged()
 
     def delay_s(self, broker: Broker, message: MessageProxy, exception: BaseException, stock_ms: int) -> float:
         """Our delay, unless the actor, the message or the error set its own."""

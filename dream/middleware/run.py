@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from dramatiq.middleware import TimeLimitExceeded
+
 from dream.db.tasks import Claim
 from dream.errors import DreamError, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
 from dream.outcomes import ANNOUNCED
@@ -78,6 +80,8 @@ def log_fields(claim: Claim) -> dict[str, Any]:
 
 def reason_of(exception: BaseException) -> str:
     """What the owner reads: our own errors speak for themselves, others are named and logged."""
+    if isinstance(exception, TimeLimitExceeded):
+        exception = TaskTimedOut()
     if isinstance(exception, DreamError):
         return str(exception)
     return f"something went wrong on our side ({type(exception).__name__})"

@@ -49,6 +49,7 @@ class ListLedger:
     def __init__(self) -> None:
         self.broker: ListBroker | None = None
         self.entries: list[tuple[str, str, float | None, int]] = []
+        self.judged = 0
 
     def _note(self, message: MessageProxy, exception: BaseException, delay_s: float | None) -> None:
         sent = len(self.broker.enqueued) if self.broker else 0
@@ -59,6 +60,9 @@ class ListLedger:
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None:
         self._note(message, exception, None)
+
+    def is_judged(self) -> None:
+        self.judged += 1
 
 
 def make(retries: StockRetries, outages: Iterable[Exception] = (), **actor_options: Any) -> ListBroker:
@@ -268,3 +272,13 @@ def test_a_fault_that_is_no_outage_is_not_swallowed() -> None:
     broker = make(Retries(policy=POLICY), [KeyError("a bug")])
     with pytest.raises(KeyError):
         fail_once(broker, ObjectStoreUnavailable())
+
+
+def test_the_ledger_hears_that_a_run_is_over_whatever_happens() -> None:
+    """A run whose end nobody noted would have its lease renewed for ever."""
+    ledger = ListLedger()
+    broker = make(Retries(policy=POLICY, ledger=ledger), [KeyError("a bug")])
+    with pytest.raises(KeyError):
+        fail_once(broker, ObjectStoreUnavailable())
+    fail_once(broker, ImageRejected())
+    assert ledger.judged == 2
