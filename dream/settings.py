@@ -42,6 +42,14 @@ def _redis_url(value: str) -> str:
 def _database_url(value: str) -> str:
     if urlsplit(value).scheme.split("+")[0] not in {"sqlite", "postgresql", "postgres"}:
         raise ValueError("it must start with sqlite:/// or postgresql://")
+    if value.startswith("sqlite") and not value.partition(":///")[2]:
+        raise ValueError("it must name a file, as in sqlite:///dream.db: all processes share it")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not os.access(value, os.W_OK | os.X_OK) or not os.path.isdir(value):  # noqa: PTH112
+        raise ValueError("it must be a folder that is there and may be written to")
     return value
 
 
@@ -153,7 +161,9 @@ class Settings(BaseSettings):
     pool_size: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that work on pictures; 0 means one per CPU."
     )
-    work_dir: str | None = Field(None, description="Folder for files in work; unset means the system's.")
+    work_dir: Annotated[str, AfterValidator(_folder)] | None = Field(
+        None, description="Folder for files in work; unset means the system's."
+    )
     worker_poll_ms: Count = Field(200, description="How often an idle worker asks the broker.")
     ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
     child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")

@@ -51,7 +51,7 @@ def demo(
     try:
         with _stack(data, port) as stack:
             url = _ready(stack)
-            problem = _try_out(stack, data, url)
+            problem = _try_out(stack, data, url, once=once)
             if problem is not None:
                 typer.echo(f"dream: the demo did not work: {problem}", err=True)
             code = EXIT_FAILURE if problem is not None else 0
@@ -104,7 +104,7 @@ def _ready(stack: subprocess.Popen[str]) -> str:
     return line.removeprefix(_READY).strip()
 
 
-def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> str | None:
+def _try_out(stack: subprocess.Popen[str], data: Path, url: str, *, once: bool) -> str | None:
     """Send the samples through; what went wrong, or None."""
     from dream.cli.demo_client import run
     from dream.stack import environment
@@ -119,7 +119,9 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> str | None:
     os.environ.clear()
     os.environ.update(pointed)
     try:
-        run(data / "samples", url, check_stack)
+        address = run(data / "samples", url, check_stack)
     except DreamError as error:
         return str(error)
+    if not once:  # it is not there any more in a moment
+        typer.echo(f"look at them: {address}")
     return None

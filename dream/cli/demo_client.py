@@ -32,8 +32,8 @@ _HTTP_TIMEOUT_S = 30.0
 _HTTP_OK = 200
 
 
-def run(folder: Path, url: str, check_stack: Callable[[], None]) -> None:
-    """Send the sample pictures through the stack that the environment points at.
+def run(folder: Path, url: str, check_stack: Callable[[], None]) -> str:
+    """Send the sample pictures through the stack that the environment points at; returns the address that shows them.
 
     Parameters:
       folder: where the samples are drawn.
@@ -56,7 +56,7 @@ def run(folder: Path, url: str, check_stack: Callable[[], None]) -> None:
     _check_listed(images, url, token)
     _check_downloads(images)
     typer.echo(f"all {len(images)} pictures are completed, listed and downloadable")
-    typer.echo(f"look at them: {url}/#dream={DREAM_ID}&token={token}")
+    return f"{url}/#dream={DREAM_ID}&token={token}"
 
 
 def _send(producer: Producer, files: list[ImageFile], check_stack: Callable[[], None]) -> Sequence[DreamImage]:

@@ -28,6 +28,7 @@ __all__ = [
     "add",
     "claim",
     "finish",
+    "give_turn_back",
     "hand_back",
     "has_died",
     "hold",
@@ -243,6 +244,16 @@ def may_resend(session: Session, task: DreamTask, gap_s: float) -> bool:
         .execution_options(synchronize_session=False)
     ).first()
     return row is not None
+
+
+def give_turn_back(session: Session, task: DreamTask) -> None:
+    """Undo `may_resend` for a task that could not be sent; `task` is as it was read before."""
+    session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == task.id, DreamTask.resends == task.resends + 1)
+        .values(resends=task.resends, resent_at=task.resent_at)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dream import outcomes
 from dream.broker import is_redis, send_missing
 from dream.db import DreamTask, tasks
+from dream.errors import BrokerUnavailable
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ class Sweep:
             overdue = tasks.overdue(session, self._settings.resend_after_s)
         if overdue and not is_redis(self._settings.broker_url):
             overdue = [task for task in overdue if self._is_my_turn(task)]
-        sent = send_missing(self._broker, self._settings, overdue) if overdue else []
+        try:
+            sent = send_missing(self._broker, self._settings, overdue) if overdue else []
+        except BrokerUnavailable:
+            self._give_turns_back(overdue)
+            raise
         for task in sent:
             log.warning("task_resent", task_id=task.id, attempt=task.attempts + 1)
         return len(sent)
@@ -59,6 +64,12 @@ class Sweep:
         gap_s = min(self._settings.resend_after_s * 2**task.resends, _LONGEST_GAP_S)
         with self._database.begin() as session:
             return tasks.may_resend(session, task, gap_s)
+
+    def _give_turns_back(self, not_sent: Sequence[DreamTask]) -> None:
+        """The broker is away: what was not sent must not wait the longer for it."""
+        with self._database.begin() as session:
+            for task in not_sent:
+                tasks.give_turn_back(session, task)
 
     def announce(self) -> int:
         """Say what finished tasks could not say; returns how many tried."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
 from dream.errors import (
     AccessDenied,
@@ -54,7 +54,11 @@ def _fault(error: Exception, action: str) -> DreamError:
         if code in _DENIED:
             return AccessDenied(f"could not {action}: the object store refused our credentials ({code})")
         return ObjectStoreUnavailable(f"could not {action}: the object store answered {code or 'an error'}")
-    return ObjectStoreUnavailable(f"could not {action}: {type(error).__name__}")
+    if isinstance(error, NoCredentialsError):
+        remedy = 'set DREAM_S3_ACCESS_KEY and DREAM_S3_SECRET_KEY (for `dream up`: eval "$(dream env)")'
+        return AccessDenied(f"could not {action}: there are no credentials; {remedy}")
+    # boto3's words name the endpoint, and nothing that is secret.
+    return ObjectStoreUnavailable(f"could not {action}: {error}")
 
 
 @contextmanager

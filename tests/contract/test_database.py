@@ -170,6 +170,9 @@ def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
     with database.begin() as session:
         assert not tasks.may_resend(session, again, 60)
         assert tasks.may_resend(session, again, 0)
+        tasks.give_turn_back(session, again)
+    given_back = task_of(database, task_id)
+    assert (given_back.resends, given_back.resent_at) == (again.resends, again.resent_at)
 
 
 def test_a_move_that_the_diagram_does_not_have_raises(database: Database, task_id: str) -> None:
