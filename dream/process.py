@@ -4,6 +4,7 @@ into one line and an exit code. Light to import: it stands at the start of every
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -68,7 +69,10 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 def say_ready(settings: Settings, text: str = "") -> None:
     """Create the file that `DREAM_READY_FILE` names: from now on this process takes work."""
     if settings.ready_file:
-        Path(settings.ready_file).write_text(text, "utf-8")
+        # Whoever waits for the file finds it whole.
+        written = Path(f"{settings.ready_file}.{os.getpid()}")
+        written.write_text(text, "utf-8")
+        written.replace(settings.ready_file)
 
 
 def exit_code(call: Callable[[], int]) -> int:

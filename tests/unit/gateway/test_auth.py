@@ -20,7 +20,7 @@ def settings(**values: Any) -> Settings:
 
 
 def signed(key: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    return jwt.encode({"user_id": 5, "exp": time.time() + 60, **claims}, key, algorithm)
+    return jwt.encode({"user_id": 5, "exp": time.time() + 3600, **claims}, key, algorithm)
 
 
 @pytest.mark.parametrize("user_id", [5, "5"])
