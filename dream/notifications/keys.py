@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["channel", "once_key", "stream"]
+__all__ = ["channel", "end_key", "once_key", "stream"]
 
 
 def stream(prefix: str, dream_id: int) -> str:
@@ -13,6 +13,11 @@ def stream(prefix: str, dream_id: int) -> str:
 def once_key(prefix: str, dream_id: int, once: str) -> str:
     """The key that says that the event `once` was appended."""
     return f"{prefix}:events:{dream_id}:once:{once}"
+
+
+def end_key(prefix: str, dream_id: int, task_id: str) -> str:
+    """The key that says that the task's end was told."""
+    return f"{prefix}:events:{dream_id}:end:{task_id}"
 
 
 def channel(prefix: str) -> str:

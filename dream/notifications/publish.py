@@ -68,6 +68,9 @@ class Publisher:
     def publish(self, update: ImageUpdate, *, once: str | None = None) -> bool:
         """Append an event to its dream's stream and wake the gateways.
 
+        After a task's end nothing of its course is appended: a run that was paused until another had finished its work
+        would have the last word.
+
         Parameters:
           update: the event.
           once: a name, such as `<task id>:completed`; an event of that name is appended only the first time.
@@ -88,18 +91,21 @@ class Publisher:
         settings, dream_id = self._settings, update.dream_id
         with self._lock:  # `cached_property` takes no lock of its own
             append = self._append
+        prefix = settings.redis_prefix
         append(
             keys=[
-                keys.stream(settings.redis_prefix, dream_id),
-                keys.once_key(settings.redis_prefix, dream_id, once or uuid4().hex),
+                keys.stream(prefix, dream_id),
+                keys.once_key(prefix, dream_id, once or uuid4().hex),
+                *([keys.end_key(prefix, dream_id, update.task_id)] if update.task_id else []),
             ],
             args=[
                 json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
                 settings.events_max_length,
                 settings.events_ttl_s,
                 settings.events_ttl_s if once else _UNNAMED_ONCE_S,
-                keys.channel(settings.redis_prefix),
+                keys.channel(prefix),
                 dream_id,
+                int(update.status.is_terminal),
             ],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -146,6 +147,23 @@ def test_a_subscription_begins_now(valkey: Valkey) -> None:
         assert progress(await take(subscription, 1)) == [2]
 
     watch(settings_for(valkey), scenario)
+
+
+def test_after_a_tasks_end_nothing_of_its_course_is_told(valkey: Valkey) -> None:
+    """A run that was paused until another had done its work must not have the last word."""
+    settings = settings_for(valkey)
+    publisher = Publisher(settings)
+    processing, completed, failed = UpdateStatus.PROCESSING, UpdateStatus.COMPLETED, UpdateStatus.FAILED
+    told = [(processing, "a"), (completed, "a"), (processing, "b"), (processing, None)]
+    too_late = (processing, "a")
+    again = (failed, "a")  # replayed, it ends once more
+    for status, task_id in [*told, too_late, again]:
+        assert publisher.publish(ImageUpdate(dream_id=7, status=status, task_id=task_id))
+    publisher.close()
+    with redis.Redis.from_url(valkey.url) as client:
+        stream: Any = client.xrange(keys.stream(settings.redis_prefix, 7))
+    events = [json.loads(fields[b"event"]) for _, fields in stream]
+    assert [(event["status"], event.get("task_id")) for event in events] == [*told, again]
 
 
 def test_an_event_with_a_once_name_is_appended_once(valkey: Valkey) -> None:
