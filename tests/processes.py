@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from uuid import uuid4
 
 from tests.conftest import wait_for
 
-__all__ = ["Parts", "processes_with", "processor_s"]
+__all__ = ["Parts", "processes_with"]
 
 #: Every process that a test starts, and every child of it, carries this variable.
 MARK = "DREAM_TEST_MARK"
@@ -105,14 +104,3 @@ def processes_with(text: str) -> list[int]:
             except OSError:
                 continue
     return found
-
-
-def processor_s(pids: list[int]) -> float:
-    """Processor time that these processes have used so far, in seconds."""
-    ticks = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            # utime and stime: the 14th and 15th field; the 2nd is in brackets and may hold anything.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")

@@ -21,7 +21,7 @@ from dream.settings import Settings
 from dream.stack.samples import draw
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
-from tests.processes import Parts, processor_s
+from tests.processes import Parts
 
 #: Clocks short enough for a test; the ratios are those of the defaults.
 QUICK = {"DREAM_LEASE_S": "1.5", "DREAM_LEASE_RENEW_S": "0.5", "DREAM_HEARTBEAT_S": "2", "DREAM_RESEND_AFTER_S": "1"}
@@ -86,18 +86,14 @@ def test_all_bad_is_failed_at_once_and_said_once(parts: Parts, system: System) -
 
 
 def test_a_worker_takes_messages_within_2_s_of_its_start(parts: Parts, system: System, jpeg: bytes) -> None:
-    """From the process's start to the claim of a waiting task; the best of three.
-
-    Where others keep the machine busy the clock on the wall says nothing: then the processor time of all the worker's
-    processes up to the claim is what counts, and it is more than the wall clock shows on an idle machine.
-    """
+    """From the process's start to the claim of a waiting task; the best of three, for the machine is shared."""
     times_s = []
     for _ in range(3):
         task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
         started = time.monotonic()
         worker = parts.start("worker", ready=False)
         wait_for(lambda task_id=task_id: system.task(task_id).state is not TaskState.QUEUED, what="the claim")
-        times_s.append(min(time.monotonic() - started, processor_s(parts.running())))
+        times_s.append(time.monotonic() - started)
         system.await_end(task_id)
         parts.stop(worker)
     assert min(times_s) < 2, times_s
