@@ -73,15 +73,14 @@ class Runner:
         self._database.dispose()
 
     def submit_if_due(self, entry: Daily) -> bool:
-        """Submit today's run if it is time and nobody has; says whether this call did."""
-        local_now = datetime.now(self._zone)
-        today = local_now.date()
-        if self._submitted.get(entry.name) == today or not entry.is_due(local_now):
+        """Submit the newest run that is due, unless somebody has; says whether this call did."""
+        day = entry.last_due(datetime.now(self._zone))
+        if self._submitted.get(entry.name) == day:
             return False
-        submitted = self._producer.submit(entry.task, [], task_id=entry.task_id(today))
-        self._submitted[entry.name] = today
+        submitted = self._producer.submit(entry.task, [], task_id=entry.task_id(day))
+        self._submitted[entry.name] = day
         if submitted:
-            log.info("task_scheduled", task_id=entry.task_id(today))
+            log.info("task_scheduled", task_id=entry.task_id(day))
         return submitted
 
     def _missed(self) -> None:

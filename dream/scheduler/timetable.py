@@ -42,5 +42,9 @@ class Daily:
         """Whether today's run should have been by now."""
         return local_now.time() >= self.at
 
+    def last_due(self, local_now: datetime) -> date:
+        """The date of the newest run that should have been by now: yesterday's, before today's time has come."""
+        return local_now.date() - timedelta(days=not self.is_due(local_now))
+
 
 TIMETABLE = (Daily("cleanup-expired-tokens", CLEANUP_TOKENS, time(3, 0)),)

@@ -45,6 +45,18 @@ def test_it_is_due_from_three_to_midnight(at: time, is_due: bool) -> None:
     assert CLEAN_UP.is_due(datetime.combine(date(2026, 1, 2), at, UTC)) is is_due
 
 
+@pytest.mark.parametrize(
+    ("started", "day"),
+    [
+        (datetime(2026, 1, 2, 1, 0, tzinfo=UTC), date(2026, 1, 1)),
+        (datetime(2026, 1, 2, 3, 0, tzinfo=UTC), date(2026, 1, 2)),
+        (datetime(2026, 1, 2, 23, 0, tzinfo=UTC), date(2026, 1, 2)),
+    ],
+)
+def test_a_start_after_midnight_runs_what_was_missed_the_day_before(started: datetime, day: date) -> None:
+    assert CLEAN_UP.last_due(started) == day
+
+
 def test_three_is_local_time() -> None:
     instant = datetime(2026, 1, 2, 2, 30, tzinfo=UTC)
     assert not CLEAN_UP.is_due(instant)
