@@ -25,6 +25,9 @@ __all__ = ["MAX_URL_LENGTH", "Settings", "load"]
 MAX_URL_LENGTH = 255
 #: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
 _LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
+#: `thumb:320`: a name, which becomes part of keys and URLs, and a longest edge in pixels.
+_VARIANT = re.compile(r"(?P<name>[a-z0-9_-]{1,32}):(?P<edge_px>[0-9]{1,5})")
+_MOST_VARIANTS = 10
 
 
 def _broker_url(value: str) -> str:
@@ -77,6 +80,23 @@ def _algorithms(value: object) -> object:
     if not names or "none" in {str(name).lower() for name in names}:  # type: ignore[attr-defined]
         raise ValueError("it must name signing algorithms such as HS256, separated by commas, and never none")
     return names
+
+
+def _variants(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = [_VARIANT.fullmatch(item.strip()) for item in value.split(",")]
+    variants = tuple((match["name"], int(match["edge_px"])) for match in found if match)
+    if len(variants) < len(found) or not all(16 <= edge_px <= 16383 for _, edge_px in variants):
+        raise ValueError(
+            "it must be names with their longest edges in pixels, as in thumb:320,medium:1280; "
+            "a name is 1 to 32 of a-z, 0-9, _ and -, an edge 16 to 16383"
+        )
+    if len({name for name, _ in variants}) < len(variants):
+        raise ValueError("each name may be there once")
+    if len(variants) > _MOST_VARIANTS:
+        raise ValueError(f"it may have at most {_MOST_VARIANTS} variants")
+    return variants
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -153,6 +173,9 @@ class Settings(BaseSettings):
     max_edge_px: Annotated[int, Field(ge=16, le=16383)] = Field(
         2560, description="Longest edge of a processed picture."
     )
+    variants: Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_variants)] = Field(
+        (), description="Smaller versions of each picture: names and longest edges, as in `thumb:320,medium:1280`."
+    )
     max_jpeg_pixels: Count = Field(100_000_000, description="Most pixels of a JPEG.")
     max_pixels: Count = Field(40_000_000, description="Most pixels of a picture in any other format.")
 
@@ -217,6 +240,12 @@ class Settings(BaseSettings):
             raise ValueError("DREAM_REDIS_URL must be set where DREAM_BROKER_URL is not Redis")
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError("DREAM_LEASE_RENEW_S may be at most half of DREAM_LEASE_S")
+        longest_name = max((len(f"_{name}") for name, _ in self.variants), default=0)
+        if len(self.media_url) + _LONGEST_PATH - len("/media") + longest_name > MAX_URL_LENGTH:
+            raise ValueError(
+                f"a URL may have at most {MAX_URL_LENGTH} characters: the base URL "
+                "(DREAM_PUBLIC_URL or DREAM_GATEWAY_URL) is too long for the names in DREAM_VARIANTS"
+            )
         return self
 
     @property

@@ -13,12 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dream.errors import InvalidArguments
-from dream.imaging.limits import Limits
+from dream.imaging.limits import Limits, VariantSize
 
 if TYPE_CHECKING:
     from dream.imaging.encode import Encoded
 
-__all__ = ["Limits", "Processed", "process_file", "process_image"]
+__all__ = ["Limits", "Processed", "Variant", "VariantSize", "process_file", "process_image", "variant_path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A smaller version of a processed picture; its file is at `variant_path(target, name)`.
+
+    Parameters:
+      name: as it was wanted.
+      width_px, height_px: its size, upright.
+      size_bytes: the size of its file.
+      content_type, extension: as in `Processed`.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+    content_type: str
+    extension: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +50,8 @@ class Processed:
       width_px, height_px: its size, upright.
       size_bytes: the size of its file.
       placeholder: its ThumbHash in base64, at most 100 characters.
+      dominant_colour: the colour that most of it has, as `#rrggbb`.
+      variants: the smaller versions that were wanted, in that order.
     """
 
     content_type: str
@@ -39,12 +60,20 @@ class Processed:
     height_px: int
     size_bytes: int
     placeholder: str | None
+    dominant_colour: str | None = None
+    variants: tuple[Variant, ...] = ()
+
+
+def variant_path(target: Path, name: str) -> Path:
+    """Where the variant of that name lies: beside the picture, as `<target>.<name>`."""
+    return target.with_name(f"{target.name}.{name}")
 
 
 def process_file(source: Path, target: Path, limits: Limits) -> Processed:
     """Process the picture in `source` and write the result to `target`, whatever the names of either.
 
-    While it runs, trials lie beside the target; a process that is killed leaves the last one there.
+    Variants go to files beside the target (`variant_path`). While it runs, trials lie there, too; a process that is
+    killed leaves the last one.
 
     Raises:
       ImageRejected: it is no picture that can be processed; the message is for its owner.

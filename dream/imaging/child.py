@@ -15,13 +15,12 @@ import signal
 import time
 import traceback
 import warnings
-from dataclasses import asdict
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from dream.errors import ImageRejected
-from dream.imaging import Limits, process_file
+from dream.imaging import Limits, Processed, process_file
 from dream.tether import die_with
 
 __all__ = ["Children", "Report", "prepare_process", "process_id", "run"]
@@ -46,13 +45,13 @@ class Children(SpawnContext):
 class Report(TypedDict, total=False):
     """How a job ended; one of these is there.
 
-    processed: the fields of `Processed`.
+    processed: what was made of it.
     rejected: why the picture is refused, for its owner.
     out_of_memory: the picture needed more memory than the process may have.
     failed: the end of the trace of anything else.
     """
 
-    processed: dict[str, Any]
+    processed: Processed
     rejected: str
     out_of_memory: bool
     failed: str
@@ -88,7 +87,7 @@ def run(source: str, target: str, limits: Limits, cpu_s: float) -> Report:
     """
     try:
         _allow_cpu(cpu_s)
-        return {"processed": asdict(process_file(Path(source), Path(target), limits))}
+        return {"processed": process_file(Path(source), Path(target), limits)}
     except ImageRejected as error:
         return {"rejected": str(error)}
     except MemoryError:

@@ -56,7 +56,7 @@ def encode(image: Image.Image, target: Path, max_bytes: int) -> Encoded:
     """
     is_transparent = image.mode == "RGBA"
     save = _save_webp if is_transparent else _save_jpeg
-    trial = target.with_name(f"{target.name}.trial")
+    trial = target.with_name(f"{target.name}~")  # no variant's name has a ~
     try:
         image = _search(image, save, trial, max_bytes)
         size_bytes = trial.stat().st_size

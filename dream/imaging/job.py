@@ -129,7 +129,7 @@ class Job:
         except TimeoutError:
             raise self._timed_out() from None
         if "processed" in report:
-            return Processed(**report["processed"])
+            return report["processed"]
         if "rejected" in report:
             raise ImageRejected(report["rejected"])
         if "out_of_memory" in report:

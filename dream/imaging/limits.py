@@ -6,12 +6,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "VariantSize"]
+
+
+class VariantSize(NamedTuple):
+    """A smaller version that is wanted of each picture.
+
+    Parameters:
+      name: of `a-z`, `0-9`, `_` and `-`; part of its file's name and of its key.
+      edge_px: its longest edge; never more than that of the picture itself.
+    """
+
+    name: str
+    edge_px: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +38,7 @@ class Limits:
       max_pixels: most pixels of a picture in any other format.
       max_source_bytes: largest file that comes in.
       max_source_edge_px: longest edge of a picture that comes in. 65,535 is what JPEG can express.
+      variants: smaller versions that are wanted of it, each in at most `max_bytes`.
       max_jpeg_scans: most scans of a progressive JPEG. Encoders write about ten, the most thorough optimisers a few
         dozen; each scan is a pass over the whole picture, so a small file with thousands of them takes minutes.
     """
@@ -37,6 +50,7 @@ class Limits:
     max_source_bytes: int = 32 * 2**20
     max_source_edge_px: int = 65_535
     max_jpeg_scans: int = 100
+    variants: tuple[VariantSize, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -47,6 +61,7 @@ class Limits:
             max_jpeg_pixels=settings.max_jpeg_pixels,
             max_pixels=settings.max_pixels,
             max_source_bytes=settings.max_upload_bytes,
+            variants=tuple(VariantSize(*variant) for variant in settings.variants),
         )
 
     def fit(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -28,7 +28,7 @@ def shown(default: Any) -> str:
     """A default as the table shows it."""
     if default is None:
         return "unset"
-    if default == "":
+    if default in ("", ()):
         return "empty"
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
 

@@ -107,6 +107,22 @@ WRONG = {
     "DREAM_GATEWAY_URL": [f"https://example.com/{'a' * 200}"],
     "DREAM_MAX_UPLOAD_BYTES": ["0", "-1", "1.5"],
     "DREAM_MAX_EDGE_PX": ["15", "16384"],
+    "DREAM_VARIANTS": [
+        "thumb",
+        "thumb:",
+        "thumb:320px",
+        "thumb:15",
+        "thumb:16384",
+        "Thumb:320",
+        "a.b:320",
+        "a/b:320",
+        ":320",
+        "thumb:320,",
+        "thumb:320;medium:640",
+        "thumb:320,thumb:640",
+        f"{'a' * 33}:320",
+        ",".join(f"v{number}:320" for number in range(11)),
+    ],
     "DREAM_WORKER_THREADS": ["0"],
     "DREAM_MAX_RETRIES": ["-1"],
     "DREAM_RETRY_FACTOR": ["0.9"],
@@ -148,6 +164,7 @@ def test_a_wrong_value_does_not_show_the_password_in_it(monkeypatch: pytest.Monk
     [
         ({"DREAM_S3_BUCKET": "pictures-{username}"}, "DREAM_S3_STAGING_BUCKET must be set"),
         ({"DREAM_BROKER_URL": "amqp://guest:guest@host/"}, "DREAM_REDIS_URL must be set"),
+        ({"DREAM_GATEWAY_URL": f"https://{'a' * 185}", "DREAM_VARIANTS": "thumb:320"}, "too long for the names"),
         ({"DREAM_LEASE_S": "10", "DREAM_LEASE_RENEW_S": "6"}, "DREAM_LEASE_RENEW_S may be at most half"),
     ],
 )
@@ -193,6 +210,18 @@ def test_the_longest_base_url_still_gives_urls_of_255_characters() -> None:
     assert len(canonical_url(Settings(gateway_url=base), key)) == MAX_URL_LENGTH
     with pytest.raises(ValidationError, match=f"at most {longest} characters"):
         Settings(gateway_url=base + "a")
+
+
+def test_variants_are_names_and_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_VARIANTS", "thumb:320, medium_2-x:1280")
+    assert load().variants == (("thumb", 320), ("medium_2-x", 1280))
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_there_are_no_variants_by_default(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    if value is not None:
+        monkeypatch.setenv("DREAM_VARIANTS", value)
+    assert load().variants == ()
 
 
 def test_a_pool_without_a_size_has_a_process_for_each_cpu() -> None:
