@@ -30,6 +30,7 @@ __all__ = [
     "TaskState",
     "UpdateStatus",
     "UrlToDelete",
+    "VariantRef",
     "check_move",
     "delivery_id",
     "queue_of",
@@ -174,12 +175,32 @@ class UpdateStatus(StrEnum):
         return self not in (UpdateStatus.PROCESSING, UpdateStatus.DELETE_PROCESSING)
 
 
+class VariantRef(TypedDict):
+    """A smaller version of an image, as rows, listings and events have it."""
+
+    name: str
+    url: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+    content_type: str
+
+
 class ImageRef(TypedDict):
-    """An image as events name it."""
+    """An image as events name it; what is not known of it is left out."""
 
     id: int
     url: str
     position: int
+    width_px: NotRequired[int]
+    height_px: NotRequired[int]
+    size_bytes: NotRequired[int]
+    content_type: NotRequired[str]
+    #: A ThumbHash in base64.
+    placeholder: NotRequired[str]
+    #: `#rrggbb`
+    dominant_colour: NotRequired[str]
+    variants: NotRequired[list[VariantRef]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +210,7 @@ class ImageUpdate:
     Parameters:
       dream_id: the dream.
       status: where the task is.
-      images: the images concerned; each `{"id", "url", "position"}`.
+      images: the images concerned; each `{"id", "url", "position"}` and what is known of a stored one.
       timestamp: seconds since the epoch.
       message: a sentence for a person, where there is one.
       progress: 0–100, where there is one.

@@ -6,7 +6,7 @@ The database is the truth, so all of it can be said again by whoever finds it un
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy.orm import Session
 
@@ -23,13 +23,22 @@ __all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "of_upload"
 
 log = get_logger(__name__)
 
+_Known = Literal["width_px", "height_px", "size_bytes", "content_type", "placeholder", "dominant_colour", "variants"]
+
+#: What events say of a stored image besides its name and place.
+_KNOWN: tuple[_Known, ...] = get_args(_Known)
 #: The tasks whose end is told to a dream.
 ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
 
 
 def image_ref(image: DreamImage) -> ImageRef:
     """A stored image as events name it."""
-    return {"id": image.id, "url": image.url or "", "position": image.position}
+    ref: ImageRef = {"id": image.id, "url": image.url or "", "position": image.position}
+    for name in _KNOWN:
+        value = getattr(image, name)
+        if value:  # an image that was stored by an older release has fewer
+            ref[name] = value
+    return ref
 
 
 def of_upload(session: Session, task_id: str) -> list[str]:

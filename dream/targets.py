@@ -57,7 +57,7 @@ def _by_id(session: Session, dream_id: int, item: UrlToDelete) -> Target:
 
 
 def _of_row(image: DreamImage) -> Target:
-    return Target(image, image.bucket, tuple(keys_of(image.storage_key)))
+    return Target(image, image.bucket, tuple(keys_of(image.storage_key, image.variant_names)))
 
 
 def _by_place(settings: Settings, dream_id: int, place: Location, image: DreamImage | None, username: str) -> Target:

@@ -114,7 +114,7 @@ class _Parts:
         self.settings = settings
         self.producer = producer
         self.publisher = _publisher(settings)
-        self.pool = _Here(Limits.of(settings))
+        self.pool = _Here()
 
     @property
     def database(self) -> Database:
@@ -139,11 +139,8 @@ def _publisher(settings: Settings) -> Publisher:
 class _Here:
     """Works on pictures in this process, when somebody waits for them."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def submit(self, source: Path, target: Path) -> _Job:
-        return _Job(source, target, self._limits)
+    def submit(self, source: Path, target: Path, limits: Limits) -> _Job:
+        return _Job(source, target, limits)
 
 
 class _Job:

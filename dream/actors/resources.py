@@ -40,7 +40,7 @@ class Job(Protocol):
 class Imaging(Protocol):
     """Whatever works on pictures: the pool's processes, or this process itself."""
 
-    def submit(self, source: Path, target: Path) -> Job: ...
+    def submit(self, source: Path, target: Path, limits: Limits) -> Job: ...
 
 
 class Parts(Protocol):

@@ -17,13 +17,14 @@ from dream.arguments import check_upload, decode_inline
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import owner_of
 from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing
+from dream.imaging import Limits, variant_path
 from dream.log import get_logger
-from dream.messages import ImageState, ImageUpdate, UpdateStatus
-from dream.storage.keys import canonical_url, content_key, user_bucket
+from dream.messages import ImageState, ImageUpdate, UpdateStatus, VariantRef
+from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, user_bucket, variant_key
 
 if TYPE_CHECKING:
     from dream.actors.resources import Job, Parts
-    from dream.imaging import Processed
+    from dream.imaging import Processed, Variant
     from dream.middleware.run import Run
 
 __all__ = ["upload"]
@@ -65,6 +66,7 @@ class Upload:
         self._settings = resources.settings
         self._database = resources.database
         self._storage = resources.storage
+        self._limits = Limits.of(self._settings)
         self._run = run
         self._claim = run.claim
         self._dream_id = 0
@@ -83,8 +85,7 @@ class Upload:
         self._bucket = self._find_bucket()
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
-            images.fix_bucket(session, self._claim.task_id, self._bucket)
-            images.move_task(session, self._claim.task_id, ImageState.PENDING, ImageState.PROCESSING)
+            images.begin_task(session, self._claim.task_id, self._bucket, self._limits.variants)
         self._load()
         self._tell_progress(once="started")
 
@@ -133,7 +134,8 @@ class Upload:
                 with _Attempt(self, image):
                     source, target = folder / f"{image.index}.in", folder / f"{image.index}.out"
                     self._fetch(image, source)
-                    in_work.append(InWork(image, self._resources.pool.submit(source, target), target))
+                    limits = self._limits.wanting(image.wanted_variants or ())
+                    in_work.append(InWork(image, self._resources.pool.submit(source, target, limits), target))
         return in_work
 
     def _fetch(self, image: DreamImage, source: Path) -> None:
@@ -147,46 +149,73 @@ class Upload:
         image = work.image
         with _Attempt(self, image):
             processed = work.job.wait(self._run.check)
-            key = content_key(image.storage_key, processed.extension)
-            bucket = image.bucket or self._bucket
-            self._storage.put_file(bucket, key, work.target, processed.content_type)
+            self._store(work, processed)
             try:
-                is_recorded = self._record(image, bucket, key, processed)
+                is_recorded = self._record(image, processed)
             except LeaseLost:
-                self._take_back(image, bucket, key)
+                self._take_back(image)
                 raise
             if is_recorded:
                 self._run.has_progressed = True
                 self._tell_progress(once=f"image:{image.id}")
                 self._drop_staged(image)
             else:
-                self._take_back(image, bucket, key)
+                self._take_back(image)
 
-    def _record(self, image: DreamImage, bucket: str, key: str, processed: Processed) -> bool:
+    def _store(self, work: InWork, processed: Processed) -> None:
+        """Put the variants, then the picture."""
+        image, target = work.image, work.target
+        bucket = image.bucket or self._bucket
+        for each in processed.variants:
+            key = variant_key(image.storage_key, each.name, each.extension)
+            self._storage.put_file(bucket, key, variant_path(target, each.name), each.content_type)
+            self._run.check()
+        key = content_key(image.storage_key, processed.extension)
+        self._storage.put_file(bucket, key, target, processed.content_type)
+
+    def _record(self, image: DreamImage, processed: Processed) -> bool:
+        key = content_key(image.storage_key, processed.extension)
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             completed = images.complete(
                 session,
                 image.id,
                 url=canonical_url(self._settings, key),
-                bucket=bucket,
+                bucket=image.bucket or self._bucket,
                 storage_key=key,
                 width_px=processed.width_px,
                 height_px=processed.height_px,
                 size_bytes=processed.size_bytes,
                 content_type=processed.content_type,
                 placeholder=processed.placeholder,
+                dominant_colour=processed.dominant_colour,
+                variants=[self._variant_ref(image, each) for each in processed.variants],
             )
         self._load()
         log.info("image_completed" if completed else "image_gone", image_id=image.id, size_bytes=processed.size_bytes)
         return completed
 
-    def _take_back(self, image: DreamImage, bucket: str, key: str) -> None:
-        """The picture was deleted while it was in work: its object must not stay. (Never one that is completed.)"""
+    def _variant_ref(self, image: DreamImage, variant: Variant) -> VariantRef:
+        return {
+            "name": variant.name,
+            "url": canonical_url(self._settings, variant_key(image.storage_key, variant.name, variant.extension)),
+            "width_px": variant.width_px,
+            "height_px": variant.height_px,
+            "size_bytes": variant.size_bytes,
+            "content_type": variant.content_type,
+        }
+
+    def _take_back(self, image: DreamImage) -> None:
+        """The picture was deleted while it was in work: its objects must not stay. (Never those of a completed one.)"""
         with self._database.read() as session:
             row = session.get(DreamImage, image.id)
-        if row is None or row.state in (ImageState.DELETING, ImageState.DELETED):
-            self._storage.delete(bucket, [key])
+        is_gone = row is None or row.state in (ImageState.DELETING, ImageState.DELETED)
+        # The nightly sweep has been there, so a replay takes another key.
+        is_swept = row is not None and (row.swept or stem_of(row.storage_key) != stem_of(image.storage_key))
+        if is_gone or is_swept:
+            failed = self._storage.delete(image.bucket or self._bucket, keys_of(image.storage_key, image.variant_names))
+            for error in failed.values():
+                log.warning("object_left", image_id=image.id, error=str(error))
             self._drop_staged(image)
 
     def _drop_staged(self, image: DreamImage) -> None:

@@ -127,7 +127,7 @@ def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
         if picture.staging_key:
             by_bucket[settings.staging_bucket].add(picture.staging_key)
         if picture.bucket:
-            by_bucket[picture.bucket].update(keys_of(picture.storage_key))
+            by_bucket[picture.bucket].update(keys_of(picture.storage_key, picture.variant_names))
     for bucket, keys in by_bucket.items():
         for error in producer.storage.delete(bucket, sorted(keys)).values():
             raise error

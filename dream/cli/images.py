@@ -173,8 +173,11 @@ def _show_uploaded(seen: Seen) -> None:
 
 def _public(image: DreamImage) -> dict[str, object]:
     """A picture as the gateway's REST names its fields."""
-    names = ("id", "dream_id", "state", "position", "filename", "width_px", "height_px", "size_bytes", "content_type")
-    return {name: getattr(image, name) for name in (*names, "url", "error", "task_id")}
+    names = (
+        *("id", "dream_id", "state", "position", "filename", "width_px", "height_px", "size_bytes", "content_type"),
+        *("url", "placeholder", "dominant_colour", "variants", "error", "task_id"),
+    )
+    return {name: getattr(image, name) for name in names}
 
 
 # --- delete

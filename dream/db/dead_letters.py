@@ -60,7 +60,7 @@ def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamT
         images.move_task(session, task_id, ImageState.FAILED, ImageState.PENDING)
         for image in images.of_task(session, task_id):
             if image.swept and image.state is ImageState.PENDING:
-                image.storage_key, image.swept = new_key(), False
+                image.storage_key, image.swept, image.wanted_variants = new_key(), False, None
     return task
 
 

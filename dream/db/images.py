@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
@@ -13,13 +13,14 @@ from dream.db.models import DreamImage
 from dream.messages import ImageState, check_move, sources_of
 
 __all__ = [
+    "begin_task",
     "by_id",
     "by_key",
     "by_keys",
+    "by_stem",
     "complete",
     "count_pending",
     "fail",
-    "fix_bucket",
     "forget_staged",
     "give_back_unswept",
     "list_images",
@@ -68,6 +69,12 @@ def by_key(session: Session, key: str) -> DreamImage | None:
     return session.scalar(select(DreamImage).where(DreamImage.storage_key == key))
 
 
+def by_stem(session: Session, stem: str, extensions: Iterable[str]) -> DreamImage | None:
+    """The image whose key is this stem with one of the extensions."""
+    keys = [f"{stem}.{extension}" for extension in extensions]
+    return session.scalar(select(DreamImage).where(DreamImage.storage_key.in_(keys)))
+
+
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
     """Images by their full keys, or by the stems that keys have before the format is known."""
     wanted = list(keys)
@@ -108,13 +115,16 @@ def move_task(session: Session, task_id: str, source: ImageState, target: ImageS
     _move(session, target, DreamImage.task_id == task_id, DreamImage.state == source, error=error)
 
 
-def fix_bucket(session: Session, task_id: str, bucket: str) -> None:
-    """The bucket of the task's pictures, once it is known; from then on it does not change."""
-    session.execute(
-        update(DreamImage)
-        .where(DreamImage.task_id == task_id, DreamImage.bucket.is_(None))
-        .values(bucket=bucket)
-        .execution_options(synchronize_session=False)
+def begin_task(session: Session, task_id: str, bucket: str, variants: Sequence[tuple[str, int]]) -> None:
+    """A run begins: the task's pictures that wait are in work. Where they go and what is made does not change again."""
+    wanted = literal([list(variant) for variant in variants], DreamImage.wanted_variants.type)
+    _move(
+        session,
+        ImageState.PROCESSING,
+        DreamImage.task_id == task_id,
+        bucket=func.coalesce(DreamImage.bucket, bucket),
+        wanted_variants=func.coalesce(DreamImage.wanted_variants, wanted),
+        error=None,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaD
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dream.db.clock import UTCDateTime, now
-from dream.messages import ImageState, TaskState, check_move
+from dream.messages import ImageState, TaskState, VariantRef, check_move
 
 __all__ = ["Base", "Dream", "DreamImage", "DreamTask", "RevokedToken"]
 
@@ -108,11 +108,23 @@ class DreamImage(Base):
     size_bytes: Mapped[int | None]
     content_type: Mapped[str | None] = mapped_column(String(64))
     placeholder: Mapped[str | None] = mapped_column(String(255))
+    #: `#rrggbb`
+    dominant_colour: Mapped[str | None] = mapped_column(String(7))
+    #: The variants to make, `[name, longest edge]` each: fixed by the first run, so that every run writes the same keys
+    #: and a deletion knows them, whatever `DREAM_VARIANTS` says by then.
+    wanted_variants: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: Those that are stored.
+    variants: Mapped[list[VariantRef]] = mapped_column(JSON, default=list, server_default=text("'[]'"))
     error: Mapped[str | None] = mapped_column(Text)
     #: The keys of a deleted or failed picture were deleted once more by the nightly sweep.
     swept: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now(), onupdate=now())
+
+    @property
+    def variant_names(self) -> list[str]:
+        """The names of all variants that a run may have stored."""
+        return [name for name, _ in self.wanted_variants or ()]
 
     @validates("state")
     def _legal_move(self, _name: str, target: ImageState) -> ImageState:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from dream.db import images
+from dream.db import DreamImage, images
 from dream.gateway.services import Services, services_of
 from dream.messages import ImageState
-from dream.storage.keys import is_documented_key
+from dream.storage.keys import EXTENSIONS, is_documented_key, stem_of_variant
 
 __all__ = ["media"]
 
@@ -26,9 +27,17 @@ async def media(request: Request) -> Response:
 
 
 def _location(services: Services, key: str) -> str | None:
-    if not is_documented_key(key):
-        return None
     with services.database.read() as session:
-        image = images.by_key(session, key)
+        image = _image_of(session, key)
         bucket = image.bucket if image is not None and image.state == ImageState.COMPLETED else None
     return services.storage.presign(bucket, key) if bucket else None
+
+
+def _image_of(session: Session, key: str) -> DreamImage | None:
+    """The image whose own key this is, or that of one of its variants."""
+    if is_documented_key(key):
+        return images.by_key(session, key)
+    stem = stem_of_variant(key)
+    image = images.by_stem(session, stem, EXTENSIONS) if stem else None
+    is_listed = image is not None and any(variant["url"].endswith(f"/{key}") for variant in image.variants)
+    return image if is_listed else None

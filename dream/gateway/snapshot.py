@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dream.db import images
 from dream.messages import ImageState, ImageUpdate, UpdateStatus
+from dream.outcomes import image_ref
 
 if TYPE_CHECKING:
     from dream.db import Database, DreamImage
@@ -23,7 +24,7 @@ def snapshot(database: Database, dream_id: int) -> ImageUpdate:
     return ImageUpdate(
         dream_id=dream_id,
         status=_status(rows, has_done=bool(done), has_failed=bool(failed)),
-        images=tuple({"id": row.id, "url": row.url or "", "position": row.position} for row in done),
+        images=tuple(image_ref(row) for row in done),
         errors=tuple(
             {"name": row.filename, "position": row.position, "error": row.error or "the picture failed"}
             for row in failed

@@ -111,6 +111,8 @@ def _public(row: DreamImage) -> dict[str, Any]:
         "size_bytes": row.size_bytes,
         "content_type": row.content_type,
         "placeholder": row.placeholder,
+        "dominant_colour": row.dominant_colour,
+        "variants": row.variants,
         "error": row.error,
         "task_id": row.task_id,
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pebble import ProcessExpired
 
 from dream.errors import ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
-from dream.imaging import Processed, child
+from dream.imaging import Limits, Processed, child
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ MOST_STARTS = 3
 class Job:
     """One picture in the pool; made by `Pool.submit`."""
 
-    def __init__(self, pool: Pool, source: Path, target: Path) -> None:
+    def __init__(self, pool: Pool, source: Path, target: Path, limits: Limits) -> None:
         self._pool = pool
         self._source = source
         self._target = target
+        self._limits = limits
         self._starts = 0
         self._start()
 
@@ -85,7 +86,7 @@ class Job:
 
     def _start(self) -> None:
         self._starts += 1
-        self._inner, self._future = self._pool.schedule(self._source, self._target)
+        self._inner, self._future = self._pool.schedule(self._source, self._target, self._limits)
         self._running_since: float | None = None
         self._waiting_since = time.monotonic()
 

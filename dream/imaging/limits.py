@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -63,6 +64,10 @@ class Limits:
             max_source_bytes=settings.max_upload_bytes,
             variants=tuple(VariantSize(*variant) for variant in settings.variants),
         )
+
+    def wanting(self, variants: Iterable[Sequence[Any]]) -> Limits:
+        """The same bounds with these variants, `(name, longest edge)` each, instead of the operator's."""
+        return replace(self, variants=tuple(VariantSize(name, edge_px) for name, edge_px in variants))
 
     def fit(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size in pixels that a picture of `size` is reduced to: same shape, never larger, never below 1."""

@@ -78,15 +78,18 @@ class Pool:
             self.stop()
             raise
 
-    def submit(self, source: Path, target: Path) -> Job:
+    def submit(self, source: Path, target: Path, limits: Limits | None = None) -> Job:
         """Have the picture in `source` processed into `target`.
+
+        Parameters:
+          limits: its bounds, where they are not those of all.
 
         Raises:
           WorkerStopping: the pool was stopped.
           ImageCrashed: no child can be started.
           DreamError: the pool was not started.
         """
-        return Job(self, source, target)
+        return Job(self, source, target, limits or self._limits)
 
     def stop(self) -> None:
         """End all children, at once and whatever they do; who waits for a job gets `WorkerStopping`."""
@@ -99,7 +102,7 @@ class Pool:
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def schedule(self, source: Path, target: Path) -> tuple[ProcessPool, Future[child.Report]]:
+    def schedule(self, source: Path, target: Path, limits: Limits) -> tuple[ProcessPool, Future[child.Report]]:
         """Hand a job to the children (for `Job`): its future, and the inner pool that it belongs to."""
         cpu_s = self.time_limit_s * (os.cpu_count() or 1)
         for _ in range(MOST_STARTS):
@@ -109,7 +112,7 @@ class Pool:
             if self._keeper is None or inner is None:
                 raise DreamError("the pool has not been started")
             try:
-                arguments = (str(source), str(target), self._limits, cpu_s)
+                arguments = (str(source), str(target), limits, cpu_s)
                 future = inner.schedule(child.run, args=arguments, timeout=self.time_limit_s)
             except RuntimeError:  # pebble's word for a pool that has broken
                 self.replace(inner)

@@ -17,9 +17,9 @@ from dream.log import get_logger
 from dream.storage.keys import STAGING_PREFIX, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from dream.db import Database
+    from dream.db import Database, DreamImage
     from dream.settings import Settings
     from dream.storage import Storage
 
@@ -69,17 +69,30 @@ class Leftovers:
 
     def _objects_of_ended(self) -> int:
         """A run that was paused, or died before its row was written, may have left a picture's object after all."""
+        count = 0
+        left: list[int] = []
+        try:
+            while rows := self._take_unswept():
+                count += len(rows)
+                left += self._not_swept(rows)
+        finally:
+            with self._database.begin() as session:
+                images.give_back_unswept(session, left)
+        return count - len(left)
+
+    def _take_unswept(self) -> Sequence[DreamImage]:
         with self._database.begin() as session:
-            rows = images.take_unswept(session, 100 * _AT_ONCE)
+            return images.take_unswept(session, _AT_ONCE)
+
+    def _not_swept(self, rows: Sequence[DreamImage]) -> list[int]:
+        """Delete every object that these pictures may have; the ids of those of which some could not be deleted."""
+        keys = {row.id: keys_of(row.storage_key, row.variant_names) for row in rows if row.bucket}
         by_bucket: defaultdict[str, set[str]] = defaultdict(set)
         for row in rows:
             if row.bucket:
-                by_bucket[row.bucket].update(keys_of(row.storage_key))
+                by_bucket[row.bucket].update(keys[row.id])
         failed: set[str] = set(chain.from_iterable(map(self._not_deleted, by_bucket.items())))
-        left = [row.id for row in rows if failed & set(keys_of(row.storage_key))]
-        with self._database.begin() as session:
-            images.give_back_unswept(session, left)
-        return len(rows) - len(left)
+        return [image_id for image_id, own in keys.items() if not failed.isdisjoint(own)]
 
     def _not_deleted(self, bucket_and_keys: tuple[str, set[str]]) -> Collection[str]:
         bucket, keys = bucket_and_keys

@@ -1,12 +1,14 @@
 """Keys, buckets and URLs: how a picture is named, and how every name that callers use is read back.
 
-A key is `dreams/<YYYYMMDD>/<32 hex>.<ext>`. A caller may name a picture by its key, its canonical URL, a
+A key is `dreams/<YYYYMMDD>/<32 hex>.<ext>`; its variants lie beside it, at `dreams/<YYYYMMDD>/<32 hex>_<name>.<ext>`,
+and name no picture of their own. A caller may name a picture by its key, its canonical URL, a
 public or presigned URL, or the URL of an older object in a bucket per user: `locate` understands them all.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -27,8 +29,11 @@ __all__ = [
     "locate",
     "new_key_stem",
     "new_staging_key",
+    "stem_of",
+    "stem_of_variant",
     "user_bucket",
     "user_buckets",
+    "variant_key",
 ]
 
 #: Every extension that a processed picture can have.
@@ -38,6 +43,7 @@ STAGING_PREFIX = "staging/"
 OLD_BUCKET_PREFIX = "dreamlog-"
 
 _KEY = re.compile(r"dreams/[0-9]{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?")
+_VARIANT_KEY = re.compile(r"(?P<stem>dreams/[0-9]{8}/[0-9a-f]{32})_[a-z0-9_-]{1,32}\.[a-z0-9]{1,5}")
 #: AWS names no single endpoint: `s3.amazonaws.com`, `s3.<region>.amazonaws.com`, `s3-<region>.…`, with a bucket before.
 _AWS_HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3[.-](?:[a-z0-9-]+\.){0,2}amazonaws\.com(?:\.cn)?")
 _MAX_BUCKET_LENGTH = 63
@@ -65,14 +71,32 @@ def new_staging_key() -> str:
     return f"{STAGING_PREFIX}{_today()}/{uuid4().hex}"
 
 
+def stem_of(stem_or_key: str) -> str:
+    """The part of a picture's key that is fixed before its format is known."""
+    return stem_or_key.partition(".")[0]
+
+
 def content_key(stem_or_key: str, extension: str) -> str:
     """The full key of a picture of that format."""
-    return f"{stem_or_key.partition('.')[0]}.{extension}"
+    return f"{stem_of(stem_or_key)}.{extension}"
 
 
-def keys_of(stem_or_key: str) -> list[str]:
-    """Every key under which a run may have stored the picture."""
-    return [stem_or_key] if "." in stem_or_key else [content_key(stem_or_key, name) for name in EXTENSIONS]
+def variant_key(stem_or_key: str, name: str, extension: str) -> str:
+    """The key of a picture's variant of that name and format."""
+    return f"{stem_of(stem_or_key)}_{name}.{extension}"
+
+
+def stem_of_variant(key: str) -> str | None:
+    """The stem of the picture whose variant has this key; None where it is the key of no variant."""
+    match = _VARIANT_KEY.fullmatch(key)
+    return match["stem"] if match else None
+
+
+def keys_of(stem_or_key: str, variants: Iterable[str] = ()) -> list[str]:
+    """Every key under which a run may have stored the picture, or one of its variants of these names."""
+    own = [content_key(stem_or_key, extension) for extension in EXTENSIONS]
+    beside = [variant_key(stem_or_key, name, extension) for name in variants for extension in EXTENSIONS]
+    return list(dict.fromkeys([*([stem_or_key] if "." in stem_or_key else ()), *own, *beside]))
 
 
 def is_documented_key(key: str) -> bool:

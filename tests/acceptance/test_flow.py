@@ -12,6 +12,7 @@ import pytest
 from dramatiq import Message
 from sqlalchemy import update
 
+from dream import outcomes
 from dream.broker import make_broker
 from dream.db import DreamTask
 from dream.db.clock import now
@@ -54,7 +55,8 @@ def test_photos_in_objects_rows_and_events_out(parts: Parts, system: System, tmp
     assert "A" in system.picture(by_name["logo.png"], tmp_path).mode
     assert statuses(system.events(7)) == ["processing", "completed"]
     last = system.events(7)[-1]
-    assert last["images"] == [{"id": row.id, "url": row.url, "position": row.position} for row in rows]
+    assert last["images"] == [outcomes.image_ref(row) for row in rows]
+    assert [image["placeholder"] for image in last["images"]] == [row.placeholder for row in rows]
 
     deletion = system.producer.delete_images(7, [{"id": row.id, "url": row.url or ""} for row in rows], "ann")
     assert system.await_end(deletion).result == [True, True, True]

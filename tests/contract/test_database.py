@@ -14,7 +14,7 @@ from dream import outcomes
 from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
 from dream.errors import DreamError, LeaseLost
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus, VariantRef
 from dream.settings import Settings
 
 LEASE_S = 30
@@ -213,6 +213,40 @@ def test_a_url_is_fixed_at_the_first_completion(database: Database, task_id: str
     with database.read() as session:
         found = images.by_keys(session, [row.storage_key + ".jpg"])
         assert [image.url for image in found.values()] == ["first"]
+
+
+def test_what_becomes_of_a_picture_is_fixed_by_the_first_run(database: Database, task_id: str) -> None:
+    """Another bucket or other variants in the settings of a later run change nothing: it writes the same keys."""
+    with database.begin() as session:
+        images.begin_task(session, task_id, "first", [("thumb", 320), ("medium", 1280)])
+    with database.begin() as session:
+        images.move_task(session, task_id, ImageState.PROCESSING, ImageState.PENDING)
+        images.begin_task(session, task_id, "second", [("other", 64)])
+    with database.read() as session:
+        row = images.of_task(session, task_id)[0]
+    assert (row.state, row.bucket, row.variant_names) == (ImageState.PROCESSING, "first", ["thumb", "medium"])
+    assert row.variants == []
+
+
+def test_a_first_run_without_variants_is_a_first_run(database: Database, task_id: str) -> None:
+    for wanted in ([], [("thumb", 320)]):
+        with database.begin() as session:
+            images.begin_task(session, task_id, "bucket", wanted)
+            images.move_task(session, task_id, ImageState.PROCESSING, ImageState.PENDING)
+    with database.read() as session:
+        assert images.of_task(session, task_id)[0].wanted_variants == []
+
+
+def test_stored_variants_are_read_back(database: Database, task_id: str) -> None:
+    thumb = VariantRef(name="thumb", url="u", width_px=32, height_px=24, size_bytes=9, content_type="image/jpeg")
+    with database.begin() as session:
+        images.begin_task(session, task_id, "bucket", [("thumb", 32)])
+        row = images.of_task(session, task_id)[0]
+        images.complete(session, row.id, url="u", storage_key=f"{row.storage_key}.jpg", variants=[thumb])
+    with database.read() as session:
+        image = images.by_stem(session, row.storage_key, ["webp", "jpg"])
+    assert image is not None
+    assert outcomes.image_ref(image) == {"id": row.id, "url": "u", "position": 0, "variants": [thumb]}
 
 
 def test_a_mixed_batch_is_completed_with_errors(database: Database, task_id: str) -> None:

@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from dream.db import Base, Database, DreamImage, DreamTask, images
 from dream.db.dreams import give_to
-from dream.messages import PROCESS_IMAGES, ImageState, ImageUpdate, UpdateStatus
+from dream.messages import PROCESS_IMAGES, ImageState, ImageUpdate, UpdateStatus, VariantRef
 from dream.notifications import Publisher
 from dream.settings import Settings
 from dream.storage import Storage
@@ -557,6 +557,32 @@ def test_deleting_an_image_hides_it_at_once(gateway: Gateway) -> None:
     assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
     assert gateway.http.get(f"/media/{KEY}").status_code == 404
     assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth()).status_code == 404
+
+
+def test_media_knows_the_variants_of_a_picture_for_as_long_as_it_is_there(gateway: Gateway) -> None:
+    """They are listed with the picture, redirect to a GET that works, and are 404 from its deletion on."""
+    image_id = gateway.add_image()
+    key, other = KEY.replace(".jpg", "_thumb.jpg"), KEY.replace(".jpg", "_other.jpg")
+    thumb = VariantRef(
+        name="thumb",
+        url=f"{gateway.settings.media_url}/{key}",
+        width_px=32,
+        height_px=24,
+        size_bytes=5,
+        content_type="image/jpeg",
+    )
+    with gateway.database.begin() as session:
+        image = images.by_id(session, DREAM, image_id)
+        assert image is not None
+        image.variants = [thumb]
+    Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, key, b"thumb")
+    (listed,) = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
+    assert listed["variants"] == [thumb]
+    assert httpx.get(gateway.http.get(f"/media/{key}").headers["location"]).content == b"thumb"
+    for unknown in (other, key.replace(".jpg", ".webp"), KEY.replace(".jpg", "_.jpg")):
+        assert gateway.http.get(f"/media/{unknown}").status_code == 404, unknown
+    assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth()).status_code == 202
+    assert gateway.http.get(f"/media/{key}").status_code == 404
 
 
 def test_media_redirects_to_a_get_that_works(gateway: Gateway) -> None:

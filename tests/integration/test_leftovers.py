@@ -16,6 +16,7 @@ from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
+from dream.storage.keys import variant_key
 
 PICTURE = {"name": "a.jpg", "data": b"to be processed"}
 
@@ -70,6 +71,23 @@ def test_objects_of_failed_and_deleted_pictures_go(
     assert keys(settings) == expected
 
 
+@pytest.mark.parametrize("state", [ImageState.FAILED, ImageState.DELETED])
+def test_variants_of_failed_and_deleted_pictures_go(
+    producer: Producer, leftovers: Leftovers, settings: Settings, state: ImageState
+) -> None:
+    """Those that a run has wanted, in whatever format, though the settings want none by now."""
+    row = uploaded(producer, state)
+    with producer.database.begin() as session:
+        values = {"wanted_variants": [["thumb", 320], ["m", 640]], "updated_at": now(-3601)}
+        session.execute(update(DreamImage).where(DreamImage.id == row.id).values(**values))
+    left_behind = [variant_key(row.storage_key, "thumb", "jpg"), variant_key(row.storage_key, "m", "webp")]
+    stranger = variant_key(new_key_stem(), "thumb", "jpg")
+    for key in (*left_behind, stranger):
+        producer.storage.put_bytes(settings.s3_bucket, key, b"variant")
+    leftovers.remove()
+    assert keys(settings) - {row.staging_key} == {stranger}
+
+
 def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, leftovers: Leftovers) -> None:
     """The sweep may still be deleting the old one."""
     failed = uploaded(producer, ImageState.FAILED)
@@ -79,6 +97,7 @@ def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, 
     with producer.database.read() as session:
         (row,) = images.of_task(session, failed.task_id)
     assert row.storage_key != failed.storage_key
+    assert row.wanted_variants is None
     assert (row.state, row.swept) == (ImageState.PENDING, False)
 
 

@@ -19,8 +19,10 @@ from dream.storage.keys import (
     locate,
     new_key_stem,
     new_staging_key,
+    stem_of_variant,
     user_bucket,
     user_buckets,
+    variant_key,
 )
 
 HEX = "0123456789abcdef0123456789abcdef"
@@ -67,9 +69,45 @@ def test_the_extension_follows_the_format() -> None:
     assert content_key(KEY, "webp") == f"{STEM}.webp"
 
 
-def test_a_stem_stands_for_every_extension_a_run_may_have_written() -> None:
+def test_a_picture_may_lie_under_every_extension_that_a_run_may_have_written() -> None:
+    """An earlier run of its task may have made another format of it."""
     assert keys_of(STEM) == [f"{STEM}.{extension}" for extension in EXTENSIONS]
-    assert keys_of(KEY) == [KEY]
+    assert set(keys_of(KEY)) == {KEY, *keys_of(STEM)}
+    assert f"{STEM}.JPEG" in keys_of(f"{STEM}.JPEG")
+
+
+def test_variants_lie_beside_their_picture() -> None:
+    assert variant_key(STEM, "thumb", "jpg") == variant_key(KEY, "thumb", "jpg") == f"{STEM}_thumb.jpg"
+    assert {f"{STEM}_a.jpg", f"{STEM}_a.webp", f"{STEM}_b-_b.avif", KEY} < set(keys_of(KEY, ["a", "b-_b"]))
+
+
+def test_a_variants_key_leads_to_its_picture_and_names_no_picture_itself() -> None:
+    key = variant_key(STEM, "thumb_2-x", "webp")
+    assert stem_of_variant(key) == STEM
+    assert not is_documented_key(key)
+    assert locate(MINIO, key) is None
+    assert locate(MINIO, canonical_url(MINIO, key)) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        KEY,
+        STEM,
+        f"{STEM}_.jpg",
+        f"{STEM}_A.jpg",
+        f"{STEM}_a",
+        f"{STEM}_a.",
+        f"{STEM}_a/b.jpg",
+        f"{STEM}_a.jpg\n",
+        f"/{STEM}_a.jpg",
+        f"{STEM}_{'a' * 33}.jpg",
+        f"staging/20260101/{HEX}_a.jpg",
+    ],
+)
+def test_other_keys_are_no_variants(key: str) -> None:
+    assert stem_of_variant(key) is None
 
 
 @pytest.mark.parametrize(

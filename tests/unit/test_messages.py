@@ -27,6 +27,7 @@ from dream.messages import (
     TaskState,
     UpdateStatus,
     UrlToDelete,
+    VariantRef,
     check_move,
     queue_of,
     sources_of,
@@ -75,13 +76,28 @@ def test_scheduled_work_is_on_the_default_queue() -> None:
 # --- arguments
 
 
+SIZES = {"width_px": int, "height_px": int, "size_bytes": int, "content_type": str}
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
         (ImageFile, {"name": str, "data": bytes}),
         (EncodedFile, {"name": str, "staged": str, "data": str}),
         (UrlToDelete, {"id": int, "url": str}),
-        (ImageRef, {"id": int, "url": str, "position": int}),
+        (VariantRef, {"name": str, "url": str, **SIZES}),
+        (
+            ImageRef,
+            {
+                "id": int,
+                "url": str,
+                "position": int,
+                **SIZES,
+                "placeholder": str,
+                "dominant_colour": str,
+                "variants": list[VariantRef],
+            },
+        ),
     ],
 )
 def test_an_argument_has_exactly_these_fields(kind: type, fields: dict[str, type]) -> None:
