@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dream.db import DreamImage, DreamTask, images, tasks
 from dream.db.tasks import Claim
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageRef, ImageState, ImageUpdate, TaskState, UpdateStatus
 
@@ -133,6 +134,7 @@ def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
         return None
 
 
+@step("notify")
 def announce(database: Database, publisher: Publisher, task_id: str) -> None:
     """Tell the dream how its task ended, once; what cannot be told now is found by the sweep."""
     with database.read() as session:

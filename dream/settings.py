@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from dream import fault_points
 from dream.errors import SettingsError
 
 __all__ = ["MAX_URL_LENGTH", "Settings", "load"]
@@ -97,6 +98,11 @@ def _variants(value: object) -> object:
     if len(variants) > _MOST_VARIANTS:
         raise ValueError(f"it may have at most {_MOST_VARIANTS} variants")
     return variants
+
+
+def _fault(value: str) -> str:
+    fault_points.parse(value)
+    return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -232,6 +238,11 @@ class Settings(BaseSettings):
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    # --- tests only
+    fault: Annotated[str, AfterValidator(_fault)] | None = Field(
+        None, description="Where a test makes a process die (`dream.fault_points`); never set it where photos matter."
+    )
+
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         if self.is_bucket_per_user and self.s3_staging_bucket is None:
@@ -282,9 +293,11 @@ def load() -> Settings:
     if secrets_dir is not None and not Path(secrets_dir).is_dir():
         raise SettingsError(f"DREAM_SECRETS_DIR={secrets_dir!r} is wrong: it must be a folder")
     try:
-        return Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
+        settings = Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
+    fault_points.arm(settings.fault)
+    return settings
 
 
 def _one_line(error: ValidationError) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dream.arguments import check_deletion
 from dream.db import images, tasks
 from dream.errors import DreamError
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import ImageUpdate, UpdateStatus
 from dream.targets import Target, resolve
@@ -46,6 +47,7 @@ class Deletion:
         self._run = run
         self._claim = run.claim
 
+    @step("mark")
     def begin(self, dream_id: int, image_urls: list[Any], username: str) -> Sequence[Target]:
         """Find what is meant, make its rows say `deleting`, and the dream hear of it."""
         wanted = check_deletion(dream_id, image_urls, username)
@@ -59,6 +61,7 @@ class Deletion:
         self._resources.publisher.publish(update, once=f"{self._claim.task_id}:{self._claim.attempts}:started")
         return targets
 
+    @step("remove")
     def delete_objects(self, targets: Sequence[Target]) -> None:
         """Remove the objects and the staged bytes; those of one bucket with one call.
 
@@ -79,6 +82,7 @@ class Deletion:
         if failed:
             raise next(iter(failed.values()))
 
+    @step("bury")
     def _leave_tombstones(self, targets: Sequence[Target], failed: dict[str, DreamError]) -> None:
         gone = [
             target.image.id

@@ -8,6 +8,7 @@ import dramatiq
 
 from dream.actors import broker, shared
 from dream.db import tokens
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import CLEANUP_TOKENS, DEFAULT_QUEUE
 
@@ -19,6 +20,7 @@ __all__ = ["clean_up", "cleanup_expired_tokens"]
 log = get_logger(__name__)
 
 
+@step("clean_up")
 def clean_up(parts: Parts) -> int:
     """Delete expired revocations; returns how many."""
     with parts.database.begin() as session:

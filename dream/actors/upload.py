@@ -77,6 +77,7 @@ class Upload:
 
     # --- begin
 
+    @step("begin")
     def begin(self, dream_id: int, encoded_files: list[Any], positions: list[int]) -> None:
         """Make the rows say `processing`, and the dream hear of it."""
         self._dream_id = dream_id
@@ -138,6 +139,7 @@ class Upload:
                     in_work.append(InWork(image, self._resources.pool.submit(source, target, limits), target))
         return in_work
 
+    @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
         try:
             self._storage.download(self._settings.staging_bucket, image.staging_key or "", source)
@@ -162,6 +164,7 @@ class Upload:
             else:
                 self._take_back(image)
 
+    @step("put")
     def _store(self, work: InWork, processed: Processed) -> None:
         """Put the variants, then the picture."""
         image, target = work.image, work.target
@@ -173,6 +176,7 @@ class Upload:
         key = content_key(image.storage_key, processed.extension)
         self._storage.put_file(bucket, key, target, processed.content_type)
 
+    @step("complete")
     def _record(self, image: DreamImage, processed: Processed) -> bool:
         key = content_key(image.storage_key, processed.extension)
         with self._database.begin() as session:
@@ -218,6 +222,7 @@ class Upload:
                 log.warning("object_left", image_id=image.id, error=str(error))
             self._drop_staged(image)
 
+    @step("drop")
     def _drop_staged(self, image: DreamImage) -> None:
         if image.staging_key is None:
             return

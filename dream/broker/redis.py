@@ -23,6 +23,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID
 
@@ -165,6 +166,7 @@ class _Consumer(StockConsumer):
             raise ConnectionClosed(error) from None
         return message
 
+    @step("ack")
     def ack(self, message: MessageProxy) -> None:
         try:
             if message.options.get(_HANDED_BACK):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dream.errors import InvalidArguments
+from dream.fault_points import step
 from dream.imaging.limits import Limits, VariantSize
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def variant_path(target: Path, name: str) -> Path:
     return target.with_name(f"{target.name}.{name}")
 
 
+@step("decode")
 def process_file(source: Path, target: Path, limits: Limits) -> Processed:
     """Process the picture in `source` and write the result to `target`, whatever the names of either.
 

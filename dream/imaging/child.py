@@ -19,6 +19,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import TypedDict
 
+from dream import fault_points
 from dream.errors import ImageRejected
 from dream.imaging import Limits, Processed, process_file
 from dream.tether import die_with
@@ -57,9 +58,10 @@ class Report(TypedDict, total=False):
     failed: str
 
 
-def prepare_process(parent_pid: int, memory_bytes: int) -> None:
+def prepare_process(parent_pid: int, memory_bytes: int, fault: str | None) -> None:
     """Run once, before the first job: tie, limit and warm up this process."""
     die_with(parent_pid)
+    fault_points.arm(fault)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a service; the parent decides
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

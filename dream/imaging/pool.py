@@ -27,6 +27,7 @@ from pathlib import Path
 
 from pebble import ProcessPool
 
+from dream import fault_points
 from dream.errors import DreamError, ImageCrashed, WorkerStopping
 from dream.imaging import Limits, child
 from dream.imaging.job import MOST_STARTS, Job
@@ -159,7 +160,7 @@ class Pool:
         inner = ProcessPool(
             max_workers=self._processes,
             initializer=child.prepare_process,
-            initargs=(os.getpid(), self._child_memory_bytes),
+            initargs=(os.getpid(), self._child_memory_bytes, fault_points.armed()),
             context=child.Children(),
         )
         self._inner = inner

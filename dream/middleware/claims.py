@@ -23,6 +23,7 @@ from dream import outcomes
 from dream.db import images, tasks
 from dream.db.tasks import Claim, Refusal
 from dream.errors import HandedBack, LeaseLost
+from dream.fault_points import step
 from dream.log import bind, get_logger
 from dream.messages import (
     ALIASES,
@@ -119,6 +120,7 @@ class Claims(Middleware):
             on_failure.pop_all()
         return claim
 
+    @step("claim")
     def _claim(self, broker: Broker, message: MessageProxy) -> tuple[Claim | None, Refusal, float]:
         task_id, lease_s = message.message_id, self._settings.lease_s
         try:
@@ -190,6 +192,7 @@ class Claims(Middleware):
         attach(None)
         run.scope.close()
 
+    @step("finish")
     def _succeed(self, claim: Claim, result: Any) -> None:
         self._database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
         log.info("task_succeeded")

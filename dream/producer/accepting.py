@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from dream.arguments import check_deletion, check_upload
 from dream.errors import DatabaseUnavailable, DreamError
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
@@ -174,6 +175,7 @@ class Producer:
             log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
         return task_id
 
+    @step("submit")
     def submit(self, name: str, args: Sequence[Any], *, task_id: str, delivery: Delivery = AT_ONCE) -> bool:
         """Record and send any task of ours; False where a task of that id exists already.
 
@@ -253,6 +255,7 @@ class Producer:
         self._send(order)
         return True
 
+    @step("record")
     def _record(self, session: Session, order: _Order, rows: Sequence[DreamImage]) -> None:
         from dream.db import images, tasks
         from dream.targets import resolve
@@ -280,6 +283,7 @@ class Producer:
         except SQLAlchemyError:
             return False
 
+    @step("enqueue")
     def _send(self, order: _Order) -> None:
         from dream.broker import message_of, send
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dream.arguments import decode_inline
 from dream.errors import DreamError
+from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import EncodedFile, ImageFile
 
@@ -33,6 +34,7 @@ class Staging:
         self._bucket = settings.staging_bucket
         self._storage = storage
 
+    @step("stage")
     def put(self, image_files: Sequence[ImageFile]) -> list[EncodedFile]:
         """Store the bytes of all files, or of none.
 

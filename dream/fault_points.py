@@ -1,0 +1,124 @@
+"""Fault points: where a test makes a process die or stand still, to see that nothing is lost by it.
+
+A step of the flow is a function under `@step("put")`, and has two points: `put:before` and `put:after`. `DREAM_FAULT`
+arms one of them in every process that reads its settings (and in the processes of its pool):
+
+    DREAM_FAULT=put:after=kill           kill -9 of the process that comes there
+    DREAM_FAULT=put:before=stop*1@FILE   SIGSTOP, the first time only; FILE counts, for all processes together
+
+| action | does |
+| --- | --- |
+| `kill` | SIGKILL: no handler, no `finally`, nothing is flushed |
+| `stop` | SIGSTOP: the process stands still until somebody sends SIGCONT |
+| `hang` | blocks this thread for ever |
+
+Never set it where photos matter. Unset, a step costs one comparison.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+__all__ = ["ACTIONS", "Fault", "arm", "armed", "parse", "step"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ACTIONS = ("kill", "stop", "hang")
+_FORM = re.compile(r"(?P<point>[a-z_]+:(before|after))=(?P<action>[a-z]+)(\*(?P<times>[0-9]+)@(?P<counter>.+))?")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens where.
+
+    Parameters:
+      point: `<step>:before` or `<step>:after`.
+      action: one of `ACTIONS`.
+      times: how often, where a counter is named; else always.
+      counter: the file in which all processes count together.
+    """
+
+    point: str
+    action: str
+    times: int = 0
+    counter: Path | None = None
+
+    def strike(self) -> None:
+        """Do it, unless it was done often enough."""
+        if not self._is_my_turn():
+            return
+        if self.action == "hang":
+            threading.Event().wait()
+        os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
+
+    def _is_my_turn(self) -> bool:
+        if self.counter is None:
+            return True
+        with self.counter.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            is_mine = len(file.readlines()) < self.times
+            if is_mine:
+                # Who struck, for whoever waits to see it.
+                file.write(f"{os.getpid()}\n")
+        return is_mine
+
+
+_armed: Fault | None = None
+_text: str | None = None
+
+
+def parse(text: str) -> Fault:
+    """Read the value of `DREAM_FAULT`.
+
+    Raises:
+      ValueError: what it may be.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None or found["action"] not in ACTIONS:
+        raise ValueError(f"it must be STEP:before or STEP:after, =, one of {', '.join(ACTIONS)}, and perhaps *N@FILE")
+    counter = Path(found["counter"]) if found["counter"] else None
+    return Fault(found["point"], found["action"], int(found["times"] or 0), counter)
+
+
+def arm(text: str | None) -> None:
+    """Arm the fault in this process; None disarms."""
+    global _armed, _text
+    _armed, _text = (parse(text), text) if text else (None, None)
+
+
+def armed() -> str | None:
+    """What this process was armed with, for a process that it starts."""
+    return _text
+
+
+def step(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function a step of the flow, with a fault point before it and one after it."""
+    before, after = f"{name}:before", f"{name}:after"
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def stepped(*args: P.args, **kwargs: P.kwargs) -> T:
+            fault = _armed
+            if fault is None:
+                return function(*args, **kwargs)
+            if fault.point == before:
+                fault.strike()
+            result = function(*args, **kwargs)
+            if fault.point == after:
+                fault.strike()
+            return result
+
+        return stepped
+
+    return decorate
