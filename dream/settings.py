@@ -11,105 +11,31 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dream import fault_points
 from dream.errors import SettingsError
+from dream.setting_types import (
+    LONGEST_PATH,
+    MAX_URL_LENGTH,
+    Algorithms,
+    BrokerUrl,
+    Bytes,
+    Count,
+    DatabaseUrl,
+    Fault,
+    Folder,
+    HttpUrl,
+    Limit,
+    RedisUrl,
+    Seconds,
+    Timezone,
+    Variants,
+)
 
 __all__ = ["MAX_URL_LENGTH", "Settings", "load"]
-
-#: A stored URL is one string of at most this many characters (docs/contract.md, "URLs and keys").
-MAX_URL_LENGTH = 255
-#: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
-_LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
-#: `thumb:320`: a name, which becomes part of keys and URLs, and a longest edge in pixels.
-_VARIANT = re.compile(r"(?P<name>[a-z0-9_-]{1,32}):(?P<edge_px>[0-9]{1,5})")
-_MOST_VARIANTS = 10
-
-
-def _broker_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix", "amqp", "amqps"}:
-        raise ValueError("it must start with redis://, rediss://, unix://, amqp:// or amqps://")
-    return value
-
-
-def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("it must start with redis://, rediss:// or unix://")
-    return value
-
-
-def _database_url(value: str) -> str:
-    if urlsplit(value).scheme.split("+")[0] not in {"sqlite", "postgresql", "postgres"}:
-        raise ValueError("it must start with sqlite:/// or postgresql://")
-    if value.startswith("sqlite") and not value.partition(":///")[2]:
-        raise ValueError("it must name a file, as in sqlite:///dream.db: all processes share it")
-    return value
-
-
-def _folder(value: str) -> str:
-    if not os.access(value, os.W_OK | os.X_OK) or not os.path.isdir(value):  # noqa: PTH112
-        raise ValueError("it must be a folder that is there and may be written to")
-    return value
-
-
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ValueError("it must start with http:// or https:// and name a host")
-    if parts.query or parts.fragment:
-        raise ValueError("it may have no ? and no #, for a path follows it")
-    if len(value) + _LONGEST_PATH > MAX_URL_LENGTH:
-        raise ValueError(f"it may have at most {MAX_URL_LENGTH - _LONGEST_PATH} characters")
-    return value.rstrip("/")
-
-
-def _timezone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("it must be a name from the time zone database, such as UTC or Europe/Berlin") from None
-    return value
-
-
-def _algorithms(value: object) -> object:
-    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
-    if not names or "none" in {str(name).lower() for name in names}:  # type: ignore[attr-defined]
-        raise ValueError("it must name signing algorithms such as HS256, separated by commas, and never none")
-    return names
-
-
-def _variants(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = [_VARIANT.fullmatch(item.strip()) for item in value.split(",")]
-    variants = tuple((match["name"], int(match["edge_px"])) for match in found if match)
-    if len(variants) < len(found) or not all(16 <= edge_px <= 16383 for _, edge_px in variants):
-        raise ValueError(
-            "it must be names with their longest edges in pixels, as in thumb:320,medium:1280; "
-            "a name is 1 to 32 of a-z, 0-9, _ and -, an edge 16 to 16383"
-        )
-    if len({name for name, _ in variants}) < len(variants):
-        raise ValueError("each name may be there once")
-    if len(variants) > _MOST_VARIANTS:
-        raise ValueError(f"it may have at most {_MOST_VARIANTS} variants")
-    return variants
-
-
-def _fault(value: str) -> str:
-    fault_points.parse(value)
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Limit = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -118,10 +44,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DREAM_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     # --- where the servers are
-    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
+    broker_url: BrokerUrl = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="The message broker: Redis/Valkey or RabbitMQ."
     )
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+    redis_url: RedisUrl | None = Field(
         None, repr=False, description="Redis/Valkey for live events; the broker itself where that is Redis."
     )
     redis_prefix: str = Field(
@@ -130,7 +56,7 @@ class Settings(BaseSettings):
     queue_prefix: str = Field(
         "", pattern=r"^([A-Za-z_][A-Za-z0-9._-]*)?$", description="Put before the names of both queues."
     )
-    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+    database_url: DatabaseUrl = Field(
         "sqlite:///dream.db", repr=False, description="SQLite (a file of our own) or PostgreSQL."
     )
     owners_sql: str | None = Field(
@@ -179,7 +105,7 @@ class Settings(BaseSettings):
     max_edge_px: Annotated[int, Field(ge=16, le=16383)] = Field(
         2560, description="Longest edge of a processed picture."
     )
-    variants: Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_variants)] = Field(
+    variants: Variants = Field(
         (), description="Smaller versions of each picture: names and longest edges, as in `thumb:320,medium:1280`."
     )
     max_jpeg_pixels: Count = Field(100_000_000, description="Most pixels of a JPEG.")
@@ -190,9 +116,7 @@ class Settings(BaseSettings):
     pool_size: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that work on pictures; 0 means one per CPU."
     )
-    work_dir: Annotated[str, AfterValidator(_folder)] | None = Field(
-        None, description="Folder for files in work; unset means the system's."
-    )
+    work_dir: Folder | None = Field(None, description="Folder for files in work; unset means the system's.")
     worker_poll_ms: Count = Field(200, description="How often an idle worker asks the broker.")
     ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
     child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")
@@ -219,16 +143,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port the gateway listens on.")
     jwt_secret: SecretStr | None = Field(None, description="Key that signs and checks tokens.")
-    jwt_algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)] = Field(
-        ("HS256",), description="Accepted algorithms, separated by commas."
-    )
+    jwt_algorithms: Algorithms = Field(("HS256",), description="Accepted algorithms, separated by commas.")
     ping_interval_s: Seconds = Field(15, description="How often a WebSocket is pinged.")
     socket_queue_size: Count = Field(256, description="Messages a slow socket may be behind before it is cut (4008).")
     events_ttl_s: Annotated[int, Field(ge=1)] = Field(86400, description="Life of a dream's event stream.")
     events_max_length: Count = Field(300, description="Events kept per dream.")
 
     # --- the scheduler
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="Time zone of the 03:00 clean-up.")
+    timezone: Timezone = Field("UTC", description="Time zone of the 03:00 clean-up.")
     staging_ttl_s: Seconds = Field(7 * 86400, description="Life of the staged bytes of failed uploads.")
     staging_orphan_s: Seconds = Field(48 * 3600, description="Age at which a staged object without a row is removed.")
 
@@ -239,7 +161,7 @@ class Settings(BaseSettings):
     )
 
     # --- tests only
-    fault: Annotated[str, AfterValidator(_fault)] | None = Field(
+    fault: Fault | None = Field(
         None, description="Where a test makes a process die (`dream.fault_points`); never set it where photos matter."
     )
 
@@ -252,7 +174,7 @@ class Settings(BaseSettings):
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError("DREAM_LEASE_RENEW_S may be at most half of DREAM_LEASE_S")
         longest_name = max((len(f"_{name}") for name, _ in self.variants), default=0)
-        if len(self.media_url) + _LONGEST_PATH - len("/media") + longest_name > MAX_URL_LENGTH:
+        if len(self.media_url) + LONGEST_PATH - len("/media") + longest_name > MAX_URL_LENGTH:
             raise ValueError(
                 f"a URL may have at most {MAX_URL_LENGTH} characters: the base URL "
                 "(DREAM_PUBLIC_URL or DREAM_GATEWAY_URL) is too long for the names in DREAM_VARIANTS"

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dream import outcomes
+from dream.actors.buckets import bucket_of
 from dream.arguments import check_upload, decode_inline
 from dream.db import DreamImage, images, tasks
-from dream.db.dreams import owner_of
-from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing
+from dream.errors import DreamError, HandedBack, ImageRejected, LeaseLost, ObjectMissing
+from dream.fault_points import step
 from dream.imaging import Limits, variant_path
 from dream.log import get_logger
 from dream.messages import ImageState, ImageUpdate, UpdateStatus, VariantRef
-from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, user_bucket, variant_key
+from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, variant_key
 
 if TYPE_CHECKING:
     from dream.actors.resources import Job, Parts
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["upload"]
 
 log = get_logger(__name__)
-
-#: A dream that is not visible yet is looked for again after these (docs/architecture.md, "A dream may come late").
-_LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def upload(resources: Parts, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
@@ -83,7 +81,7 @@ class Upload:
         self._dream_id = dream_id
         if not self._load():
             self._record_inline(encoded_files, positions)
-        self._bucket = self._find_bucket()
+        self._bucket = bucket_of(self._resources, self._run, dream_id)
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             images.begin_task(session, self._claim.task_id, self._bucket, self._limits.variants)
@@ -108,21 +106,6 @@ class Upload:
             # The row need not keep the bytes, nor a message that is sent from it carry them.
             tasks.replace_args(session, self._claim, [self._dream_id, encoded, positions])
         self._images = rows
-
-    def _find_bucket(self) -> str:
-        if not self._settings.is_bucket_per_user:
-            return self._settings.s3_bucket
-        for pause_s in (*_LOOK_AGAIN_S, None):
-            with self._database.read() as session:
-                owner = owner_of(session, self._dream_id, self._settings.owners_sql)
-            if owner is not None:
-                bucket = user_bucket(self._settings.s3_bucket, owner.username)
-                self._storage.ensure_bucket(bucket)
-                return bucket
-            self._run.check()
-            if pause_s is not None:
-                self._run.lost.wait(pause_s)
-        raise DreamNotVisible(f"the dream {self._dream_id} is not there (yet)")
 
     # --- fetch, process, store
 

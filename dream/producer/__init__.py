@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dream.messages import ImageFile, UrlToDelete
-from dream.producer.accepting import AT_ONCE, NOT_SENT, Delivery, Producer
+from dream.producer.accepting import Producer
+from dream.producer.delivery import AT_ONCE, NOT_SENT, Delivery
 
 __all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "forget_default", "upload_images"]
 

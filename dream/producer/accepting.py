@@ -14,6 +14,7 @@ from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
+from dream.producer.delivery import AT_ONCE, Delivery
 from dream.producer.outbox import check_session, follow
 from dream.producer.staging import Staging
 
@@ -26,30 +27,9 @@ if TYPE_CHECKING:
     from dream.settings import Settings
     from dream.storage import Storage
 
-__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer"]
+__all__ = ["Producer"]
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How an accepted task reaches a worker.
-
-    Parameters:
-      due_in_s: it does not run before that many seconds from now.
-      expires_in_s: it does not start after that many seconds from now; None means that it always runs.
-      queue: the queue that its message is put on, without prefix; None means the task's own.
-      is_sent: False where the caller runs the task itself.
-    """
-
-    due_in_s: float = 0
-    expires_in_s: float | None = None
-    queue: str | None = None
-    is_sent: bool = True
-
-
-AT_ONCE = Delivery()
-NOT_SENT = Delivery(is_sent=False)
 
 
 @dataclass(frozen=True)
