@@ -4,6 +4,7 @@ into one line and an exit code. Light to import: it stands at the start of every
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from dream.settings import Settings
 
-__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_SETTINGS", "StopSignal", "exit_code", "say_ready"]
+__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_SETTINGS", "StopSignal", "exit_code", "say_ready", "show_life"]
 
 EXIT_FAILURE = 1
 #: A setting is wrong: trying again cannot help.
@@ -73,6 +74,13 @@ def say_ready(settings: Settings, text: str = "") -> None:
         written = Path(f"{settings.ready_file}.{os.getpid()}")
         written.write_text(text, "utf-8")
         written.replace(settings.ready_file)
+
+
+def show_life(settings: Settings) -> None:
+    """Touch that file, now and then: who watches it knows that this process still does its rounds."""
+    if settings.ready_file:
+        with contextlib.suppress(OSError):  # not there before it takes work, nor where somebody has removed it
+            os.utime(settings.ready_file)
 
 
 def exit_code(call: Callable[[], int]) -> int:

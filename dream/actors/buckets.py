@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dream.actors.storing import RunStorage
 from dream.db.dreams import owner_of
 from dream.errors import DreamNotVisible
 from dream.storage.keys import user_bucket
@@ -32,7 +33,7 @@ def bucket_of(resources: Parts, run: Run, dream_id: int) -> str:
             owner = owner_of(session, dream_id, settings.owners_sql)
         if owner is not None:
             bucket = user_bucket(settings.s3_bucket, owner.username)
-            resources.storage.ensure_bucket(bucket)
+            RunStorage(resources.storage, run).ensure_bucket(bucket)
             return bucket
         run.check()
         if pause_s is not None:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dream.actors.storing import RunStorage
 from dream.arguments import check_deletion
 from dream.db import images, tasks
 from dream.errors import DreamError
@@ -44,6 +45,7 @@ class Deletion:
 
     def __init__(self, resources: Parts, run: Run) -> None:
         self._resources = resources
+        self._storage = RunStorage(resources.storage, run)
         self._run = run
         self._claim = run.claim
 
@@ -77,7 +79,7 @@ class Deletion:
         failed: dict[str, DreamError] = {}
         for bucket, keys in by_bucket.items():
             self._run.check()
-            failed.update(self._resources.storage.delete(bucket, sorted(keys)))
+            failed.update(self._storage.delete(bucket, sorted(keys)))
         self._leave_tombstones(targets, failed)
         if failed:
             raise next(iter(failed.values()))

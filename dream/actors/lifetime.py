@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from dramatiq import Broker, Worker
@@ -18,6 +19,8 @@ __all__ = ["Lifetime"]
 
 log = get_logger(__name__)
 
+_LOOK_EVERY_S = 0.05
+
 
 class Lifetime(Middleware):
     """The pool starts with the worker and stops after it: SIGTERM would hang on its processes otherwise.
@@ -27,16 +30,25 @@ class Lifetime(Middleware):
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._stopped = threading.Event()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         logs.configure(self._resources.settings)
         self._resources.start_pool()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        threading.Thread(target=self._say_ready, args=(worker,), name="ready", daemon=True).start()
+
+    def _say_ready(self, worker: Worker) -> None:
+        """A worker takes work once each of its consumers has found its broker."""
+        while any(thread.consumer is None for thread in list(worker.consumers.values())):
+            if self._stopped.wait(_LOOK_EVERY_S):
+                return
         settings = self._resources.settings
         log.info("worker_ready", threads=worker.worker_threads, pool=settings.pool_processes)
         say_ready(settings)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._stopped.set()
         self._resources.stop_pool()
         self._resources.close()

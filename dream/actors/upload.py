@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dream import outcomes
 from dream.actors.buckets import bucket_of
+from dream.actors.storing import RunStorage
 from dream.arguments import check_upload, decode_inline
 from dream.db import DreamImage, images, tasks
 from dream.errors import DreamError, HandedBack, ImageRejected, LeaseLost, ObjectMissing
@@ -63,7 +64,7 @@ class Upload:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database
-        self._storage = resources.storage
+        self._storage = RunStorage(resources.storage, run)
         self._limits = Limits.of(self._settings)
         self._run = run
         self._claim = run.claim

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING
 
 from dramatiq import Worker
@@ -9,7 +11,7 @@ from dramatiq import Worker
 from dream.actors import broker, shared
 from dream.log import get_logger
 from dream.middleware.time_limit import TimeLimit
-from dream.process import StopSignal
+from dream.process import StopSignal, show_life
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -21,6 +23,8 @@ log = get_logger(__name__)
 #: The exit code of a worker with a thread that cannot be stopped, or no pool; whoever started it starts another.
 EXIT_WEDGED = 70
 _LOOK_EVERY_S = 1.0
+#: What a wedged worker may take for its end beyond the time that its runs have.
+_LEAVE_S = 5.0
 
 
 def run(settings: Settings, *, queues: set[str] | None = None, threads: int | None = None) -> int:
@@ -42,9 +46,15 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
     worker.start()
     limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
     is_wedged = False
-    while not stop.wait(_LOOK_EVERY_S) and not is_wedged:
+    while not is_wedged and not stop.wait(_LOOK_EVERY_S):
+        show_life(settings)
         is_wedged = limit.is_wedged() or shared.is_unfit
     log.info("worker_stopping", wedged=is_wedged)
+    if is_wedged:
+        # Nobody else would end us: whatever holds the thread may hold our end, too.
+        end = threading.Timer(settings.shutdown_timeout_s + _LEAVE_S, os._exit, (EXIT_WEDGED,))
+        end.daemon = True
+        end.start()
     worker.stop(timeout=round(settings.shutdown_timeout_s * 1000))
     broker.close()
     return EXIT_WEDGED if is_wedged else 0

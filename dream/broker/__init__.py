@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dramatiq import Message
 from dramatiq.errors import BrokerError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     AnyBroker = RedisBroker | RabbitmqBroker
 
-__all__ = ["Waiting", "is_redis", "make_broker", "message_of", "send", "send_missing"]
+__all__ = ["Waiting", "is_redis", "make_broker", "message_of", "missing", "send", "send_missing"]
 
 
 def make_broker(settings: Settings) -> AnyBroker:
@@ -50,9 +50,9 @@ def make_broker(settings: Settings) -> AnyBroker:
             middleware=middleware,
         )
     else:
-        from dream.broker.rabbitmq import RabbitmqBroker
+        from dream.broker.rabbitmq import RabbitmqBroker, patient
 
-        broker = RabbitmqBroker(url=settings.broker_url, middleware=middleware)
+        broker = RabbitmqBroker(url=patient(settings.broker_url), middleware=middleware)
     for queue in QUEUES:
         broker.declare_queue(settings.queue_prefix + queue)
     return broker
@@ -75,6 +75,9 @@ class Waiting(Protocol):
     def attempts(self) -> int: ...
     @property
     def queue(self) -> str | None: ...
+
+
+W = TypeVar("W", bound=Waiting)
 
 
 def message_of(
@@ -114,23 +117,32 @@ def send(broker: AnyBroker, message: Message[Any], delay_s: float = 0) -> None:
         broker.enqueue(message, delay=round(delay_s * 1000) if delay_s > 0 else None)
 
 
-def send_missing(broker: AnyBroker, settings: Settings, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
-    """Send those tasks again whose messages the broker does not hold; returns them.
+def missing(broker: AnyBroker, settings: Settings, waiting: Sequence[W]) -> list[W]:
+    """Those of the tasks whose messages the broker does not hold, or may not where it cannot be asked; in their order.
 
     Raises:
       BrokerUnavailable
     """
-    by_queue: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
+    by_queue: defaultdict[str, list[str]] = defaultdict(list)
     for task in waiting:
-        by_queue[settings.queue_prefix + (task.queue or queue_of(task.name))][delivery_id(task.id, task.attempts)] = (
-            task
-        )
-    sent: list[Waiting] = []
+        by_queue[_queue_of(settings, task)].append(delivery_id(task.id, task.attempts))
+    lost: set[str] = set()
     with unavailable_as_error():
-        for queue, tasks in by_queue.items():
-            for missing in sorted(broker.missing(queue, list(tasks))):
-                task = tasks[missing]
-                message = message_of(settings, task.id, task.name, task.args, attempt=task.attempts, queue=task.queue)
-                if broker.enqueue_missing(message):
-                    sent.append(task)
-    return sent
+        for queue, deliveries in by_queue.items():
+            lost |= broker.missing(queue, deliveries)
+    return [task for task in waiting if delivery_id(task.id, task.attempts) in lost]
+
+
+def send_missing(broker: AnyBroker, settings: Settings, task: Waiting) -> bool:
+    """Send a task again unless the broker holds its message after all; says whether it was sent.
+
+    Raises:
+      BrokerUnavailable
+    """
+    message = message_of(settings, task.id, task.name, task.args, attempt=task.attempts, queue=task.queue)
+    with unavailable_as_error():
+        return broker.enqueue_missing(message)
+
+
+def _queue_of(settings: Settings, task: Waiting) -> str:
+    return settings.queue_prefix + (task.queue or queue_of(task.name))

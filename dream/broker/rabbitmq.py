@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
+from dramatiq.errors import ConnectionClosed
 
 from dream.errors import SettingsError
 
-__all__ = ["RabbitmqBroker"]
+__all__ = ["RabbitmqBroker", "patient"]
+
+
+#: Of a backlog, so many tasks are sent again in one sweep.
+_DOUBTED_AT_ONCE = 100
+#: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away.
+_PATIENCE_S = {"heartbeat": 20, "blocked_connection_timeout": 10, "socket_timeout": 5, "stack_timeout": 10}
+
+
+def patient(url: str) -> str:
+    """The URL with time-outs for what would otherwise wait for minutes or for ever; those it names itself stay."""
+    parts = urlsplit(url)
+    named = dict(parse_qsl(parts.query))
+    return urlunsplit(parts._replace(query=urlencode({**_PATIENCE_S, **named})))
 
 
 class RabbitmqBroker(StockRabbitmqBroker):
@@ -37,9 +52,23 @@ class RabbitmqBroker(StockRabbitmqBroker):
         self.enqueue(message)
         return True
 
-    def missing(self, queue_name: str, delivery_ids: Sequence[str]) -> set[str]:  # noqa: ARG002
-        """RabbitMQ cannot be asked: any of them may be missing."""
-        return set(delivery_ids)
+    def missing(self, queue_name: str, delivery_ids: Sequence[str]) -> set[str]:
+        """RabbitMQ cannot be asked for a message: any of them may be missing.
+
+        But it knows how many wait. Where that is a backlog of about as many as we ask for, most are there; to send all
+        again would double them, so only the first few are doubted, and others the next time.
+        """
+        if len(delivery_ids) <= _DOUBTED_AT_ONCE or self._waiting(queue_name) < len(delivery_ids) / 2:
+            return set(delivery_ids)
+        return set(delivery_ids[:_DOUBTED_AT_ONCE])
+
+    def _waiting(self, queue_name: str) -> int:
+        self.declare_queue(queue_name, ensure=True)
+        try:
+            return sum(self.get_queue_message_counts(queue_name)[:2])
+        except pika.exceptions.AMQPError as error:
+            del self.connection
+            raise ConnectionClosed(error) from None
 
     def hand_back(self, message: MessageProxy) -> None:
         """Put a copy of a message that is in work back on its queue; the ack that follows removes the original."""

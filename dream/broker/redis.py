@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,50 +145,55 @@ class RedisBroker(StockRedisBroker):
         log.error("message_undecodable", queue=queue_name, reason=reason, buried_as=buried)
 
 
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Whatever Redis says instead of an answer is an outage, and over some time: its memory is full, it loads its file,
+    it is a replica for a moment.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        raise ConnectionClosed(error) from None
+
+
 class _Consumer(StockConsumer):
     broker: RedisBroker
 
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)
-        try:
+        with _outages():
             broker.reclaim(queue_name)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise ConnectionClosed(error) from None
 
     def __next__(self) -> MessageProxy | None:
-        try:
-            message: MessageProxy | None = super().__next__()
-            if message is not None:
-                self.broker.hold(self.queue_name, message)
-        except DecodeError as error:
-            self.broker.bury(self.queue_name, error.data, str(error.error))
-            return None
-        except redis.TimeoutError as error:
-            raise ConnectionClosed(error) from None
+        with _outages():
+            try:
+                message: MessageProxy | None = super().__next__()
+            except DecodeError as error:
+                self.broker.bury(self.queue_name, error.data, str(error.error))
+                return None
+        if message is not None:
+            self.broker.hold(self.queue_name, message)
         return message
 
     @step("ack")
     def ack(self, message: MessageProxy) -> None:
-        try:
+        # Stock would give up at some of these and leave the message in this worker's ack set until it exits.
+        with _outages():
             if message.options.get(_HANDED_BACK):
                 super().requeue([message])
                 self.queued_message_ids.discard(message.message_id)
             else:
                 super().ack(message)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            # Stock would give up here and leave the message in this worker's ack set until it exits.
-            raise ConnectionClosed(error) from None
         self.broker.let_go(self.queue_name, message)
 
     def nack(self, message: MessageProxy) -> None:
-        try:
+        with _outages():
             super().nack(message)
-        except redis.TimeoutError as error:
-            raise ConnectionClosed(error) from None
         self.broker.let_go(self.queue_name, message)
 
     def requeue(self, messages: Any) -> None:
         messages = list(messages)
-        super().requeue(messages)
+        with _outages():
+            super().requeue(messages)
         for message in messages:
             self.broker.let_go(self.queue_name, message)

@@ -28,6 +28,7 @@ _POSTGRES_OPTIONS = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
     # No statement of ours takes long; one that does waits for a lock that nobody will release.
     "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
 }
@@ -45,7 +46,15 @@ def make_engine(database_url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url.set(drivername="postgresql+psycopg"), connect_args=_POSTGRES_OPTIONS, pool_pre_ping=True)
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=_POSTGRES_OPTIONS, pool_pre_ping=True)
+    event.listen(engine, "do_connect", _connect_postgres)
+    return engine
+
+
+def _connect_postgres(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    from dream.db.patience import PatientConnection
+
+    return PatientConnection.connect(*arguments, **options)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

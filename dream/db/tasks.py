@@ -221,12 +221,12 @@ def finish(session: Session, claim: Claim, state: TaskState, *, result: Any = No
     _release(session, claim, state=state, attempts=attempts, result=result, error=error, finished_at=now())
 
 
-def overdue(session: Session, resend_after_s: float) -> Sequence[DreamTask]:
-    """Unfinished tasks past their due time by `resend_after_s` that nobody works on, oldest first."""
+def overdue(session: Session, overdue_s: float) -> Sequence[DreamTask]:
+    """Unfinished tasks past their due time by `overdue_s` that nobody works on, the longest not sent first."""
     return session.scalars(
         select(DreamTask)
-        .where(_is_unfinished(), DreamTask.due_at <= now(-resend_after_s), _is_free())
-        .order_by(DreamTask.due_at)
+        .where(_is_unfinished(), DreamTask.due_at <= now(-overdue_s), _is_free())
+        .order_by(DreamTask.resent_at.is_not(None), DreamTask.resent_at, DreamTask.due_at)
     ).all()
 
 

@@ -15,7 +15,7 @@ from dream.gateway.app import make_app
 from dream.gateway.auth import missing_key_bytes
 from dream.gateway.protocol import SocketProtocol
 from dream.log import get_logger
-from dream.process import say_ready
+from dream.process import say_ready, show_life
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -63,6 +63,8 @@ def run(settings: Settings) -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        callback_notify=lambda: _show_life(settings),
+        timeout_notify=1,
     )
     # At info it logs the whole address of each socket, `?token=` in it.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -75,6 +77,10 @@ def run(settings: Settings) -> int:
         _Server(config, settings).run([listener])
     log.info("gateway_stopped")
     return 0
+
+
+async def _show_life(settings: Settings) -> None:
+    show_life(settings)
 
 
 def _already_stopped(_number: int, _frame: FrameType | None) -> None:

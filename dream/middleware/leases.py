@@ -17,6 +17,9 @@ __all__ = ["LeaseKeeper"]
 
 log = get_logger(__name__)
 
+#: A renewal that hangs with its database does not keep a worker from its end.
+_LEAVE_S = 2.0
+
 
 class LeaseKeeper:
     """Renews the leases that it was given until they are taken back.
@@ -40,7 +43,7 @@ class LeaseKeeper:
     def stop(self) -> None:
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LEAVE_S)
 
     def keep(self, token: str) -> threading.Event:
         """Renew this lease from now on; the event is set once another run has taken the task."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from dramatiq.middleware import TimeLimitExceeded
 
@@ -16,7 +20,11 @@ from dream.outcomes import ANNOUNCED
 
 __all__ = ["Run", "attach", "attached", "current_run", "log_fields", "reason_of"]
 
+T = TypeVar("T")
+
 _local = threading.local()
+#: How often a run that waits for somebody else's code looks whether it must end.
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass
@@ -47,6 +55,31 @@ class Run:
             raise WorkerStopping
         if time.monotonic() >= self.deadline:
             raise RunContinues if self.has_progressed else TaskTimedOut
+
+    def wait_for(self, call: Callable[[], T]) -> T:
+        """What `call` returns: code that waits where nothing can stop it, as a request to a store that hangs.
+
+        It runs in a thread of its own, which is left to its own time-outs where the run must end first.
+
+        Raises:
+          LeaseLost, WorkerStopping, RunContinues, TaskTimedOut: as `check`.
+          Exception: whatever `call` raises.
+        """
+        future: Future[T] = Future()
+        context = copy_context()  # its log lines carry the run's fields
+        threading.Thread(target=context.run, args=(_fulfil, future, call), name="call", daemon=True).start()
+        while not future.done():
+            concurrent.futures.wait((future,), timeout=_LOOK_EVERY_S)
+            if not future.done():
+                self.check()
+        return future.result()
+
+
+def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 (raised again in the thread of the run)
+        future.set_exception(error)
 
 
 def attach(run: Run | None) -> None:

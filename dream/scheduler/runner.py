@@ -18,7 +18,7 @@ from dream.db import Database
 from dream.errors import DreamError
 from dream.log import get_logger
 from dream.notifications import Publisher
-from dream.process import StopSignal, say_ready
+from dream.process import StopSignal, say_ready, show_life
 from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
 from dream.scheduler.sweep import Sweep
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Runner", "run"]
 
 log = get_logger(__name__)
+
+_SHOW_LIFE_EVERY_S = 1.0
 
 
 class Runner:
@@ -107,7 +109,8 @@ def run(settings: Settings) -> int:
     runner.start()
     log.info("scheduler_ready", timezone=settings.timezone)
     say_ready(settings)
-    stop.wait()
+    while not stop.wait(_SHOW_LIFE_EVERY_S):
+        show_life(settings)
     log.info("scheduler_stopping")
     runner.stop()
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dream import outcomes
-from dream.broker import is_redis, send_missing
+from dream.broker import is_redis, missing, send_missing
 from dream.db import DreamTask, tasks
 from dream.errors import BrokerUnavailable
 from dream.log import get_logger
@@ -27,6 +27,9 @@ log = get_logger(__name__)
 
 #: RabbitMQ cannot be asked what it holds: the gap between two tries doubles, up to this.
 _LONGEST_GAP_S = 600.0
+#: A task overdue by this share of `DREAM_RESEND_AFTER_S` is looked for: the sweep comes every quarter of it, so that
+#: what is lost is sent within the whole.
+_LOST_AT = 0.5
 #: A worker announces what it has finished at once; what is unsaid after this is said here.
 _UNSAID_S = 5.0
 _ANNOUNCE_AT_ONCE = 200
@@ -48,28 +51,35 @@ class Sweep:
           BrokerUnavailable
         """
         with self._database.read() as session:
-            overdue = tasks.overdue(session, self._settings.resend_after_s)
-        if overdue and not is_redis(self._settings.broker_url):
-            overdue = [task for task in overdue if self._is_my_turn(task)]
+            overdue = tasks.overdue(session, self._settings.resend_after_s * _LOST_AT)
+        sent = sum(self._resend(task) for task in missing(self._broker, self._settings, overdue))
+        if sent:
+            log.warning("tasks_resent", count=sent)
+        return sent
+
+    def _resend(self, task: DreamTask) -> bool:
+        can_ask = is_redis(self._settings.broker_url)
+        if not can_ask and not self._is_my_turn(task):
+            return False
         try:
-            sent = send_missing(self._broker, self._settings, overdue) if overdue else []
+            is_sent = send_missing(self._broker, self._settings, task)
         except BrokerUnavailable:
-            self._give_turns_back(overdue)
+            if not can_ask:
+                self._give_turn_back(task)
             raise
-        for task in sent:
-            log.warning("task_resent", task_id=task.id, attempt=task.attempts + 1)
-        return len(sent)
+        if is_sent:
+            log.info("task_resent", task_id=task.id, attempt=task.attempts + 1)
+        return is_sent
 
     def _is_my_turn(self, task: DreamTask) -> bool:
         gap_s = min(self._settings.resend_after_s * 2**task.resends, _LONGEST_GAP_S)
         with self._database.begin() as session:
             return tasks.may_resend(session, task, gap_s)
 
-    def _give_turns_back(self, not_sent: Sequence[DreamTask]) -> None:
+    def _give_turn_back(self, task: DreamTask) -> None:
         """The broker is away: what was not sent must not wait the longer for it."""
         with self._database.begin() as session:
-            for task in not_sent:
-                tasks.give_turn_back(session, task)
+            tasks.give_turn_back(session, task)
 
     def announce(self) -> int:
         """Say what finished tasks could not say; returns how many tried."""

@@ -16,6 +16,8 @@ from dream.tether import tethered
 __all__ = ["Part", "Process", "describe_exit", "stop_all"]
 
 _POLL_S = 0.02
+#: A longer pause between two looks says that it was we who hung.
+_LONGEST_LOOK_S = 1.0
 
 
 def _always() -> bool:
@@ -34,6 +36,8 @@ class Part:
       log: the file that takes its output, appended.
       is_ready: whether it answers; asked again and again, never blocks for more than a second.
       ready_file: a file that it creates once it takes work; removed before each start.
+      life_timeout_s: how long its ready file may stay untouched before it counts as hung and is killed; 0 means that it
+        shows no life there.
       stop_timeout_s: time between SIGTERM and SIGKILL.
       is_ours: whether its lines are also shown on our own standard error.
     """
@@ -45,6 +49,7 @@ class Part:
     log: Path
     is_ready: Callable[[], bool] = _always
     ready_file: Path | None = None
+    life_timeout_s: float = 0.0
     stop_timeout_s: float = 3.0
     is_ours: bool = False
 
@@ -68,6 +73,7 @@ class Process:
         rotate(part.log)
         self.part = part
         self.started_at = time.monotonic()
+        self._pulse = _Pulse()
         try:
             with part.log.open("ab") as log:
                 # A session of its own: a Ctrl-C in the terminal is ours to handle, in our order.
@@ -92,6 +98,13 @@ class Process:
     def lived_s(self) -> float:
         return time.monotonic() - self.started_at
 
+    def is_hung(self) -> bool:
+        """Whether it has shown life before and does no more."""
+        part = self.part
+        if part.ready_file is None or not part.life_timeout_s:
+            return False
+        return self._pulse.silent_s(part.ready_file) > part.life_timeout_s
+
     def exit_code(self) -> int | None:
         """None while it runs; negative for a signal."""
         return self._popen.poll()
@@ -112,6 +125,29 @@ class Process:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise StackError(f"{self.part.name} (process {self.pid}) does not end") from None
+
+
+class _Pulse:
+    """How long a file has not been touched, by the time in which we looked: where we were stopped, so were others."""
+
+    def __init__(self) -> None:
+        self._touched_ns = 0
+        self._looked_at = 0.0
+        self._silent_s = 0.0
+
+    def silent_s(self, path: Path) -> float:
+        """Look at the file; 0 where it is not there (yet)."""
+        now = time.monotonic()
+        try:
+            touched_ns = path.stat().st_mtime_ns
+        except OSError:
+            touched_ns = 0
+        if touched_ns != self._touched_ns or not touched_ns:
+            self._silent_s = 0.0
+        else:
+            self._silent_s += min(now - self._looked_at, _LONGEST_LOOK_S)
+        self._touched_ns, self._looked_at = touched_ns, now
+        return self._silent_s
 
 
 def stop_all(processes: Sequence[Process], *, is_hurried: Callable[[], bool] = lambda: False) -> None:

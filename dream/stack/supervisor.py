@@ -181,6 +181,9 @@ class _Kept:
             return
         code = self.process.exit_code()
         if code is None:
+            if self.process.is_hung():
+                log.warning("%s has hung for %g s; it is killed", self.part.name, self.part.life_timeout_s)
+                self.process.kill()
             return
         delay_s = self._backoff.next_delay_s(self.process.lived_s)
         self._last_code, self._next_start_at = code, time.monotonic() + delay_s

@@ -32,6 +32,10 @@ _READY_TIMEOUT_S = 120.0
 _PART_STOP_TIMEOUT_S = 5.5
 
 
+#: A part touches its ready file every second.
+_HUNG_AFTER_S = 60.0
+
+
 class Stack:
     """Valkey, SeaweedFS and our own parts on one data folder.
 
@@ -109,6 +113,7 @@ class Stack:
             log=self._folder.logs / f"{name}.log",
             is_ready=is_ready,
             ready_file=ready_file,
+            life_timeout_s=_HUNG_AFTER_S,
             stop_timeout_s=_PART_STOP_TIMEOUT_S,
             is_ours=True,
         )

@@ -1,0 +1,48 @@
+"""The object store as a run sees it: no call outlasts the run, be it that the store hangs or drips.
+
+The store's own time-outs are there for a request; a run ends at its limit, when its worker stops, or when another run
+has taken its task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dream.errors import DreamError
+    from dream.middleware.run import Run
+    from dream.storage import Storage
+
+__all__ = ["RunStorage"]
+
+
+class RunStorage:
+    """What a run does with the object store; each call raises as `Run.wait_for` where the run must end first.
+
+    Parameters:
+      storage: the store.
+      run: whose time it is.
+    """
+
+    def __init__(self, storage: Storage, run: Run) -> None:
+        self._storage = storage
+        self._run = run
+
+    def download(self, bucket: str, key: str, path: Path) -> None:
+        """See `Storage.download`."""
+        self._run.wait_for(lambda: self._storage.download(bucket, key, path))
+
+    def put_file(self, bucket: str, key: str, path: Path, content_type: str) -> None:
+        """See `Storage.put_file`."""
+        self._run.wait_for(lambda: self._storage.put_file(bucket, key, path, content_type))
+
+    def delete(self, bucket: str, keys: Iterable[str]) -> dict[str, DreamError]:
+        """See `Storage.delete`."""
+        wanted = list(keys)
+        return self._run.wait_for(lambda: self._storage.delete(bucket, wanted))
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """See `Storage.ensure_bucket`."""
+        self._run.wait_for(lambda: self._storage.ensure_bucket(bucket))
