@@ -9,7 +9,7 @@ JOBS ?= 2
 BASE = $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
 PIP = $(BASE) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
 
-.PHONY: demo test check lint lock clean
+.PHONY: demo test check faults lint lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
@@ -18,6 +18,10 @@ test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 check: lint test
+
+# Every cell of the fault matrix, into docs/reliability.md.
+faults: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -n 4 --dist load --faults all --matrix docs/reliability.md tests/acceptance/faults $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -169,3 +169,11 @@ def _created_database(server_url: str, name: str, template: str = "template0") -
 @pytest.fixture(scope="session")
 def local_rabbitmq_url() -> str:
     return _local_service("DREAM_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672/%2F")
+
+
+# --- the fault matrix (tests/acceptance/faults)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", choices=["all"], help="run every cell of the fault matrix, not a choice of them")
+    parser.addoption("--matrix", metavar="FILE", help="write the cells' outcomes into that page")

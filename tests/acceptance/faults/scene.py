@@ -1,0 +1,262 @@
+"""One cell, played: real parts on real servers, a fault at a step, and what became of the task."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from sqlalchemy import select
+
+from dream.db import Database, DreamImage, DreamTask, RevokedToken
+from dream.db.clock import now
+from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.producer import Producer
+from dream.scheduler.timetable import TIMETABLE
+from dream.storage import Storage, new_key_stem
+from dream.storage.keys import canonical_url
+from tests import promise
+from tests.acceptance.faults.cells import Cell
+from tests.acceptance.faults.servers import Postgres, Valkey
+from tests.conftest import settings_from, wait_for
+from tests.processes import Parts
+from tests.proxies import StoreProxy
+
+__all__ = ["QUICK", "Scene", "hold", "lock_sqlite"]
+
+#: Clocks short enough for hundreds of cells; the ratios are those of the defaults.
+QUICK = {
+    "DREAM_LEASE_S": "1.5",
+    "DREAM_LEASE_RENEW_S": "0.5",
+    "DREAM_HEARTBEAT_S": "1.5",
+    "DREAM_RESEND_AFTER_S": "1",
+    "DREAM_RETRY_FIRST_S": "0.5",
+    "DREAM_IMAGE_TIME_LIMIT_S": "4",
+    "DREAM_S3_CONNECT_TIMEOUT_S": "1",
+    "DREAM_S3_READ_TIMEOUT_S": "1",
+    "DREAM_SHUTDOWN_TIMEOUT_S": "5",
+    "DREAM_WORKER_THREADS": "2",
+}
+DREAM_ID = 7
+_HIT_S = 30.0
+_END_S = 75.0
+
+
+@dataclass
+class Scene:
+    """What a cell is played with.
+
+    Parameters:
+      environment: the `DREAM_…` variables of its parts; its database has its tables, its bucket is there.
+      valkey, store, postgres: the servers that can be struck; PostgreSQL only where the cell is about it.
+      parts: starts processes.
+      folder: for its files.
+    """
+
+    cell: Cell
+    environment: dict[str, str]
+    valkey: Valkey
+    store: StoreProxy
+    postgres: Postgres | None
+    parts: Parts
+    folder: Path
+    accepted: list[str] = field(default_factory=list)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    scheduler: subprocess.Popen[bytes] | None = None
+    web: subprocess.Popen[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.settings = settings_from(self.environment)
+        self.database = Database(self.settings)
+        self._counter = self.folder / "strikes"
+        action = "kill" if self.cell.fault == "killed" else "stop"
+        self._fault = {"DREAM_FAULT": f"{self.cell.point}={action}*1@{self._counter}"}
+
+    def close(self) -> None:
+        self.database.dispose()
+
+    # --- the play
+
+    def play(self, strike: Callable[[Scene], None]) -> str:
+        """Play the cell; returns how its task ended. What breaks the promise is an AssertionError."""
+        given = self._set_up()
+        if self.cell.flow != "schedule":
+            self._settle_the_timetable()
+        self.start_parts()
+        self._call(given)
+        wait_for(lambda: self._counter.exists() and self._counter.read_text().strip(), _HIT_S, f"{self.cell.point}")
+        if self.cell.fault != "killed":
+            wait_for(lambda: _state_of(self.struck) in "TtZX", what="the process standing still")
+            strike(self)
+            self.go_on()
+        if self.web is not None:
+            self.accepted += (self.web.communicate(timeout=60)[0] or "").split()
+        wait_for(self._has_ended, _END_S, f"the end of every task of {self.cell}: {self._states()}")
+        for part in [*self.workers, self.scheduler]:
+            if part is not None:
+                self.parts.stop(part, timeout_s=20)
+        self._check()
+        return self._outcome()
+
+    @property
+    def struck(self) -> int:
+        """The process that stands at the step."""
+        return int(self._counter.read_text().split()[0])
+
+    def go_on(self) -> None:
+        """Let the process that stands still go on; it may be gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.struck, signal.SIGCONT)
+
+    def go_on_if_struck(self) -> None:
+        if self._counter.exists():
+            self.go_on()
+
+    def start_parts(self) -> None:
+        """Start scheduler and workers, two where one is to be paused."""
+        number = 2 if self.cell.fault == "paused" else 1
+        self.workers = [self.parts.start("worker", ready=False, **self._fault) for _ in range(number)]
+        self.scheduler = self.parts.start("scheduler", ready=False, **self._fault)
+
+    def task(self) -> DreamTask | None:
+        """The cell's task, once it is recorded."""
+        with self.database.read() as session:
+            return session.scalars(select(DreamTask).where(DreamTask.name != "settled")).first()
+
+    # --- before
+
+    def _set_up(self) -> dict[str, Any]:
+        if self.cell.flow == "upload":
+            return {"dream_id": DREAM_ID, "paths": [str(self._picture(number)) for number in (1, 2)]}
+        if self.cell.flow == "delete":
+            return {"dream_id": DREAM_ID, "image_urls": [self._stored_picture() for _ in range(2)]}
+        with self.database.begin() as session:
+            session.add_all([RevokedToken(jti=f"old-{n}", expires_at=now(-60)) for n in range(3)])
+        return {}
+
+    def _picture(self, number: int) -> Path:
+        path = self.folder / f"{number}.jpg"
+        path.write_bytes(_jpeg())
+        return path
+
+    def _stored_picture(self) -> dict[str, Any]:
+        """A picture as an earlier upload left it: a row and its object."""
+        key = f"{new_key_stem()}.jpg"
+        bucket, url = self.settings.s3_bucket, canonical_url(self.settings, key)
+        Storage(self.settings).put_bytes(bucket, key, _jpeg())
+        with self.database.begin() as session:
+            session.merge(_finished_task("stored", "settled"))
+            session.flush()
+            image = DreamImage(
+                dream_id=DREAM_ID,
+                task_id="stored",
+                index=0,
+                filename="stored.jpg",
+                state=ImageState.COMPLETED,
+                bucket=bucket,
+                storage_key=key,
+                url=url,
+            )
+            session.add(image)
+            session.flush()
+            return {"id": image.id, "url": url}
+
+    def _settle_the_timetable(self) -> None:
+        """The clean-up of these days is done, so that no other task comes to the step."""
+        today = date.today()
+        with self.database.begin() as session:
+            for entry in TIMETABLE:
+                days = (today + timedelta(days=n) for n in (-2, -1, 0, 1))
+                session.add_all([_finished_task(entry.task_id(day), "settled") for day in days])
+
+    def _call(self, given: dict[str, Any]) -> None:
+        """Call as the web layer does: in a process of its own where that is to be struck."""
+        if self.cell.flow == "schedule":
+            return
+        if self.cell.process == "web":
+            command = [sys.executable, "-m", "tests.acceptance.faults.web", self.cell.flow, json.dumps(given)]
+            environment = {**os.environ, **self.environment, **self._fault}
+            self.web = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            return
+        producer = Producer(self.settings, database=self.database)
+        if self.cell.flow == "upload":
+            files = [{"name": Path(path).name, "data": Path(path).read_bytes()} for path in given["paths"]]
+            self.accepted.append(producer.upload_images(DREAM_ID, files, [0] * len(files)))
+        else:
+            self.accepted.append(producer.delete_images(DREAM_ID, given["image_urls"], "ann"))
+
+    # --- after
+
+    def _unsettled(self) -> Sequence[DreamTask]:
+        with self.database.read() as session:
+            return session.scalars(select(DreamTask).where(DreamTask.name != "settled")).all()
+
+    def _has_ended(self) -> bool:
+        tasks = self._unsettled()
+        if not tasks and (self.accepted or self.cell.flow == "schedule"):
+            return False
+        return all(task.state.is_terminal and task.announced_at for task in tasks)
+
+    def _states(self) -> list[str]:
+        return [f"{task.name} {task.state} attempts={task.attempts} deaths={task.deaths}" for task in self._unsettled()]
+
+    def _check(self) -> None:
+        promise.sweep_the_night(self.environment)
+        lost = self.cell.fault == "broker emptied"
+        findings = promise.check(self.environment, self.accepted, events_were_lost=lost)
+        assert findings.broken == []
+        if self.cell.flow == "schedule":
+            with self.database.read() as session:
+                assert session.scalars(select(RevokedToken)).all() == []
+            assert [task.name for task in self._unsettled()] == [CLEANUP_TOKENS]
+
+    def _outcome(self) -> str:
+        """Nothing was accepted, or how the task ended and what that took."""
+        tasks = self._unsettled()
+        if not tasks:
+            return "refused"
+        [task] = tasks
+        cost = [f"{task.attempts} retries"] * bool(task.attempts) + [f"{task.deaths} deaths"] * bool(task.deaths)
+        return ", ".join([str(task.state), *cost])
+
+
+def hold(seconds: float) -> None:
+    """How long an outage lasts."""
+    threading.Event().wait(seconds)
+
+
+def lock_sqlite(path: str, seconds: float) -> None:
+    """Hold the write lock, as another process would."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        hold(seconds)
+        connection.execute("ROLLBACK")
+
+
+def _finished_task(task_id: str, name: str) -> DreamTask:
+    return DreamTask(id=task_id, name=name, args=[], state=TaskState.SUCCEEDED, finished_at=now(), announced_at=now())
+
+
+def _state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def _jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG", quality=80)
+    return file.getvalue()
