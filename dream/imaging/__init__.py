@@ -110,7 +110,7 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
         raise InvalidArguments(f"max_size must be a positive number of bytes, not {max_size!r}")
     with tempfile.TemporaryDirectory(prefix="dream-image-") as folder:
         target = Path(folder, "processed")
-        _process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size))
+        _process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size, variants=()))
         return target.read_bytes()
 
 
@@ -119,6 +119,7 @@ def _process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed
     from dream.imaging.encode import encode
     from dream.imaging.placeholder import placeholder
     from dream.imaging.transform import prepare
+    from dream.imaging.variants import dominant_colour, make_variants
 
     image = prepare(decode(source, limits))
     encoded: Encoded = encode(image, target, limits.max_bytes)
@@ -129,4 +130,6 @@ def _process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed
         height_px=encoded.height_px,
         size_bytes=encoded.size_bytes,
         placeholder=placeholder(image),
+        dominant_colour=dominant_colour(image),
+        variants=make_variants(image, target, limits),
     )

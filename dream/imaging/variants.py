@@ -1,0 +1,53 @@
+"""Smaller versions of a picture, and the colour that stands for it, from the pixels that were decoded once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from PIL import Image
+
+from dream.imaging import Variant, variant_path
+from dream.imaging.encode import encode
+from dream.imaging.limits import Limits
+from dream.imaging.transform import reduce_to
+
+__all__ = ["dominant_colour", "make_variants"]
+
+_COLOUR_EDGE_PX = 64
+_COLOURS = 8
+
+
+def make_variants(image: Image.Image, target: Path, limits: Limits) -> tuple[Variant, ...]:
+    """Write each variant that is wanted beside `target`; none is larger than the picture, nor than its byte budget.
+
+    Parameters:
+      image: in mode L, RGB or RGBA, upright.
+
+    Raises:
+      ImageRejected: the byte budget is too small for any picture.
+      OSError: a file could not be written.
+    """
+    made = []
+    for name, edge_px in limits.variants:
+        smaller = reduce_to(image, replace(limits, max_edge_px=edge_px).fit(image.size))
+        made.append(Variant(name=name, **asdict(encode(smaller, variant_path(target, name), limits.max_bytes))))
+    return tuple(made)
+
+
+def dominant_colour(image: Image.Image) -> str:
+    """The colour that most of the picture has, as `#rrggbb`; what is transparent has none.
+
+    Colours are cut to eight by median cut; the one with the most pixels counts.
+    """
+    small = image.convert("RGBA")
+    small.thumbnail((_COLOUR_EDGE_PX, _COLOUR_EDGE_PX))
+    pixels = small.tobytes()
+    seen = b"".join(pixels[at : at + 3] for at in range(0, len(pixels), 4) if pixels[at + 3] >= 128)
+    if not seen:
+        return "#ffffff"
+    strip = Image.frombytes("RGB", (len(seen) // 3, 1), seen).quantize(_COLOURS)
+    counted: list[tuple[int, int]] = strip.getcolors() or []  # type: ignore[assignment]
+    index = max(counted)[1]
+    palette = strip.getpalette() or []
+    return "#" + bytes(palette[3 * index : 3 * index + 3]).hex()

@@ -1,0 +1,69 @@
+"""Variants come from the one decode: beside the picture, in its shape, never larger than it; and its colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from imaging_pictures import encoded, noise, quarters
+from PIL import Image
+
+from dream.imaging import Limits, Processed, VariantSize, process_file, variant_path
+from dream.imaging.variants import dominant_colour
+
+
+def processed(folder: Path, image: Image.Image, *variants: VariantSize, max_bytes: int = 2**20) -> Processed:
+    source = folder / "source"
+    source.write_bytes(encoded(image, "PNG"))
+    return process_file(source, folder / "target", Limits(variants=variants, max_bytes=max_bytes))
+
+
+def test_each_variant_that_is_wanted_is_a_file_beside_the_picture(tmp_path: Path) -> None:
+    sizes = (VariantSize("thumb", 320), VariantSize("medium", 800))
+    made = processed(tmp_path, noise(1200, 900), *sizes).variants
+    assert [(each.name, each.width_px, each.height_px) for each in made] == [("thumb", 320, 240), ("medium", 800, 600)]
+    for each in made:
+        path = variant_path(tmp_path / "target", each.name)
+        with Image.open(path) as stored:
+            assert stored.size == (each.width_px, each.height_px)
+        assert path.stat().st_size == each.size_bytes
+        assert (each.content_type, each.extension) == ("image/jpeg", "jpg")
+
+
+def test_a_variant_is_never_larger_than_the_picture(tmp_path: Path) -> None:
+    [made] = processed(tmp_path, noise(200, 100), VariantSize("large", 4000)).variants
+    assert (made.width_px, made.height_px) == (200, 100)
+
+
+def test_a_variant_keeps_to_the_byte_budget(tmp_path: Path) -> None:
+    [made] = processed(tmp_path, noise(1200, 900), VariantSize("large", 1200), max_bytes=40_000).variants
+    assert made.size_bytes <= 40_000
+
+
+def test_a_transparent_picture_has_transparent_variants(tmp_path: Path) -> None:
+    image = noise(400, 400)
+    image.putalpha(Image.linear_gradient("L").resize((400, 400)))
+    [made] = processed(tmp_path, image, VariantSize("thumb", 100)).variants
+    assert made.extension == "webp"
+    with Image.open(variant_path(tmp_path / "target", "thumb")) as stored:
+        assert stored.mode == "RGBA"
+
+
+def test_without_wish_there_is_none(tmp_path: Path) -> None:
+    assert processed(tmp_path, quarters()).variants == ()
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "target"}
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 40), (0, 0, 0), (12, 120, 240)])
+def test_the_dominant_colour_is_that_of_most_pixels(colour: tuple[int, int, int]) -> None:
+    image = Image.new("RGB", (90, 90), (250, 250, 10))
+    image.paste(colour, (0, 0, 90, 60))
+    found = bytes.fromhex(dominant_colour(image)[1:])
+    assert all(abs(a - b) <= 8 for a, b in zip(found, colour, strict=True))
+
+
+def test_what_is_transparent_has_no_colour() -> None:
+    image = Image.new("RGBA", (60, 60), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 60, 10))
+    assert dominant_colour(image) == "#0000ff"
+    assert dominant_colour(Image.new("L", (40, 40), 128)) == "#808080"
