@@ -13,6 +13,7 @@ import redis
 
 from dream.cli.checks import judge_clock
 from dream.cli.findings import Outcome
+from dream.db.migrate import head
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.commands import dream, only_line
@@ -40,7 +41,7 @@ def test_all_is_well(environment: Environment, settings: Settings) -> None:
     assert run.returncode == 0, run.stdout
     assert {line[:7] for line in run.stdout.splitlines()} == {"✓ right"}
     assert lines_of(run, "right", "broker's settings") == ["appendonly yes", "maxmemory-policy noeviction"]
-    assert lines_of(run, "right", "migrations") == ["at head (0001)"]
+    assert lines_of(run, "right", "migrations") == [f"at head ({head()})"]
     assert "in WAL mode" in lines_of(run, "right", "database")[0]
     assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
     assert_no_secrets(run, environment)
