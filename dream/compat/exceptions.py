@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dream.errors import DreamError
 
-__all__ = ["CeleryError", "NotRegistered", "TaskError", "TaskRevokedError", "TimeoutError"]
+__all__ = ["CeleryError", "ImproperlyConfigured", "NotRegistered", "TaskError", "TaskRevokedError", "TimeoutError"]
 
 
 class CeleryError(DreamError):
     """Something in the façade went wrong."""
 
     permanent = True
+
+
+class ImproperlyConfigured(CeleryError):
+    """The configuration asks for what is not there."""
 
 
 class TaskError(CeleryError):
