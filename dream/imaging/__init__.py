@@ -10,16 +10,21 @@ import io
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 from dream.errors import InvalidArguments
 from dream.fault_points import step
-from dream.imaging.limits import Limits, VariantSize
+from dream.imaging.limits import Limits, OutputFormat, VariantSize
 
-if TYPE_CHECKING:
-    from dream.imaging.encode import Encoded
-
-__all__ = ["Limits", "Processed", "Variant", "VariantSize", "process_file", "process_image", "variant_path"]
+__all__ = [
+    "Limits",
+    "OutputFormat",
+    "Processed",
+    "Variant",
+    "VariantSize",
+    "process_file",
+    "process_image",
+    "variant_path",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +51,8 @@ class Processed:
     """A processed picture, as its row in the database describes it.
 
     Parameters:
-      content_type: `image/jpeg`, or `image/webp` where the picture is transparent.
-      extension: `jpg` or `webp`, without a dot.
+      content_type: `image/jpeg`, `image/webp` or `image/avif`.
+      extension: `jpg`, `webp` or `avif`, without a dot.
       width_px, height_px: its size, upright.
       size_bytes: the size of its file.
       placeholder: its ThumbHash in base64, at most 100 characters.
@@ -74,15 +79,17 @@ def variant_path(target: Path, name: str) -> Path:
 def process_file(source: Path, target: Path, limits: Limits) -> Processed:
     """Process the picture in `source` and write the result to `target`, whatever the names of either.
 
-    Variants go to files beside the target (`variant_path`). While it runs, trials lie there, too; a process that is
-    killed leaves the last one.
+    Variants go to files beside the target (`variant_path`). While it runs, tries lie there, too; a process that is
+    killed leaves the last ones.
 
     Raises:
       ImageRejected: it is no picture that can be processed; the message is for its owner.
       OSError: a file could not be read or written.
       MemoryError: there was not enough memory.
     """
-    return _process(source, target, limits)
+    from dream.imaging.pipeline import process
+
+    return process(source, target, limits)
 
 
 def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> bytes:
@@ -94,12 +101,13 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
       max_size: byte budget of the result.
 
     Returns:
-      A JPEG, or a WebP where the picture is transparent.
+      A JPEG, or a WebP where the picture is transparent or moves; another where `DREAM_OUTPUT_FORMAT` says so.
 
     Raises:
       ImageRejected: it is no picture that can be processed; the message is for its owner.
       InvalidArguments: an argument is of the wrong type.
     """
+    from dream.imaging.pipeline import process
     from dream.settings import load
 
     if not isinstance(image_data, (bytes, bytearray, memoryview)):
@@ -110,26 +118,5 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
         raise InvalidArguments(f"max_size must be a positive number of bytes, not {max_size!r}")
     with tempfile.TemporaryDirectory(prefix="dream-image-") as folder:
         target = Path(folder, "processed")
-        _process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size, variants=()))
+        process(io.BytesIO(image_data), target, replace(Limits.of(load()), max_bytes=max_size, variants=()))
         return target.read_bytes()
-
-
-def _process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
-    from dream.imaging.decode import decode
-    from dream.imaging.encode import encode
-    from dream.imaging.placeholder import placeholder
-    from dream.imaging.transform import prepare
-    from dream.imaging.variants import dominant_colour, make_variants
-
-    image = prepare(decode(source, limits))
-    encoded: Encoded = encode(image, target, limits.max_bytes)
-    return Processed(
-        content_type=encoded.content_type,
-        extension=encoded.extension,
-        width_px=encoded.width_px,
-        height_px=encoded.height_px,
-        size_bytes=encoded.size_bytes,
-        placeholder=placeholder(image),
-        dominant_colour=dominant_colour(image),
-        variants=make_variants(image, target, limits),
-    )

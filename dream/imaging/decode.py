@@ -1,18 +1,12 @@
 """From a file to pixels: the only code that reads what a stranger has sent.
 
 Everything that can be known from the header (format, pixels, edges, scans) is checked before a pixel is decoded.
-Whatever Pillow raises on bad input becomes `ImageRejected`, with a sentence for the picture's owner. Limits on time and
-memory are the pool's.
+Limits on time and memory are the pool's.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
@@ -21,31 +15,15 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from dream.errors import ImageRejected
+from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
 from dream.imaging.limits import Limits
 from dream.imaging.scans import count_scans
 
-__all__ = ["Decoded", "decode", "open_image"]
+__all__ = ["Decoded", "decode", "open_image", "orientation_of"]
 
-_DAMAGED = "the picture is damaged or incomplete"
-
-#: What Pillow and the libraries under it are seen to raise on bad input.
-_RAISED_BY_PILLOW = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-    Warning,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+#: The scales of a JPEG's decoder, 1/8 to 1.
+_DCT_SCALES = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -65,33 +43,11 @@ class Decoded:
     profile: bytes | None
 
 
-def decode(source: Path | BinaryIO, limits: Limits) -> Decoded:
-    """Check and decode a picture; of an animation, its first frame.
-
-    A JPEG is decoded at the smallest scale (1/8, 1/4, 1/2, 1) that still covers the size it will be reduced to.
-
-    Raises:
-      ImageRejected: it is no picture, of no accepted format, damaged, incomplete, or beyond a limit.
-      OSError: the file could not be read.
-    """
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            return decode(file, limits)
-    image = open_image(source, limits)
-    fitted_px = limits.fit(image.size)
-    with _rejecting_damage():
-        if isinstance(image, JpegImageFile):
-            image.draft(None, fitted_px)
-        image.load()
-    # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
-    return Decoded(image, fitted_px, _orientation(image), image.info.get("icc_profile") or None)
-
-
 def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     """Read a picture's header and hold it against the limits; no pixel is decoded yet.
 
     Raises:
-      ImageRejected: as `decode`.
+      ImageRejected: it is no picture, of no accepted format, damaged, or beyond a limit.
       OSError: the file could not be read.
     """
     size_bytes = file.seek(0, 2)
@@ -106,10 +62,50 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
         raise ImageRejected(f"the file is not a picture of an accepted format ({ACCEPTED})")
     if opener is JpegImageFile:
         _check_scans(file, limits)
-    with _rejecting_damage():
+    with rejecting_damage():
         image = opener(file)
     _check_size(image, limits)
     return image
+
+
+def decode(image: ImageFile, limits: Limits) -> Decoded:
+    """Decode the pixels of an opened picture; of an animation, its first frame.
+
+    A JPEG is decoded at the smallest scale (1/8, 1/4, 1/2, 1) that still covers the size it will be reduced to. A scale
+    whose result is within the limits and not far below them (`Limits.is_in_band`) is not reduced any further.
+
+    Raises:
+      ImageRejected: it is damaged or incomplete.
+      OSError: the file could not be read.
+    """
+    fitted_px = limits.fit(image.size)
+    with rejecting_damage():
+        if isinstance(image, JpegImageFile):
+            fitted_px = _draft(image, fitted_px, limits)
+        image.load()
+    # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
+    return Decoded(image, fitted_px, orientation_of(image), image.info.get("icc_profile") or None)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How the picture is to be turned, 1–8; 1 where it does not say so, or says something else."""
+    try:
+        value = image.getexif().get(ExifTag.Orientation, 1)
+    except RAISED_BY_DECODERS:  # broken metadata does not spoil a good picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _draft(image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits) -> tuple[int, int]:
+    """Choose the scale to decode at; returns the size to reduce the result to."""
+    width, height = image.size
+    for scale in _DCT_SCALES:
+        if limits.is_in_band((-(-width // scale), -(-height // scale))):
+            # Rounded down, for `draft` wants a size that the scale covers.
+            image.draft(None, (max(1, width // scale), max(1, height // scale)))
+            return image.size if limits.is_in_band(image.size) else fitted_px
+    image.draft(None, fitted_px)
+    return fitted_px
 
 
 def _check_scans(file: BinaryIO, limits: Limits) -> None:
@@ -121,7 +117,7 @@ def _check_scans(file: BinaryIO, limits: Limits) -> None:
 def _check_size(image: ImageFile, limits: Limits) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise ImageRejected(_DAMAGED)
+        raise ImageRejected(DAMAGED)
     if max(width, height) > limits.max_source_edge_px:
         raise ImageRejected(
             f"the picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}"
@@ -132,23 +128,3 @@ def _check_size(image: ImageFile, limits: Limits) -> None:
             f"the picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
             f"at most {most / 1e6:.4g} million are accepted in this format"
         )
-
-
-def _orientation(image: ImageFile) -> int:
-    try:
-        value = image.getexif().get(ExifTag.Orientation, 1)
-    except _RAISED_BY_PILLOW:  # broken metadata does not spoil a good picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-@contextmanager
-def _rejecting_damage() -> Iterator[None]:
-    try:
-        yield
-    except _RAISED_BY_PILLOW as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the picture's
-            raise
-        if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
-            raise MemoryError(str(error)) from error
-        raise ImageRejected(_DAMAGED) from error

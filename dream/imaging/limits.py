@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Limits", "VariantSize"]
+__all__ = ["Limits", "OutputFormat", "VariantSize"]
+
+#: What a picture becomes. `auto`: JPEG, or WebP where it is transparent or moves.
+OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
 
 
 class VariantSize(NamedTuple):
@@ -34,11 +37,16 @@ class Limits:
     Parameters:
       max_bytes: byte budget of the processed picture; it is never exceeded.
       max_edge_px: longest edge of the processed picture.
+      least_edge_share: a longest edge of at least this share of `max_edge_px` is taken where it costs nothing to come
+        by, as at the scales of a JPEG's decoder; 1 means that the longest edge is met exactly.
+      output_format: what the picture becomes.
       max_jpeg_pixels: most pixels of a JPEG that comes in. It is decoded at a reduced scale, so it may be larger
         than the others.
       max_pixels: most pixels of a picture in any other format.
       max_source_bytes: largest file that comes in.
       max_source_edge_px: longest edge of a picture that comes in. 65,535 is what JPEG can express.
+      max_frames: most frames of an animation.
+      max_animation_pixels: most pixels of an animation that comes in, all frames together.
       variants: smaller versions that are wanted of it, each in at most `max_bytes`.
       max_jpeg_scans: most scans of a progressive JPEG. Encoders write about ten, the most thorough optimisers a few
         dozen; each scan is a pass over the whole picture, so a small file with thousands of them takes minutes.
@@ -46,11 +54,15 @@ class Limits:
 
     max_bytes: int = 2**20
     max_edge_px: int = 2560
+    least_edge_share: float = 0.75
+    output_format: OutputFormat = "auto"
     max_jpeg_pixels: int = 100_000_000
     max_pixels: int = 40_000_000
     max_source_bytes: int = 32 * 2**20
     max_source_edge_px: int = 65_535
     max_jpeg_scans: int = 100
+    max_frames: int = 300
+    max_animation_pixels: int = 200_000_000
     variants: tuple[VariantSize, ...] = ()
 
     @classmethod
@@ -59,6 +71,7 @@ class Limits:
         return cls(
             max_bytes=settings.max_image_bytes,
             max_edge_px=settings.max_edge_px,
+            output_format=settings.output_format,
             max_jpeg_pixels=settings.max_jpeg_pixels,
             max_pixels=settings.max_pixels,
             max_source_bytes=settings.max_upload_bytes,
@@ -68,6 +81,10 @@ class Limits:
     def wanting(self, variants: Iterable[Sequence[Any]]) -> Limits:
         """The same bounds with these variants, `(name, longest edge)` each, instead of the operator's."""
         return replace(self, variants=tuple(VariantSize(name, edge_px) for name, edge_px in variants))
+
+    def is_in_band(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of `size` pixels is small enough, and large enough to be taken as it is."""
+        return self.least_edge_share * self.max_edge_px <= max(size) <= self.max_edge_px
 
     def fit(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size in pixels that a picture of `size` is reduced to: same shape, never larger, never below 1."""

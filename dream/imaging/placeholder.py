@@ -11,6 +11,8 @@ from math import cos, pi
 
 from PIL import Image
 
+from dream.imaging.resize import swatch
+
 __all__ = ["placeholder"]
 
 #: Enough for the seven frequencies kept, and a millisecond or two each.
@@ -21,9 +23,7 @@ _Channel = tuple[float, list[float], float]
 
 def placeholder(image: Image.Image) -> str:
     """The ThumbHash of a picture in mode L, RGB or RGBA, as at most 36 characters of base64."""
-    small = image.convert("RGBA")
-    small.thumbnail((_EDGE_PX, _EDGE_PX), Image.Resampling.BOX, reducing_gap=1.0)
-    return base64.b64encode(_hash(small)).decode("ascii")
+    return base64.b64encode(_hash(swatch(image, _EDGE_PX).convert("RGBA"))).decode("ascii")
 
 
 def _hash(image: Image.Image) -> bytes:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from dream.imaging.colour import to_srgb
 from dream.imaging.decode import Decoded
+from dream.imaging.resize import resize
 
-__all__ = ["prepare", "reduce_to"]
+__all__ = ["lay_on_white", "prepare"]
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,7 +36,7 @@ def prepare(decoded: Decoded) -> Image.Image:
     """Reduce, convert to sRGB and turn upright; transparency that hides nothing is dropped."""
     image = _unpack(decoded.image)
     image = _drop_full_opacity(image)
-    image = reduce_to(image, decoded.fitted_px)
+    image = resize(image, decoded.fitted_px)
     image = to_srgb(image, decoded.profile)
     if decoded.orientation in _TURNS:
         image = image.transpose(_TURNS[decoded.orientation])
@@ -43,11 +44,13 @@ def prepare(decoded: Decoded) -> Image.Image:
     return image
 
 
-def reduce_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture at `size` pixels, by one filter that does not alias. Transparent pixels lend no colour."""
-    if image.size == size:
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """The picture without transparency: what is seen of it on a white page."""
+    if image.mode != "RGBA":
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    page = Image.new("RGB", image.size, "white")
+    page.paste(image, mask=image.getchannel("A"))
+    return page
 
 
 def _unpack(image: Image.Image) -> Image.Image:

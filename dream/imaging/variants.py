@@ -8,13 +8,13 @@ from pathlib import Path
 from PIL import Image
 
 from dream.imaging import Variant, variant_path
-from dream.imaging.encode import encode
+from dream.imaging.budget import encode
+from dream.imaging.encode import kind_for
 from dream.imaging.limits import Limits
-from dream.imaging.transform import reduce_to
+from dream.imaging.resize import resize
 
 __all__ = ["dominant_colour", "make_variants"]
 
-_COLOUR_EDGE_PX = 64
 _COLOURS = 8
 
 
@@ -28,10 +28,12 @@ def make_variants(image: Image.Image, target: Path, limits: Limits) -> tuple[Var
       ImageRejected: the byte budget is too small for any picture.
       OSError: a file could not be written.
     """
+    kind = kind_for(image, limits.output_format)
     made = []
     for name, edge_px in limits.variants:
-        smaller = reduce_to(image, replace(limits, max_edge_px=edge_px).fit(image.size))
-        made.append(Variant(name=name, **asdict(encode(smaller, variant_path(target, name), limits.max_bytes))))
+        smaller = resize(image, replace(limits, max_edge_px=edge_px).fit(image.size))
+        encoded = encode(smaller, variant_path(target, name), limits.max_bytes, kind)
+        made.append(Variant(name=name, **asdict(encoded)))
     return tuple(made)
 
 
@@ -39,10 +41,11 @@ def dominant_colour(image: Image.Image) -> str:
     """The colour that most of the picture has, as `#rrggbb`; what is transparent has none.
 
     Colours are cut to eight by median cut; the one with the most pixels counts.
+
+    Parameters:
+      image: in mode L, RGB or RGBA, and small.
     """
-    small = image.convert("RGBA")
-    small.thumbnail((_COLOUR_EDGE_PX, _COLOUR_EDGE_PX))
-    pixels = small.tobytes()
+    pixels = image.convert("RGBA").tobytes()
     seen = b"".join(pixels[at : at + 3] for at in range(0, len(pixels), 4) if pixels[at + 3] >= 128)
     if not seen:
         return "#ffffff"

@@ -1,0 +1,55 @@
+"""Whatever the decoders raise on bad input becomes `ImageRejected`, with a sentence for the picture's owner."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+from dream.errors import ImageRejected
+
+__all__ = ["DAMAGED", "RAISED_BY_DECODERS", "rejecting_damage"]
+
+DAMAGED = "the picture is damaged or incomplete"
+
+#: What Pillow and the libraries under it are seen to raise on bad input.
+RAISED_BY_DECODERS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@contextmanager
+def rejecting_damage() -> Iterator[None]:
+    """Decode within this.
+
+    Raises:
+      ImageRejected: the picture is damaged or incomplete.
+      OSError: the file could not be read: the disk's fault, not the picture's.
+      MemoryError: there was not enough memory.
+    """
+    try:
+        yield
+    except ImageRejected:  # it says already what is wrong
+        raise
+    except RAISED_BY_DECODERS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
+            raise MemoryError(str(error)) from error
+        raise ImageRejected(DAMAGED) from error

@@ -1,0 +1,47 @@
+"""Fewer pixels: one step, with a filter that does not alias.
+
+The filter is Lanczos (three lobes) as Pillow has it, computed by cykooz-resizer several times faster. In mode RGBA
+colours are weighed by their alpha, so that transparent pixels lend none.
+"""
+
+from __future__ import annotations
+
+from cykooz_resizer import FilterType, ResizeAlg, ResizeOptions, Resizer
+from PIL import Image
+
+__all__ = ["resize", "swatch"]
+
+#: Modes that cykooz-resizer knows, of those that reach this module.
+_FAST_MODES = frozenset({"L", "RGB", "RGBA", "CMYK"})
+_LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
+_BOX = ResizeAlg.convolution(FilterType.box)
+
+
+def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture at `size` pixels, for eyes."""
+    if image.size == size:
+        return image
+    if image.mode not in _FAST_MODES:
+        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return _resized(image, size, _LANCZOS)
+
+
+def swatch(image: Image.Image, edge_px: int) -> Image.Image:
+    """A few pixels that stand for the picture, each the mean of what it covers.
+
+    Parameters:
+      image: in mode L, RGB or RGBA.
+      edge_px: their longest edge; a smaller picture stays as it is.
+    """
+    longest = max(image.size)
+    if longest <= edge_px:
+        return image
+    width, height = (max(1, round(side * edge_px / longest)) for side in image.size)
+    return _resized(image, (width, height), _BOX)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], how: ResizeAlg) -> Image.Image:
+    image.load()
+    out = Image.new(image.mode, size)
+    Resizer().resize_pil(image, out, ResizeOptions(resize_alg=how, use_alpha=image.mode == "RGBA"))
+    return out
