@@ -6,6 +6,7 @@ the exact policy, errors that know whether trying again can help, and an enqueue
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ class _Outbox:
         give_up = time.monotonic() + self._retries.enqueue_patience_s
         pause_s = 0.1
         while True:
-            remaining_ms = max(0, round((due - time.monotonic()) * 1000))
+            remaining_ms = max(0, math.ceil((due - time.monotonic()) * 1000))
             try:
                 self._broker.enqueue(_unwrapped(message), delay=remaining_ms)
             except (redis.RedisError, BrokerError, OSError) as error:
