@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
-__all__ = ["to_srgb"]
+__all__ = ["is_srgb", "to_srgb"]
 
+_CANNOT_CONVERT = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 #: What a profile calls its colour space, and the mode of pictures it can speak about.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+
+
+#: Levels by which a colour may change without being another: profiles of sRGB differ by their rounding.
+_SAME_LEVELS = 2
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile of RGB pictures means sRGB, tried on a grid of colours; False where it is broken."""
+    levels = bytes(range(0, 256, 51))
+    grid = bytes(level for red in levels for green in levels for blue in levels for level in (red, green, blue))
+    colours = Image.frombytes("RGB", (len(levels) ** 3, 1), grid)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = _convert(colours, source)
+    except _CANNOT_CONVERT:
+        return False
+    return max(high for _, high in ImageChops.difference(colours, converted).getextrema()) <= _SAME_LEVELS  # type: ignore[misc]
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -25,6 +43,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         alpha = image.getchannel("A")
         image = to_srgb(image.convert(image.mode[:-1]), profile).convert("RGB")
         image.putalpha(alpha)
+        return image
+    if profile and image.mode == "RGB" and is_srgb(profile):
         return image
     converted = _by_profile(image, profile) if profile else None
     if converted is not None:
@@ -44,7 +64,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
             converted = _convert(image.convert("RGB"), source)
         else:
             return None
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except _CANNOT_CONVERT:
         return None
     return converted.convert("L") if image.mode == "L" else converted
 

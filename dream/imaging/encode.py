@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -24,7 +25,8 @@ class Kind:
 
     Parameters:
       content_type, extension: as in `Processed`.
-      save: writes a picture to a path at a quality, and returns the file's size in bytes.
+      save: writes a picture to a path at a quality, and returns the file's size in bytes. Told to be tight, it takes
+        its time to spend fewer bytes on the same pixels.
       highest_quality: above it, bytes are spent on what nobody sees.
       lowest_quality: below it, flaws show; pixels are cut instead.
       lowest_share: about the bytes at the lowest quality for each byte at the highest.
@@ -33,7 +35,7 @@ class Kind:
 
     content_type: str
     extension: str
-    save: Callable[[Image.Image, Path, int], int]
+    save: Callable[[Image.Image, Path, int, bool], int]
     highest_quality: int
     lowest_quality: int
     lowest_share: float
@@ -51,24 +53,45 @@ def kind_for(image: Image.Image, wanted: OutputFormat) -> Kind:
     return {"jpeg": JPEG, "webp": WEBP, "avif": AVIF}[wanted]
 
 
-def _save_jpeg(image: Image.Image, path: Path, quality: int) -> int:
+#: Quantisation tables by N. Robidoux, which ImageMagick and mozjpeg have, too: at equal SSIMULACRA2 about 10% fewer
+#: bytes than with the tables of ITU-T T.81, annex K. One table serves brightness and colour.
+_ROBIDOUX = (
+    *(16, 16, 16, 18, 25, 37, 56, 85),
+    *(16, 17, 20, 27, 34, 40, 53, 75),
+    *(16, 20, 24, 31, 43, 62, 91, 135),
+    *(18, 27, 31, 40, 53, 74, 106, 156),
+    *(25, 34, 43, 53, 69, 94, 131, 189),
+    *(37, 40, 62, 74, 94, 124, 169, 238),
+    *(56, 53, 91, 106, 131, 169, 226, 311),
+    *(85, 75, 135, 156, 189, 238, 311, 418),
+)
+
+
+def _save_jpeg(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+    options: dict[str, Any] = {
+        "format": "JPEG",
+        "quality": quality,
+        "qtables": (_ROBIDOUX, _ROBIDOUX),
+        "subsampling": "4:2:0",
+    }
     try:
-        image.save(path, format="JPEG", quality=quality, subsampling="4:2:0", optimize=True, progressive=True)
+        # Progressive files are 5% smaller, for more than twice the time.
+        image.save(path, optimize=True, progressive=tight, **options)
     except OSError as error:
         if error.errno is not None:
             raise
         # For these two options Pillow gives libjpeg a buffer of one byte a pixel, and pure noise may need more.
-        image.save(path, format="JPEG", quality=quality, subsampling="4:2:0")
+        image.save(path, **options)
     return path.stat().st_size
 
 
-def _save_webp(image: Image.Image, path: Path, quality: int) -> int:
-    image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=4)
+def _save_webp(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+    image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=4 if tight else 3)
     return path.stat().st_size
 
 
-def _save_avif(image: Image.Image, path: Path, quality: int) -> int:
-    image.save(path, format="AVIF", quality=quality, subsampling="4:2:0", speed=8, max_threads=1)
+def _save_avif(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+    image.save(path, format="AVIF", quality=quality, subsampling="4:2:0", speed=7 if tight else 8, max_threads=1)
     return path.stat().st_size
 
 
@@ -77,8 +100,8 @@ JPEG = Kind(
     extension="jpg",
     save=_save_jpeg,
     highest_quality=90,
-    lowest_quality=78,
-    lowest_share=0.58,
+    lowest_quality=82,
+    lowest_share=0.62,
     keeps_transparency=False,
 )
 WEBP = Kind(

@@ -6,17 +6,19 @@ open (limits) ─► decode ─► prepare (reduce, colours, upright) ─► enc
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from dream.imaging import Processed
 from dream.imaging.budget import Encoded, encode
 from dream.imaging.decode import decode, open_image
-from dream.imaging.encode import kind_for
+from dream.imaging.encode import JPEG, kind_for
 from dream.imaging.limits import Limits
+from dream.imaging.lossless import cleaned
 from dream.imaging.placeholder import placeholder
 from dream.imaging.resize import swatch
 from dream.imaging.transform import prepare
@@ -31,8 +33,21 @@ _SWATCH_EDGE_PX = 64
 def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
     """Process the picture in `source` into `target`, its variants beside it; errors as `process_file`."""
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-        image = prepare(decode(open_image(file, limits), limits))
+        opened = open_image(file, limits)
+        clean = cleaned(file, opened, limits)
+        if clean is not None:
+            return _kept(clean, opened, target, limits)
+        image = prepare(decode(opened, limits))
     encoded = encode(image, target, limits.max_bytes, kind_for(image, limits.output_format))
+    return _described(encoded, image, target, limits)
+
+
+def _kept(clean: bytes, opened: ImageFile, target: Path, limits: Limits) -> Processed:
+    """Write a JPEG that stays as it is. It is decoded all the same, to know it whole and for what is made of it."""
+    encoded = Encoded(JPEG.content_type, JPEG.extension, *opened.size, len(clean))
+    edge_px = max((variant.edge_px for variant in limits.variants), default=_SWATCH_EDGE_PX)
+    image = prepare(decode(opened, replace(limits, max_edge_px=edge_px, least_edge_share=1.0)))
+    target.write_bytes(clean)
     return _described(encoded, image, target, limits)
 
 

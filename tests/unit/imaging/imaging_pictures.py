@@ -49,7 +49,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def run(folder: Path, data: bytes, **limits: int) -> tuple[Processed, Image.Image]:
+def run(folder: Path, data: bytes, **limits: Any) -> tuple[Processed, Image.Image]:
     """Process a file's bytes; the result's description and pixels."""
     source, target = folder / "source", folder / "target"
     source.write_bytes(data)

@@ -67,3 +67,12 @@ def test_what_is_transparent_has_no_colour() -> None:
     image.paste((0, 0, 255, 255), (0, 0, 60, 10))
     assert dominant_colour(image) == "#0000ff"
     assert dominant_colour(Image.new("L", (40, 40), 128)) == "#808080"
+
+
+def test_a_jpeg_that_is_kept_as_it_is_has_variants(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(encoded(quarters(900, 600), "JPEG", quality=97))
+    wanted = (VariantSize("thumb", 160), VariantSize("medium", 500), VariantSize("large", 2000))
+    processed = process_file(source, target, Limits(variants=wanted))
+    assert target.read_bytes() == source.read_bytes()
+    assert [(each.width_px, each.height_px) for each in processed.variants] == [(160, 107), (500, 333), (900, 600)]
