@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,19 @@ from dream.errors import ImageRejected
 __all__ = ["DAMAGED", "RAISED_BY_DECODERS", "rejecting_damage"]
 
 DAMAGED = "the picture is damaged or incomplete"
+
+#: What decoders say, and what it means to a picture's owner; all else is damage.
+_REASONS = (
+    (re.compile(r"exceeds limit", re.IGNORECASE), "the picture has far more pixels than are accepted"),
+    (
+        re.compile(r"decompressed data too large|too much memory used in text", re.IGNORECASE),
+        "the picture carries a longer text or a larger colour profile than is accepted",
+    ),
+    (
+        re.compile(r"unsupported|not supported|unknown (data organization|pixel mode)|bits layout", re.IGNORECASE),
+        "the picture is stored in an uncommon way that is not supported; save it as JPEG or PNG",
+    ),
+)
 
 #: What Pillow and the libraries under it are seen to raise on bad input.
 RAISED_BY_DECODERS = (
@@ -39,7 +53,7 @@ def rejecting_damage() -> Iterator[None]:
     """Decode within this.
 
     Raises:
-      ImageRejected: the picture is damaged or incomplete.
+      ImageRejected: the picture is damaged, incomplete, or nothing that the decoder can read.
       OSError: the file could not be read: the disk's fault, not the picture's.
       MemoryError: there was not enough memory.
     """
@@ -52,4 +66,8 @@ def rejecting_damage() -> Iterator[None]:
             raise
         if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
             raise MemoryError(str(error)) from error
-        raise ImageRejected(DAMAGED) from error
+        raise ImageRejected(_reason(str(error))) from error
+
+
+def _reason(message: str) -> str:
+    return next((reason for pattern, reason in _REASONS if pattern.search(message)), DAMAGED)

@@ -1,6 +1,6 @@
 """From a file to pixels: the only code that reads what a stranger has sent.
 
-Everything that can be known from the header (format, pixels, edges, scans) is checked before a pixel is decoded.
+Everything that can be known from the header (format, pixels, edges, scans, parts) is checked before a pixel is decoded.
 Limits on time and memory are the pool's.
 """
 
@@ -18,7 +18,7 @@ from dream.errors import ImageRejected
 from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
 from dream.imaging.limits import Limits
-from dream.imaging.scans import count_scans
+from dream.imaging.structure import check_structure
 
 __all__ = ["Decoded", "decode", "open_image", "orientation_of"]
 
@@ -57,11 +57,10 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     if size_bytes > limits.max_source_bytes:
         raise ImageRejected(f"the file is larger than {limits.max_source_bytes / 2**20:.3g} MiB")
     opener = opener_for(file.read(HEAD_BYTES))
-    file.seek(0)
     if opener is None:
         raise ImageRejected(f"the file is not a picture of an accepted format ({ACCEPTED})")
-    if opener is JpegImageFile:
-        _check_scans(file, limits)
+    check_structure(file, limits)
+    file.seek(0)
     with rejecting_damage():
         image = opener(file)
     _check_size(image, limits)
@@ -106,12 +105,6 @@ def _draft(image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits) -> 
             return image.size if limits.is_in_band(image.size) else fitted_px
     image.draft(None, fitted_px)
     return fitted_px
-
-
-def _check_scans(file: BinaryIO, limits: Limits) -> None:
-    if count_scans(file.read(), limits.max_jpeg_scans) > limits.max_jpeg_scans:
-        raise ImageRejected(f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)")
-    file.seek(0)
 
 
 def _check_size(image: ImageFile, limits: Limits) -> None:

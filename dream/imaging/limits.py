@@ -50,6 +50,7 @@ class Limits:
       variants: smaller versions that are wanted of it, each in at most `max_bytes`.
       max_jpeg_scans: most scans of a progressive JPEG. Encoders write about ten, the most thorough optimisers a few
         dozen; each scan is a pass over the whole picture, so a small file with thousands of them takes minutes.
+      max_parts: most segments of a JPEG, chunks of a PNG, frames and extensions of a GIF, where they hold no pixels.
     """
 
     max_bytes: int = 2**20
@@ -61,6 +62,7 @@ class Limits:
     max_source_bytes: int = 32 * 2**20
     max_source_edge_px: int = 65_535
     max_jpeg_scans: int = 100
+    max_parts: int = 10_000
     max_frames: int = 300
     max_animation_pixels: int = 200_000_000
     variants: tuple[VariantSize, ...] = ()

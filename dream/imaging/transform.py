@@ -26,6 +26,8 @@ _TURNS = {
 
 #: Modes that resize and convert well as they are.
 _PLAIN_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "LAB"})
+#: Modes that convert to one plain mode only; `La` has its colours multiplied by alpha.
+_CONVERTED_MODES = {"1": "L", "La": "LA"}
 #: Modes in which one colour may stand for transparency.
 _KEYED_MODES = frozenset({"1", "L", "P", "RGB"})
 #: Modes with one number a pixel that is wider than a byte, and the one to widen them to.
@@ -61,8 +63,8 @@ def _unpack(image: Image.Image) -> Image.Image:
         return _resolve_transparency(image)
     if image.mode in _PLAIN_MODES:
         return image
-    if image.mode == "1":
-        return image.convert("L")
+    if image.mode in _CONVERTED_MODES:
+        return image.convert(_CONVERTED_MODES[image.mode])
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 

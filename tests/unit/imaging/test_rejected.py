@@ -14,7 +14,6 @@ from PIL import Image
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
-from dream.imaging.scans import count_scans
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"]
 
@@ -140,27 +139,6 @@ def test_limits_differ_for_jpeg(tmp_path: Path) -> None:
     source = tmp_path / "secret-name.jpg"
     source.write_bytes(encoded(picture, "JPEG"))
     assert process_file(source, tmp_path / "target", Limits(**limits)).width_px == 200
-
-
-def scan_bomb(scans: int) -> bytes:
-    """A progressive JPEG whose last scan is repeated."""
-    data = encoded(quarters(), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:last] + data[last:-2] * scans + data[-2:]
-
-
-def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
-    assert "progressive scans" in reason(tmp_path, scan_bomb(2_000))
-
-
-def test_scans_are_counted_and_thumbnails_are_not() -> None:
-    thumbnail = encoded(quarters(40, 24), "JPEG", progressive=True)
-    assert count_scans(encoded(quarters(), "JPEG"), 100) == 1
-    progressive = encoded(quarters(), "JPEG", progressive=True, exif=b"Exif\0\0" + thumbnail)
-    plain = encoded(quarters(), "JPEG", progressive=True)
-    assert count_scans(progressive, 100) == count_scans(plain, 100) > 5
-    assert count_scans(plain + b"\xff\xda\0\x02" * 500, 100) == count_scans(plain, 100)
-    assert count_scans(scan_bomb(500), 100) == 101
 
 
 @pytest.mark.parametrize("kind", FORMATS)
