@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, case, false, func, or_, select, update
+from sqlalchemy import case, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
@@ -30,7 +30,6 @@ __all__ = [
     "finish",
     "give_turn_back",
     "hand_back",
-    "has_died",
     "hold",
     "mark_announced",
     "may_resend",
@@ -45,6 +44,8 @@ __all__ = [
 
 #: A task whose worker died this often is not tried again.
 MAX_DEATHS = 3
+#: From this death on a task runs alone, so that the last one, which decides, is nobody else's.
+SUSPECT_DEATHS = MAX_DEATHS - 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Refusal(StrEnum):
     FINISHED = "finished"
     LEASED = "leased"
     NOT_DUE = "not_due"
+    SUSPECT = "suspect"
 
 
 def add(
@@ -93,15 +95,25 @@ def _is_free() -> Any:
     return or_(DreamTask.lease_token.is_(None), DreamTask.lease_expires_at <= now())
 
 
-def claim(session: Session, task_id: str, lease_s: float) -> Claim | None:
-    """Take the task if it is due and free; an expired lease found here is a death of its last run."""
+def _deaths() -> Any:
+    """The deaths of a free task: a lease that nobody gave back is one more."""
+    return DreamTask.deaths + case((DreamTask.lease_token.is_not(None), 1), else_=0)
+
+
+def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True) -> Claim | None:
+    """Take the task if it is due and free; an expired lease found here is a death of its last run.
+
+    Parameters:
+      alone: whether nothing else runs in this process; a task that may have killed its worker twice is taken only then.
+    """
     token = uuid4().hex
+    may_run = () if alone else (_deaths() != SUSPECT_DEATHS,)
     row = session.execute(
         update(DreamTask)
-        .where(DreamTask.id == task_id, _is_unfinished(), DreamTask.due_at <= now(), _is_free())
+        .where(DreamTask.id == task_id, _is_unfinished(), DreamTask.due_at <= now(), _is_free(), *may_run)
         .values(
             state=TaskState.RUNNING,
-            deaths=DreamTask.deaths + case((DreamTask.lease_token.is_not(None), 1), else_=0),
+            deaths=_deaths(),
             lease_token=token,
             lease_expires_at=now(lease_s),
         )
@@ -123,23 +135,21 @@ def claim(session: Session, task_id: str, lease_s: float) -> Claim | None:
 def refusal(session: Session, task_id: str) -> tuple[Refusal, float]:
     """Why `claim` just gave nothing, and the seconds after which it may."""
     row = session.execute(
-        select(DreamTask.state, DreamTask.due_at, DreamTask.lease_expires_at, _clock()).where(DreamTask.id == task_id)
+        select(DreamTask.state, DreamTask.due_at, DreamTask.lease_expires_at, _deaths(), _clock()).where(
+            DreamTask.id == task_id
+        )
     ).first()
     if row is None:
         return Refusal.UNKNOWN, 0.0
-    state, due_at, lease_expires_at, clock = row
+    state, due_at, lease_expires_at, deaths, clock = row
     if state.is_terminal:
         return Refusal.FINISHED, 0.0
     if due_at > clock:
         return Refusal.NOT_DUE, (due_at - clock).total_seconds()
-    return Refusal.LEASED, max(0.0, (lease_expires_at - clock).total_seconds()) if lease_expires_at else 0.0
-
-
-def has_died(session: Session, task_id: str) -> bool:
-    """Whether a run of the task lost its worker, be it counted yet or not."""
-    expired = and_(DreamTask.lease_token.is_not(None), DreamTask.lease_expires_at <= now())
-    query = select(DreamTask.id).where(DreamTask.id == task_id, or_(DreamTask.deaths > 0, expired))
-    return session.scalar(query) is not None
+    lease_left_s = (lease_expires_at - clock).total_seconds() if lease_expires_at else 0.0
+    if lease_left_s <= 0 and deaths == SUSPECT_DEATHS:
+        return Refusal.SUSPECT, 0.0
+    return Refusal.LEASED, max(0.0, lease_left_s)
 
 
 def _clock() -> Any:

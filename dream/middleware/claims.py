@@ -106,39 +106,46 @@ class Claims(Middleware):
         message.options["retries"] = claim.attempts
 
     def _enter_and_claim(self, broker: Broker, message: MessageProxy) -> Claim:
-        with self._database.read() as session:
-            alone = tasks.has_died(session, message.message_id)
-        self._isolation.enter(alone=alone)
-        with ExitStack() as on_failure:
-            on_failure.callback(self._isolation.leave)
-            claim, reason, wait_s = self._claim(broker, message)
-            if claim is None:
-                if reason in (Refusal.LEASED, Refusal.NOT_DUE):
-                    self._come_back(broker, message, wait_s + 0.01)
-                log.info("task_not_run", task_id=message.message_id, reason=str(reason))
-                raise SkipMessage(f"the task is {reason}")
-            on_failure.pop_all()
-        return claim
+        """Take a place beside the others and claim the task, or alone where it must run so."""
+        for alone in (False, True):
+            self._isolation.enter(alone=alone)
+            with ExitStack() as on_failure:
+                on_failure.callback(self._isolation.leave)
+                claim, reason, wait_s = self._claim(broker, message, alone=alone)
+                if claim is not None:
+                    on_failure.pop_all()
+                    return claim
+            if reason is not Refusal.SUSPECT:
+                break
+        if reason not in (Refusal.FINISHED, Refusal.UNKNOWN):
+            self._come_back(broker, message, wait_s + 0.01)
+        log.info("task_not_run", task_id=message.message_id, reason=str(reason))
+        raise SkipMessage(f"the task is {reason}")
 
     @step("claim")
-    def _claim(self, broker: Broker, message: MessageProxy) -> tuple[Claim | None, Refusal, float]:
+    def _claim(self, broker: Broker, message: MessageProxy, *, alone: bool) -> tuple[Claim | None, Refusal, float]:
         task_id, lease_s = message.message_id, self._settings.lease_s
         try:
             with self._database.begin() as session:
-                claim = tasks.claim(session, task_id, lease_s)
+                claim = tasks.claim(session, task_id, lease_s, alone=alone)
                 if claim is not None:
                     return claim, Refusal.UNKNOWN, 0.0
                 reason, wait_s = tasks.refusal(session, task_id)
                 if reason is Refusal.UNKNOWN and DELIVERY_ID not in message.options:
-                    # Sent by somebody who writes no rows: the message is the first we hear of the task.
-                    # (One of ours without a row is of a transaction that was rolled back.)
-                    name = ALIASES.get(message.actor_name, message.actor_name)
-                    tasks.add(session, task_id, name, positional(broker, message))
-                    session.flush()
-                    claim = tasks.claim(session, task_id, lease_s)
+                    claim = self._claim_strangers(session, broker, message)
                 return claim, reason, wait_s
         except IntegrityError:
             return None, Refusal.LEASED, 1.0
+
+    def _claim_strangers(self, session: Session, broker: Broker, message: MessageProxy) -> Claim | None:
+        """Sent by somebody who writes no rows: the message is the first we hear of the task.
+
+        (One of ours without a row is of a transaction that was rolled back.)
+        """
+        name = ALIASES.get(message.actor_name, message.actor_name)
+        tasks.add(session, message.message_id, name, positional(broker, message))
+        session.flush()
+        return tasks.claim(session, message.message_id, self._settings.lease_s)
 
     def _refuse_hopeless(self, claim: Claim) -> None:
         if claim.deaths >= tasks.MAX_DEATHS:

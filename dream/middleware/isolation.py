@@ -1,7 +1,7 @@
 """Who may run beside whom in one worker process.
 
-Tasks run side by side; a task whose worker died before runs alone, so that its next death is not counted against
-neighbours (docs/architecture.md, "A picture that kills its worker does not kill the next ones").
+Tasks run side by side; a task whose worker died twice runs alone, so that the death that would be its last is not that
+of a neighbour (docs/architecture.md, "A picture that kills its worker does not kill the next ones").
 """
 
 from __future__ import annotations

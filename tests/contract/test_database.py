@@ -116,6 +116,21 @@ def test_an_expired_lease_is_a_death_and_the_old_run_may_not_write(database: Dat
     assert task_of(database, task_id).result == ["url"]
 
 
+def test_only_a_task_that_lost_two_workers_must_be_claimed_alone(database: Database, task_id: str) -> None:
+    """After one death it runs beside others; at the third it is taken anyhow, for it only ends."""
+    for deaths, beside_others in [(0, True), (1, True), (2, False), (3, True)]:
+        with database.begin() as session:
+            claim = tasks.claim(session, task_id, LEASE_S, alone=False)
+            assert (claim is not None) is beside_others
+            if claim is None:
+                assert tasks.refusal(session, task_id)[0] is tasks.Refusal.SUSPECT
+                claim = tasks.claim(session, task_id, LEASE_S, alone=True)
+            assert claim is not None
+            assert claim.deaths == deaths
+            assert tasks.refusal(session, task_id)[0] is tasks.Refusal.LEASED
+        expire_lease(database)
+
+
 def test_work_handed_back_is_neither_an_attempt_nor_a_death(database: Database, task_id: str) -> None:
     with database.begin() as session:
         tasks.hand_back(session, tasks.claim(session, task_id, LEASE_S) or pytest.fail("no claim"))
