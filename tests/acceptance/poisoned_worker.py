@@ -35,7 +35,7 @@ class Poison(Middleware):
         self._folder = folder
         self._in_work = threading.Semaphore(0)
 
-    def before_process_message(self, broker: Broker, message: Any) -> None:
+    def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
         deaths = len(list(self._folder.iterdir()))
         if message.args[0] != self._dream_id:
             self._in_work.release()

@@ -25,7 +25,7 @@ POISON, INNOCENTS = 666, (1, 2, 3)
 def test_a_poison_is_stopped_at_its_third_death_and_its_neighbours_are_done(
     parts: Parts, system: System, environment: dict[str, str], tmp_path: Path, jpeg: bytes
 ) -> None:
-    """Three tasks ran beside it when it killed their worker, twice: they are completed; its owner hears `failed` once."""
+    """Three tasks ran beside it when it killed their worker, twice: they are done. Its owner hears `failed` once."""
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     picture = [{"name": "a.jpg", "data": jpeg}]
