@@ -1,4 +1,4 @@
-"""A file within its byte budget, by search: one try at the best, a fitted guess, seldom one or two more.
+"""The best file within a byte budget, by search: one try at the best, a fitted guess, seldom one or two more.
 
 Everything that can be given up lies on one ladder: first time, for a tighter encoding; then quality, down to the lowest
 that a kind of file allows; then pixels, at that quality. A place on it is the natural logarithm by which bytes are
@@ -8,17 +8,13 @@ expected to shrink from the top, so that a guess is a straight line. What is wri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from dream.errors import ImageRejected
-from dream.imaging.encode import Kind
-from dream.imaging.resize import resize
 
-__all__ = ["Encoded", "encode"]
+__all__ = ["Found", "Qualities", "Rung", "search"]
 
 #: A guess aims at this share of the budget, since it may miss.
 _AIM = 0.96
@@ -33,78 +29,91 @@ _EDGE_EXPONENT = 1.75
 _SMALLEST_EDGE_PX = 8
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """What was written."""
-
-    content_type: str
-    extension: str
-    width_px: int
-    height_px: int
-    size_bytes: int
-
-
-def encode(image: Image.Image, target: Path, max_bytes: int, kind: Kind) -> Encoded:
-    """Write `image` to `target`, in at most `max_bytes`.
-
-    Tries go to files beside the target, which appears only when it is complete.
+class Qualities(NamedTuple):
+    """What may be given up before pixels are.
 
     Parameters:
-      image: in mode L, RGB or RGBA, without metadata.
-
-    Raises:
-      ImageRejected: no picture is that small.
-      OSError: the file could not be written.
+      highest: above it, bytes are spent on what nobody sees.
+      lowest: below it, flaws show.
+      lowest_share: about the bytes at the lowest quality for each byte at the highest.
     """
-    image = kind.admit(image)
-    trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
-    try:
-        found = _search(image, trial, best, max_bytes, kind)
-        best.replace(target)
-    finally:
-        trial.unlink(missing_ok=True)
-        best.unlink(missing_ok=True)
-    return Encoded(kind.content_type, kind.extension, *found.rung.size, found.size_bytes)
+
+    highest: int
+    lowest: int
+    lowest_share: float
 
 
-class _Rung(NamedTuple):
-    """What a picture is encoded with."""
+class Rung(NamedTuple):
+    """What a picture is encoded with.
+
+    Parameters:
+      quality: as the encoder counts it.
+      size: pixels.
+      tight: whether to take time to spend fewer bytes on the same pixels.
+    """
 
     quality: int
     size: tuple[int, int]
     tight: bool
 
 
+class Found(NamedTuple):
+    """The size of the picture that was written, in pixels, and of its file."""
+
+    size: tuple[int, int]
+    size_bytes: int
+
+
 class _Try(NamedTuple):
     """A place on the ladder, what it means, and the bytes it gave."""
 
     place: float
-    rung: _Rung
+    rung: Rung
     size_bytes: int
 
 
-def _search(image: Image.Image, trial: Path, best: Path, max_bytes: int, kind: Kind) -> _Try:
-    """Leave the best file that fits at `best`."""
+def search(
+    size: tuple[int, int], qualities: Qualities, save: Callable[[Path, Rung], None], target: Path, max_bytes: int
+) -> Found:
+    """Write the best file that fits to `target`.
+
+    Tries go to files beside the target, which appears only when it is complete.
+
+    Parameters:
+      size: the picture's, in pixels.
+      save: writes the picture to a path, as the rung says.
+
+    Raises:
+      ImageRejected: no picture is that small.
+      OSError: a file could not be written.
+    """
+    trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
     exceeds: _Try | None = None
     tries = 0
-    while fits is None or (exceeds is not None and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):
-        place = _guess(fits, exceeds, max_bytes)
-        rung = _rung(place, image.size, kind)
-        if fits is not None and rung == fits.rung:
-            break
-        if max(rung.size) < min(_SMALLEST_EDGE_PX, max(image.size)):
-            raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
-        tries += 1
-        done = _Try(place, rung, kind.save(resize(image, rung.size), trial, rung.quality, rung.tight))
-        if done.size_bytes <= max_bytes:
-            fits = done
-            trial.replace(best)
-        else:
-            exceeds = done
-            if max(rung.size) <= _SMALLEST_EDGE_PX:
-                raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
-    return fits
+    try:
+        while fits is None or (
+            exceeds is not None and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES
+        ):
+            place = _guess(fits, exceeds, max_bytes)
+            rung = _rung(place, size, qualities)
+            if fits is not None and rung == fits.rung:
+                break
+            tries += 1
+            save(trial, rung)
+            done = _Try(place, rung, trial.stat().st_size)
+            if done.size_bytes <= max_bytes:
+                fits = done
+                trial.replace(best)
+            else:
+                exceeds = done
+                if max(rung.size) <= _SMALLEST_EDGE_PX:
+                    raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
+        best.replace(target)
+    finally:
+        trial.unlink(missing_ok=True)
+        best.unlink(missing_ok=True)
+    return Found(fits.rung.size, fits.size_bytes)
 
 
 def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
@@ -118,11 +127,11 @@ def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
     return exceeds.place + share * (fits.place - exceeds.place)
 
 
-def _rung(place: float, size: tuple[int, int], kind: Kind) -> _Rung:
+def _rung(place: float, size: tuple[int, int], qualities: Qualities) -> Rung:
     """What is given up at a place of the ladder."""
-    bottom = -math.log(kind.lowest_share)  # where quality ends
+    bottom = -math.log(qualities.lowest_share)  # where quality ends
     below = max(0.0, place - _STEP)
-    lost_quality = min(1.0, below / bottom) * (kind.highest_quality - kind.lowest_quality)
+    lost_quality = min(1.0, below / bottom) * (qualities.highest - qualities.lowest)
     scale = math.exp(min(0.0, bottom - below) / _EDGE_EXPONENT)
     width, height = (max(1, round(side * scale)) for side in size)
-    return _Rung(round(kind.highest_quality - lost_quality), (width, height), place > 0)
+    return Rung(round(qualities.highest - lost_quality), (width, height), place > 0)

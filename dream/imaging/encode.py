@@ -1,4 +1,4 @@
-"""From pixels to a file of a certain kind. Which quality and how many pixels is decided by `budget.py`.
+"""From pixels to a file of a certain kind, within its byte budget (`budget.py` finds the quality and the size).
 
 Nothing but pixels is written: no Exif, no place, no comment, no profile (sRGB is what a picture without one means).
 Files are real ones, for while Pillow saves into memory no other thread runs.
@@ -13,10 +13,12 @@ from typing import Any
 
 from PIL import Image
 
+from dream.imaging.budget import Qualities, Rung, search
 from dream.imaging.limits import OutputFormat
+from dream.imaging.resize import resize
 from dream.imaging.transform import lay_on_white
 
-__all__ = ["AVIF", "JPEG", "WEBP", "Kind", "kind_for"]
+__all__ = ["AVIF", "JPEG", "WEBP", "Encoded", "Kind", "encode", "kind_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +27,15 @@ class Kind:
 
     Parameters:
       content_type, extension: as in `Processed`.
-      save: writes a picture to a path at a quality, and returns the file's size in bytes. Told to be tight, it takes
-        its time to spend fewer bytes on the same pixels.
-      highest_quality: above it, bytes are spent on what nobody sees.
-      lowest_quality: below it, flaws show; pixels are cut instead.
-      lowest_share: about the bytes at the lowest quality for each byte at the highest.
+      save: writes a picture to a path at a quality, tightly or quickly.
+      qualities: what may be given up for bytes.
       keeps_transparency: otherwise pictures are to be laid on white.
     """
 
     content_type: str
     extension: str
-    save: Callable[[Image.Image, Path, int, bool], int]
-    highest_quality: int
-    lowest_quality: int
-    lowest_share: float
+    save: Callable[[Image.Image, Path, int, bool], None]
+    qualities: Qualities
     keeps_transparency: bool = True
 
     def admit(self, image: Image.Image) -> Image.Image:
@@ -51,6 +48,38 @@ def kind_for(image: Image.Image, wanted: OutputFormat) -> Kind:
     if wanted == "auto":
         return WEBP if image.mode == "RGBA" else JPEG
     return {"jpeg": JPEG, "webp": WEBP, "avif": AVIF}[wanted]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was written."""
+
+    content_type: str
+    extension: str
+    width_px: int
+    height_px: int
+    size_bytes: int
+
+
+def encode(image: Image.Image, target: Path, max_bytes: int, kind: Kind) -> Encoded:
+    """Write `image` to `target`, in at most `max_bytes`.
+
+    Tries go to files beside the target, which appears only when it is complete.
+
+    Parameters:
+      image: in mode L, RGB or RGBA, without metadata.
+
+    Raises:
+      ImageRejected: no picture is that small.
+      OSError: the file could not be written.
+    """
+    admitted = kind.admit(image)
+
+    def save(path: Path, rung: Rung) -> None:
+        kind.save(resize(admitted, rung.size), path, rung.quality, rung.tight)
+
+    found = search(image.size, kind.qualities, save, target, max_bytes)
+    return Encoded(kind.content_type, kind.extension, *found.size, found.size_bytes)
 
 
 #: Quantisation tables by N. Robidoux, which ImageMagick and mozjpeg have, too: at equal SSIMULACRA2 about 10% fewer
@@ -67,7 +96,7 @@ _ROBIDOUX = (
 )
 
 
-def _save_jpeg(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+def _save_jpeg(image: Image.Image, path: Path, quality: int, tight: bool) -> None:
     options: dict[str, Any] = {
         "format": "JPEG",
         "quality": quality,
@@ -82,41 +111,32 @@ def _save_jpeg(image: Image.Image, path: Path, quality: int, tight: bool) -> int
             raise
         # For these two options Pillow gives libjpeg a buffer of one byte a pixel, and pure noise may need more.
         image.save(path, **options)
-    return path.stat().st_size
 
 
-def _save_webp(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+def _save_webp(image: Image.Image, path: Path, quality: int, tight: bool) -> None:
     image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=4 if tight else 3)
-    return path.stat().st_size
 
 
-def _save_avif(image: Image.Image, path: Path, quality: int, tight: bool) -> int:
+def _save_avif(image: Image.Image, path: Path, quality: int, tight: bool) -> None:
     image.save(path, format="AVIF", quality=quality, subsampling="4:2:0", speed=7 if tight else 8, max_threads=1)
-    return path.stat().st_size
 
 
 JPEG = Kind(
     content_type="image/jpeg",
     extension="jpg",
     save=_save_jpeg,
-    highest_quality=90,
-    lowest_quality=82,
-    lowest_share=0.62,
+    qualities=Qualities(highest=90, lowest=82, lowest_share=0.62),
     keeps_transparency=False,
 )
 WEBP = Kind(
     content_type="image/webp",
     extension="webp",
     save=_save_webp,
-    highest_quality=90,
-    lowest_quality=78,
-    lowest_share=0.5,
+    qualities=Qualities(highest=90, lowest=78, lowest_share=0.5),
 )
 AVIF = Kind(
     content_type="image/avif",
     extension="avif",
     save=_save_avif,
-    highest_quality=75,
-    lowest_quality=60,
-    lowest_share=0.5,
+    qualities=Qualities(highest=75, lowest=60, lowest_share=0.5),
 )

@@ -14,9 +14,9 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from dream.imaging import Processed
-from dream.imaging.budget import Encoded, encode
+from dream.imaging.animation import animation_of, encode_animation
 from dream.imaging.decode import decode, open_image
-from dream.imaging.encode import JPEG, kind_for
+from dream.imaging.encode import JPEG, Encoded, encode, kind_for
 from dream.imaging.limits import Limits
 from dream.imaging.lossless import cleaned
 from dream.imaging.placeholder import placeholder
@@ -37,7 +37,10 @@ def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
         clean = cleaned(file, opened, limits)
         if clean is not None:
             return _kept(clean, opened, target, limits)
-        image = prepare(decode(opened, limits))
+        animation = animation_of(opened, limits)
+        image = animation.frames[0] if animation else prepare(decode(opened, limits))
+    if animation:
+        return _described(encode_animation(animation, target, limits.max_bytes), image, target, limits)
     encoded = encode(image, target, limits.max_bytes, kind_for(image, limits.output_format))
     return _described(encoded, image, target, limits)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from dream.imaging import Variant, variant_path
-from dream.imaging.budget import encode
-from dream.imaging.encode import kind_for
+from dream.imaging.encode import encode, kind_for
 from dream.imaging.limits import Limits
 from dream.imaging.resize import resize
 
