@@ -8,12 +8,14 @@ Either way a task goes through the producer: inline bytes are checked and staged
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import decode_inline
 from dream.compat.app import Celery
+from dream.compat.schedules import crontab
 from dream.compat.task import Task
 from dream.errors import InvalidArguments
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
@@ -25,6 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["app", "cleanup_expired_tokens", "delete_dream_images", "process_and_upload_images"]
 
 app = Celery("dream")
+
+
+@functools.cache
+def _timetable() -> dict[str, dict[str, Any]]:
+    """Our own timetable as Celery writes it; what is added to it runs as well."""
+    from dream.scheduler.timetable import TIMETABLE
+
+    return {
+        entry.name: {"task": entry.task, "schedule": crontab(minute=entry.at.minute, hour=entry.at.hour)}
+        for entry in TIMETABLE
+    }
+
+
+app.conf.compute("beat_schedule", _timetable)
 
 
 def _known(name: str, accept: Callable[..., object]) -> Callable[[Callable[..., Any]], Task]:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from dream.compat.schedules.wall_clock import moments
 
-__all__ = ["BaseSchedule", "ffwd", "schedstate"]
+__all__ = ["BaseSchedule", "ffwd", "schedstate", "zone_of"]
 
 
 class schedstate(NamedTuple):  # noqa: N801 (Celery's name)
@@ -28,6 +28,11 @@ class ffwd:  # noqa: N801 (Celery's name)
 
     def _fields(self) -> dict[str, int]:
         return dict(vars(self))
+
+
+def zone_of(zone: str | tzinfo) -> tzinfo:
+    """A time zone, or the one of that name."""
+    return ZoneInfo(zone) if isinstance(zone, str) else zone
 
 
 class BaseSchedule(ABC):
@@ -56,8 +61,7 @@ class BaseSchedule(ABC):
 
     @property
     def tz(self) -> tzinfo:
-        zone: tzinfo | str = self.app.timezone
-        return ZoneInfo(zone) if isinstance(zone, str) else zone
+        return zone_of(self.app.timezone)
 
     @property
     def utc_enabled(self) -> bool:

@@ -11,7 +11,7 @@ from dream.celery import celery_app
 from dream.celery.app import app
 from dream.celery.tasks import image_tasks, token_tasks
 from dream.compat import Celery
-from dream.compat.exceptions import NotRegistered
+from dream.compat.exceptions import ImproperlyConfigured, NotRegistered
 from dream.compat.schedules import crontab
 from dream.errors import InvalidArguments
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
@@ -91,6 +91,6 @@ def test_an_option_of_a_definition_without_meaning_is_refused_by_name(option: di
         Celery("shop").task(name="shop.add", **option)(lambda: None)
 
 
-def test_an_option_of_an_app_is_refused_by_name() -> None:
-    with pytest.raises(InvalidArguments, match="backend="):
-        Celery("shop", backend="redis://")
+def test_a_part_of_celery_that_is_not_there_cannot_be_replaced() -> None:
+    with pytest.raises(ImproperlyConfigured, match="amqp="):
+        Celery("shop", amqp="shop.amqp:AMQP")

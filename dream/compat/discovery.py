@@ -1,0 +1,92 @@
+"""What an app imports before its tasks can run: `imports`, `include`, and the `tasks` modules of its packages.
+
+A web process imports its tasks where it uses them; a worker or a scheduler has to be told, and does so when it starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from dream.compat.exceptions import ImproperlyConfigured
+
+__all__ = ["Discovery", "Packages"]
+
+#: Names of packages, a function that gives them, or None for Django's installed apps.
+Packages = Iterable[str] | Callable[[], Iterable[str]] | None
+
+
+class Discovery:
+    """The modules that wait to be imported."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Packages, str | None]] = []
+
+    def add(self, packages: Packages, related_name: str | None) -> None:
+        """Remember the module `related_name` of each package, or the packages themselves where that is None."""
+        self._waiting.append((packages, related_name))
+
+    def run(self, modules: Iterable[str] = ()) -> None:
+        """Import the modules, and everything that waits.
+
+        Raises:
+          ImproperlyConfigured: Django's apps are wanted, and there is no Django. What a module raises goes through.
+        """
+        _set_up_django()
+        for module in modules:
+            import_module(module)
+        waiting, self._waiting = self._waiting, []
+        for packages, related_name in waiting:
+            for package in _names(packages):
+                _import_related(package, related_name)
+
+
+def _names(packages: Packages) -> Iterable[str]:
+    if packages is None:
+        return _django_apps()
+    names = packages() if callable(packages) else packages
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _import_related(package: str, related_name: str | None) -> None:
+    """Import the related module of a package, which need not have one."""
+    package = _imported(package)
+    if related_name is None:
+        return
+    related = f"{package}.{related_name}"
+    try:
+        import_module(related)
+    except ModuleNotFoundError as error:
+        if error.name != related:
+            raise
+
+
+def _imported(package: str) -> str:
+    """Import a package, or the one whose configuration a class is, as in `shop.apps.ShopConfig`; returns its name."""
+    try:
+        return import_module(package).__name__
+    except ModuleNotFoundError as error:
+        module = package.rpartition(".")[0]
+        if not module or error.name != package:
+            raise
+        return import_module(module).__package__ or module
+
+
+def _set_up_django() -> None:
+    """Where an app takes its settings from Django, its tasks' models need Django's apps."""
+    conf = sys.modules.get("django.conf")
+    if conf is not None and conf.settings.configured:
+        import_module("django").setup()
+
+
+def _django_apps() -> Iterable[str]:
+    try:
+        apps = import_module("django.apps").apps
+    except ModuleNotFoundError:
+        raise ImproperlyConfigured(
+            "autodiscover_tasks() looks for Django's apps: without Django name packages"
+        ) from None
+    if not apps.ready:
+        import_module("django").setup()
+    return [config.name for config in apps.get_app_configs()]

@@ -1,0 +1,284 @@
+"""What an app is set to: where settings come from, which wins, what is refused, and where tasks go by it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from dream.compat import Celery
+from dream.compat.conf import Conf
+from dream.compat.conf.names import new_name
+from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.routes import queue_names, routed
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package `shop` that can be imported, and is forgotten afterwards."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+# --- where settings come from
+
+
+def test_a_setting_is_read_and_written_as_attribute_and_as_item_under_new_and_old_names() -> None:
+    conf = Conf()
+    conf.CELERY_ROUTES = {"a": "q"}
+    conf["task_time_limit"] = 4
+    conf.update(CELERYBEAT_SCHEDULE={"x": {}}, mine=1)
+    assert (conf["task_routes"], conf.CELERYD_TASK_TIME_LIMIT, conf.beat_schedule) == ({"a": "q"}, 4, {"x": {}})
+    assert (conf.mine, conf.result_expires, conf.get("nobody")) == (1, timedelta(days=1), None)
+    with pytest.raises(AttributeError, match="nobody is not set"):
+        conf.nobody  # noqa: B018
+
+
+def test_what_is_added_to_a_default_stays_and_is_that_apps_alone() -> None:
+    first, second = Conf(), Conf()
+    first.beat_schedule["x"] = {}
+    assert (first.beat_schedule, second.beat_schedule) == ({"x": {}}, {})
+
+
+def test_a_change_goes_before_the_constructor_and_that_before_an_object() -> None:
+    app = Celery("shop", task_time_limit=1, changes={"task_ignore_result": True})
+    app.config_from_object({"task_time_limit": 2, "task_soft_time_limit": 2, "task_ignore_result": False})
+    assert (app.conf.task_time_limit, app.conf.task_soft_time_limit, app.conf.task_ignore_result) == (1, 2, True)
+    app.conf.task_time_limit = 3
+    assert app.conf.task_time_limit == 3
+
+
+@pytest.mark.parametrize("name", ["shop.celeryconfig", "shop.settings:config", "shop.settings.Config"])
+def test_an_object_may_be_named(shop: Path, name: str) -> None:
+    (shop / "celeryconfig.py").write_text(
+        "from datetime import timezone\nimport re as include\nBROKER_URL = 'redis://h/1'\ntask_always_eager = True\n"
+    )
+    (shop / "settings.py").write_text(
+        "class Config:\n    broker_url = 'redis://h/1'\n    CELERY_ALWAYS_EAGER = True\nconfig = Config()\n"
+    )
+    app = Celery("shop", config_source=name)
+    assert (app.conf.broker_url, app.conf.task_always_eager) == ("redis://h/1", True)
+    assert (app.conf.include, app.timezone) == ((), ZoneInfo("UTC")), "what a module imports is no setting"
+
+
+def test_an_object_is_looked_into_when_the_first_setting_is_asked_for(shop: Path) -> None:
+    app = Celery("shop")
+    app.config_from_object("shop.later")
+    (shop / "later.py").write_text("task_default_queue = 'later'")
+    assert app.conf.task_default_queue == "later"
+
+
+def test_with_a_namespace_only_its_names_count_as_in_django() -> None:
+    class Settings:
+        CELERY_TASK_ROUTES: Any = {"a": "q"}  # noqa: RUF012
+        CELERY_TIMEZONE = "Europe/Paris"
+        TIME_ZONE = "Asia/Tokyo"
+        BROKER_URL = "redis://another/1"
+
+        @property
+        def DEPRECATED(self) -> None:  # noqa: N802
+            raise AssertionError("only settings are looked at")
+
+    app = Celery("shop", broker="redis://h/1")
+    app.config_from_object(Settings(), namespace="CELERY")
+    assert (app.conf.task_routes, app.conf.timezone, app.conf.broker_url) == ({"a": "q"}, "Europe/Paris", "redis://h/1")
+    assert app.now().tzinfo == app.timezone == ZoneInfo("Europe/Paris")
+
+
+def test_an_object_that_is_not_there_is_an_error_unless_silent(shop: Path) -> None:
+    app = Celery("shop")
+    with pytest.raises(ImproperlyConfigured, match=r"'nowhere\.settings': there is no such module"):
+        app.config_from_object("nowhere.settings", force=True)
+    with pytest.raises(ImproperlyConfigured, match="shop has no 'settings'"):
+        app.config_from_object("shop:settings", force=True)
+    app.config_from_object("nowhere.settings", silent=True)
+    assert app.conf.task_routes is None
+
+
+def test_an_error_inside_the_configuration_is_told_as_it_is(shop: Path) -> None:
+    (shop / "broken.py").write_text("import not_installed_at_all")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
+        Celery("shop").config_from_object("shop.broken", force=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "namespace", "name"),
+    [
+        ("CELERY_ALWAYS_EAGER", None, "task_always_eager"),
+        ("CELERY_EAGER_PROPAGATES_EXCEPTIONS", None, "task_eager_propagates"),
+        ("CELERY_TASK_RESULT_EXPIRES", None, "result_expires"),
+        ("CELERY_DEFAULT_QUEUE", None, "task_default_queue"),
+        ("CELERY_ENABLE_UTC", None, "enable_utc"),
+        ("CELERYD_CONCURRENCY", None, "worker_concurrency"),
+        ("CELERYD_TASK_SOFT_TIME_LIMIT", None, "task_soft_time_limit"),
+        ("CELERYBEAT_SCHEDULER", None, "beat_scheduler"),
+        ("BROKER_URL", None, "broker_url"),
+        ("CELERY_BROKER_URL", "CELERY", "broker_url"),
+        ("CELERY_TASK_ALWAYS_EAGER", "CELERY", "task_always_eager"),
+        ("CELERY_ALWAYS_EAGER", "CELERY", "task_always_eager"),
+        ("BROKER_URL", "CELERY", None),
+        ("DATABASES", None, None),
+        ("ROUTES", None, "task_routes"),
+    ],
+)
+def test_a_key_names_a_setting(key: str, namespace: str | None, name: str | None) -> None:
+    assert new_name(key, namespace) == name
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("task_serializer", "pickle", "use json"),
+        ("CELERY_RESULT_SERIALIZER", "pickle", "use json"),
+        ("accept_content", ["pickle"], "only json is read"),
+        ("task_annotations", {"*": {"rate_limit": "10/s"}}, "set the options where the tasks are defined"),
+        ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "beat_schedule"),
+        ("broker_use_ssl", {"cert_reqs": 0}, "rediss://"),
+        ("task_default_rate_limit", "1/s", r"dramatiq\.rate_limits"),
+        ("task_protocol", 1, "protocol 1 is not read"),
+    ],
+)
+def test_a_setting_that_would_not_hold_is_refused_by_name(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=said):
+        Celery("shop", **{name: value})
+    with pytest.raises(ImproperlyConfigured, match=said):
+        Celery("shop").conf[name] = value
+    with pytest.raises(ImproperlyConfigured, match=said):
+        Celery("shop").config_from_object({name: value}, force=True)
+
+
+def test_settings_that_change_nothing_here_are_accepted_in_silence() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        conf = Conf(
+            {
+                "worker_prefetch_multiplier": 1,
+                "broker_transport_options": {"visibility_timeout": 3600},
+                "CELERYD_HIJACK_ROOT_LOGGER": False,
+                "task_serializer": "json",
+                "accept_content": ["json", "pickle"],
+                "beat_scheduler": "celery.beat:PersistentScheduler",
+            }
+        )
+    assert conf.worker_prefetch_multiplier == 1
+
+
+def test_what_is_asked_for_in_vain_or_misspelt_is_one_warning() -> None:
+    with pytest.warns(
+        UserWarning, match=re.escape("here: task_rotes, worker_send_task_events (docs/celery.md)")
+    ) as all_:
+        Conf({"task_rotes": {"a": "b"}, "CELERY_SEND_EVENTS": True, "worker_max_tasks_per_child": None})
+    assert len(all_) == 1
+
+
+# --- where tasks go
+
+
+def by_function(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> Any:
+    return {"queue": kwargs["to"], "priority": 3} if name == "shop.move" else None
+
+
+ROUTES = (
+    [(re.compile(r"shop\.(video|image)\."), {"queue": "media"}), ("feed.*", "feeds")],
+    {"shop.pay": {"queue": "money"}, "shop.p*": "other"},
+    by_function,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "destination"),
+    [
+        ("shop.video.cut", {}, {"queue": "media"}),
+        ("feed.read", {}, {"queue": "feeds"}),
+        ("shop.pay", {}, {"queue": "money"}),
+        ("shop.print", {}, {"queue": "other"}),
+        ("shop.print", {"queue": "mine"}, {"queue": "mine"}),
+        ("shop.print", {"queue": None}, {"queue": "other"}),
+        ("shop.move", {}, {"queue": "there", "priority": 3}),
+        ("shop.move", {"routing_key": "mine"}, {"routing_key": "mine", "priority": 3}),
+        ("shop.move", {"priority": 9}, {"queue": "there", "priority": 9}),
+        ("nowhere", {"countdown": 1}, {"countdown": 1}),
+    ],
+)
+def test_a_route_gives_what_the_caller_does_not(name: str, options: Any, destination: Any) -> None:
+    assert routed(ROUTES, name, [], {"to": "there"}, options) == destination
+
+
+def test_a_route_may_be_one_mapping_one_list_of_pairs_one_function_or_a_name(shop: Path) -> None:
+    (shop / "routers.py").write_text("def route(name, args, kwargs, options, task=None):\n    return 'named'\n")
+    assert routed({"a.*": "q"}, "a.b") == {"queue": "q"}
+    assert routed([["a.*", "q"], ["b", "r"]], "b") == {"queue": "r"}
+    assert routed(by_function, "shop.move", kwargs={"to": "x"})["queue"] == "x"
+    assert routed("shop.routers.route", "a") == routed(["shop.routers:route"], "a") == {"queue": "named"}
+    assert routed(None, "a", options={"queue": "q"}) == {"queue": "q"}
+    with pytest.raises(ImproperlyConfigured, match="3 is neither"):
+        routed([3], "a")
+
+
+def test_queues_are_known_by_their_names() -> None:
+    assert queue_names(["a", SimpleNamespace(name="b")]) == queue_names({"a": {}, "b": {}}) == ("a", "b")
+    assert queue_names(None) == ()
+
+
+# --- what is imported
+
+
+def test_a_worker_imports_the_tasks_that_an_app_has_told_it(shop: Path) -> None:
+    (shop / "orders").mkdir()
+    for module, text in {
+        "tasks.py": "LOADED = 1",
+        "orders/__init__.py": "",
+        "orders/jobs.py": "LOADED = 1",
+        "apps.py": "class ShopConfig: pass",
+        "extra.py": "",
+        "named.py": "",
+    }.items():
+        (shop / module).write_text(text)
+    app = Celery("shop", include=["shop.extra"])
+    app.conf.imports = ("shop.named",)
+    app.autodiscover_tasks(["shop.apps.ShopConfig", "shop.orders"])
+    app.autodiscover_tasks(lambda: ["shop.orders"], related_name="jobs")
+    assert not sys.modules.keys() & {"shop.tasks", "shop.orders.jobs", "shop.extra", "shop.named"}
+    app.finalize()
+    assert sys.modules.keys() >= {"shop.tasks", "shop.orders.jobs", "shop.extra", "shop.named"}
+
+
+def test_an_error_in_a_tasks_module_is_told(shop: Path) -> None:
+    (shop / "tasks.py").write_text("import not_installed_at_all")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
+        Celery("shop").autodiscover_tasks(["shop"], force=True)
+
+
+def test_djangos_apps_are_asked_for_only_where_there_is_django() -> None:
+    with pytest.raises(ImproperlyConfigured, match="without Django name packages"):
+        Celery("shop").autodiscover_tasks(force=True)
+
+
+def test_who_waits_for_the_configuration_is_told_once_and_late_comers_at_once() -> None:
+    app, told = Celery("shop"), []
+    app.on_after_configure.connect(lambda sender, source, **_: told.append((sender, source)))
+    app.finalize()
+    app.finalize()
+
+    @app.on_after_finalize.connect()
+    def late(sender: Celery, **_: Any) -> None:
+        told.append((sender, "late"))
+
+    assert told == [(app, app.conf), (app, "late")]
+    assert app.timezone.utcoffset(None) in (None, UTC.utcoffset(None))
