@@ -7,6 +7,7 @@ opens as the JPEG that it begins with.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import BinaryIO
 
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
@@ -19,10 +20,15 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from dream.errors import ImageRejected
+
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
+#: Whether the extra `heif` is installed.
+_HAS_HEIF = find_spec("pillow_heif") is not None
+
 #: For people: the formats that are accepted.
-ACCEPTED = "JPEG, PNG, WebP, GIF, TIFF, BMP" + (" and AVIF" if HAS_AVIF else "")
+ACCEPTED = "JPEG, PNG, WebP, GIF, TIFF, BMP" + ", AVIF" * HAS_AVIF + ", HEIC" * _HAS_HEIF
 
 #: How much of a file's beginning `opener_for` wants to see.
 HEAD_BYTES = 64
@@ -38,20 +44,50 @@ _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
 )
 
 
+#: Brands of still pictures and of sequences, by ISO/IEC 23008-12, annex B, and AV1 Image File Format, section 6.
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+
+
 def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
-    """What opens a file that begins with `head`; None where its format is not accepted."""
+    """What opens a file that begins with `head`; None where its format is not accepted.
+
+    Raises:
+      ImageRejected: it would be, were the extra `heif` installed.
+    """
     for prefix, opener in _BY_PREFIX:
         if head.startswith(prefix):
             return opener
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WebPImageFile
-    if HAS_AVIF and head[4:8] == b"ftyp" and _is_avif(head):
+    brands = _brands(head)
+    if HAS_AVIF and brands & _AVIF_BRANDS:
         return AvifImageFile
+    if brands & _HEIF_BRANDS:
+        return _heif_opener()
     return None
 
 
-def _is_avif(head: bytes) -> bool:
-    """Whether the brands of the file-type box, which opens the file, name AVIF (ISO/IEC 14496-12, 4.3)."""
+def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
+    """What opens HEIC; its decoder is loaded with the first such picture.
+
+    Raises:
+      ImageRejected: the extra `heif` is not installed.
+    """
+    try:
+        from pillow_heif import HeifImageFile, options
+    except ImportError:
+        raise ImageRejected(
+            "the picture is a HEIC, which is accepted only where dream[heif] is installed; save it as JPEG"
+        ) from None
+    options.DECODE_THREADS = 1  # the pool has a process for each CPU
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    return HeifImageFile
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """The brands that a file-type box, which opens a file, names (ISO/IEC 14496-12, 4.3)."""
+    if head[4:8] != b"ftyp":
+        return set()
     box = head[: int.from_bytes(head[:4], "big")]
-    brands = [box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))]
-    return b"avif" in brands or b"avis" in brands
+    return {box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))}

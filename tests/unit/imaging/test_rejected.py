@@ -41,7 +41,6 @@ def reason(folder: Path, data: bytes, **limits: int) -> str:
         b"%PDF-1.7 and so on",
         b"%!PS-Adobe-3.0 EPSF-3.0",
         b"PK\x03\x04 a document",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         b"\0" * 1000,
         b"\xff",
         b"P6 4 4 255 " + bytes(48),
