@@ -8,14 +8,29 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from tests.conftest import wait_for
 
-__all__ = ["Parts", "processes_with"]
+__all__ = ["MARK", "Parts", "Process", "name_after", "processes_with"]
 
 #: Every process that a test starts, and every child of it, carries this variable.
 MARK = "DREAM_TEST_MARK"
+
+
+class Process(Protocol):
+    """What tests do with a process, as `subprocess.Popen` names it."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Parts:
@@ -30,7 +45,7 @@ class Parts:
         self._mark = uuid4().hex
         self._environment = {**os.environ, **environment, MARK: self._mark, "DREAM_LOG_FORMAT": "json"}
         self._folder = folder
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
 
     def start(
         self,
@@ -39,7 +54,7 @@ class Parts:
         program: Sequence[str] = ("-m", "dream"),
         cwd: Path | None = None,
         **changes: str,
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process:
         """Start `python -m dream COMMAND…`; waits until it takes work.
 
         Parameters:
@@ -51,26 +66,29 @@ class Parts:
         ready_file = self._folder / f"ready-{number}"
         environment = {**self._environment, **changes, "DREAM_READY_FILE": str(ready_file)}
         name = " ".join([Path(program[-1]).stem, *command])
-        with (self._folder / f"{number}-{Path(program[-1]).stem}.log").open("wb") as log:
-            argv = [sys.executable, *program, *command]
-            process = subprocess.Popen(argv, env=environment, cwd=cwd, stdout=log, stderr=log)
+        log = self._folder / f"{number}-{Path(program[-1]).stem}.log"
+        process = self._launch([*program, *command], environment, cwd, log)
         self._processes.append(process)
         if ready:
             wait_for(lambda: ready_file.exists() or process.poll() is not None, what=f"readiness of {name}")
             assert ready_file.exists(), self.log_of(process)
         return process
 
-    def log_of(self, process: subprocess.Popen[bytes]) -> str:
+    def _launch(self, argv: Sequence[str], environment: Mapping[str, str], cwd: Path | None, output: Path) -> Process:
+        with output.open("wb") as log:
+            return subprocess.Popen([sys.executable, *argv], env=environment, cwd=cwd, stdout=log, stderr=log)
+
+    def log_of(self, process: Process) -> str:
         """What the part wrote."""
         number = self._processes.index(process)
         return next(self._folder.glob(f"{number}-*.log")).read_text()
 
-    def stop(self, process: subprocess.Popen[bytes], timeout_s: float = 15) -> int:
+    def stop(self, process: Process, timeout_s: float = 15) -> int:
         """SIGTERM, and the exit code."""
         process.terminate()
         return process.wait(timeout_s)
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Process) -> None:
         """kill -9; its children must go by themselves."""
         process.kill()
         process.wait(10)
@@ -93,14 +111,31 @@ class Parts:
         return processes_with(self._mark)
 
 
-def processes_with(text: str) -> list[int]:
-    """Processes whose environment holds the text, zombies excepted."""
+def name_after(mark: str) -> None:
+    """Let `processes_with(mark)` find this process, and those forked from it, by name.
+
+    What a process shows of its environment is what its ancestor was started with.
+    """
+    Path("/proc/self/comm").write_text(_name_of(mark))
+
+
+def processes_with(mark: str) -> list[int]:
+    """Processes that were started with the mark in their environment, or are named after it, zombies excepted."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if text.encode() in (entry / "environ").read_bytes():
+                is_named = (entry / "comm").read_text().strip() == _name_of(mark)
+                if (is_named and _state_of(entry) != "Z") or mark.encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
             except OSError:
                 continue
     return found
+
+
+def _name_of(mark: str) -> str:
+    return mark[:15]  # the kernel keeps no more
+
+
+def _state_of(entry: Path) -> str:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0]

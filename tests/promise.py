@@ -3,7 +3,7 @@
 Four checks, the same after every fault, every outage and the soak:
 
 1. every accepted task is terminal;
-2. the objects in the bucket are those that completed pictures name: none lost, none left over;
+2. the objects in the bucket are those that completed pictures and their variants name: none lost, none left over;
 3. each task said its end exactly once, and a failed one is a FAILURE for its caller;
 4. the last event of each task says what the database says.
 """
@@ -29,7 +29,7 @@ from dream.producer import Producer, forget_default
 from dream.scheduler.leftovers import Leftovers
 from dream.settings import Settings, load
 from dream.storage import Storage
-from dream.storage.keys import STAGING_PREFIX
+from dream.storage.keys import STAGING_PREFIX, variant_key
 
 __all__ = ["Findings", "check", "sweep_the_night"]
 
@@ -134,7 +134,8 @@ def _check_objects(findings: Findings, storage: Storage, settings: Settings, ima
 
 
 def _keys_of(image: DreamImage) -> list[str]:
-    return [image.storage_key]
+    extensions = {ref["name"]: ref["url"].rpartition(".")[2] for ref in image.variants or ()}
+    return [image.storage_key, *(variant_key(image.storage_key, *each) for each in extensions.items())]
 
 
 def _events(settings: Settings, tasks: Iterable[DreamTask]) -> dict[str, list[dict[str, Any]]]:

@@ -18,10 +18,10 @@ from dream.db import migrate
 from dream.storage import Storage
 from tests.acceptance.faults import report
 from tests.acceptance.faults.cells import Cell, all_cells, pairwise
+from tests.acceptance.faults.preloaded import PreloadedParts
 from tests.acceptance.faults.scene import QUICK, Scene
 from tests.acceptance.faults.servers import Postgres, Valkey, postgres_programs, small_disk
 from tests.conftest import IN_CI, environment_in, settings_from
-from tests.processes import Parts
 from tests.proxies import StoreProxy
 
 _MOST_CELLS = 24
@@ -131,7 +131,7 @@ def scene(
     Storage(settings).ensure_bucket(settings.s3_bucket)
     logs = tmp_path / "parts"
     logs.mkdir()
-    parts = Parts(environment, logs)
+    parts = PreloadedParts(environment, logs)
     scene = Scene(cell, environment, valkey, store, postgres, parts, tmp_path)
     yield scene
     scene.go_on_if_struck()

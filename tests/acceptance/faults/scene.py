@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +26,11 @@ from dream.scheduler.timetable import TIMETABLE
 from dream.storage import Storage, new_key_stem
 from dream.storage.keys import canonical_url
 from tests import promise
+from tests.acceptance.faults import web
 from tests.acceptance.faults.cells import Cell
 from tests.acceptance.faults.servers import Postgres, Valkey
 from tests.conftest import settings_from, wait_for
-from tests.processes import Parts
+from tests.processes import Parts, Process
 from tests.proxies import StoreProxy
 
 __all__ = ["QUICK", "Scene", "hold", "lock_sqlite"]
@@ -48,6 +47,7 @@ QUICK = {
     "DREAM_S3_READ_TIMEOUT_S": "1",
     "DREAM_SHUTDOWN_TIMEOUT_S": "5",
     "DREAM_WORKER_THREADS": "2",
+    "DREAM_VARIANTS": "thumb:64",
 }
 DREAM_ID = 7
 _HIT_S = 30.0
@@ -73,9 +73,9 @@ class Scene:
     parts: Parts
     folder: Path
     accepted: list[str] = field(default_factory=list)
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    scheduler: subprocess.Popen[bytes] | None = None
-    web: subprocess.Popen[str] | None = None
+    workers: list[Process] = field(default_factory=list)
+    scheduler: Process | None = None
+    web: Process | None = None
 
     def __post_init__(self) -> None:
         self.settings = settings_from(self.environment)
@@ -97,12 +97,12 @@ class Scene:
         self.start_parts()
         self._call(given)
         wait_for(lambda: self._counter.exists() and self._counter.read_text().strip(), _HIT_S, f"{self.cell.point}")
-        if self.cell.fault != "killed":
-            wait_for(lambda: _state_of(self.struck) in "TtZX", what="the process standing still")
-            strike(self)
-            self.go_on()
+        wait_for(lambda: _state_of(self.struck) in "TtZX", what="the process standing still, or dead")
+        strike(self)
+        self.go_on()
         if self.web is not None:
-            self.accepted += (self.web.communicate(timeout=60)[0] or "").split()
+            self.web.wait(60)
+            self.accepted += web.accepted(self.parts.log_of(self.web))
         wait_for(self._has_ended, _END_S, f"the end of every task of {self.cell}: {self._states()}")
         for part in [*self.workers, self.scheduler]:
             if part is not None:
@@ -186,9 +186,8 @@ class Scene:
         if self.cell.flow == "schedule":
             return
         if self.cell.process == "web":
-            command = [sys.executable, "-m", "tests.acceptance.faults.web", self.cell.flow, json.dumps(given)]
-            environment = {**os.environ, **self.environment, **self._fault}
-            self.web = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            program = ("-m", "tests.acceptance.faults.web")
+            self.web = self.parts.start(self.cell.flow, json.dumps(given), program=program, ready=False, **self._fault)
             return
         producer = Producer(self.settings, database=self.database)
         if self.cell.flow == "upload":

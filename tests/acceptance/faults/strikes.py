@@ -25,8 +25,10 @@ _OUTAGE_S = 1.5
 _METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD")
 
 
-def killed(_: Scene) -> None:
-    """The fault point has done it."""
+def killed(scene: Scene) -> None:
+    """The fault point has done it. A worker starts itself again; a scheduler is started by who supervises it."""
+    if scene.cell.process == "scheduler":
+        scheduler_killed(scene)
 
 
 def paused(scene: Scene) -> None:
