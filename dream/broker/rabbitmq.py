@@ -10,6 +10,7 @@ import pika.exceptions
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
 from dramatiq.errors import ConnectionClosed
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from dream.errors import SettingsError
 
@@ -18,8 +19,9 @@ __all__ = ["RabbitmqBroker", "patient"]
 
 #: Of a backlog, so many tasks are sent again in one sweep.
 _DOUBTED_AT_ONCE = 100
-#: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away.
-_PATIENCE_S = {"heartbeat": 20, "blocked_connection_timeout": 10, "socket_timeout": 5, "stack_timeout": 10}
+#: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away. Pika notices
+#: a missing heartbeat only after twice these and 10 s more, and whoever sends waits for it.
+_PATIENCE_S = {"heartbeat": 5, "blocked_connection_timeout": 10, "socket_timeout": 5, "stack_timeout": 5}
 
 
 def patient(url: str) -> str:
@@ -34,6 +36,22 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
     def __init__(self, *, confirm_delivery: bool = True, **parameters: Any) -> None:
         super().__init__(confirm_delivery=confirm_delivery, **parameters)
+
+    @property
+    def connection(self) -> Any:
+        """This thread's connection.
+
+        Raises:
+          ConnectionClosed: there is none to be had. (Stock would try six times, each with all its time-outs.)
+        """
+        try:
+            return super().connection
+        except (pika.exceptions.AMQPConnectionError, AMQPConnectorException) as error:
+            raise ConnectionClosed(error) from None
+
+    @connection.deleter
+    def connection(self) -> None:
+        StockRabbitmqBroker.connection.fdel(self)
 
     def _declare_queue(self, queue_name: str) -> Any:
         try:

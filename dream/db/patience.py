@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
-__all__ = ["NO_ANSWER_S", "PatientConnection"]
-
-#: A little more than `statement_timeout`, so that a server that works answers first.
-NO_ANSWER_S = 35.0
+__all__ = ["PatientConnection"]
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """A connection that closes itself where an answer takes longer than `NO_ANSWER_S`."""
+    """A connection that closes itself where an answer takes longer than `no_answer_s`."""
+
+    #: A little more than `statement_timeout`, so that a server that works answers first.
+    no_answer_s: ClassVar[float] = 35.0
 
     def wait(self, gen: Generator[Any, Any, Any], *how: Any, **more: Any) -> Any:
         """Wait for an answer.
@@ -31,7 +31,7 @@ class PatientConnection(psycopg.Connection[Any]):
         return super().wait(self._answered_in_time(gen), *how, **more)
 
     def _answered_in_time(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        give_up = time.monotonic() + NO_ANSWER_S
+        give_up = time.monotonic() + self.no_answer_s
         try:
             waits_for = next(gen)
             while True:
@@ -39,7 +39,7 @@ class PatientConnection(psycopg.Connection[Any]):
                 ready = yield waits_for
                 if not ready and time.monotonic() > give_up:
                     self.close()
-                    raise psycopg.OperationalError(f"the server has not answered for {NO_ANSWER_S:g} s")
+                    raise psycopg.OperationalError(f"the server has not answered for {self.no_answer_s:g} s")
                 waits_for = gen.send(ready)
         except StopIteration as end:
             return end.value

@@ -16,6 +16,13 @@ from dream.stack.processes import Part, Process, stop_all
 from dream.stack.supervisor import Stopped, Supervisor
 
 LASTING = "import time; open('lives', 'a').write('.'); open('ready', 'w'); time.sleep(600)"
+HANGING_ONCE = """
+import os, time
+with open('lives', 'a') as file: file.write('.')
+while True:
+    with open('ready', 'w') as file: file.write('.')
+    time.sleep(600 if os.path.getsize('lives') == 1 else 0.05)
+"""
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
 
 
@@ -47,6 +54,23 @@ def test_a_part_that_is_killed_is_started_again(make, supervisor, tmp_path) -> N
     while (tmp_path / "lives").read_text() != "..":
         assert time.monotonic() < deadline
         supervisor.step(0.02)
+
+
+def test_a_part_that_lives_and_does_no_rounds_is_replaced(make, supervisor, tmp_path) -> None:
+    """It showed life, then hangs; a part that goes on showing life is left alone."""
+    supervisor.start(make(HANGING_ONCE, life_timeout_s=0.5))
+    supervisor.wait_ready(timeout_s=10)
+    first = supervisor.pid_of("part")
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "lives").exists() or (tmp_path / "lives").read_text() != "..":
+        assert time.monotonic() < deadline
+        supervisor.step(0.02)
+    second = supervisor.pid_of("part")
+    assert second != first
+    watched = time.monotonic() + 1
+    while time.monotonic() < watched:
+        supervisor.step(0.02)
+    assert supervisor.pid_of("part") == second
 
 
 def test_a_part_that_keeps_dying_at_the_start_is_given_up_with_its_last_words(make, supervisor) -> None:

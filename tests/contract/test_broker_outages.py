@@ -1,0 +1,128 @@
+"""Brokers that go away, fall silent or are full: nothing that they were given is lost, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from dramatiq import Worker
+from dramatiq.common import dq_name
+
+from dream.broker import make_broker, send
+from dream.broker.rabbitmq import patient
+from dream.errors import BrokerUnavailable
+from dream.settings import Settings
+from tests.conftest import wait_for
+from tests.contract.conftest import Worked, message
+from tests.proxies import Proxy
+
+if TYPE_CHECKING:
+    from dream.broker import AnyBroker
+
+
+class Cut:
+    """A broker behind a network of the test's, with a worker on it.
+
+    Parameters:
+      settings: of the broker itself.
+      patience: what is added to its URL.
+    """
+
+    def __init__(self, settings: Settings, patience: str = "") -> None:
+        parts = urlsplit(settings.broker_url)
+        self.network = Proxy((parts.hostname or "", parts.port or 0))
+        netloc = parts.netloc.rpartition("@")[0]
+        address = f"{netloc}@127.0.0.1:{self.network.port}" if netloc else f"127.0.0.1:{self.network.port}"
+        url = parts._replace(netloc=address, query=patience).geturl()
+        self.settings = settings.model_copy(update={"broker_url": url})
+        self.broker: AnyBroker = make_broker(self.settings)
+        self.worked = Worked(self.broker, self.settings)
+
+    def close(self) -> None:
+        self.network.restore()
+        self.broker.close()
+        self.network.close()
+
+
+@pytest.fixture
+def cut(broker_settings: Settings) -> Iterator[Cut]:
+    patience = "socket_timeout=1" if broker_settings.broker_url.startswith("redis") else "stack_timeout=1"
+    with closing(Cut(broker_settings, patience)) as cut:
+        yield cut
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey", "rabbitmq"], indirect=True)
+def test_delayed_messages_outlive_a_network_cut(cut: Cut) -> None:
+    """Fetched, and waiting in the worker for their time, when its connections break: they run, each once, not early."""
+    worker = Worker(cut.broker, worker_threads=2, worker_timeout=50)
+    worker.start()
+    try:
+        due = time.monotonic() + 1.0
+        for number in range(5):
+            send(cut.broker, message(cut.settings, f"task-{number}"), delay_s=1.0)
+        delayed = next(
+            thread for name, thread in worker.consumers.items() if name == dq_name(message(cut.settings).queue_name)
+        )
+        wait_for(lambda: delayed.delay_queue.qsize() == 5, what="five messages that wait in the worker")
+        cut.network.cut()
+        cut.network.restore()
+        wait_for(lambda: len(cut.worked.calls) >= 5, what="five runs")
+        worker.join()
+    finally:
+        worker.stop(timeout=5000)
+    assert len(cut.worked.calls) == 5
+    assert all(at >= due for at, _ in cut.worked.calls)
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey", "rabbitmq"], indirect=True)
+def test_a_silent_broker_is_one_error_soon_and_serves_again(cut: Cut) -> None:
+    """It takes connections and bytes, and answers nothing; here for as long as 1 s."""
+    cut.network.swallow()
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        send(cut.broker, message(cut.settings, "meanwhile"))
+    assert time.monotonic() - began < 5
+    cut.network.cut()
+    cut.network.restore()
+    send(cut.broker, message(cut.settings, "after"))
+
+
+def test_rabbitmq_is_never_waited_for_without_end() -> None:
+    """All of its clocks run by default; those that the URL names stay as they are."""
+    url = patient("amqp://guest@localhost/%2F?heartbeat=60")
+    assert "heartbeat=60" in url
+    assert all(clock in url for clock in ("blocked_connection_timeout=", "socket_timeout=", "stack_timeout="))
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey"], indirect=True)
+def test_a_full_memory_is_an_outage_like_any_other(
+    broker: AnyBroker, broker_settings: Settings, worked: Worked, worker: Worker
+) -> None:
+    """A message in work is acked once there is room; what is waiting then runs; each once."""
+    client = redis.Redis.from_url(broker_settings.broker_url)
+    full_at: list[float] = []
+
+    def fill(call: int) -> None:
+        if call == 1:
+            send(broker, message(broker_settings, "waiting"))
+            client.config_set("maxmemory", 1)
+            full_at.append(time.monotonic())
+
+    worked.behaviour = fill
+    send(broker, message(broker_settings, "in work"))
+    try:
+        wait_for(lambda: full_at, what="a full memory")
+        with pytest.raises(BrokerUnavailable):
+            send(broker, message(broker_settings, "refused"))
+    finally:
+        client.config_set("maxmemory", 0)
+    wait_for(lambda: len(worked.calls) == 2, what="the waiting message's run")
+    worker.join()
+    wait_for(lambda: broker.do_qsize(message(broker_settings).queue_name) == 0, what="an empty queue")  # type: ignore[union-attr]
+    assert len(worked.calls) == 2
+    client.close()
