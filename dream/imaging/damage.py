@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 import zlib
@@ -15,6 +16,9 @@ from dream.errors import ImageRejected
 __all__ = ["DAMAGED", "RAISED_BY_DECODERS", "rejecting_damage"]
 
 DAMAGED = "the picture is damaged or incomplete"
+
+#: An error without a number is a decoder's; the others come of places in the file that cannot be.
+_NOT_THE_DISKS_FAULT = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 
 #: What decoders say, and what it means to a picture's owner; all else is damage.
 _REASONS = (
@@ -62,7 +66,7 @@ def rejecting_damage() -> Iterator[None]:
     except ImageRejected:  # it says already what is wrong
         raise
     except RAISED_BY_DECODERS as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in _NOT_THE_DISKS_FAULT:
             raise
         if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
             raise MemoryError(str(error)) from error

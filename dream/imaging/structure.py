@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from dream.errors import ImageRejected
+from dream.imaging.damage import DAMAGED
 from dream.imaging.limits import Limits
 
 __all__ = ["check_structure"]
@@ -55,7 +56,7 @@ def check_structure(file: BinaryIO, limits: Limits) -> None:
     """Hold the parts of a JPEG, PNG, GIF or TIFF against the limits; other formats have none that matter.
 
     Raises:
-      ImageRejected: it has too many.
+      ImageRejected: it has too many, or one is longer than the file.
     """
     file.seek(0)
     head = file.read(8)
@@ -114,6 +115,10 @@ def _check_png(data: _Bytes, limits: Limits) -> None:
         if parts > limits.max_parts or profiles > 1:  # each profile is unpacked
             raise ImageRejected(_TOO_MANY_PARTS)
         position += 12 + length
+        if position > len(data):  # Pillow would ask for as much memory as the chunk claims to be long
+            raise ImageRejected(DAMAGED)
+        if kind == b"IEND":
+            break
 
 
 def _check_gif(data: _Bytes, limits: Limits) -> None:

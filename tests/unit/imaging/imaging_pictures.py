@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageDraw
 
+from dream.errors import ImageRejected
 from dream.imaging import Limits, Processed, process_file
 
 #: Top left, top right, bottom left, bottom right of `quarters`.
@@ -60,6 +63,20 @@ def run(folder: Path, data: bytes, **limits: Any) -> tuple[Processed, Image.Imag
     assert target.stat().st_size == processed.size_bytes
     assert sorted(path.name for path in folder.iterdir()) == ["source", "target"]
     return processed, picture
+
+
+def reason(folder: Path, data: bytes, **limits: Any) -> str:
+    """Why the file is refused; checked to be a clause for people."""
+    source = folder / "secret-name.jpg"
+    source.write_bytes(data)
+    with pytest.raises(ImageRejected) as caught:
+        process_file(source, folder / "target", Limits(**limits))
+    message = str(caught.value)
+    assert re.fullmatch(r"the (file|picture) [^/\\_]+[^/\\_.]", message), message
+    assert "secret" not in message
+    assert "Error" not in message
+    assert [path.name for path in folder.iterdir()] == ["secret-name.jpg"]
+    return message
 
 
 def pixel(picture: Image.Image, x: float, y: float) -> tuple[int, ...]:
