@@ -72,7 +72,7 @@ def reason(folder: Path, data: bytes, **limits: Any) -> str:
     with pytest.raises(ImageRejected) as caught:
         process_file(source, folder / "target", Limits(**limits))
     message = str(caught.value)
-    assert re.fullmatch(r"the (file|picture) [^/\\_]+[^/\\_.]", message), message
+    assert re.fullmatch(r"the (file|picture|animation) [^/\\_]+[^/\\_.]", message), message
     assert "secret" not in message
     assert "Error" not in message
     assert [path.name for path in folder.iterdir()] == ["secret-name.jpg"]
