@@ -17,7 +17,7 @@ from dream.imaging import Limits
 from dream.imaging.damage import DAMAGED
 from dream.imaging.structure import check_structure
 
-LIMITS = Limits(max_jpeg_scans=20, max_parts=50)
+LIMITS = Limits(max_jpeg_scans=20, max_parts=200)
 
 
 def is_refused(data: bytes, limits: Limits = LIMITS) -> bool:
