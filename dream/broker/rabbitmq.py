@@ -19,8 +19,8 @@ __all__ = ["RabbitmqBroker", "patient"]
 
 #: Of a backlog, so many tasks are sent again in one sweep.
 _DOUBTED_AT_ONCE = 100
-#: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away. Pika notices
-#: a missing heartbeat only after twice these and 10 s more, and whoever sends waits for it.
+#: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away. A missing
+#: heartbeat is noticed only after twice these and 10 s more, and whoever sends waits for it.
 _PATIENCE_S = {"heartbeat": 5, "blocked_connection_timeout": 10, "socket_timeout": 5, "stack_timeout": 5}
 
 
@@ -51,7 +51,7 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
     @connection.deleter
     def connection(self) -> None:
-        StockRabbitmqBroker.connection.fdel(self)
+        vars(StockRabbitmqBroker)["connection"].fdel(self)
 
     def _declare_queue(self, queue_name: str) -> Any:
         try:

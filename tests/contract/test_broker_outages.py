@@ -65,9 +65,7 @@ def test_delayed_messages_outlive_a_network_cut(cut: Cut) -> None:
         due = time.monotonic() + 1.0
         for number in range(5):
             send(cut.broker, message(cut.settings, f"task-{number}"), delay_s=1.0)
-        delayed = next(
-            thread for name, thread in worker.consumers.items() if name == dq_name(message(cut.settings).queue_name)
-        )
+        delayed = worker.consumers[dq_name(message(cut.settings).queue_name)]
         wait_for(lambda: delayed.delay_queue.qsize() == 5, what="five messages that wait in the worker")
         cut.network.cut()
         cut.network.restore()
