@@ -147,16 +147,6 @@ def test_the_third_death_is_final(parts: Parts, system: System, settings: Settin
     assert [event["status"] for event in system.events(7)] == ["failed"]
 
 
-def test_a_broker_that_lost_everything_loses_no_task(parts: Parts, system: System, jpeg: bytes) -> None:
-    """What the database knows as unfinished is sent again by the sweep, attempts and all."""
-    task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
-    for key in system.redis.scan_iter(f"{system.settings.redis_prefix}:*"):
-        system.redis.delete(key)
-    parts.start("worker", **QUICK)
-    parts.start("scheduler", **QUICK)
-    assert system.await_end(task_id).state is TaskState.SUCCEEDED
-
-
 def test_what_could_not_be_announced_is_announced_later(parts: Parts, system: System, jpeg: bytes) -> None:
     """Events go through Redis; where it was away at the end of a task, the sweep tells the dream."""
     worker = parts.start("worker", DREAM_REDIS_URL="redis://127.0.0.1:9/0")
