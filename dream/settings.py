@@ -113,6 +113,10 @@ class Settings(BaseSettings):
     )
     max_jpeg_pixels: Count = Field(100_000_000, description="Most pixels of a JPEG.")
     max_pixels: Count = Field(40_000_000, description="Most pixels of a picture in any other format.")
+    max_source_edge_px: Count = Field(65_535, description="Longest edge of a picture that is accepted.")
+    max_frames: Count = Field(300, description="Most frames of an animation.")
+    max_animation_pixels: Count = Field(200_000_000, description="Most pixels of an animation, all frames together.")
+    max_jpeg_scans: Count = Field(100, description="Most scans of a progressive JPEG.")
 
     # --- the worker
     worker_threads: Count = Field(4, description="Tasks a worker runs at a time.")

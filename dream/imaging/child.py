@@ -88,6 +88,7 @@ def run(source: str, target: str, limits: Limits, cpu_s: float) -> Report:
     """
     try:
         _allow_cpu(cpu_s)
+        _refuse_bombs(limits)
         return {"processed": process_file(Path(source), Path(target), limits)}
     except ImageRejected as error:
         return {"rejected": str(error)}
@@ -104,3 +105,11 @@ def _allow_cpu(cpu_s: float) -> None:
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _refuse_bombs(limits: Limits) -> None:
+    """Make Pillow's own check, which meets what no header has said, an error above what is accepted."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, limits.max_jpeg_pixels)
+    warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -77,6 +77,10 @@ class Limits:
             max_jpeg_pixels=settings.max_jpeg_pixels,
             max_pixels=settings.max_pixels,
             max_source_bytes=settings.max_upload_bytes,
+            max_source_edge_px=settings.max_source_edge_px,
+            max_frames=settings.max_frames,
+            max_animation_pixels=settings.max_animation_pixels,
+            max_jpeg_scans=settings.max_jpeg_scans,
             variants=tuple(VariantSize(*variant) for variant in settings.variants),
         )
 
