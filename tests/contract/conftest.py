@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dramatiq
-import pika
 import pytest
 from dramatiq import Message, Worker
-from dramatiq.common import dq_name, xq_name
 
 from dream.broker import make_broker, message_of
 from dream.broker.redis import RedisBroker
-from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES, QUEUES
+from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES
 from dream.settings import Settings
+from tests.queues import delete_queues
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker
@@ -45,11 +43,7 @@ def _remove_what_is_left(settings: Settings) -> None:
         for key in broker.client.scan_iter(f"{settings.redis_prefix}:*"):
             broker.client.delete(key)
     else:
-        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(settings.broker_url))) as connection:
-            for queue in QUEUES:
-                name = settings.queue_prefix + queue
-                for each in (name, dq_name(name), xq_name(name)):
-                    connection.channel().queue_delete(each)
+        delete_queues(settings)
     broker.close()
 
 

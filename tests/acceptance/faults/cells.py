@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-__all__ = ["FAULTS", "FLOWS", "Cell", "all_cells", "pairwise"]
+__all__ = ["FAULTS", "FLOWS", "WORLDS", "Cell", "all_cells", "pairwise"]
 
 #: The steps of each flow in their order, and which process takes each (`dream.fault_points` names them in the code).
 FLOWS: dict[str, dict[str, str]] = {
@@ -61,10 +61,26 @@ FAULTS: dict[str, str] = {
     "store resets": "connections to the object store break in the middle of bodies for 1.5 s",
     "database locked": "another process holds the write lock of SQLite for 2 s",
     "database restarted": "PostgreSQL is restarted, its connections cut",
+    "COMMIT lost": "connections to PostgreSQL are cut at the next three COMMITs, which it does not get",
+    "COMMIT unanswered": "connections to PostgreSQL are cut at the next three COMMITs, once it has done them",
     "disk full": "no byte is left on the disk of SQLite and of files in work, for 1.5 s",
+    "RabbitMQ: killed": "as killed, with RabbitMQ as broker",
+    "RabbitMQ: cut": "connections to RabbitMQ are cut and refused for 1.5 s",
+    "RabbitMQ: emptied": "its queues are purged",
+    "dream up killed": "kill -9 of `dream up` and with it of all parts and servers; it starts again on the same data",
+}
+#: What a cell is played on (conftest's `<name>_world`) where it is not Valkey, SeaweedFS and SQLite with space.
+WORLDS: dict[str, str] = {
+    "database restarted": "postgres",
+    "COMMIT lost": "postgres",
+    "COMMIT unanswered": "postgres",
+    "disk full": "small_disk",
+    "RabbitMQ: killed": "rabbitmq",
+    "RabbitMQ: cut": "rabbitmq",
+    "RabbitMQ: emptied": "rabbitmq",
+    "dream up killed": "dream_up",
 }
 _OF_STORE = {"store 500", "store hangs", "store resets"}
-_OF_DATABASE = {"database locked", "database restarted", "disk full"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,11 @@ class Cell:
     @property
     def process(self) -> str:
         return FLOWS[self.flow][self.step]
+
+    @property
+    def action(self) -> str:
+        """What the process does at the step (`dream.fault_points.ACTIONS`)."""
+        return "kill" if self.fault in ("killed", "RabbitMQ: killed") else "stop"
 
     def __str__(self) -> str:
         return f"{self.flow}-{self.point}-{self.fault}".replace(" ", "_")

@@ -13,18 +13,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import make_url
 
 from dream.db import migrate
-from dream.storage import Storage
 from tests.acceptance.faults import report
-from tests.acceptance.faults.cells import Cell, all_cells, pairwise
+from tests.acceptance.faults.cells import WORLDS, Cell, all_cells, pairwise
 from tests.acceptance.faults.preloaded import PreloadedParts
 from tests.acceptance.faults.scene import QUICK, Scene
 from tests.acceptance.faults.servers import Postgres, Valkey, postgres_programs, small_disk
+from tests.acceptance.faults.stack_scene import StackScene, stack_environment
 from tests.conftest import IN_CI, environment_in, settings_from
-from tests.proxies import StoreProxy
+from tests.proxies import Proxy, StoreProxy
+from tests.queues import delete_queues
 
-_MOST_CELLS = 24
+_MOST_CELLS = 32
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,11 +88,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def postgres_database(postgres: Postgres) -> str:
-    url = postgres.new_database()
-    migrate.upgrade(url)
-    return url
+@pytest.fixture(scope="session")
+def network_of_postgres(postgres: Postgres) -> Iterator[Proxy]:
+    network = Proxy(("127.0.0.1", postgres.port))
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="session")
+def network_of_rabbitmq(local_rabbitmq_url: str) -> Iterator[Proxy]:
+    server = urlsplit(local_rabbitmq_url)
+    network = Proxy((server.hostname or "", server.port or 5672))
+    yield network
+    network.close()
 
 
 @pytest.fixture
@@ -102,37 +112,72 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def scene(
-    cell: Cell,
-    tmp_path: Path,
-    servers: dict[str, str],
-    valkey: Valkey,
-    store: StoreProxy,
-    sqlite_template: Path,
-    request: pytest.FixtureRequest,
-) -> Iterator[Scene]:
-    environment = {
+def usual(
+    tmp_path: Path, servers: dict[str, str], valkey: Valkey, store: StoreProxy, sqlite_template: Path
+) -> dict[str, str]:
+    """The variables of a cell on Valkey, SeaweedFS and SQLite."""
+    shutil.copy(sqlite_template, tmp_path / "dream.db")
+    return {
         **environment_in(tmp_path, servers),
         **QUICK,
         "DREAM_BROKER_URL": valkey.url,
         "DREAM_REDIS_URL": valkey.url,
         "DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}",
     }
-    postgres = None
-    if cell.fault == "database restarted":
-        environment["DREAM_DATABASE_URL"] = request.getfixturevalue("postgres_database")
-        postgres = request.getfixturevalue("postgres")
-    else:
-        folder = request.getfixturevalue("disk") if cell.fault == "disk full" else tmp_path
-        shutil.copy(sqlite_template, folder / "dream.db")
-        environment["DREAM_DATABASE_URL"] = f"sqlite:///{folder}/dream.db"
-        environment["DREAM_WORK_DIR"] = str(folder)
-    settings = settings_from(environment)
-    Storage(settings).ensure_bucket(settings.s3_bucket)
+
+
+World = dict[str, Any]
+"""What a scene is made of: the variables of its parts, and the servers and networks that it is about."""
+
+
+@pytest.fixture
+def usual_world(usual: dict[str, str]) -> World:
+    return {"environment": usual}
+
+
+@pytest.fixture
+def postgres_world(usual: dict[str, str], postgres: Postgres, network_of_postgres: Proxy) -> World:
+    url = postgres.new_database()
+    migrate.upgrade(url)
+    through = make_url(url).set(port=network_of_postgres.port).render_as_string(hide_password=False)
+    environment = {**usual, "DREAM_DATABASE_URL": through}
+    return {"environment": environment, "postgres": postgres, "network": network_of_postgres, "database_url": url}
+
+
+@pytest.fixture
+def small_disk_world(usual: dict[str, str], disk: Path, sqlite_template: Path) -> World:
+    shutil.copy(sqlite_template, disk / "dream.db")
+    on_disk = {"DREAM_DATABASE_URL": f"sqlite:///{disk}/dream.db", "DREAM_WORK_DIR": str(disk)}
+    return {"environment": {**usual, **on_disk}}
+
+
+@pytest.fixture
+def rabbitmq_world(usual: dict[str, str], local_rabbitmq_url: str, network_of_rabbitmq: Proxy) -> Iterator[World]:
+    url = urlsplit(local_rabbitmq_url)
+    through = url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{network_of_rabbitmq.port}").geturl()
+    queues = {"DREAM_BROKER_URL": through, "DREAM_QUEUE_PREFIX": f"{usual['DREAM_REDIS_PREFIX']}-"}
+    yield {"environment": {**usual, **queues}, "network": network_of_rabbitmq}
+    delete_queues(settings_from({**usual, **queues}))
+
+
+@pytest.fixture
+def dream_up_world(usual: dict[str, str], tmp_path: Path, sqlite_template: Path) -> World:
+    return {"environment": {**usual, **stack_environment(tmp_path / "data", sqlite_template)}}
+
+
+@pytest.fixture
+def world(cell: Cell, request: pytest.FixtureRequest) -> World:
+    world: World = request.getfixturevalue(f"{WORLDS.get(cell.fault, 'usual')}_world")
+    return world
+
+
+@pytest.fixture
+def scene(cell: Cell, world: World, tmp_path: Path, valkey: Valkey, store: StoreProxy) -> Iterator[Scene]:
     logs = tmp_path / "parts"
     logs.mkdir()
-    parts = PreloadedParts(environment, logs)
-    scene = Scene(cell, environment, valkey, store, postgres, parts, tmp_path)
+    parts = PreloadedParts(world["environment"], logs)
+    made = StackScene if WORLDS.get(cell.fault) == "dream_up" else Scene
+    scene = made(cell=cell, valkey=valkey, store=store, parts=parts, folder=tmp_path, **world)
     yield scene
     scene.go_on_if_struck()
     scene.close()

@@ -50,6 +50,7 @@ class Preloaded:
     """A part, held as a `subprocess.Popen` is."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+        output.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_LIBRARIES)
         self._process: ForkServerProcess = context.Process(target=_become, args=(list(argv), dict(environment), output))

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 from sqlalchemy import select
 
+from dream.broker import make_broker
 from dream.db import Database, DreamImage, DreamTask, RevokedToken
 from dream.db.clock import now
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
@@ -31,9 +32,9 @@ from tests.acceptance.faults.cells import Cell
 from tests.acceptance.faults.servers import Postgres, Valkey
 from tests.conftest import settings_from, wait_for
 from tests.processes import Parts, Process
-from tests.proxies import StoreProxy
+from tests.proxies import Proxy, StoreProxy
 
-__all__ = ["QUICK", "Scene", "hold", "lock_sqlite"]
+__all__ = ["QUICK", "Scene", "hold", "is_locked", "lock_sqlite"]
 
 #: Clocks short enough for hundreds of cells; the ratios are those of the defaults.
 QUICK = {
@@ -61,6 +62,8 @@ class Scene:
     Parameters:
       environment: the `DREAM_…` variables of its parts; its database has its tables, its bucket is there.
       valkey, store, postgres: the servers that can be struck; PostgreSQL only where the cell is about it.
+      network: between the parts and the server that the cell is about, where that can be cut.
+      database_url: where the database is reached though its network be cut.
       parts: starts processes.
       folder: for its files.
     """
@@ -69,9 +72,11 @@ class Scene:
     environment: dict[str, str]
     valkey: Valkey
     store: StoreProxy
-    postgres: Postgres | None
     parts: Parts
     folder: Path
+    postgres: Postgres | None = None
+    network: Proxy | None = None
+    database_url: str | None = None
     accepted: list[str] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
     scheduler: Process | None = None
@@ -79,10 +84,10 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.settings = settings_from(self.environment)
-        self.database = Database(self.settings)
+        url = self.database_url or self.settings.database_url
+        self.database = Database(self.settings.model_copy(update={"database_url": url}))
         self._counter = self.folder / "strikes"
-        action = "kill" if self.cell.fault == "killed" else "stop"
-        self._fault = {"DREAM_FAULT": f"{self.cell.point}={action}*1@{self._counter}"}
+        self._fault = {"DREAM_FAULT": f"{self.cell.point}={self.cell.action}*1@{self._counter}"}
 
     def close(self) -> None:
         self.database.dispose()
@@ -104,9 +109,7 @@ class Scene:
             self.web.wait(60)
             self.accepted += web.accepted(self.parts.log_of(self.web))
         wait_for(self._has_ended, _END_S, f"the end of every task of {self.cell}: {self._states()}")
-        for part in [*self.workers, self.scheduler]:
-            if part is not None:
-                self.parts.stop(part, timeout_s=20)
+        self.stop_parts()
         self._check()
         return self._outcome()
 
@@ -130,6 +133,11 @@ class Scene:
         self.workers = [self.parts.start("worker", ready=False, **self._fault) for _ in range(number)]
         self.scheduler = self.parts.start("scheduler", ready=False, **self._fault)
 
+    def stop_parts(self) -> None:
+        for part in [*self.workers, self.scheduler]:
+            if part is not None:
+                self.parts.stop(part, timeout_s=20)
+
     def task(self) -> DreamTask | None:
         """The cell's task, once it is recorded."""
         with self.database.read() as session:
@@ -138,6 +146,7 @@ class Scene:
     # --- before
 
     def _set_up(self) -> dict[str, Any]:
+        Storage(self.settings).ensure_bucket(self.settings.s3_bucket)
         if self.cell.flow == "upload":
             return {"dream_id": DREAM_ID, "paths": [str(self._picture(number)) for number in (1, 2)]}
         if self.cell.flow == "delete":
@@ -189,12 +198,13 @@ class Scene:
             program = ("-m", "tests.acceptance.faults.web")
             self.web = self.parts.start(self.cell.flow, json.dumps(given), program=program, ready=False, **self._fault)
             return
-        producer = Producer(self.settings, database=self.database)
-        if self.cell.flow == "upload":
-            files = [{"name": Path(path).name, "data": Path(path).read_bytes()} for path in given["paths"]]
-            self.accepted.append(producer.upload_images(DREAM_ID, files, [0] * len(files)))
-        else:
-            self.accepted.append(producer.delete_images(DREAM_ID, given["image_urls"], "ann"))
+        with contextlib.closing(make_broker(self.settings)) as broker:
+            producer = Producer(self.settings, database=self.database, broker=broker)
+            if self.cell.flow == "upload":
+                files = [{"name": Path(path).name, "data": Path(path).read_bytes()} for path in given["paths"]]
+                self.accepted.append(producer.upload_images(DREAM_ID, files, [0] * len(files)))
+            else:
+                self.accepted.append(producer.delete_images(DREAM_ID, given["image_urls"], "ann"))
 
     # --- after
 
@@ -242,6 +252,17 @@ def lock_sqlite(path: str, seconds: float) -> None:
         connection.execute("BEGIN IMMEDIATE")
         hold(seconds)
         connection.execute("ROLLBACK")
+
+
+def is_locked(path: str, within_s: float = 2.0) -> bool:
+    """Whether somebody holds the write lock for so long."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=within_s)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        connection.execute("ROLLBACK")
+    return False
 
 
 def _finished_task(task_id: str, name: str) -> DreamTask:

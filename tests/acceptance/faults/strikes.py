@@ -14,10 +14,12 @@ from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
 from sqlalchemy import make_url
 
 from dream.broker import make_broker, message_of
-from tests.acceptance.faults.scene import Scene, hold, lock_sqlite
+from tests.acceptance.faults.scene import Scene, hold, is_locked, lock_sqlite
+from tests.acceptance.faults.stack_scene import StackScene
 from tests.conftest import wait_for
 from tests.processes import processes_with
 from tests.proxies import Fault
+from tests.queues import purge_queues
 
 __all__ = ["STRIKES"]
 
@@ -32,14 +34,14 @@ def killed(scene: Scene) -> None:
 
 
 def paused(scene: Scene) -> None:
-    """Stands still until others have finished the task, or, where nobody else can, past its lease."""
-    lease_s = scene.settings.lease_s
-    if scene.cell.process in ("web", "scheduler"):
-        hold(lease_s)
-        return
-    others_end = lambda: (task := scene.task()) is not None and task.state.is_terminal  # noqa: E731
-    wait_for(others_end, 30, "the end of the task by others")
-    hold(lease_s)
+    """Stands still until others have finished the task, or, where nobody else can, past its lease.
+
+    One of its other threads may hold SQLite's write lock at that moment: then nobody can.
+    """
+    if scene.cell.process in ("worker", "child") and not is_locked(_sqlite_of(scene)):
+        others_end = lambda: (task := scene.task()) is not None and task.state.is_terminal  # noqa: E731
+        wait_for(others_end, 30, "the end of the task by others")
+    hold(scene.settings.lease_s)
 
 
 def all_killed(scene: Scene) -> None:
@@ -109,16 +111,34 @@ def store_resets(scene: Scene) -> None:
 
 
 def database_locked(scene: Scene) -> None:
-    path = make_url(scene.settings.database_url).database or ""
-    locker = threading.Thread(target=lock_sqlite, args=(path, 2.0))
+    locker = threading.Thread(target=lock_sqlite, args=(_sqlite_of(scene), 2.0))
     locker.start()
     scene.go_on()
     locker.join()
 
 
+def _sqlite_of(scene: Scene) -> str:
+    return make_url(scene.settings.database_url).database or ""
+
+
 def database_restarted(scene: Scene) -> None:
     assert scene.postgres is not None
     scene.postgres.restart()
+
+
+def commit_lost(scene: Scene) -> None:
+    _cut_commits(scene, committed=False)
+
+
+def commit_unanswered(scene: Scene) -> None:
+    _cut_commits(scene, committed=True)
+
+
+def _cut_commits(scene: Scene, *, committed: bool) -> None:
+    assert scene.network is not None
+    with scene.network.commits_cut(committed=committed, times=3):
+        scene.go_on()
+        hold(_OUTAGE_S)
 
 
 def disk_full(scene: Scene) -> None:
@@ -129,6 +149,23 @@ def disk_full(scene: Scene) -> None:
     scene.go_on()
     hold(_OUTAGE_S)
     filler.unlink()
+
+
+def rabbitmq_cut(scene: Scene) -> None:
+    assert scene.network is not None
+    scene.network.cut()
+    scene.go_on()
+    hold(_OUTAGE_S)
+    scene.network.restore()
+
+
+def rabbitmq_emptied(scene: Scene) -> None:
+    purge_queues(scene.settings)
+
+
+def dream_up_killed(scene: Scene) -> None:
+    assert isinstance(scene, StackScene)
+    scene.kill_and_start_again()
 
 
 STRIKES: dict[str, Callable[[Scene], None]] = {
@@ -145,5 +182,11 @@ STRIKES: dict[str, Callable[[Scene], None]] = {
     "store resets": store_resets,
     "database locked": database_locked,
     "database restarted": database_restarted,
+    "COMMIT lost": commit_lost,
+    "COMMIT unanswered": commit_unanswered,
     "disk full": disk_full,
+    "RabbitMQ: killed": killed,
+    "RabbitMQ: cut": rabbitmq_cut,
+    "RabbitMQ: emptied": rabbitmq_emptied,
+    "dream up killed": dream_up_killed,
 }
