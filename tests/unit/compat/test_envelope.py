@@ -69,7 +69,7 @@ def test_what_is_set_is_written_and_read_again() -> None:
 
 def test_a_message_that_dramatiq_wrote_has_everything_at_its_default() -> None:
     envelope = read({**PLAIN, "options": {}})
-    assert envelope == Envelope(task="shop.add", id="a1", args=[1, 2])
+    assert envelope == Envelope(task="shop.add", id="a1", args=(1, 2))
 
 
 def test_what_a_later_release_adds_is_left_out() -> None:
