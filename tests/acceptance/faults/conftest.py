@@ -1,6 +1,7 @@
 """Fixtures of the fault matrix; `--faults all` runs every cell, without it a pairwise choice runs.
 
-With `--matrix FILE` the outcome of each cell is written into that page, between its marks.
+With `--matrix FILE` the outcome of each cell is written into that page, between its marks; with `-k` beside it,
+cells that are not chosen keep what the page says of them.
 """
 
 from __future__ import annotations
@@ -190,4 +191,4 @@ def scene(cell: Cell, world: World, tmp_path: Path, valkey: Valkey, store: Store
 def pytest_configure(config: pytest.Config) -> None:
     page = config.getoption("--matrix")
     if page and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(report.Page(Path(page)))
+        config.pluginmanager.register(report.Page(Path(page), merges=bool(config.getoption("keyword"))))
