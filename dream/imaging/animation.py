@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
-from dream.imaging.budget import Qualities, Rung, search
+from dream.imaging.budget import Qualities, Rung, Task, search
 from dream.imaging.damage import rejecting_damage
 from dream.imaging.decode import Decoded, orientation_of
 from dream.imaging.encode import WEBP, Encoded
@@ -73,8 +73,8 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
     return Animation(frames, durations_ms, _plays(image))
 
 
-def encode_animation(animation: Animation, target: Path, max_bytes: int) -> Encoded:
-    """Write an animation to `target` as WebP, in at most `max_bytes`; otherwise as `encode`."""
+def encode_animation(animation: Animation, target: Path, limits: Limits) -> Encoded:
+    """Write an animation to `target` as WebP; otherwise as `encode`."""
 
     def save(path: Path, rung: Rung) -> None:
         first, *rest = [resize(frame, rung.size) for frame in animation.frames]
@@ -91,7 +91,9 @@ def encode_animation(animation: Animation, target: Path, max_bytes: int) -> Enco
         if any(frame.mode == "RGBA" for frame in animation.frames):
             _say_transparent(path)
 
-    found = search(animation.frames[0].size, _QUALITIES, save, target, max_bytes)
+    size = animation.frames[0].size
+    task = Task(size, limits.least_edge_share * limits.max_edge_px, _QUALITIES, limits.max_bytes)
+    found = search(task, save, target)
     return Encoded(WEBP.content_type, WEBP.extension, *found.size, found.size_bytes)
 
 

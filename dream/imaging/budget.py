@@ -1,8 +1,14 @@
-"""The best file within a byte budget, by search: one try at the best, a fitted guess, seldom one or two more.
+"""The best file within a byte budget, by search: a guess from a sample, one try, seldom one or two more.
 
-Everything that can be given up lies on one ladder: first time, for a tighter encoding; then quality, down to the lowest
-that a kind of file allows; then pixels, at that quality. A place on it is the natural logarithm by which bytes are
-expected to shrink from the top, so that a guess is a straight line. What is written never exceeds the budget.
+Everything that can be given up lies on one ladder, from the top:
+
+1. time, for a tighter encoding of the same pixels;
+2. pixels, while the longest edge is above what is asked for at least;
+3. quality, down to the lowest that a kind of file allows;
+4. pixels, as many as it takes.
+
+A place on it is the natural logarithm by which bytes are expected to shrink from the top, so that a guess is a straight
+line. What is written never exceeds the budget.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from typing import NamedTuple
 
 from dream.errors import ImageRejected
 
-__all__ = ["Found", "Qualities", "Rung", "search"]
+__all__ = ["Found", "Qualities", "Rung", "Task", "search"]
 
 #: A guess aims at this share of the budget, since it may miss.
 _AIM = 0.96
@@ -30,7 +36,7 @@ _SMALLEST_EDGE_PX = 8
 
 
 class Qualities(NamedTuple):
-    """What may be given up before pixels are.
+    """How good a kind of file may be.
 
     Parameters:
       highest: above it, bytes are spent on what nobody sees.
@@ -57,6 +63,22 @@ class Rung(NamedTuple):
     tight: bool
 
 
+class Task(NamedTuple):
+    """What is to be put into a file.
+
+    Parameters:
+      size: the picture's, in pixels.
+      floor_px: its longest edge may give way to this before quality does.
+      qualities: how good the file may be.
+      max_bytes: its budget.
+    """
+
+    size: tuple[int, int]
+    floor_px: float
+    qualities: Qualities
+    max_bytes: int
+
+
 class Found(NamedTuple):
     """The size of the picture that was written, in pixels, and of its file."""
 
@@ -72,32 +94,31 @@ class _Try(NamedTuple):
     size_bytes: int
 
 
-def search(
-    size: tuple[int, int], qualities: Qualities, save: Callable[[Path, Rung], None], target: Path, max_bytes: int
-) -> Found:
+def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimated_bytes: int = 0) -> Found:
     """Write the best file that fits to `target`.
 
     Tries go to files beside the target, which appears only when it is complete.
 
     Parameters:
-      size: the picture's, in pixels.
       save: writes the picture to a path, as the rung says.
+      estimated_bytes: about what it takes at the top of the ladder, where that is known; it saves trying that.
 
     Raises:
       ImageRejected: no picture is that small.
       OSError: a file could not be written.
     """
+    max_bytes = task.max_bytes
     trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
-    exceeds: _Try | None = None
+    exceeds = _Try(0.0, _rung(0.0, task), estimated_bytes) if estimated_bytes > max_bytes else None
     tries = 0
     try:
         while fits is None or (
             exceeds is not None and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES
         ):
             place = _guess(fits, exceeds, max_bytes)
-            rung = _rung(place, size, qualities)
-            if fits is not None and rung == fits.rung:
+            rung = _rung(place, task)
+            if fits is not None and exceeds is not None and rung in (fits.rung, exceeds.rung):
                 break
             tries += 1
             save(trial, rung)
@@ -127,11 +148,15 @@ def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
     return exceeds.place + share * (fits.place - exceeds.place)
 
 
-def _rung(place: float, size: tuple[int, int], qualities: Qualities) -> Rung:
+def _rung(place: float, task: Task) -> Rung:
     """What is given up at a place of the ladder."""
-    bottom = -math.log(qualities.lowest_share)  # where quality ends
-    below = max(0.0, place - _STEP)
-    lost_quality = min(1.0, below / bottom) * (qualities.highest - qualities.lowest)
-    scale = math.exp(min(0.0, bottom - below) / _EDGE_EXPONENT)
-    width, height = (max(1, round(side * scale)) for side in size)
-    return Rung(round(qualities.highest - lost_quality), (width, height), place > 0)
+    highest, lowest, lowest_share = task.qualities
+    left = max(0.0, place - _STEP)  # of what is to be given up, after time
+    to_floor = _EDGE_EXPONENT * max(0.0, math.log(max(task.size) / task.floor_px))
+    cut = min(left, to_floor)
+    left -= cut
+    lost_quality = min(1.0, left / -math.log(lowest_share)) * (highest - lowest)
+    cut += max(0.0, left + math.log(lowest_share))
+    scale = math.exp(-cut / _EDGE_EXPONENT)
+    width, height = (max(1, round(side * scale)) for side in task.size)
+    return Rung(round(highest - lost_quality), (width, height), place > 0)

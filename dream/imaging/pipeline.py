@@ -27,7 +27,7 @@ from dream.imaging.variants import dominant_colour, make_variants
 __all__ = ["process"]
 
 #: Enough to know a picture's colours by.
-_SWATCH_EDGE_PX = 64
+_SWATCH_EDGE_PX = 32
 
 
 def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
@@ -40,8 +40,8 @@ def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
         animation = animation_of(opened, limits)
         image = animation.frames[0] if animation else prepare(decode(opened, limits))
     if animation:
-        return _described(encode_animation(animation, target, limits.max_bytes), image, target, limits)
-    encoded = encode(image, target, limits.max_bytes, kind_for(image, limits.output_format))
+        return _described(encode_animation(animation, target, limits), image, target, limits)
+    encoded = encode(image, target, limits, kind_for(image, limits.output_format))
     return _described(encoded, image, target, limits)
 
 

@@ -30,8 +30,8 @@ def make_variants(image: Image.Image, target: Path, limits: Limits) -> tuple[Var
     kind = kind_for(image, limits.output_format)
     made = []
     for name, edge_px in limits.variants:
-        smaller = resize(image, replace(limits, max_edge_px=edge_px).fit(image.size))
-        encoded = encode(smaller, variant_path(target, name), limits.max_bytes, kind)
+        wanted = replace(limits, max_edge_px=edge_px)
+        encoded = encode(resize(image, wanted.fit(image.size)), variant_path(target, name), wanted, kind)
         made.append(Variant(name=name, **asdict(encoded)))
     return tuple(made)
 

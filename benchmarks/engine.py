@@ -1,0 +1,173 @@
+"""The engine's speed, memory and quality beside the documented algorithm, plain Pillow and libvips.
+
+    python -m benchmarks.engine --photos FOLDER [--rounds 7] [--only speed exact png memory quality budget]
+
+Ratios are of medians of interleaved rounds, in one process on one core. Larger JPEGs are made of the photos by laying
+them side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks.opponents import documented, documented_to, has_vips, thumbnail_to, vips_to
+from benchmarks.pictures import Picture, as_png, drawn, photos, tiled
+from benchmarks.rounds import medians_ms, pin
+from dream.imaging import Limits, process_image
+from dream.imaging.decode import decode, open_image
+from dream.imaging.encode import JPEG
+from dream.imaging.transform import prepare
+
+__all__ = ["main"]
+
+_EDGE_PX, _QUALITY = 1920, 85
+_BUDGETS = (2**20, 300_000, 100_000, 20_000)
+
+
+def main() -> None:
+    """Measure, and print a table for each part."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser.add_argument(
+        "--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos of 8 to 20 megapixels"
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", choices=list(_PARTS), default=list(_PARTS), metavar="PART")
+    options = parser.parse_args()
+    found = photos(options.photos)
+    if not found:
+        parser.error(f"no JPEG is in {options.photos}")
+    print(f"On core {pin()}; {options.rounds} rounds. {len(found)} photos: {', '.join(each.name for each in found)}.")
+    for part in options.only:
+        print(f"\n### {part}\n", flush=True)
+        _PARTS[part](found, options.rounds)
+
+
+def _speed(found: list[Picture], rounds: int) -> None:
+    """All of `process_image` with default settings."""
+    pictures = [*found, *(tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13))]
+    _compare(
+        pictures,
+        rounds,
+        {"engine": lambda data: process_image(data, "photo"), "documented": documented},
+    )
+
+
+def _exact(found: list[Picture], rounds: int) -> None:
+    """To exactly 1920 pixels at quality 85, without a search."""
+    twelve = _of(found, 11, 13)
+    pictures = [
+        *_of(found, 11, 17),
+        *(tiled(photo, 2, 1, 8_000_000) for photo in twelve),
+        *(tiled(photo, 2, 2, 13_000_000) for photo in twelve),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        contenders: dict[str, Callable[[bytes], object]] = {
+            "engine": lambda data: _exactly(data, Path(folder, "out")),
+            "documented": lambda data: documented_to(data, _EDGE_PX, _QUALITY),
+            "Pillow thumbnail": lambda data: thumbnail_to(data, _EDGE_PX, _QUALITY),
+        }
+        if has_vips():
+            contenders["libvips"] = lambda data: vips_to(data, _EDGE_PX, _QUALITY)
+        else:
+            print("pyvips is not installed (`make .venv/bench.stamp`): libvips was not measured.\n")
+        _compare(pictures, rounds, contenders)
+
+
+def _png(found: list[Picture], rounds: int) -> None:
+    """PNGs, where decoding cannot be reduced: all of `process_image`, and what decoding alone takes."""
+    pictures = [*(as_png(photo) for photo in _of(found, 11, 13)), drawn()]
+    _compare(
+        pictures,
+        rounds,
+        {
+            "engine": lambda data: process_image(data, "picture"),
+            "documented": documented,
+            "decoding alone": lambda data: Picture("", data).pixels(),
+        },
+    )
+
+
+def _memory(found: list[Picture], _rounds: int) -> None:
+    """Peak of a process of the pool over the same process when idle."""
+    from benchmarks.memory import peak_mb
+
+    twelve = _of(found, 11, 13)
+    print("| picture | pixels | peak over idle |\n| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for picture in [*found, *(tiled(photo, 2, 2, 13_000_000) for photo in twelve), as_png(twelve[0])]:
+            peak = peak_mb(Path(folder), picture.data, process_image(found[0].data, "small", 50_000))
+            print(f"| {picture.name} | {picture.megapixels:.0f} MP | {peak:.0f} MB |", flush=True)
+
+
+def _quality(found: list[Picture], _rounds: int) -> None:
+    """SSIMULACRA2 at 1 MiB with default settings."""
+    try:
+        from benchmarks.quality import score
+    except ImportError as error:
+        print(f"{error.name} is not installed (`make .venv/bench.stamp`): quality was not measured.")
+        return
+    scores: dict[str, list[float]] = {"engine": [], "documented": []}
+    print("| picture | engine | bytes | documented | bytes |\n| --- | --- | --- | --- | --- |")
+    for picture in [*found, *(tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13))]:
+        ours, theirs = process_image(picture.data, "photo"), documented(picture.data)
+        scores["engine"].append(score(picture.data, ours))
+        scores["documented"].append(score(picture.data, theirs, upright=False))
+        shown = f"{scores['engine'][-1]:.1f} | {len(ours):,} | {scores['documented'][-1]:.1f} | {len(theirs):,}"
+        print(f"| {picture.name} | {shown} |", flush=True)
+    medians = {name: statistics.median(values) for name, values in scores.items()}
+    print(f"| median | {medians['engine']:.1f} | | {medians['documented']:.1f} | |")
+    print(f"| lowest | {min(scores['engine']):.1f} | | {min(scores['documented']):.1f} | |")
+
+
+def _budget(found: list[Picture], _rounds: int) -> None:
+    """Results over their byte budget."""
+    over, shares = 0, []
+    for picture in [*found, drawn()]:
+        for max_bytes in _BUDGETS:
+            share = len(process_image(picture.data, "picture", max_bytes)) / max_bytes
+            over += share > 1
+            shares.append(share)
+    print(
+        f"{over} of {len(shares)} results are over their budget ({', '.join(f'{each:,}' for each in _BUDGETS)} bytes)."
+    )
+    print(f"The fullest uses {max(shares):.1%} of it.")
+
+
+def _exactly(data: bytes, target: Path) -> None:
+    limits = Limits(max_edge_px=_EDGE_PX, least_edge_share=1.0)
+    JPEG.save(prepare(decode(open_image(io.BytesIO(data), limits), limits)), target, _QUALITY, False)
+
+
+def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, Callable[[bytes], object]]) -> None:
+    """A row for each picture: the engine's time, and the others' with how many times as long they took."""
+    others = [name for name in contenders if name != "engine"]
+    print(f"| picture | pixels | engine | {' | '.join(others)} |\n| --- | --- | --- |{' --- |' * len(others)}")
+    for picture in pictures:
+        taken = medians_ms({name: partial(run, picture.data) for name, run in contenders.items()}, rounds)
+        cells = [f"{taken[name]:.0f} ms ({taken[name] / taken['engine']:.2f}×)" for name in others]
+        row = (picture.name, f"{picture.megapixels:.0f} MP", f"{taken['engine']:.0f} ms", *cells)
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def _of(found: list[Picture], least_mp: float, most_mp: float) -> list[Picture]:
+    """Those of so many megapixels; all, where none is."""
+    return [photo for photo in found if least_mp <= photo.megapixels <= most_mp] or found
+
+
+_PARTS: dict[str, Callable[[list[Picture], int], None]] = {
+    "speed": _speed,
+    "exact": _exact,
+    "png": _png,
+    "memory": _memory,
+    "quality": _quality,
+    "budget": _budget,
+}
+
+if __name__ == "__main__":
+    main()

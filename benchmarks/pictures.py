@@ -1,0 +1,81 @@
+"""What is measured with: photos from a folder of yours, and larger ones made of them by laying them side by side."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+__all__ = ["Picture", "as_png", "drawn", "photos", "tiled"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture's file.
+
+    Parameters:
+      name: what it is, for tables.
+      data: its bytes.
+    """
+
+    name: str
+    data: bytes
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        return Image.open(io.BytesIO(self.data)).size
+
+    @property
+    def megapixels(self) -> float:
+        return self.size[0] * self.size[1] / 1e6
+
+    def pixels(self) -> Image.Image:
+        image = Image.open(io.BytesIO(self.data))
+        image.load()
+        return image
+
+
+def photos(folder: Path) -> list[Picture]:
+    """The JPEG files of a folder."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+    return [Picture(path.stem, path.read_bytes()) for path in paths]
+
+
+def tiled(photo: Picture, across: int, down: int, size_bytes: int) -> Picture:
+    """A larger photo: the same one several times, side by side, in a file of about `size_bytes`."""
+    tile = photo.pixels()
+    width, height = tile.size
+    page = Image.new("RGB", (width * across, height * down))
+    for column in range(across):
+        for row in range(down):
+            page.paste(tile, (column * width, row * height))
+    encoded = [_encoded(page, "JPEG", quality=quality) for quality in (95, 93, 90, 87, 84, 80, 75)]
+    data = min(encoded, key=lambda data: abs(len(data) - size_bytes))
+    return Picture(f"{photo.name} × {across * down}", data)
+
+
+def as_png(photo: Picture) -> Picture:
+    """The same pixels as a PNG."""
+    return Picture(f"{photo.name}, PNG", _encoded(photo.pixels().convert("RGB"), "PNG"))
+
+
+def drawn(width: int = 4000, height: int = 3000) -> Picture:
+    """A drawing with flat areas, edges and text, as screenshots have, as a PNG."""
+    page = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(page)
+    for row in range(height // 50):
+        shade = (row * 37 % 256, row * 91 % 256, row * 53 % 256)
+        pen.rectangle((0, row * 50, row * 211 % width, row * 50 + 20), fill=shade)
+        for column in range(width // 400):
+            pen.text((column * 400, row * 50 + 22), f"row {row}, column {column}: measured with text", fill="black")
+            pen.ellipse((column * 400 + 300, row * 50, column * 400 + 340, row * 50 + 40), outline=shade, width=3)
+    return Picture("drawing, PNG", _encoded(page, "PNG"))
+
+
+def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format=kind, **options)  # type: ignore[arg-type]
+    return out.getvalue()
