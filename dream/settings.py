@@ -35,7 +35,7 @@ from dream.setting_types import (
     Variants,
 )
 
-__all__ = ["MAX_URL_LENGTH", "Settings", "load"]
+__all__ = ["MAX_URL_LENGTH", "Settings", "default_to", "load"]
 
 
 class Settings(BaseSettings):
@@ -227,6 +227,17 @@ def load() -> Settings:
         raise SettingsError(_one_line(error)) from None
     fault_points.arm(settings.fault)
     return settings
+
+
+def default_to(**values: object) -> None:
+    """Let values hold where nothing is set, in this process and in those that it starts.
+
+    Raises:
+      SettingsError: see `load`.
+    """
+    unset = values.keys() - load().model_fields_set
+    os.environ.update({f"DREAM_{name.upper()}": str(values[name]) for name in unset})
+    load.cache_clear()
 
 
 def _one_line(error: ValidationError) -> str:

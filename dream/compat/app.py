@@ -11,6 +11,7 @@ from dream.compat.app_signals import AppSignal
 from dream.compat.conf import Conf
 from dream.compat.discovery import Discovery, Packages
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered
+from dream.compat.periodic import entry_of
 from dream.compat.result import AsyncResult
 from dream.compat.schedules.base import zone_of
 from dream.compat.task import Task, check_definition
@@ -139,6 +140,20 @@ class Celery:
         self._discovery.add(packages, related_name)
         if force:
             self._discovery.run()
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Add an entry to `conf.beat_schedule`; see `dream.compat.periodic.entry_of`. Returns its name."""
+        name, entry = entry_of(schedule, sig, args, kwargs, name, options)
+        self.conf.beat_schedule = {**self.conf.beat_schedule, name: entry}
+        return name
 
     def finalize(self) -> None:
         """Import all that has tasks, then tell who waits for the configuration; workers and schedulers do so first.

@@ -2,20 +2,27 @@
 
 | of `celery worker` | here |
 | --- | --- |
-| `-c`, `--concurrency N` | `DREAM_WORKER_THREADS` |
+| `-c`, `--concurrency N` | `DREAM_WORKER_THREADS`; `auto` is the number of CPUs |
 | `-Q`, `--queues A,B`; `-X`, `--exclude-queues A` | the queues that this worker takes from |
 | `-P`, `--pool threads` | the only pool there is |
 | `--time-limit S` | `DREAM_TIME_LIMIT_S` |
+| `--soft-time-limit S` | the app's `task_soft_time_limit` |
+| `-I`, `--include A,B` | modules that the worker imports |
+| `-O`, `--optimization fair` | a thread takes a message when it is free, anyway |
 | `-l`, `--loglevel L` (also of `celery beat`) | `DREAM_LOG_LEVEL` |
 | `-b`, `--broker URL` (also of `celery beat`) | `DREAM_BROKER_URL` |
-| `-A`, `--app dream…` (also of `celery beat`) | the only app there is |
-| `-n`, `--hostname NAME` | logged once; workers need no names |
+| `-A`, `--app shop` (also of `celery beat`) | an app whose tasks, or `beat_schedule`, run beside dream's |
+| `--workdir FOLDER` (also of `celery beat`) | the folder to start in |
+| `--result-backend redis://…` (also of `celery beat`) | `DREAM_REDIS_URL` |
+| `-n`, `--hostname NAME` (also of `celery beat`) | logged once |
+| `--no-enable-remote-control` of `celery beat` | there is none |
 | `--without-gossip`, `--without-mingle`, `--without-heartbeat`, `-q`, `--skip-checks` | switch off what is not there |
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -25,7 +32,14 @@ from dream.messages import QUEUES
 
 __all__ = ["Orders", "Refused", "parse_beat", "parse_worker"]
 
-_LEVELS = ("debug", "info", "warning", "error")
+_LEVELS = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "critical": "error",
+    "fatal": "error",
+}
 
 _SERVICE_MANAGER = "leave that to the service manager"
 _REFUSED_BY_BOTH = {
@@ -35,22 +49,19 @@ _REFUSED_BY_BOTH = {
     ("--gid",): _SERVICE_MANAGER,
     ("--umask",): _SERVICE_MANAGER,
     ("--executable",): _SERVICE_MANAGER,
-    ("--workdir",): "start it in that folder",
     ("-f", "--logfile"): "logs go to standard error; redirect it",
     ("-C", "--no-color"): "set DREAM_LOG_FORMAT=json",
     ("--config",): "set DREAM_… variables",
     ("--loader",): "set DREAM_… variables",
-    ("--result-backend",): "results are in the database, DREAM_DATABASE_URL",
 }
 _REFUSED_BY_WORKER = {
     ("-B", "--beat"): "run dream/celery/beat.py (or `dream scheduler`) beside the worker",
     ("-s", "--schedule-filename", "--schedule"): "the scheduler keeps its state in the database",
     ("-S", "--statedb"): "the worker keeps its state in the database",
-    ("-E", "--task-events"): "there are no monitor events; the rows of dream_tasks tell",
-    ("-O", "--optimization"): "a thread takes a message when it is free, as with `-O fair`",
-    ("-I", "--include"): "it runs dream's own tasks",
+    ("-E", "--task-events", "--events"): "there are no monitor events; the rows of dream_tasks tell",
+    ("--scheduler",): "run dream/celery/beat.py (or `dream scheduler`) beside the worker",
+    ("--pool-start-method",): "tasks run in threads",
     ("--autoscale",): "set a fixed number with --concurrency",
-    ("--soft-time-limit",): "use --time-limit",
     ("--max-tasks-per-child",): "threads are not replaced; a worker with a thread that is stuck is started again",
     ("--max-memory-per-child",): "set DREAM_CHILD_MEMORY_BYTES, a limit of each process that works on pictures",
     ("--prefetch-multiplier",): "it is fixed",
@@ -62,6 +73,7 @@ _REFUSED_BY_BEAT = {
     ("-s", "--schedule"): "the scheduler keeps its state in the database",
     ("-S", "--scheduler"): "there is one scheduler",
     ("--max-interval",): "it wakes when something is due",
+    ("--enable-remote-control",): "start and stop it with its service manager",
 }
 
 
@@ -77,11 +89,19 @@ class Orders:
       variables: the `DREAM_…` variables that it sets.
       queues: the queues to take messages from, without prefix; None means all.
       name: what the worker is called.
+      app: whose tasks, or periodic tasks, run beside dream's; None means dream's alone.
+      folder: where to start.
+      include: modules to import.
+      soft_time_limit_s: of the app's tasks that set none.
     """
 
     variables: dict[str, str]
     queues: frozenset[str] | None = None
     name: str | None = None
+    app: str | None = None
+    folder: str | None = None
+    include: tuple[str, ...] = ()
+    soft_time_limit_s: float | None = None
 
 
 def parse_worker(arguments: Sequence[str]) -> Orders:
@@ -92,25 +112,33 @@ def parse_worker(arguments: Sequence[str]) -> Orders:
     """
     parser = _parser("worker", _REFUSED_BY_WORKER)
     add = parser.add_argument
-    add("-c", "--concurrency", type=int, metavar="N", help="tasks at a time")
+    add("-c", "--concurrency", type=_threads, metavar="N", help="tasks at a time; auto: as many as CPUs")
     add("-Q", "--queues", metavar="A,B", help="take messages from these queues only")
     add("-X", "--exclude-queues", metavar="A,B", help="take no messages from these queues")
     add("-P", "--pool", metavar="threads", help="threads, the only pool there is")
-    add("-n", "--hostname", metavar="NAME", help="logged once")
+    add("-I", "--include", metavar="A,B", default="", help="import these modules")
+    add("-O", "--optimization", choices=("fair", "default"), help="accepted: it is fair")
     add("--time-limit", type=float, metavar="S", help="time limit of a run, in seconds")
+    add("--soft-time-limit", type=float, metavar="S", help="soft time limit of the app's tasks, in seconds")
     for option in ("--without-gossip", "--without-mingle", "--without-heartbeat"):
         add(option, action="store_true", help="accepted: there is none")
     given = _parse(parser, "worker", arguments)
     if given.pool not in (None, "threads"):
         raise Refused(f"--pool={given.pool}: tasks run in threads and pictures in processes; use --pool=threads")
-    if given.concurrency is not None and given.concurrency < 1:
-        raise Refused(f"--concurrency={given.concurrency}: use 1 or more")
     variables = {
         **_shared_variables(given),
         **_variable("DREAM_WORKER_THREADS", given.concurrency),
         **_variable("DREAM_TIME_LIMIT_S", given.time_limit),
     }
-    return Orders(variables, _queues(given.queues, given.exclude_queues), given.hostname)
+    return Orders(
+        variables,
+        _queues(given.queues, given.exclude_queues, given.app),
+        given.hostname,
+        given.app,
+        given.workdir,
+        tuple(_listed(given.include)),
+        given.soft_time_limit,
+    )
 
 
 def parse_beat(arguments: Sequence[str]) -> Orders:
@@ -119,7 +147,10 @@ def parse_beat(arguments: Sequence[str]) -> Orders:
     Raises:
       Refused: one line that names the option, why, and what to use.
     """
-    return Orders(_shared_variables(_parse(_parser("beat", _REFUSED_BY_BEAT), "beat", arguments)))
+    parser = _parser("beat", _REFUSED_BY_BEAT)
+    parser.add_argument("--no-enable-remote-control", action="store_true", help="accepted: there is none")
+    given = _parse(parser, "beat", arguments)
+    return Orders(_shared_variables(given), name=given.hostname, app=given.app, folder=given.workdir)
 
 
 # --- steps
@@ -145,8 +176,11 @@ def _parser(command: str, refused: dict[tuple[str, ...], str]) -> _Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-A", "--app", metavar="dream", help="dream, the only app there is")
+    add("-A", "--app", metavar="APP", help="an app that runs beside dream's own")
+    add("--workdir", metavar="FOLDER", help="the folder to start in")
     add("-b", "--broker", metavar="URL", help="where the broker is")
+    add("--result-backend", metavar="URL", help="where results are kept: redis://…")
+    add("-n", "--hostname", metavar="NAME", help="logged once")
     add("-l", "--loglevel", metavar="LEVEL", help=f"one of {', '.join(_LEVELS)}")
     add("-q", "--quiet", "--skip-checks", action="store_true", help="accepted: there is nothing to leave out")
     for names, why in (_REFUSED_BY_BOTH | refused).items():
@@ -160,8 +194,6 @@ def _parse(parser: _Parser, command: str, arguments: Sequence[str]) -> argparse.
         rest.remove(command)
     if rest:
         raise Refused(f"{rest[0]} is not known; see --help")
-    if given.app is not None and given.app.split(".")[0].split(":")[0] != "dream":
-        raise Refused(f"--app={given.app}: this runs dream's own tasks; leave it out")
     return given
 
 
@@ -169,25 +201,45 @@ def _shared_variables(given: argparse.Namespace) -> dict[str, str]:
     level = given.loglevel.lower() if given.loglevel is not None else None
     if level is not None and level not in _LEVELS:
         raise Refused(f"--loglevel={given.loglevel}: use one of {', '.join(_LEVELS)}")
-    return {**_variable("DREAM_LOG_LEVEL", level), **_variable("DREAM_BROKER_URL", given.broker)}
+    results = given.result_backend
+    if results is not None and not results.startswith(("redis:", "rediss:", "unix:")):
+        raise Refused(f"--result-backend={results}: results are kept in Redis; use redis://…")
+    return {
+        **_variable("DREAM_LOG_LEVEL", _LEVELS.get(level or "")),
+        **_variable("DREAM_BROKER_URL", given.broker),
+        **_variable("DREAM_REDIS_URL", results),
+    }
 
 
 def _variable(name: str, value: Any) -> dict[str, str]:
     return {} if value is None else {name: str(value)}
 
 
-def _queues(wanted: str | None, unwanted: str | None) -> frozenset[str] | None:
+def _threads(value: str) -> int:
+    """A number of threads; argparse tells the name of this function's option when it raises."""
+    number = len(os.sched_getaffinity(0)) if value == "auto" else int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few; use 1 or more")
+    return number
+
+
+def _queues(wanted: str | None, unwanted: str | None, app: str | None) -> frozenset[str] | None:
+    """The queues that are left; which an app has is known only once it is loaded."""
     if wanted is None and unwanted is None:
         return None
-    queues = _names("--queues", wanted) if wanted is not None else frozenset(QUEUES)
-    queues -= _names("--exclude-queues", unwanted or "")
+    queues = _names("--queues", wanted, app) if wanted is not None else frozenset(QUEUES)
+    queues -= _names("--exclude-queues", unwanted or "", app)
     if not queues:
         raise Refused("no queue is left to take messages from")
     return queues
 
 
-def _names(option: str, value: str) -> frozenset[str]:
-    names = frozenset(name.strip() for name in value.split(",") if name.strip())
-    for name in sorted(names - set(QUEUES)):
-        raise Refused(f"{option}={value}: there is no queue {name!r}; use {' or '.join(QUEUES)}")
+def _names(option: str, value: str, app: str | None) -> frozenset[str]:
+    names = frozenset(_listed(value))
+    for name in sorted(names - set(QUEUES)) if app is None else ():
+        raise Refused(f"{option}={value}: there is no queue {name!r}; use {' or '.join(QUEUES)}, or name an --app")
     return names
+
+
+def _listed(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dream.compat.celery_arguments import Orders, parse_beat, parse_worker
+from dream.compat.conf.adoption import adopt
 from dream.process import exit_code
 
 if TYPE_CHECKING:
+    from dream.compat.app import Celery
     from dream.settings import Settings
 
 __all__ = ["beat", "worker"]
@@ -35,18 +37,40 @@ def _work(orders: Orders) -> int:
     from dream.stack.respawn import keep_running
 
     def work() -> int:
+        # In the process that works, and anew in each one that takes the place of another.
+        app = _load_app(orders)
+        app.finalize()
+        adopted = adopt(app.conf)
         from dream.actors.worker import run
 
-        return run(settings, queues=set(orders.queues) if orders.queues else None)
+        return run(adopted, queues=set(orders.queues) if orders.queues else None)
 
     return keep_running(lambda: exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
 
 
 def _keep_time(orders: Orders) -> int:
-    settings = _configure(orders)
+    _configure(orders)
+    app = _load_app(orders)
+    app.finalize()
+    from dream.compat.periodic import periodic_tasks
     from dream.scheduler.runner import run
 
-    return run(settings)
+    return run(adopt(app.conf), periodic_tasks(app))
+
+
+def _load_app(orders: Orders) -> Celery:
+    """The app whose tasks run beside dream's, or dream's own."""
+    if orders.app is None:
+        from dream.compat.tasks import app
+    else:
+        from dream.compat.finding import find_app
+
+        app = find_app(orders.app)
+    if orders.include:
+        app.conf.include = (*app.conf.include, *orders.include)
+    if orders.soft_time_limit_s is not None:
+        app.conf.task_soft_time_limit = orders.soft_time_limit_s
+    return app
 
 
 def _configure(orders: Orders) -> Settings:
@@ -54,6 +78,8 @@ def _configure(orders: Orders) -> Settings:
     from dream import log
     from dream.settings import load
 
+    if orders.folder is not None:
+        os.chdir(orders.folder)
     # Into the environment, so that they are read once, in one place, and by child processes too.
     os.environ.update(orders.variables)
     settings = load()

@@ -1,4 +1,4 @@
-"""The tables: tasks, images, dreams and revoked tokens (docs/architecture.md, "Rows")."""
+"""The tables: tasks, images, dreams, periodic tasks and revoked tokens (docs/architecture.md, "Rows")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 from dream.db.clock import UTCDateTime, now
 from dream.messages import ImageState, TaskState, VariantRef, check_move
 
-__all__ = ["Base", "Dream", "DreamImage", "DreamTask", "RevokedToken"]
+__all__ = ["Base", "Dream", "DreamImage", "DreamPeriodic", "DreamTask", "RevokedToken"]
 
 #: SQLite counts rows by itself only in a column of exactly this type.
 _BigId = BigInteger().with_variant(Integer(), "sqlite")
@@ -142,6 +142,19 @@ class Dream(Base):
     user_id: Mapped[int] = mapped_column(BigInteger)
     username: Mapped[str] = mapped_column(String(150))
     title: Mapped[str] = mapped_column(String(255), default="", server_default=text("''"))
+
+
+class DreamPeriodic(Base):
+    """An entry of a Celery-compatible app's `beat_schedule`: which of its runs was sent last."""
+
+    __tablename__ = "dream_periodic"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    #: The time from which the next run's is counted: when the newest run was due, or when the entry was first seen.
+    ran_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
+    #: The run that a scheduler has taken and that the broker may not have yet.
+    task_id: Mapped[str | None] = mapped_column(String(155))
+    taken_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
 class RevokedToken(Base):

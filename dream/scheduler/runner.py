@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date, datetime
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +22,7 @@ from dream.notifications import Publisher
 from dream.process import StopSignal, say_ready, show_life
 from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
+from dream.scheduler.periodic import Entry, Periodic
 from dream.scheduler.sweep import Sweep
 from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
 from dream.storage import Storage
@@ -33,6 +35,7 @@ __all__ = ["Runner", "run"]
 log = get_logger(__name__)
 
 _SHOW_LIFE_EVERY_S = 1.0
+_AFTER_A_FAILURE_S = 1.0
 
 
 class Runner:
@@ -40,9 +43,10 @@ class Runner:
 
     Parameters:
       settings: time zone, gaps, where the servers are.
+      entries: periodic tasks beside those of the timetable.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, entries: Sequence[Entry] = ()) -> None:
         self._zone = ZoneInfo(settings.timezone)
         self._database = Database(settings)
         storage, broker = Storage(settings), make_broker(settings)
@@ -50,6 +54,7 @@ class Runner:
         self._sweep = Sweep(settings, self._database, broker, Publisher(settings))
         self._leftovers = Leftovers(settings, self._database, storage)
         self._sweep_every_s = settings.resend_after_s / 4
+        self._periodic = Periodic(self._database, entries) if entries else None
         self._submitted: dict[str, date] = {}
         # Misfires run however late they are, and once.
         self._scheduler = BackgroundScheduler(
@@ -68,6 +73,21 @@ class Runner:
             every = IntervalTrigger(seconds=self._sweep_every_s, timezone=self._zone)
             add(_guarded(job, name), every, id=name, next_run_time=datetime.now(self._zone))
         self._scheduler.start()
+        if self._periodic is not None:
+            self._look_at_periodic(self._periodic, in_s=0)
+
+    def _look_at_periodic(self, periodic: Periodic, in_s: float) -> None:
+        """Send what is due then, and look again when more is."""
+
+        def look() -> None:
+            pause_s = _AFTER_A_FAILURE_S
+            try:
+                pause_s = periodic.send_due()
+            finally:
+                self._look_at_periodic(periodic, pause_s)
+
+        at = datetime.now(self._zone) + timedelta(seconds=in_s)
+        self._scheduler.add_job(_guarded(look, "periodic"), DateTrigger(at, self._zone))
 
     def stop(self) -> None:
         """Finish the job that runs, start no other."""
@@ -102,10 +122,10 @@ def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
     return guarded
 
 
-def run(settings: Settings) -> int:
-    """Keep the timetable until SIGTERM or SIGINT; returns the exit code."""
+def run(settings: Settings, entries: Sequence[Entry] = ()) -> int:
+    """Keep the timetable, and send what else is due, until SIGTERM or SIGINT; returns the exit code."""
     stop = StopSignal()
-    runner = Runner(settings)
+    runner = Runner(settings, entries)
     runner.start()
     log.info("scheduler_ready", timezone=settings.timezone)
     say_ready(settings)

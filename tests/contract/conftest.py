@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,12 +15,25 @@ from dramatiq import Message, Worker
 
 from dream.broker import make_broker, message_of
 from dream.broker.redis import RedisBroker
+from dream.db import Database, migrate
 from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES
 from dream.settings import Settings
 from tests.queues import delete_queues
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/dream.db"
+        migrate.upgrade(url)
+    else:
+        url = request.getfixturevalue("postgres_url")
+    database = Database(Settings(database_url=url))
+    yield database
+    database.dispose()
 
 
 @pytest.fixture(params=["valkey", "redis", "rabbitmq"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -15,21 +13,8 @@ from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, mig
 from dream.db.clock import now
 from dream.errors import DreamError, LeaseLost
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus, VariantRef
-from dream.settings import Settings
 
 LEASE_S = 30
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/dream.db"
-        migrate.upgrade(url)
-    else:
-        url = request.getfixturevalue("postgres_url")
-    database = Database(Settings(database_url=url))
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

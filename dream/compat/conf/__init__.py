@@ -56,6 +56,11 @@ class Conf(MutableMapping[str, Any]):
             found = _checked(read(*self._source), is_celerys=self._source[1] is not None)
             self.__dict__.update(_source=None, _object=found)
 
+    def is_set(self, key: str) -> bool:
+        """Whether somebody has set it."""
+        self.resolve()
+        return any(_name(key) in layer for layer in (self._changes, self._given, self._object))
+
     def __getitem__(self, key: str) -> Any:
         self.resolve()
         name = _name(key)

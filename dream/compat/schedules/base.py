@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
@@ -35,8 +34,8 @@ def zone_of(zone: str | tzinfo) -> tzinfo:
     return ZoneInfo(zone) if isinstance(zone, str) else zone
 
 
-class BaseSchedule(ABC):
-    """When something is due.
+class BaseSchedule:
+    """When something is due; a schedule of your own has `is_due` and either of the two others.
 
     Parameters:
       nowfun: takes the place of the app's `now()`.
@@ -85,17 +84,17 @@ class BaseSchedule(ABC):
     def to_utc(self, moment: datetime) -> datetime:
         return self.maybe_make_aware(moment).astimezone(UTC)
 
-    @abstractmethod
     def next_after(self, moment: datetime) -> datetime:
         """When it is due after a run at the moment; both in UTC."""
+        return self.to_utc(self.now()) + self.remaining_estimate(moment)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         """Time until it is due after that run; below zero where that has passed."""
-        return self.next_after(self.to_utc(last_run_at)) - self.to_utc(self.now())
+        raise NotImplementedError(f"{type(self).__name__} says neither remaining_estimate nor next_after")
 
-    @abstractmethod
     def is_due(self, last_run_at: datetime) -> schedstate:
         """Whether it is due after that run, and in how many seconds to ask again."""
+        raise NotImplementedError(f"{type(self).__name__} does not say is_due")
 
     def __getstate__(self) -> dict[str, Any]:
         # An app stays in its process.

@@ -125,6 +125,10 @@ class crontab(BaseSchedule):  # noqa: N801 (Celery's name)
                 wall = midnight + _DAY
         raise RuntimeError(f"{self!r} never occurs")
 
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """Time until it is due after that run; below zero where that has passed."""
+        return self.next_after(self.to_utc(last_run_at)) - self.to_utc(self.now())
+
     def remaining_delta(self, last_run_at: datetime, ffwd: Callable[..., Any] = ffwd) -> tuple[datetime, Any, datetime]:
         """That run in the app's zone, the fields of the time at which it is due next, and now in the app's zone."""
         last_run_at, now = self.to_local(last_run_at), self.to_local(self.now())

@@ -61,6 +61,10 @@ class schedule(BaseSchedule):  # noqa: N801 (Celery's name)
         day = (wall_clock(moment, self.tz) + self.run_every).replace(hour=0, minute=0, second=0, microsecond=0)
         return next(begin for begin in moments(day, self.tz) if begin > moment)
 
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """Time until it is due after that run; below zero where that has passed."""
+        return self.next_after(self.to_utc(last_run_at)) - self.to_utc(self.now())
+
     def is_due(self, last_run_at: datetime) -> schedstate:
         """Whether it is due after that run, and in how many seconds to ask again."""
         remaining = self.remaining_estimate(last_run_at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
@@ -30,9 +32,35 @@ def test_the_documented_arguments_are_understood() -> None:
     ],
 )
 def test_spellings_of_the_same(line: str) -> None:
-    assert parse_worker(line.split()) == Orders(
-        {"DREAM_WORKER_THREADS": "4", "DREAM_LOG_LEVEL": "info"}, frozenset({"default"})
+    orders = parse_worker(line.split())
+    assert orders.variables == {"DREAM_WORKER_THREADS": "4", "DREAM_LOG_LEVEL": "info"}
+    assert orders.queues == {"default"}
+
+
+def test_an_app_and_what_it_needs() -> None:
+    line = (
+        "-A shop.celery:app --workdir /srv worker -Q video,default -I shop.extra,shop.more --soft-time-limit 9 -Ofair"
     )
+    assert parse_worker(line.split()) == Orders(
+        {},
+        frozenset({"video", "default"}),
+        app="shop.celery:app",
+        folder="/srv",
+        include=("shop.extra", "shop.more"),
+        soft_time_limit_s=9,
+    )
+    assert parse_beat(["-A", "shop", "beat", "-n", "b@%h", "--no-enable-remote-control"]) == Orders(
+        {}, name="b@%h", app="shop"
+    )
+
+
+def test_what_is_given_in_other_words() -> None:
+    orders = parse_worker(["-c", "auto", "-l", "FATAL", "--result-backend", "redis://h/2"])
+    assert orders.variables == {
+        "DREAM_WORKER_THREADS": str(len(os.sched_getaffinity(0))),
+        "DREAM_LOG_LEVEL": "error",
+        "DREAM_REDIS_URL": "redis://h/2",
+    }
 
 
 def test_broker_time_limit_and_name() -> None:
@@ -51,14 +79,17 @@ def test_broker_time_limit_and_name() -> None:
         ("-B", "-B"),
         ("-f worker.log", "-f"),
         ("--pidfile=/run/w.pid", "--pidfile"),
-        ("-Ofair", "-O"),
+        ("-E", "-E"),
+        ("--events", "--events"),
+        ("--pool-start-method=spawn", "--pool-start-method"),
+        ("--result-backend=db+sqlite:///r", "--result-backend=db"),
         ("--purge", "--purge"),
         ("-Q video", "--queues=video"),
         ("-Q default -X default", "no queue"),
-        ("-c 0", "--concurrency=0"),
+        ("-c 0", "--concurrency"),
         ("-c many", "--concurrency"),
         ("-l chatty", "--loglevel=chatty"),
-        ("-A shop worker", "--app=shop"),
+        ("-O slow", "-O"),
         ("--conc=4", "--conc=4"),
         ("--frobnicate", "--frobnicate"),
         ("beat", "beat"),
@@ -71,7 +102,9 @@ def test_what_has_no_counterpart_is_refused_by_name(line: str, named: str) -> No
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("line", ["-s beat.db", "-S other.Scheduler", "--max-interval=5", "--detach", "-c 4"])
+@pytest.mark.parametrize(
+    "line", ["-s beat.db", "-S other.Scheduler", "--max-interval=5", "--detach", "-c 4", "--enable-remote-control"]
+)
 def test_beat_refuses_by_name_too(line: str) -> None:
     with pytest.raises(Refused, match=line.split("=")[0].split()[0]):
         parse_beat(line.split())

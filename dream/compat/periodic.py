@@ -1,0 +1,110 @@
+"""The entries of an app's `beat_schedule`, as the scheduler takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.schedules import crontab, maybe_schedule
+from dream.compat.schedules.base import BaseSchedule
+
+if TYPE_CHECKING:
+    from dream.compat.app import Celery
+
+__all__ = ["PeriodicTask", "entry_of", "periodic_tasks"]
+
+_FIELDS = frozenset({"args", "kwargs", "options", "relative", "schedule", "task"})
+
+
+@dataclass(frozen=True)
+class PeriodicTask:
+    """One entry.
+
+    Parameters:
+      app: whose it is.
+      name: of the entry.
+      task: full name of the task.
+      schedule: when it is due.
+      args, kwargs, options: as for `apply_async`.
+    """
+
+    app: Celery
+    name: str
+    task: str
+    schedule: BaseSchedule
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def is_due(self, counted_from: datetime) -> tuple[bool, float]:
+        """Whether the run after that time is due, and in how many seconds to ask again."""
+        return self.schedule.is_due(counted_from)
+
+    def due_at(self, counted_from: datetime, now: datetime) -> datetime:
+        """From when the next run is counted: when this one was due, or now where more than one was missed."""
+        due = self.schedule.next_after(counted_from)
+        return due if due <= now < self.schedule.next_after(due) else now
+
+    def send(self, task_id: str) -> None:
+        """Send a run, as `apply_async` does."""
+        self.app.send_task(self.task, self.args, self.kwargs, **{**self.options, "task_id": task_id})
+
+
+def periodic_tasks(app: Celery) -> list[PeriodicTask]:
+    """The entries that the scheduler runs beside our timetable.
+
+    Raises:
+      ImproperlyConfigured: an entry cannot be; the message names it.
+    """
+    from dream.scheduler.timetable import TIMETABLE
+
+    ours = {entry.name: (entry.task, crontab(entry.at.minute, entry.at.hour)) for entry in TIMETABLE}
+    found = []
+    for name, entry in app.conf.beat_schedule.items():
+        task = _periodic_task(app, str(name), entry)
+        if (task.task, task.schedule) == ours.get(name):
+            continue
+        if name in ours:
+            raise ImproperlyConfigured(f"beat_schedule: {name!r} is in dream's own timetable; use another name")
+        found.append(task)
+    return found
+
+
+def _periodic_task(app: Celery, name: str, entry: Any) -> PeriodicTask:
+    if not isinstance(entry, Mapping) or not {"task", "schedule"} <= entry.keys():
+        raise ImproperlyConfigured(f"beat_schedule: {name!r} must be a mapping with task and schedule, not {entry!r}")
+    for field in entry.keys() - _FIELDS:
+        raise ImproperlyConfigured(f"beat_schedule: {name!r} has the unknown field {field!r}")
+    schedule = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
+    if not isinstance(schedule, BaseSchedule):
+        raise ImproperlyConfigured(f"beat_schedule: {name!r} has {schedule!r}, which is no schedule")
+    return PeriodicTask(
+        app,
+        name,
+        entry["task"],
+        schedule,
+        entry.get("args") or (),
+        entry.get("kwargs") or {},
+        entry.get("options") or {},
+    )
+
+
+def entry_of(schedule: Any, sig: Any, args: Any, kwargs: Any, name: str | None, options: Any) -> tuple[str, Any]:
+    """The name and the entry that `add_periodic_task` adds.
+
+    Parameters:
+      schedule: seconds, a timedelta or a schedule.
+      sig: a task or its signature.
+      args, kwargs, options: put after and over those of the signature.
+      name: of the entry; by default what a call of the task would look like.
+    """
+    task = getattr(sig, "task", None) or sig.name
+    all_args = (*(getattr(sig, "args", None) or ()), *(args or ()))
+    all_kwargs = {**(getattr(sig, "kwargs", None) or {}), **(kwargs or {})}
+    all_options = {**(getattr(sig, "options", None) or {}), **(options or {})}
+    shown = ", ".join([*map(repr, all_args), *(f"{key}={value!r}" for key, value in all_kwargs.items())])
+    entry = {"schedule": schedule, "task": task, "args": all_args, "kwargs": all_kwargs, "options": all_options}
+    return name or f"{task}({shown})", entry

@@ -1,0 +1,71 @@
+"""Rows of periodic tasks: each run is taken by one scheduler, and stays written down until the broker has it.
+
+ran_at ──take──► ran_at, task_id ──sent──► ran_at
+                      ↻ take_over: the scheduler that took it has not sent it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import DreamPeriodic
+
+__all__ = ["add", "ran_at", "sent", "take", "take_over"]
+
+
+def add(session: Session, name: str) -> None:
+    """Begin to count from now.
+
+    Raises:
+      IntegrityError: the entry is known, perhaps since a moment.
+    """
+    session.add(DreamPeriodic(name=name))
+    session.flush()
+
+
+def ran_at(session: Session, names: Collection[str]) -> dict[str, datetime]:
+    """From when the next run of each entry is counted; those that are not known are left out."""
+    known = select(DreamPeriodic.name, DreamPeriodic.ran_at).where(DreamPeriodic.name.in_(names))
+    return {row.name: row.ran_at for row in session.execute(known)}
+
+
+def take(session: Session, name: str, counted_from: datetime, due_at: datetime, task_id: str) -> bool:
+    """Take the run that comes after `counted_from`; False where somebody has, or where the one before is not sent.
+
+    Parameters:
+      due_at: from when the next one is counted.
+      task_id: the id of this run.
+    """
+    mine = (
+        update(DreamPeriodic)
+        .where(DreamPeriodic.name == name, DreamPeriodic.ran_at == counted_from, DreamPeriodic.task_id.is_(None))
+        .values(ran_at=due_at, task_id=task_id, taken_at=now())
+    )
+    return session.execute(mine).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+
+
+def sent(session: Session, name: str, task_id: str) -> None:
+    """The broker has the run."""
+    session.execute(
+        update(DreamPeriodic)
+        .where(DreamPeriodic.name == name, DreamPeriodic.task_id == task_id)
+        .values(task_id=None, taken_at=None)
+    )
+
+
+def take_over(session: Session, names: Collection[str], after_s: float) -> Mapping[str, str]:
+    """The runs, by entry, that were taken so long ago and not sent; they are the caller's now."""
+    left = select(DreamPeriodic).where(
+        DreamPeriodic.name.in_(names), DreamPeriodic.task_id.is_not(None), DreamPeriodic.taken_at < now(-after_s)
+    )
+    taken: dict[str, str] = {}
+    for row in session.scalars(left.with_for_update(skip_locked=True)):
+        taken[row.name] = row.task_id or ""
+        row.taken_at = now()
+    session.flush()
+    return taken
