@@ -93,7 +93,7 @@ def encode(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> Enco
 
 def _estimated_bytes(image: Image.Image, target: Path, kind: Kind) -> int:
     """About what a large picture takes at the highest quality, from strips of it; 0 for a small one, which is tried."""
-    strips = Image.new(image.mode, (image.width, _STRIPS * _STRIP_PX))
+    strips = Image.new(image.mode, (image.width, _STRIPS * _STRIP_PX), None)
     if image.height < _LEAST_STRIPPED * strips.height:
         return 0
     for number in range(_STRIPS):

@@ -42,6 +42,6 @@ def swatch(image: Image.Image, edge_px: int) -> Image.Image:
 
 def _resized(image: Image.Image, size: tuple[int, int], how: ResizeAlg) -> Image.Image:
     image.load()
-    out = Image.new(image.mode, size)
+    out = Image.new(image.mode, size, None)  # its pixels are not set twice
     Resizer().resize_pil(image, out, ResizeOptions(resize_alg=how, use_alpha=image.mode == "RGBA"))
     return out

@@ -35,10 +35,12 @@ _DEEP_MODES = {"I": "I", "I;16": "I", "I;16L": "I", "I;16B": "I", "I;16N": "I", 
 
 
 def prepare(decoded: Decoded) -> Image.Image:
-    """Reduce, convert to sRGB and turn upright; transparency that hides nothing is dropped."""
+    """Reduce, convert to sRGB and turn upright; transparency that hides nothing is dropped. `decoded` is used up."""
     image = _unpack(decoded.image)
     image = _drop_full_opacity(image)
     image = resize(image, decoded.fitted_px)
+    if image is not decoded.image:
+        decoded.image.close()  # its memory is for what follows
     image = to_srgb(image, decoded.profile)
     if decoded.orientation in _TURNS:
         image = image.transpose(_TURNS[decoded.orientation])
