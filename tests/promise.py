@@ -25,7 +25,7 @@ from dream.compat.result import FAILURE, AsyncResult
 from dream.db import DreamImage, DreamTask
 from dream.db.clock import now
 from dream.messages import DELETE_IMAGES, ImageState, TaskState, UpdateStatus
-from dream.producer import Producer, forget_default
+from dream.producer import Producer, default, forget_default
 from dream.scheduler.leftovers import Leftovers
 from dream.settings import Settings, load
 from dream.storage import Storage
@@ -97,6 +97,7 @@ def _as_ours(environment: Mapping[str, str]) -> Iterator[Settings]:
     try:
         yield load()
     finally:
+        default().database.dispose()
         os.environ.clear()
         os.environ.update(before)
         load.cache_clear()
