@@ -8,55 +8,25 @@ from pathlib import Path
 import pytest
 from imaging_pictures import RED, encoded, is_near, pixel, png, png_chunk, quarters, run
 from PIL import Image, ImageCms
+from profiles import DISPLAY_P3, rgb_profile
 
 from dream.imaging.colour import to_srgb
 
-
-def wide_gamut_profile() -> bytes:
-    """A matrix profile with the primaries of Display P3 (D50-adapted) and a gamma of 2.2 (ICC.1:2010, clauses 7–10)."""
-
-    def fixed(value: float) -> bytes:
-        return struct.pack(">i", round(value * 65536))
-
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(fixed(value) for value in values)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + b"\0\0"
-    text = b"Wide\0"
-    description = b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78)
-    tags = {
-        b"desc": description + bytes(-len(description) % 4),
-        b"cprt": b"text\0\0\0\0none\0\0\0\0",
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.51512, 0.24120, -0.00105),
-        b"gXYZ": xyz(0.29198, 0.69225, 0.04189),
-        b"bXYZ": xyz(0.15710, 0.06657, 0.78407),
-        b"rTRC": curve,
-        b"gTRC": curve,
-        b"bTRC": curve,
-    }
-    table, body = struct.pack(">I", len(tags)), b""
-    for name, data in tags.items():
-        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
-        body += data
-    size = 128 + len(table) + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
-    header += bytes(12) + b"acsp" + bytes(28) + fixed(0.9642) + fixed(1.0) + fixed(0.8249)
-    return header.ljust(128, b"\0") + table + body
+WIDE = rgb_profile(DISPLAY_P3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_wide_gamut_picture_is_converted_and_loses_its_profile(tmp_path: Path, kind: str) -> None:
     """The same numbers mean a stronger red in Display P3, so their sRGB has more red and less green and blue."""
     picture = Image.new("RGB", (64, 64), (200, 80, 80))
-    _, out = run(tmp_path, encoded(picture, kind, icc_profile=wide_gamut_profile()))
+    _, out = run(tmp_path, encoded(picture, kind, icc_profile=WIDE))
     assert is_near(pixel(out, 0.5, 0.5), (216, 71, 76), 6)
     assert "icc_profile" not in out.info
 
 
 def test_colours_convert_and_transparency_stays(tmp_path: Path) -> None:
     picture = Image.new("RGBA", (64, 64), (200, 80, 80, 128))
-    processed, out = run(tmp_path, encoded(picture, "PNG", icc_profile=wide_gamut_profile()))
+    processed, out = run(tmp_path, encoded(picture, "PNG", icc_profile=WIDE))
     assert processed.extension == "webp"
     assert is_near(pixel(out, 0.5, 0.5), (216, 71, 76, 128), 8)
     assert "icc_profile" not in out.info
@@ -68,7 +38,7 @@ def test_an_srgb_profile_changes_nothing(tmp_path: Path) -> None:
     assert is_near(pixel(out, 0.2, 0.2), RED, 6)
 
 
-@pytest.mark.parametrize("profile", [b"rubbish", wide_gamut_profile()[:200], bytes(500)])
+@pytest.mark.parametrize("profile", [b"rubbish", WIDE[:200], bytes(500)])
 def test_a_broken_profile_is_ignored(tmp_path: Path, profile: bytes) -> None:
     _, out = run(tmp_path, encoded(quarters(), "JPEG", icc_profile=profile))
     assert is_near(pixel(out, 0.2, 0.2), RED)
@@ -76,11 +46,11 @@ def test_a_broken_profile_is_ignored(tmp_path: Path, profile: bytes) -> None:
 
 def test_a_profile_for_another_kind_of_picture_is_ignored() -> None:
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    assert is_near(pixel(to_srgb(cmyk, wide_gamut_profile()), 0.5, 0.5), (255, 0, 0))
+    assert is_near(pixel(to_srgb(cmyk, WIDE), 0.5, 0.5), (255, 0, 0))
 
 
 def test_a_grey_picture_with_a_colour_profile_stays_grey(tmp_path: Path) -> None:
-    data = encoded(Image.new("L", (64, 64), 100), "JPEG", icc_profile=wide_gamut_profile())
+    data = encoded(Image.new("L", (64, 64), 100), "JPEG", icc_profile=WIDE)
     _, out = run(tmp_path, data)
     assert out.mode == "L"
     assert abs(pixel(out, 0.5, 0.5)[0] - 100) < 6

@@ -1,0 +1,134 @@
+"""The whole way of an upload, from `upload_images` to `completed`, against what the cores can do with the engine alone.
+
+    python -m benchmarks.pipeline --photos FOLDER [--batches 25] [--batch-size 4]
+
+Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer,
+all on the cores of one machine. The bound is cores ÷ (processor time of the engine for a picture), measured first, in
+one process. What the parts took of the processors says where the rest went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from benchmarks.processors import cpu_by_part
+from dream.broker import make_broker
+from dream.db import Database, DreamTask, migrate
+from dream.imaging import Limits, process_file
+from dream.messages import ImageFile, TaskState
+from dream.producer import Producer
+from dream.settings import Settings, load
+from dream.stack import servers_only
+from dream.storage import Storage
+
+__all__ = ["main"]
+
+_PATIENCE_S = 200.0
+_WARM_UP_BATCHES = 2
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos")
+    parser.add_argument("--batches", type=int, default=25)
+    parser.add_argument("--batch-size", type=int, default=4)
+    options = parser.parse_args()
+    photos = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+    if not photos:
+        parser.error(f"no JPEG is in {options.photos}")
+    with tempfile.TemporaryDirectory(prefix="dream-bench-") as name, servers_only(Path(name, "servers")) as variables:
+        os.environ.update(variables, DREAM_DATABASE_URL=f"sqlite:///{name}/dream.db", DREAM_WORK_DIR=name)
+        settings = load()
+        migrate.upgrade(settings.database_url)
+        Storage(settings).ensure_bucket(settings.s3_bucket)
+        with _worker(Path(name)):
+            _measure(settings, photos, options.batches, options.batch_size)
+
+
+def _measure(settings: Settings, photos: list[Path], batches: int, batch_size: int) -> None:
+    cores = len(os.sched_getaffinity(0))
+    engine_s = _engine_cpu_s(photos, Limits.of(settings))
+    bound = cores / engine_s
+    print(f"The engine takes {engine_s * 1e3:.1f} ms of a core for a picture: {bound:.1f} a second on {cores} cores.")
+    database = Database(settings)
+    broker = make_broker(settings)
+    producer = Producer(settings, database=database, storage=Storage(settings), broker=broker)
+    files = [ImageFile(name=photo.name, data=photo.read_bytes()) for photo in photos]
+
+    def upload(count: int) -> None:
+        for number in range(count):
+            chosen = [files[(number + index) % len(files)] for index in range(batch_size)]
+            producer.upload_images(number + 1, chosen, [0] * batch_size)
+
+    def done() -> int:
+        with database.read() as session:
+            query = select(func.count()).select_from(DreamTask).where(DreamTask.state == TaskState.SUCCEEDED)
+            return session.scalar(query) or 0
+
+    upload(_WARM_UP_BATCHES)
+    _wait_until(lambda: done() == _WARM_UP_BATCHES)
+    before, started_s = cpu_by_part(), time.monotonic()
+    upload(batches)
+    accepted_s = time.monotonic() - started_s
+    _wait_until(lambda: done() == _WARM_UP_BATCHES + batches)
+    completed_s, after = time.monotonic() - started_s, cpu_by_part()
+    pictures = batches * batch_size
+    rate = pictures / completed_s
+    print(
+        f"{pictures} pictures in batches of {batch_size}: accepted in {accepted_s:.1f} s, done in {completed_s:.1f} s."
+    )
+    print(f"{rate:.1f} a second are {100 * rate / bound:.0f}% of that. Processor time for a picture:")
+    for part, taken_s in sorted(after.items(), key=lambda item: -item[1]):
+        print(f"{(taken_s - before.get(part, 0.0)) / pictures * 1e3:8.1f} ms  {part}")
+    broker.close()
+    database.dispose()
+
+
+def _engine_cpu_s(photos: list[Path], limits: Limits, rounds: int = 6) -> float:
+    """Processor time of `process_file` for one picture, on average over the photos."""
+    with tempfile.TemporaryDirectory(prefix="dream-bench-") as folder:
+        target = Path(folder, "target")
+        process_file(photos[0], target, limits)
+        started_s = time.process_time()
+        for photo in photos * rounds:
+            process_file(photo, target, limits)
+        return (time.process_time() - started_s) / (rounds * len(photos))
+
+
+@contextmanager
+def _worker(folder: Path) -> Iterator[None]:
+    """`dream worker` as it comes, ready for work."""
+    ready = folder / "ready"
+    environment = {**os.environ, "DREAM_READY_FILE": str(ready), "DREAM_LOG_LEVEL": "warning"}
+    worker = subprocess.Popen([sys.executable, "-m", "dream", "worker"], env=environment)
+    try:
+        _wait_until(lambda: ready.exists() or worker.poll() is not None)
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > give_up_s:
+            raise SystemExit(f"waited for longer than {_PATIENCE_S:g} s")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

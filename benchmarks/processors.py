@@ -1,0 +1,43 @@
+"""Who takes how much of the processors: this process and all below it, by what they are (source: proc(5))."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["cpu_by_part"]
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+#: Fields of /proc/<pid>/stat behind the name: the parent, and ticks in user and in kernel mode.
+_PARENT, _USER, _KERNEL = 1, 11, 12
+
+
+def cpu_by_part() -> dict[str, float]:
+    """Processor seconds so far, for each kind of process."""
+    stats = {int(path.name): _stat(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    family = {os.getpid()}
+    while found := {pid for pid, stat in stats.items() if stat and int(stat[_PARENT]) in family} - family:
+        family |= found
+    taken: dict[str, float] = {}
+    for pid in family:
+        ticks = sum(int(stats[pid][field]) for field in (_USER, _KERNEL))
+        taken[_part(pid)] = taken.get(_part(pid), 0.0) + ticks / _TICKS_PER_S
+    return taken
+
+
+def _stat(process: Path) -> list[str]:
+    """What follows the name; nothing where the process has gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _part(pid: int) -> str:
+    """What a process is, by its command line."""
+    if pid == os.getpid():
+        return "web layer"
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    if any("spawn_main" in word for word in words):
+        return "children of the pool"
+    return "worker" if "worker" in words else Path(words[0]).name
