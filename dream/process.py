@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     from dream.settings import Settings
 
-__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_SETTINGS", "StopSignal", "exit_code", "say_ready", "show_life"]
+__all__ = [
+    "EXIT_FAILURE",
+    "EXIT_INTERRUPTED",
+    "EXIT_SETTINGS",
+    "StopSignal",
+    "exit_code",
+    "node_name",
+    "say_ready",
+    "show_life",
+]
 
 EXIT_FAILURE = 1
 #: A setting is wrong: trying again cannot help.
@@ -65,6 +74,15 @@ class StopSignal:
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
     """The byte in the socket says it all."""
+
+
+def node_name(pattern: str) -> str:
+    """What a worker calls itself: the pattern with this host's name and this process's id in it."""
+    host = socket.gethostname()
+    first, _, rest = host.partition(".")
+    for mark, value in {"%h": host, "%n": first, "%d": rest, "%p": str(os.getpid())}.items():
+        pattern = pattern.replace(mark, value)
+    return pattern
 
 
 def say_ready(settings: Settings, text: str = "") -> None:

@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     )
     work_dir: Folder | None = Field(None, description="Folder for files in work; unset means the system's.")
     worker_poll_ms: Count = Field(200, description="How often an idle worker asks the broker.")
+    worker_name: str = Field(
+        "celery@%h",
+        min_length=1,
+        description="What a worker calls itself; %h is the host, %n its first label, %d the rest.",
+    )
     ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
     child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")
 

@@ -11,9 +11,11 @@ from dream.actors.lifetime import Lifetime
 from dream.actors.resources import Resources
 from dream.broker import make_broker
 from dream.errors import SettingsError
+from dream.middleware.answering import Answering
 from dream.middleware.claims import Claims
 from dream.middleware.retries import Retries
 from dream.middleware.time_limit import TimeLimit
+from dream.process import node_name
 from dream.settings import load
 
 __all__ = ["broker", "shared"]
@@ -32,6 +34,7 @@ _claims = Claims(_settings, shared.database, shared.publisher)
 broker.add_middleware(_claims, before=TimeLimit)
 next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims
 broker.add_middleware(Lifetime(shared))
+broker.add_middleware(Answering(_settings, node_name(_settings.worker_name)))
 # A host that runs a task here and now may use Dramatiq itself; its own broker stays.
 if dramatiq.broker.global_broker is None:
     dramatiq.broker.set_broker(broker)

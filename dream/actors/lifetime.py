@@ -10,7 +10,7 @@ from dramatiq.middleware import Middleware
 
 from dream import log as logs
 from dream.log import get_logger
-from dream.process import say_ready
+from dream.process import node_name, say_ready
 
 if TYPE_CHECKING:
     from dream.actors.resources import Resources
@@ -45,7 +45,12 @@ class Lifetime(Middleware):
             if self._stopped.wait(_LOOK_EVERY_S):
                 return
         settings = self._resources.settings
-        log.info("worker_ready", threads=worker.worker_threads, pool=settings.pool_processes)
+        log.info(
+            "worker_ready",
+            name=node_name(settings.worker_name),
+            threads=worker.worker_threads,
+            pool=settings.pool_processes,
+        )
         say_ready(settings)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import pika.exceptions
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
+from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
@@ -79,6 +80,16 @@ class RabbitmqBroker(StockRabbitmqBroker):
         if len(delivery_ids) <= _DOUBTED_AT_ONCE or self._waiting(queue_name) < len(delivery_ids) / 2:
             return set(delivery_ids)
         return set(delivery_ids[:_DOUBTED_AT_ONCE])
+
+    def discard(self, queue_name: str) -> int:
+        """Throw away what waits on a queue, delayed or not, but not what is in work; returns how many messages."""
+        self.declare_queue(queue_name, ensure=True)
+        names = (queue_name, dq_name(queue_name))
+        try:
+            return sum(self.channel.queue_purge(name).method.message_count for name in names)
+        except pika.exceptions.AMQPError as error:
+            del self.connection
+            raise ConnectionClosed(error) from None
 
     def _waiting(self, queue_name: str) -> int:
         self.declare_queue(queue_name, ensure=True)

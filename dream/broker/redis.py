@@ -69,6 +69,7 @@ class RedisBroker(StockRedisBroker):
         self._reclaim = self.client.register_script(_script("reclaim.lua"))
         self._bury = self.client.register_script(_script("bury.lua"))
         self._missing = self.client.register_script(_script("missing.lua"))
+        self._discard = self.client.register_script(_script("discard.lua"))
         self._held: defaultdict[str, set[str]] = defaultdict(set)
 
     @property
@@ -103,6 +104,11 @@ class RedisBroker(StockRedisBroker):
             found = self._missing(keys=[self.namespace], args=[len(queues), *queues, *batch])
             missing.update(each.decode() for each in found)
         return missing
+
+    def discard(self, queue_name: str) -> int:
+        """Throw away what waits on a queue, delayed or not, but not what is in work; returns how many messages."""
+        names = (queue_name, dq_name(queue_name))
+        return sum(self._discard(keys=[self.namespace], args=[name]) for name in names)
 
     def _addressed(self, message: Message[Any], delay: int | None) -> Message[Any]:
         options = {"redis_message_id": message.options[DELIVERY_ID]}

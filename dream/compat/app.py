@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from dream.compat.app_signals import AppSignal
 from dream.compat.conf import Conf
+from dream.compat.control import Control
 from dream.compat.discovery import Discovery, Packages
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered
 from dream.compat.periodic import entry_of
@@ -84,6 +85,7 @@ class Celery:
         )
         self._zone: tzinfo | None = None
         self._discovery = Discovery()
+        self.control = Control(self)
         self.on_after_configure = AppSignal(self)
         self.on_after_finalize = AppSignal(self)
         if config_source is not None:

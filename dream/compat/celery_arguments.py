@@ -14,7 +14,7 @@
 | `-A`, `--app shop` (also of `celery beat`) | an app whose tasks, or `beat_schedule`, run beside dream's |
 | `--workdir FOLDER` (also of `celery beat`) | the folder to start in |
 | `--result-backend redis://…` (also of `celery beat`) | `DREAM_REDIS_URL` |
-| `-n`, `--hostname NAME` (also of `celery beat`) | logged once |
+| `-n`, `--hostname NAME` | `DREAM_WORKER_NAME`; of `celery beat`: without effect |
 | `--no-enable-remote-control` of `celery beat` | there is none |
 | `--without-gossip`, `--without-mingle`, `--without-heartbeat`, `-q`, `--skip-checks` | switch off what is not there |
 """
@@ -88,7 +88,6 @@ class Orders:
     Parameters:
       variables: the `DREAM_…` variables that it sets.
       queues: the queues to take messages from, without prefix; None means all.
-      name: what the worker is called.
       app: whose tasks, or periodic tasks, run beside dream's; None means dream's alone.
       folder: where to start.
       include: modules to import.
@@ -97,7 +96,6 @@ class Orders:
 
     variables: dict[str, str]
     queues: frozenset[str] | None = None
-    name: str | None = None
     app: str | None = None
     folder: str | None = None
     include: tuple[str, ...] = ()
@@ -129,11 +127,11 @@ def parse_worker(arguments: Sequence[str]) -> Orders:
         **_shared_variables(given),
         **_variable("DREAM_WORKER_THREADS", given.concurrency),
         **_variable("DREAM_TIME_LIMIT_S", given.time_limit),
+        **_variable("DREAM_WORKER_NAME", _full_name(given.hostname)),
     }
     return Orders(
         variables,
         _queues(given.queues, given.exclude_queues, given.app),
-        given.hostname,
         given.app,
         given.workdir,
         tuple(_listed(given.include)),
@@ -150,7 +148,7 @@ def parse_beat(arguments: Sequence[str]) -> Orders:
     parser = _parser("beat", _REFUSED_BY_BEAT)
     parser.add_argument("--no-enable-remote-control", action="store_true", help="accepted: there is none")
     given = _parse(parser, "beat", arguments)
-    return Orders(_shared_variables(given), name=given.hostname, app=given.app, folder=given.workdir)
+    return Orders(_shared_variables(given), app=given.app, folder=given.workdir)
 
 
 # --- steps
@@ -180,7 +178,7 @@ def _parser(command: str, refused: dict[tuple[str, ...], str]) -> _Parser:
     add("--workdir", metavar="FOLDER", help="the folder to start in")
     add("-b", "--broker", metavar="URL", help="where the broker is")
     add("--result-backend", metavar="URL", help="where results are kept: redis://…")
-    add("-n", "--hostname", metavar="NAME", help="logged once")
+    add("-n", "--hostname", metavar="NAME", help="what the worker calls itself, as in w1@%%h")
     add("-l", "--loglevel", metavar="LEVEL", help=f"one of {', '.join(_LEVELS)}")
     add("-q", "--quiet", "--skip-checks", action="store_true", help="accepted: there is nothing to leave out")
     for names, why in (_REFUSED_BY_BOTH | refused).items():
@@ -213,6 +211,11 @@ def _shared_variables(given: argparse.Namespace) -> dict[str, str]:
 
 def _variable(name: str, value: Any) -> dict[str, str]:
     return {} if value is None else {name: str(value)}
+
+
+def _full_name(name: str | None) -> str | None:
+    """A worker's name has a host, this one's unless it says so."""
+    return f"{name}@%h" if name and "@" not in name else name
 
 
 def _threads(value: str) -> int:

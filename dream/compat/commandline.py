@@ -84,6 +84,4 @@ def _configure(orders: Orders) -> Settings:
     os.environ.update(orders.variables)
     settings = load()
     log.configure(settings)
-    if orders.name is not None:
-        log.get_logger(__name__).info("worker_named", name=orders.name)
     return settings

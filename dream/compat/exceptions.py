@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dream.errors import DreamError
 
-__all__ = ["CeleryError", "ImproperlyConfigured", "NotRegistered", "TaskError", "TaskRevokedError", "TimeoutError"]
+__all__ = [
+    "CeleryError",
+    "ImproperlyConfigured",
+    "NotRegistered",
+    "OperationalError",
+    "TaskError",
+    "TaskRevokedError",
+    "TimeoutError",
+]
 
 
 class CeleryError(DreamError):
@@ -15,6 +23,12 @@ class CeleryError(DreamError):
 
 class ImproperlyConfigured(CeleryError):
     """The configuration asks for what is not there."""
+
+
+class OperationalError(CeleryError):
+    """A server did not answer."""
+
+    permanent = False
 
 
 class TaskError(CeleryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_the_worker_takes_celerys_arguments_from_the_checkouts_root(parts: Parts
     assert system.await_end("cleanup").result == 0
     assert system.task(upload).state is TaskState.QUEUED
     assert '"threads": 2' in parts.log_of(worker)
-    assert "w1@%h" in parts.log_of(worker)
+    assert f'"name": "w1@{socket.gethostname()}"' in parts.log_of(worker)
     assert parts.stop(worker) == 0
 
 

@@ -49,9 +49,7 @@ def test_an_app_and_what_it_needs() -> None:
         include=("shop.extra", "shop.more"),
         soft_time_limit_s=9,
     )
-    assert parse_beat(["-A", "shop", "beat", "-n", "b@%h", "--no-enable-remote-control"]) == Orders(
-        {}, name="b@%h", app="shop"
-    )
+    assert parse_beat(["-A", "shop", "beat", "-n", "b@%h", "--no-enable-remote-control"]) == Orders({}, app="shop")
 
 
 def test_what_is_given_in_other_words() -> None:
@@ -65,7 +63,9 @@ def test_what_is_given_in_other_words() -> None:
 
 def test_broker_time_limit_and_name() -> None:
     orders = parse_worker(["-b", "redis://h/1", "--time-limit=20", "-n", "w1@%h"])
-    assert orders == Orders({"DREAM_BROKER_URL": "redis://h/1", "DREAM_TIME_LIMIT_S": "20.0"}, None, "w1@%h")
+    variables = {"DREAM_BROKER_URL": "redis://h/1", "DREAM_TIME_LIMIT_S": "20.0", "DREAM_WORKER_NAME": "w1@%h"}
+    assert orders == Orders(variables)
+    assert parse_worker(["--hostname=w1"]).variables == {"DREAM_WORKER_NAME": "w1@%h"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,191 @@
+"""`app.control`: asks workers what they do, and throws away what waits.
+
+Answers come as fast as workers give them: the wait ends when every worker that heard the question has answered, and
+`timeout` is its longest. What Celery's workers can be told beside that is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
+
+from dream.compat.conf.adoption import adopt
+from dream.compat.exceptions import OperationalError
+from dream.compat.routes import queue_names
+from dream.errors import InvalidArguments
+from dream.messages import QUEUES
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from dream.compat.app import Celery
+    from dream.settings import Settings
+
+__all__ = ["Control", "Inspect"]
+
+_REFUSED = {
+    "add_consumer": "start a worker with --queues",
+    "autoscale": "start workers with --concurrency",
+    "cancel_consumer": "start a worker with --queues",
+    "disable_events": "there are no monitor events",
+    "election": "workers do not elect",
+    "enable_events": "there are no monitor events",
+    "heartbeat": "there are no monitor events",
+    "pool_grow": "start workers with --concurrency",
+    "pool_restart": "start the worker again",
+    "pool_shrink": "start workers with --concurrency",
+    "rate_limit": "use dramatiq.rate_limits in the task",
+    "shutdown": "stop workers with their service manager",
+    "time_limit": "set it where the task is defined",
+}
+
+
+class Control:
+    """See the module.
+
+    Parameters:
+      app: whose queues are meant.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def inspect(self, destination: Iterable[str] | None = None, timeout: float = 1.0, **_how: Any) -> Inspect:
+        """What asks workers.
+
+        Parameters:
+          destination: their names; None means all.
+          timeout: seconds to wait for answers.
+        """
+        return Inspect(self, destination, timeout)
+
+    def ping(self, destination: Iterable[str] | None = None, timeout: float = 1.0) -> list[dict[str, Any]]:
+        """Each worker that is there: `[{name: {"ok": "pong"}}]`."""
+        return [{name: reply} for name, reply in self.ask("ping", destination=destination, timeout=timeout).items()]
+
+    def purge(self) -> int:
+        """Throw away what waits on the app's queues; returns how many messages. What is in work stays.
+
+        Tasks of dream's own are in the database, and are sent again.
+
+        Raises:
+          OperationalError: the broker is away.
+        """
+        from dream.broker import make_broker, unavailable_as_error
+        from dream.errors import BrokerUnavailable
+
+        settings, conf = adopt(self._app.conf), self._app.conf
+        broker = make_broker(settings)
+        queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
+        try:
+            with unavailable_as_error():
+                return sum(broker.discard(settings.queue_prefix + queue) for queue in queues)
+        except BrokerUnavailable as error:
+            raise OperationalError(str(error)) from error
+        finally:
+            broker.close()
+
+    discard_all = purge
+
+    def ask(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        destination: Iterable[str] | None = None,
+        timeout: float = 1.0,
+    ) -> dict[str, Any]:
+        """The answer of each worker, by its name.
+
+        Raises:
+          OperationalError: Redis is away.
+        """
+        from redis import RedisError
+
+        names = [destination] if isinstance(destination, str) else destination and list(destination)
+        question = {"command": command, "arguments": arguments, "destination": names, "ticket": uuid4().hex}
+        settings = adopt(self._app.conf)
+        client = _client(settings)
+        try:
+            return _answers(client, settings, question, timeout)
+        except RedisError as error:
+            raise OperationalError(f"workers cannot be asked: {error}") from error
+        finally:
+            client.close()
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        if name not in _REFUSED:
+            raise AttributeError(f"control has no {name!r}")
+
+        def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
+            raise InvalidArguments(f"control.{name} is not supported: {_REFUSED[name]}")
+
+        return refuse
+
+
+class Inspect:
+    """Asks workers; each method gives `{worker's name: answer}`, or None where none has answered."""
+
+    def __init__(self, control: Control, destination: Iterable[str] | None, timeout: float) -> None:
+        self._control = control
+        self._destination = destination
+        self._timeout = timeout
+
+    def ping(self, destination: Iterable[str] | None = None) -> dict[str, Any] | None:
+        return self._ask("ping", destination)
+
+    def active(self, safe: bool | None = None) -> dict[str, Any] | None:  # noqa: ARG002
+        """The tasks in work."""
+        return self._ask("active")
+
+    def reserved(self, safe: bool | None = None) -> dict[str, Any] | None:  # noqa: ARG002
+        """The tasks that a worker has fetched and not begun."""
+        return self._ask("reserved")
+
+    def scheduled(self, safe: bool | None = None) -> dict[str, Any] | None:  # noqa: ARG002
+        """The tasks that a worker has fetched and that are not due."""
+        return self._ask("scheduled")
+
+    def registered(self, *_info: str) -> dict[str, Any] | None:
+        """The names of the tasks that a worker knows."""
+        return self._ask("registered")
+
+    registered_tasks = registered
+
+    def stats(self) -> dict[str, Any] | None:
+        """What a worker has done, with how many threads."""
+        return self._ask("stats")
+
+    def active_queues(self) -> dict[str, Any] | None:
+        """The queues that a worker takes tasks from."""
+        return self._ask("active_queues")
+
+    def _ask(self, command: str, destination: Iterable[str] | None = None) -> dict[str, Any] | None:
+        wanted = destination or self._destination
+        return self._control.ask(command, destination=wanted, timeout=self._timeout) or None
+
+
+def _client(settings: Settings) -> Redis:
+    from redis import Redis
+
+    return Redis.from_url(settings.events_url, decode_responses=True, socket_connect_timeout=2, socket_timeout=5)
+
+
+def _answers(client: Redis, settings: Settings, question: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    from dream.notifications import keys
+
+    heard_by: Any = client.publish(keys.questions(settings.redis_prefix), json.dumps(question))
+    if question["destination"] is not None:
+        heard_by = min(heard_by, len(question["destination"]))
+    answers: dict[str, Any] = {}
+    give_up, came_in = time.monotonic() + timeout_s, 0
+    while came_in < heard_by and (left_s := give_up - time.monotonic()) > 0:
+        came: Any = client.blpop([keys.answers(settings.redis_prefix, question["ticket"])], timeout=max(0.01, left_s))
+        if came is not None:
+            came_in += 1
+            answer = json.loads(came[1])
+            answers[answer["worker"]] = answer["reply"]
+    return answers

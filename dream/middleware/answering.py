@@ -1,0 +1,177 @@
+"""What a worker says when it is asked: that it is there, what it does, what waits in it, what it can do.
+
+    who asks ─► channel ─► each worker ─► a list of answers, which expires
+
+A question is `{"ticket", "command", "destination", "arguments"}`, an answer `{"worker", "reply"}`. Others may add
+commands. A question that comes while Redis is away is not answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Broker, MessageProxy, Worker
+from dramatiq.common import q_name
+from dramatiq.middleware import Middleware
+from redis import Redis
+from redis.exceptions import RedisError
+
+from dream.log import get_logger
+from dream.notifications import keys
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Answering"]
+
+log = get_logger(__name__)
+
+_LISTEN_S = 0.5
+_PAUSE_S = 1.0
+_SOCKET_TIMEOUT_S = 5
+_ANSWERS_LIVE_S = 60
+#: Arguments that are longer, as JSON, are not shown.
+_MOST_ARGUMENT_BYTES = 4096
+
+Command = Callable[[Mapping[str, Any]], Any]
+
+
+class Answering(Middleware):
+    """See the module.
+
+    Parameters:
+      settings: where Redis is, and the prefix of queues.
+      worker_name: what the worker calls itself.
+    """
+
+    def __init__(self, settings: Settings, worker_name: str) -> None:
+        self.worker_name = worker_name
+        self.commands: dict[str, Command] = {
+            "ping": lambda _: {"ok": "pong"},
+            "active": lambda _: list(self._active.values()),
+            "reserved": lambda _: [self._shown(message) for message in self._reserved()],
+            "scheduled": lambda _: [self._scheduled(message) for message in self._delayed()],
+            "registered": lambda _: sorted(self._worker().broker.actors),
+            "active_queues": lambda _: [{"name": queue} for queue in sorted(self._queues())],
+            "stats": lambda _: self._stats(),
+        }
+        self._settings = settings
+        self._worker_or_none: Worker | None = None
+        self._active: dict[str, dict[str, Any]] = {}
+        self._total: Counter[str] = Counter()
+        self._began_at = time.monotonic()
+        self._stopped = threading.Event()
+
+    # --- what the worker does
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._worker_or_none = worker
+        threading.Thread(target=self._answer_all, name="answering", daemon=True).start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        self._stopped.set()
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
+        self._active[message.message_id] = {**self._shown(message), "time_start": time.time()}
+        self._total[message.actor_name] += 1
+
+    def after_process_message(self, broker: Broker, message: MessageProxy, **outcome: Any) -> None:  # noqa: ARG002
+        self._active.pop(message.message_id, None)
+
+    after_skip_message = after_process_message
+
+    # --- questions
+
+    def _answer_all(self) -> None:
+        client = Redis.from_url(self._settings.events_url, decode_responses=True, socket_timeout=_SOCKET_TIMEOUT_S)
+        while not self._stopped.is_set():
+            try:
+                self._listen(client)
+            except RedisError as error:
+                log.warning("questions_not_heard", error=str(error))
+                self._stopped.wait(_PAUSE_S)
+        client.close()
+
+    def _listen(self, client: Redis) -> None:
+        with client.pubsub(ignore_subscribe_messages=True) as channel:
+            channel.subscribe(keys.questions(self._settings.redis_prefix))
+            while not self._stopped.is_set():
+                message = channel.get_message(timeout=_LISTEN_S)
+                if message is not None:
+                    self._answer(client, message["data"])
+
+    def _answer(self, client: Redis, data: str) -> None:
+        try:
+            question = json.loads(data)
+            destination = question.get("destination")
+            command = self.commands[question["command"]]
+            if destination is not None and self.worker_name not in destination:
+                return
+            reply = command(question.get("arguments") or {})
+            answer = json.dumps({"worker": self.worker_name, "reply": reply}, default=repr)
+            key = keys.answers(self._settings.redis_prefix, question["ticket"])
+        except Exception as error:  # noqa: BLE001 (an edge: whatever the question is, the next one is heard)
+            log.warning("question_not_understood", question=data[:200], error=f"{type(error).__name__}: {error}")
+            return
+        with client.pipeline() as both:
+            both.rpush(key, answer)
+            both.expire(key, _ANSWERS_LIVE_S)
+            both.execute()
+
+    # --- answers
+
+    def _worker(self) -> Worker:
+        if self._worker_or_none is None:
+            raise RuntimeError("the worker has not started")
+        return self._worker_or_none
+
+    def _reserved(self) -> Iterable[MessageProxy]:
+        return [item.message for item in list(self._worker().work_queue.queue)]
+
+    def _delayed(self) -> Iterable[MessageProxy]:
+        consumers = list(self._worker().consumers.values())
+        return [item.message for consumer in consumers for item in list(consumer.delay_queue.queue)]
+
+    def _queues(self) -> set[str]:
+        return {self._without_prefix(queue) for queue in list(self._worker().consumers)}
+
+    def _without_prefix(self, queue: str) -> str:
+        return q_name(queue).removeprefix(self._settings.queue_prefix)
+
+    def _shown(self, message: MessageProxy) -> dict[str, Any]:
+        """A task as Celery shows it."""
+        return {
+            "id": message.message_id,
+            "name": message.actor_name,
+            "type": message.actor_name,
+            "args": _short(list(message.args)),
+            "kwargs": _short(dict(message.kwargs)),
+            "hostname": self.worker_name,
+            "acknowledged": False,
+            "delivery_info": {"routing_key": self._without_prefix(message.queue_name)},
+            "worker_pid": os.getpid(),
+        }
+
+    def _scheduled(self, message: MessageProxy) -> dict[str, Any]:
+        eta = datetime.fromtimestamp(message.options.get("eta", 0) / 1000, UTC)
+        return {"eta": eta.isoformat(), "request": self._shown(message)}
+
+    def _stats(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._began_at),
+            "total": dict(self._total),
+            "pool": {"implementation": "threads", "max-concurrency": self._worker().worker_threads},
+        }
+
+
+def _short(arguments: Any) -> Any:
+    size = len(json.dumps(arguments, default=repr))
+    return arguments if size <= _MOST_ARGUMENT_BYTES else f"{size} bytes"
