@@ -24,8 +24,10 @@ def resolve(name: str) -> Any:
         try:
             found: Any = import_module(module_name)
         except ModuleNotFoundError as error:
-            if colon or error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise
+            if colon:
+                break
             module_name, _, last = module_name.rpartition(".")
             path = f"{last}.{path}".rstrip(".")
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +18,6 @@ from dream.compat.conf import Conf
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.routes import queue_names, routed
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package `shop` that can be imported, and is forgotten afterwards."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
-        del sys.modules[name]
-
 
 # --- where settings come from
 

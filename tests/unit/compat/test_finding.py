@@ -1,0 +1,54 @@
+"""Which app `-A` means."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.finding import find_app
+from dream.compat.utils.log import get_task_logger
+
+APP = "from dream.compat import Celery\n{name} = Celery('shop')\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "asked"),
+    [
+        ("celery.py", "app", "shop"),
+        ("celery.py", "celery", "shop.celery"),
+        ("__init__.py", "celery_app", "shop"),
+        ("jobs.py", "mine", "shop.jobs"),
+        ("jobs.py", "mine", "shop.jobs:mine"),
+        ("jobs.py", "mine", "shop.jobs.mine"),
+    ],
+)
+def test_an_app_is_found_where_celery_finds_it(shop: Path, module: str, name: str, asked: str) -> None:
+    (shop / module).write_text(APP.format(name=name))
+    assert find_app(asked).main == "shop"
+
+
+@pytest.mark.parametrize("asked", ["shop", "shop:app", "shop.jobs:other", "nowhere", "nowhere.celery:app"])
+def test_where_there_is_none_the_error_names_what_was_asked_for(shop: Path, asked: str) -> None:
+    (shop / "jobs.py").write_text("app = 'no app'")
+    with pytest.raises(ImproperlyConfigured, match=asked.split(":")[0].split(".")[0]):
+        find_app(asked)
+
+
+def test_an_error_in_the_apps_module_is_told_as_it_is(shop: Path) -> None:
+    (shop / "celery.py").write_text("import not_installed_at_all")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
+        find_app("shop")
+
+
+def test_the_folder_that_a_process_starts_in_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here_only.py").write_text(APP.format(name="app"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
+    assert find_app("here_only").main == "shop"
+
+
+def test_a_tasks_logger_is_an_ordinary_one_of_its_name() -> None:
+    assert get_task_logger("shop.tasks") is logging.getLogger("shop.tasks")
