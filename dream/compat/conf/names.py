@@ -3,8 +3,8 @@
 | setting | here |
 | --- | --- |
 | in `DEFAULTS` | works; this is its value where nobody sets it |
-| in `_REFUSED`, with a value that is not harmless | an error: without it something would be lost or left undone |
-| in `_WARNED` | one warning: it asks for something that is not there, and nothing is lost without it |
+| in `REFUSED`, with a value that is not harmless | an error: without it something would be lost or left undone |
+| in `WARNED` | one warning: it asks for something that is not there, and nothing is lost without it |
 | in `UNUSED` | accepted in silence |
 | a name that only looks like Celery's | a warning: it may be misspelt |
 | anything else | the caller's own: kept |
@@ -20,7 +20,7 @@ from dream.compat.conf.unused import UNUSED
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.messages import DEFAULT_QUEUE
 
-__all__ = ["DEFAULTS", "check", "is_without_effect", "new_name"]
+__all__ = ["DEFAULTS", "REFUSED", "WARNED", "check", "is_without_effect", "new_name"]
 
 DEFAULTS: dict[str, Any] = {
     "accept_content": ("json",),
@@ -55,7 +55,7 @@ DEFAULTS: dict[str, Any] = {
 _JSON = ("json", "application/json")
 _NOTHING: tuple[Any, ...] = (None, False, "", (), [], {})
 #: Values that may be set, and what to do in place of any other.
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "beat_enable_remote_control": (_NOTHING, "start and stop the scheduler with its service manager"),
     "beat_scheduler": (
         (*_NOTHING, "celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler"),
@@ -79,7 +79,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "worker_direct": (_NOTHING, "send to a queue and give that to one worker: --queues"),
     "worker_timer": (_NOTHING, "it would not run"),
 }
-_WARNED = frozenset(
+WARNED = frozenset(
     {
         "task_send_sent_event",
         "worker_max_memory_per_child",
@@ -89,7 +89,7 @@ _WARNED = frozenset(
     }
 )
 _OF_CELERY = ("beat_", "broker_", "control_", "event_", "result_", "task_", "worker_")
-_KNOWN = frozenset(DEFAULTS) | frozenset(_REFUSED) | _WARNED | UNUSED
+_KNOWN = frozenset(DEFAULTS) | frozenset(REFUSED) | WARNED | UNUSED
 #: Names before Celery 4 whose ending is not that of the new name.
 _OLD_ENDINGS = {
     "TASK_RESULT_EXPIRES": "result_expires",
@@ -137,7 +137,7 @@ def check(settings: Mapping[str, Any]) -> None:
       ImproperlyConfigured: one line that names the setting, its value, and what to do.
     """
     for name, value in settings.items():
-        harmless, instead = _REFUSED.get(name, (None, ""))
+        harmless, instead = REFUSED.get(name, (None, ""))
         if harmless is not None and value not in harmless:
             raise ImproperlyConfigured(f"the setting {name}={value!r} is not supported: {instead}")
     accepted = settings.get("accept_content")
@@ -151,4 +151,4 @@ def is_without_effect(name: str, *, is_celerys: bool = False) -> bool:
     Parameters:
       is_celerys: the caller has marked it as one of Celery's; else its name must look like one.
     """
-    return name in _WARNED or (name not in _KNOWN and (is_celerys or name.startswith(_OF_CELERY)))
+    return name in WARNED or (name not in _KNOWN and (is_celerys or name.startswith(_OF_CELERY)))

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dream.compat import Celery
-from dream.compat.conf import Conf
+from dream.compat.conf import Conf, names
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.routes import queue_names, routed
@@ -268,3 +268,12 @@ def test_who_waits_for_the_configuration_is_told_once_and_late_comers_at_once() 
 
     assert told == [(app, app.conf), (app, "late")]
     assert app.timezone.utcoffset(None) in (None, UTC.utcoffset(None))
+
+
+# --- what the page says
+
+
+def test_the_page_names_every_setting_that_is_not_accepted_in_silence() -> None:
+    page = (Path(__file__).parents[3] / "docs/celery.md").read_text(encoding="utf-8")
+    expected = {*names.DEFAULTS, *names.REFUSED, *names.WARNED}
+    assert {name for name in expected if f"`{name}`" not in page} == set()
