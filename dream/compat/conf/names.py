@@ -52,6 +52,8 @@ DEFAULTS: dict[str, Any] = {
     "worker_concurrency": None,
 }
 
+#: Where results are meant to be for a while only, or for their caller alone, they may as well be in Redis.
+_RESULTS_IN_REDIS = ("redis", "rediss", "unix", "socket", "rpc", "disabled", "cache+memory")
 _JSON = ("json", "application/json")
 _NOTHING: tuple[Any, ...] = (None, False, "", (), [], {})
 #: Values that may be set, and what to do in place of any other.
@@ -140,9 +142,18 @@ def check(settings: Mapping[str, Any]) -> None:
         harmless, instead = REFUSED.get(name, (None, ""))
         if harmless is not None and value not in harmless:
             raise ImproperlyConfigured(f"the setting {name}={value!r} is not supported: {instead}")
+    results = settings.get("result_backend")
+    if isinstance(results, str) and not results.startswith(_RESULTS_IN_REDIS):
+        raise ImproperlyConfigured(f"the setting result_backend={_kind(results)!r} is not supported: use redis://…")
     accepted = settings.get("accept_content")
     if accepted is not None and not set(accepted) & {*_JSON, "*"}:
         raise ImproperlyConfigured(f"the setting accept_content={accepted!r} is not supported: only json is read")
+
+
+def _kind(url: str) -> str:
+    """What of an address can be shown: no password."""
+    scheme, slashes, _ = url.partition("://")
+    return f"{scheme}{slashes}"
 
 
 def is_without_effect(name: str, *, is_celerys: bool = False) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,11 @@ import pytest
 
 from dream.compat import Celery
 from dream.compat.conf import Conf, names
+from dream.compat.conf.adoption import adopt
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.routes import queue_names, routed
+from dream.settings import load
 
 # --- where settings come from
 
@@ -124,6 +127,34 @@ def test_a_key_names_a_setting(key: str, namespace: str | None, name: str | None
     assert new_name(key, namespace) == name
 
 
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment without these, before and after."""
+    for name in ("DREAM_BROKER_URL", "DREAM_WORKER_THREADS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    load.cache_clear()
+    yield
+    load.cache_clear()
+
+
+def test_an_apps_address_and_threads_hold_where_the_environment_says_nothing(unset: None) -> None:
+    settings = adopt(Conf({"broker_url": "redis://shop/1", "CELERYD_CONCURRENCY": 7}))
+    assert (settings.broker_url, settings.worker_threads) == ("redis://shop/1", 7)
+    assert load() is settings, "and so for whoever asks later"
+
+
+def test_the_environment_goes_before_an_app(unset: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_BROKER_URL", "redis://operators/1")
+    settings = adopt(Conf({"broker_url": "redis://shop/1"}))
+    assert (settings.broker_url, settings.worker_threads) == ("redis://operators/1", 4)
+
+
+def test_an_app_that_is_set_to_nothing_changes_nothing(unset: None) -> None:
+    before = load()
+    assert adopt(Conf()) == before
+
+
 # --- what is refused
 
 
@@ -133,6 +164,8 @@ def test_a_key_names_a_setting(key: str, namespace: str | None, name: str | None
         ("task_serializer", "pickle", "use json"),
         ("CELERY_RESULT_SERIALIZER", "pickle", "use json"),
         ("accept_content", ["pickle"], "only json is read"),
+        ("result_backend", "django-db", r"use redis://"),
+        ("CELERY_RESULT_BACKEND", "db+postgresql://h/d", r"use redis://"),
         ("task_annotations", {"*": {"rate_limit": "10/s"}}, "set the options where the tasks are defined"),
         ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "beat_schedule"),
         ("broker_use_ssl", {"cert_reqs": 0}, "rediss://"),
@@ -160,6 +193,7 @@ def test_settings_that_change_nothing_here_are_accepted_in_silence() -> None:
                 "task_serializer": "json",
                 "accept_content": ["json", "pickle"],
                 "beat_scheduler": "celery.beat:PersistentScheduler",
+                "result_backend": "rpc://",
             }
         )
     assert conf.worker_prefetch_multiplier == 1
