@@ -80,9 +80,18 @@ def _queue_names(given: str) -> set[str]:
     return names
 
 
-def scheduler() -> None:
+def scheduler(
+    app: Annotated[
+        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose beat_schedule is kept too.")
+    ] = None,
+) -> None:
     """Start what is due: the 03:00 clean-up, tasks that were lost, leftovers."""
     settings = _load()
+    if app is not None:
+        from dream.compat.commandline import keep_time
+        from dream.compat.finding import find_app
+
+        raise typer.Exit(keep_time(find_app(app)))
     from dream.scheduler.runner import run
 
     raise typer.Exit(run(settings))

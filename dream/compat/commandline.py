@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dream.compat.app import Celery
     from dream.settings import Settings
 
-__all__ = ["beat", "worker"]
+__all__ = ["beat", "keep_time", "worker"]
 
 #: What a worker needs to leave after its runs have been handed back.
 _LEAVE_S = 1.0
@@ -50,7 +50,11 @@ def _work(orders: Orders) -> int:
 
 def _keep_time(orders: Orders) -> int:
     _configure(orders)
-    app = _load_app(orders)
+    return keep_time(_load_app(orders))
+
+
+def keep_time(app: Celery) -> int:
+    """Keep our timetable, and an app's, until a signal; returns the exit code."""
     app.finalize()
     from dream.compat.periodic import periodic_tasks
     from dream.scheduler.runner import run
