@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
 import typer
 
 from dream.cli.access import load_quietly, opened
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 __all__ = ["register"]
+
+#: Name, last run, its outcome, the next run.
+Row = tuple[str, str, str, str]
 
 
 def register(app: typer.Typer) -> None:
@@ -14,23 +25,50 @@ def register(app: typer.Typer) -> None:
     app.command()(schedule)
 
 
-def schedule() -> None:
+def schedule(
+    app: Annotated[
+        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose beat_schedule is shown too.")
+    ] = None,
+) -> None:
     """Show the timetable: each entry, its last run and outcome, its next."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
     from dream.cli.showing import show_rows
-    from dream.db import tasks
-    from dream.scheduler.timetable import TIMETABLE
 
     settings = load_quietly()
     local_now = datetime.now(ZoneInfo(settings.timezone))
     with opened(settings) as producer, producer.database.read() as session:
-        last = {entry.name: tasks.newest_of(session, f"{entry.name}:") for entry in TIMETABLE}
-    rows = []
+        rows = list(_timetable(session, local_now))
+        if app is not None:
+            rows.extend(_of_app(session, app, local_now))
+    show_rows(("entry", "last run for", "outcome", "next"), rows)
+
+
+def _timetable(session: Session, local_now: datetime) -> Iterator[Row]:
+    from dream.db import tasks
+    from dream.scheduler.timetable import TIMETABLE
+
     for entry in TIMETABLE:
-        run = last[entry.name]
+        run = tasks.newest_of(session, f"{entry.name}:")
         outcome = f"{run.state}, result {run.result}" if run and run.result is not None else run.state if run else "-"
         date = run.id.rpartition(":")[2] if run else "never"
-        rows.append((entry.name, date, outcome, entry.next_after(local_now).isoformat(" ", "minutes")))
-    show_rows(("entry", "last run for", "outcome", "next"), rows)
+        yield entry.name, date, outcome, _minutes(entry.next_after(local_now))
+
+
+def _of_app(session: Session, name: str, local_now: datetime) -> Iterator[Row]:
+    """The rows of an app; the outcome of a run is in its result, not in a row."""
+    from dream.compat.finding import find_app
+    from dream.compat.periodic import periodic_tasks
+    from dream.db import periodic
+
+    app = find_app(name)
+    app.finalize()
+    found = periodic_tasks(app)
+    counted_from = periodic.ran_at(session, [task.name for task in found])
+    for task in found:
+        last = counted_from.get(task.name)
+        due = task.schedule.next_after((last or local_now).astimezone(UTC))
+        zone = local_now.tzinfo
+        yield task.name, _minutes(last.astimezone(zone)) if last else "never", "-", _minutes(due.astimezone(zone))
+
+
+def _minutes(moment: datetime) -> str:
+    return moment.isoformat(" ", "minutes")

@@ -55,7 +55,7 @@ class Answering(Middleware):
         self.worker_name = worker_name
         self.commands: dict[str, Command] = {
             "ping": lambda _: {"ok": "pong"},
-            "active": lambda _: list(self._active.values()),
+            "active": lambda _: [self._in_work(message, began_at) for message, began_at in list(self._active.values())],
             "reserved": lambda _: [self._shown(message) for message in self._reserved()],
             "scheduled": lambda _: [self._scheduled(message) for message in self._delayed()],
             "registered": lambda _: sorted(self._worker().broker.actors),
@@ -64,7 +64,7 @@ class Answering(Middleware):
         }
         self._settings = settings
         self._worker_or_none: Worker | None = None
-        self._active: dict[str, dict[str, Any]] = {}
+        self._active: dict[str, tuple[MessageProxy, float]] = {}
         self._total: Counter[str] = Counter()
         self._began_at = time.monotonic()
         self._stopped = threading.Event()
@@ -79,7 +79,7 @@ class Answering(Middleware):
         self._stopped.set()
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
-        self._active[message.message_id] = {**self._shown(message), "time_start": time.time()}
+        self._active[message.message_id] = message, time.time()
         self._total[message.actor_name] += 1
 
     def after_process_message(self, broker: Broker, message: MessageProxy, **outcome: Any) -> None:  # noqa: ARG002
@@ -158,6 +158,9 @@ class Answering(Middleware):
             "delivery_info": {"routing_key": self._without_prefix(message.queue_name)},
             "worker_pid": os.getpid(),
         }
+
+    def _in_work(self, message: MessageProxy, began_at: float) -> dict[str, Any]:
+        return {**self._shown(message), "time_start": began_at}
 
     def _scheduled(self, message: MessageProxy) -> dict[str, Any]:
         eta = datetime.fromtimestamp(message.options.get("eta", 0) / 1000, UTC)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
-from dream.db import DreamTask, dead_letters, images, tasks
+from dream.db import DreamPeriodic, DreamTask, dead_letters, images, tasks
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
 from dream.producer import Producer
 from dream.settings import Settings
@@ -128,3 +128,15 @@ def test_the_schedule_says_what_ran_and_what_comes(environment: dict[str, str], 
     producer.submit(CLEANUP_TOKENS, [], task_id=f"cleanup-expired-tokens:{date(2026, 1, 2)}")
     (after,) = dream(environment, "schedule").stdout.splitlines()
     assert after.split("\t")[1:3] == ["2026-01-02", "queued"]
+
+
+def test_the_schedule_of_an_app_is_shown_too(environment: dict[str, str], producer: Producer, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from dream.compat import Celery\n"
+        "app = Celery('shop')\n"
+        "app.conf.beat_schedule = {'noon': {'task': 'shop.eat', 'schedule': 86400}}\n"
+    )
+    with producer.database.begin() as session:
+        session.add(DreamPeriodic(name="noon", ran_at=datetime(2026, 1, 2, 12, tzinfo=UTC)))
+    _, noon = dream(environment, "schedule", "-A", "shop", PYTHONPATH=str(tmp_path)).stdout.splitlines()
+    assert noon.split("\t") == ["noon", "2026-01-02 12:00+00:00", "-", "2026-01-03 12:00+00:00"]
