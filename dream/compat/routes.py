@@ -14,6 +14,7 @@ from typing import Any
 
 from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.queues import name_of
 
 __all__ = ["queue_names", "routed"]
 
@@ -78,4 +79,4 @@ def _matches(key: Any, name: str) -> bool:
 
 def queue_names(queues: Any) -> tuple[str, ...]:
     """The names of the setting `task_queues`: of a mapping, or of a list of names or of objects that have one."""
-    return tuple(each if isinstance(each, str) else each.name for each in queues or ())
+    return tuple(name_of(each) for each in queues or ())

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +18,7 @@ from dream.compat.conf import Conf, names
 from dream.compat.conf.adoption import adopt
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.queues import Queue
 from dream.compat.routes import queue_names, routed
 from dream.settings import load
 
@@ -252,7 +252,7 @@ def test_a_route_may_be_one_mapping_one_list_of_pairs_one_function_or_a_name(sho
 
 
 def test_queues_are_known_by_their_names() -> None:
-    assert queue_names(["a", SimpleNamespace(name="b")]) == queue_names({"a": {}, "b": {}}) == ("a", "b")
+    assert queue_names(["a", Queue("b")]) == queue_names({"a": {}, "b": {}}) == ("a", "b")
     assert queue_names(None) == ()
 
 
