@@ -9,6 +9,7 @@ A run's id follows from its entry and its time, so that one that is sent again i
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -67,6 +68,7 @@ class Periodic:
         self._database = database
         self._entries = {entry.name: entry for entry in entries}
         self._counted_from: dict[str, datetime] = {}
+        self._look_for_left_at = 0.0
 
     def send_due(self) -> float:
         """Send what is due; returns the seconds until there may be more.
@@ -75,7 +77,9 @@ class Periodic:
           SQLAlchemyError: the database is away.
         """
         self._look_up()
-        self._send_left()
+        if time.monotonic() >= self._look_for_left_at:
+            self._look_for_left_at = time.monotonic() + _LONGEST_PAUSE_S
+            self._send_left()
         pauses = [self._send_if_due(entry) for entry in self._entries.values()]
         return max(_SHORTEST_PAUSE_S, min([_LONGEST_PAUSE_S, *pauses]))
 

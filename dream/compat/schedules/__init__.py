@@ -32,7 +32,7 @@ def maybe_schedule(s: Any, relative: bool = False, app: Any = None) -> Any:
     """A schedule of what a beat entry gives: seconds, a timedelta, or a schedule, which gets the app."""
     if isinstance(s, int | float | timedelta):
         return schedule(s, relative, app=app)
-    if s is not None:
+    if isinstance(s, BaseSchedule):
         s.app = app
     return s
 
