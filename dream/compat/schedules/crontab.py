@@ -115,15 +115,18 @@ class crontab(BaseSchedule):  # noqa: N801 (Celery's name)
             midnight = wall.replace(hour=0, minute=0)
             if wall.month not in self.month_of_year:
                 wall = (midnight.replace(day=1) + 32 * _DAY).replace(day=1)
-            elif wall.day in self.day_of_month and wall.isoweekday() % 7 in self.day_of_week:
-                for hour in sorted(self.hour):
-                    for minute in sorted(self.minute):
-                        if (found := wall.replace(hour=hour, minute=minute)) >= wall:
-                            return found
-                wall = midnight + _DAY
-            else:
-                wall = midnight + _DAY
+                continue
+            if (found := self._first_on_day(wall)) is not None:
+                return found
+            wall = midnight + _DAY
         raise RuntimeError(f"{self!r} never occurs")
+
+    def _first_on_day(self, wall: datetime) -> datetime | None:
+        """The first such time from this one to midnight."""
+        if wall.day not in self.day_of_month or wall.isoweekday() % 7 not in self.day_of_week:
+            return None
+        times = (wall.replace(hour=hour, minute=minute) for hour in sorted(self.hour) for minute in sorted(self.minute))
+        return next((time for time in times if time >= wall), None)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         """Time until it is due after that run; below zero where that has passed."""
