@@ -90,6 +90,22 @@ WARNED = frozenset(
         "worker_state_db",
     }
 )
+#: Settings of other result stores, and of Celery's Redis client: they change nothing here.
+_OF_STORES = (
+    "arangodb_",
+    "azureblockblob_",
+    "cache_",
+    "cassandra_",
+    "cosmosdbsql_",
+    "couchbase_",
+    "database_",
+    "elasticsearch_",
+    "gcs_",
+    "mongodb_",
+    "redis_",
+    "s3_",
+    "security_",
+)
 _OF_CELERY = ("beat_", "broker_", "control_", "event_", "result_", "task_", "worker_")
 _KNOWN = frozenset(DEFAULTS) | frozenset(REFUSED) | WARNED | UNUSED
 #: Names before Celery 4 whose ending is not that of the new name.
@@ -162,4 +178,6 @@ def is_without_effect(name: str, *, is_celerys: bool = False) -> bool:
     Parameters:
       is_celerys: the caller has marked it as one of Celery's; else its name must look like one.
     """
-    return name in WARNED or (name not in _KNOWN and (is_celerys or name.startswith(_OF_CELERY)))
+    if name in WARNED or name in _KNOWN:
+        return name in WARNED
+    return name.startswith(_OF_CELERY) or (is_celerys and not name.startswith(_OF_STORES))

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from celery.app import defaults
 
 from dream.compat import Celery
 from dream.compat.conf import Conf, names
@@ -155,6 +156,14 @@ def test_an_app_that_is_set_to_nothing_changes_nothing(unset: None) -> None:
     assert adopt(Conf()) == before
 
 
+def test_every_setting_that_celery_has_is_known_here_under_its_old_name_too() -> None:
+    """Only what is warned of is warned of: none of Celery's passes for misspelt."""
+    suspected = {name for name in defaults.DEFAULTS if names.is_without_effect(name)}
+    assert suspected == names.WARNED
+    renamed = {defaults._TO_OLD_KEY[name]: name for name in names.DEFAULTS}
+    assert {key: new_name(key) for key in renamed} == renamed
+
+
 # --- what is refused
 
 
@@ -182,21 +191,28 @@ def test_a_setting_that_would_not_hold_is_refused_by_name(name: str, value: Any,
         Celery("shop").config_from_object({name: value}, force=True)
 
 
-def test_settings_that_change_nothing_here_are_accepted_in_silence() -> None:
+HARMLESS = {
+    "worker_prefetch_multiplier": 1,
+    "broker_transport_options": {"visibility_timeout": 3600},
+    "worker_hijack_root_logger": False,
+    "task_serializer": "json",
+    "accept_content": ["json", "pickle"],
+    "beat_scheduler": "celery.beat:PersistentScheduler",
+    "result_backend": "rpc://",
+    "redis_max_connections": 20,
+    "task_create_missing_queues": True,
+}
+
+
+@pytest.mark.parametrize("namespace", [None, "CELERY"])
+def test_settings_that_change_nothing_here_are_accepted_in_silence(namespace: str | None) -> None:
+    named = {f"CELERY_{name.upper()}" if namespace else name: value for name, value in HARMLESS.items()}
+    conf = Conf()
+    conf.read_from(named, namespace)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        conf = Conf(
-            {
-                "worker_prefetch_multiplier": 1,
-                "broker_transport_options": {"visibility_timeout": 3600},
-                "CELERYD_HIJACK_ROOT_LOGGER": False,
-                "task_serializer": "json",
-                "accept_content": ["json", "pickle"],
-                "beat_scheduler": "celery.beat:PersistentScheduler",
-                "result_backend": "rpc://",
-            }
-        )
-    assert conf.worker_prefetch_multiplier == 1
+        conf.resolve()
+    assert {name: conf[name] for name in HARMLESS} == HARMLESS
 
 
 def test_what_is_asked_for_in_vain_or_misspelt_is_one_warning() -> None:
