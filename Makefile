@@ -9,7 +9,10 @@ JOBS ?= 2
 BASE = $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
 PIP = $(BASE) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
 
-.PHONY: demo test check faults lint lock clean
+# How long `make soak` goes on.
+MINUTES ?= 10
+
+.PHONY: demo test check faults soak lint lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
@@ -22,6 +25,10 @@ check: lint test
 # Every cell of the fault matrix, into docs/reliability.md.
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -n 4 --dist load --faults all --matrix docs/reliability.md tests/acceptance/faults $(ARGS)
+
+# Uploads, deletions, and a random part killed every few seconds; then the promise is checked.
+soak: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.soak $(MINUTES)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -63,15 +63,16 @@ class Runner:
 
     def start(self) -> None:
         """Run what was missed while no scheduler ran, then by the timetable."""
-        add = self._scheduler.add_job
+        add, local_now = self._scheduler.add_job, datetime.now(self._zone)
         for entry in TIMETABLE:
             at = CronTrigger(hour=entry.at.hour, minute=entry.at.minute, timezone=self._zone)
             add(_guarded(partial(self.submit_if_due, entry), entry.name), at, id=entry.name)
         nightly = CronTrigger(hour=NIGHTLY_AT.hour, minute=NIGHTLY_AT.minute, timezone=self._zone)
-        add(_guarded(self._leftovers.remove, "leftovers"), nightly, id="leftovers")
+        # At each start, too: it does no harm at any hour, and the last night's may have been missed.
+        add(_guarded(self._leftovers.remove, "leftovers"), nightly, id="leftovers", next_run_time=local_now)
         for name, job in (("resend", self._sweep.resend), ("announce", self._sweep.announce), ("missed", self._missed)):
             every = IntervalTrigger(seconds=self._sweep_every_s, timezone=self._zone)
-            add(_guarded(job, name), every, id=name, next_run_time=datetime.now(self._zone))
+            add(_guarded(job, name), every, id=name, next_run_time=local_now)
         self._scheduler.start()
         if self._periodic is not None:
             self._look_at_periodic(self._periodic, in_s=0)

@@ -6,7 +6,7 @@ A daily task's id is `<name>:<date>`: however many schedulers run, start or stop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from dream.messages import CLEANUP_TOKENS
 
@@ -34,9 +34,9 @@ class Daily:
         return f"{self.name}:{day.isoformat()}"
 
     def next_after(self, local_now: datetime) -> datetime:
-        """The next run's time, in the zone of `local_now`."""
+        """When it runs next, in the zone of `local_now`; a time that a switch of clocks leaves out comes with it."""
         day = local_now.date() + timedelta(days=self.is_due(local_now))
-        return datetime.combine(day, self.at, tzinfo=local_now.tzinfo)
+        return datetime.combine(day, self.at, tzinfo=local_now.tzinfo).astimezone(UTC).astimezone(local_now.tzinfo)
 
     def is_due(self, local_now: datetime) -> bool:
         """Whether today's run should have been by now."""

@@ -64,10 +64,22 @@ def test_three_is_local_time() -> None:
 
 
 @pytest.mark.parametrize("day", [date(2026, 3, 29), date(2026, 10, 25)])
-def test_a_day_on_which_clocks_change_has_its_run(day: date) -> None:
-    berlin = ZoneInfo("Europe/Berlin")
-    midnight = datetime.combine(day, time(), berlin).astimezone(UTC)
-    local = [(midnight + timedelta(minutes=n)).astimezone(berlin) for n in range(24 * 60)]
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/Helsinki"])
+def test_a_day_on_which_clocks_change_has_its_run(zone: str, day: date) -> None:
+    """Helsinki's clocks leave 03:00 out in March, and show it twice in October."""
+    there = ZoneInfo(zone)
+    midnight = datetime.combine(day, time(), there).astimezone(UTC)
+    local = [(midnight + timedelta(minutes=n)).astimezone(there) for n in range(25 * 60)]
     due = [CLEAN_UP.is_due(moment) for moment in local if moment.date() == day]
     assert due.index(True) > 0
     assert all(due[due.index(True) :]), "once due, it stays due for the rest of the day"
+
+
+@pytest.mark.parametrize(
+    ("day", "comes"),
+    [("2026-03-29", "2026-03-29T04:00:00+03:00"), ("2026-10-25", "2026-10-25T03:00:00+03:00")],
+)
+def test_the_next_run_on_such_a_day_is_at_a_time_that_there_is(day: str, comes: str) -> None:
+    """Left out, it comes with the switch; shown twice, it comes the first time."""
+    midnight = datetime.combine(date.fromisoformat(day), time(), ZoneInfo("Europe/Helsinki"))
+    assert CLEAN_UP.next_after(midnight).isoformat() == comes
