@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.opponents import documented, documented_to, has_vips, thumbnail_to, vips_to
-from benchmarks.pictures import Picture, as_png, drawn, photos, tiled
+from benchmarks.pictures import Picture, as_png, photos, screenshot, tiled
 from benchmarks.rounds import medians_ms, pin
 from dream.imaging import Limits, process_image
 from dream.imaging.decode import decode, open_image
@@ -50,22 +50,16 @@ def main() -> None:
 
 def _speed(found: list[Picture], rounds: int) -> None:
     """All of `process_image` with default settings."""
-    pictures = [*found, *(tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13))]
-    _compare(
-        pictures,
-        rounds,
-        {"engine": lambda data: process_image(data, "photo"), "documented": documented},
-    )
+    contenders = {"engine": lambda data: process_image(data, "photo"), "documented": documented}
+    _compare(_of(found, 11, 17), rounds, contenders)
+    _compare([tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13)], rounds, contenders)
+    _compare([photo for photo in found if photo.megapixels < 11], rounds, contenders)
 
 
 def _exact(found: list[Picture], rounds: int) -> None:
     """To exactly 1920 pixels at quality 85, without a search."""
     twelve = _of(found, 11, 13)
-    pictures = [
-        *_of(found, 11, 17),
-        *(tiled(photo, 2, 1, 8_000_000) for photo in twelve),
-        *(tiled(photo, 2, 2, 13_000_000) for photo in twelve),
-    ]
+    larger = [tiled(photo, 2, down, size) for photo in twelve for down, size in ((1, 8_000_000), (2, 13_000_000))]
     with tempfile.TemporaryDirectory() as folder:
         contenders: dict[str, Callable[[bytes], object]] = {
             "engine": lambda data: _exactly(data, Path(folder, "out")),
@@ -76,12 +70,13 @@ def _exact(found: list[Picture], rounds: int) -> None:
             contenders["libvips"] = lambda data: vips_to(data, _EDGE_PX, _QUALITY)
         else:
             print("pyvips is not installed (`make .venv/bench.stamp`): libvips was not measured.\n")
-        _compare(pictures, rounds, contenders)
+        _compare(_of(found, 11, 17), rounds, contenders)
+        _compare(larger, rounds, contenders)
 
 
 def _png(found: list[Picture], rounds: int) -> None:
     """PNGs, where decoding cannot be reduced: all of `process_image`, and what decoding alone takes."""
-    pictures = [*(as_png(photo) for photo in _of(found, 11, 13)), drawn()]
+    pictures = [*(as_png(photo) for photo in _of(found, 11, 13)), screenshot(found[0])]
     _compare(
         pictures,
         rounds,
@@ -128,7 +123,7 @@ def _quality(found: list[Picture], _rounds: int) -> None:
 def _budget(found: list[Picture], _rounds: int) -> None:
     """Results over their byte budget."""
     over, shares = 0, []
-    for picture in [*found, drawn()]:
+    for picture in [*found, screenshot(found[0])]:
         for max_bytes in _BUDGETS:
             share = len(process_image(picture.data, "picture", max_bytes)) / max_bytes
             over += share > 1
@@ -145,14 +140,20 @@ def _exactly(data: bytes, target: Path) -> None:
 
 
 def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, Callable[[bytes], object]]) -> None:
-    """A row for each picture: the engine's time, and the others' with how many times as long they took."""
+    """A row for each picture: the engine's time, and the others' with how many times as long they took; the medians."""
+    if not pictures:
+        return
     others = [name for name in contenders if name != "engine"]
+    ratios: list[dict[str, float]] = []
     print(f"| picture | pixels | engine | {' | '.join(others)} |\n| --- | --- | --- |{' --- |' * len(others)}")
     for picture in pictures:
         taken = medians_ms({name: partial(run, picture.data) for name, run in contenders.items()}, rounds)
+        ratios.append({name: taken[name] / taken["engine"] for name in others})
         cells = [f"{taken[name]:.0f} ms ({taken[name] / taken['engine']:.2f}×)" for name in others]
         row = (picture.name, f"{picture.megapixels:.0f} MP", f"{taken['engine']:.0f} ms", *cells)
         print(f"| {' | '.join(row)} |", flush=True)
+    medians = (f"{statistics.median(ratio[name] for ratio in ratios):.2f}×" for name in others)
+    print(f"| median | | | {' | '.join(medians)} |\n")
 
 
 def _of(found: list[Picture], least_mp: float, most_mp: float) -> list[Picture]:

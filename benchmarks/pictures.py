@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-__all__ = ["Picture", "as_png", "drawn", "photos", "tiled"]
+__all__ = ["Picture", "as_png", "photos", "screenshot", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def as_png(photo: Picture) -> Picture:
     return Picture(f"{photo.name}, PNG", _encoded(photo.pixels().convert("RGB"), "PNG"))
 
 
-def drawn(width: int = 4000, height: int = 3000) -> Picture:
-    """A drawing with flat areas, edges and text, as screenshots have, as a PNG."""
+def screenshot(photo: Picture, width: int = 4000, height: int = 3000) -> Picture:
+    """A drawing of flat areas, edges and text, a quarter of it covered by a photo, as a PNG."""
     page = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(page)
     for row in range(height // 50):
@@ -72,7 +72,8 @@ def drawn(width: int = 4000, height: int = 3000) -> Picture:
         for column in range(width // 400):
             pen.text((column * 400, row * 50 + 22), f"row {row}, column {column}: measured with text", fill="black")
             pen.ellipse((column * 400 + 300, row * 50, column * 400 + 340, row * 50 + 40), outline=shade, width=3)
-    return Picture("drawing, PNG", _encoded(page, "PNG"))
+    page.paste(photo.pixels().resize((width // 2, height // 2)), (width // 4, height // 4))
+    return Picture("screenshot with a photo, PNG", _encoded(page, "PNG"))
 
 
 def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
