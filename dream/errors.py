@@ -23,6 +23,7 @@ __all__ = [
     "LeaseLost",
     "ObjectMissing",
     "ObjectStoreUnavailable",
+    "ResultsUnavailable",
     "RunContinues",
     "SettingsError",
     "StackError",
@@ -107,6 +108,10 @@ class DatabaseUnavailable(DreamError):
 
 class BrokerUnavailable(DreamError):
     """The broker did not answer."""
+
+
+class ResultsUnavailable(DreamError):
+    """The Redis that keeps results did not answer."""
 
 
 class DreamNotVisible(DreamError):

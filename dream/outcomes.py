@@ -1,4 +1,5 @@
-"""How a task ended, read from its rows: its result, its state, and the last event that its dream is told.
+"""How a task ended, read from its rows: its result, its state, the last event that its dream is told, and what Celery's
+`AsyncResult` reads.
 
 The database is the truth, so all of it can be said again by whoever finds it unsaid (the sweep does).
 """
@@ -12,15 +13,18 @@ from sqlalchemy.orm import Session
 
 from dream.db import DreamImage, DreamTask, images, tasks
 from dream.db.tasks import Claim
+from dream.errors import ResultsUnavailable
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageRef, ImageState, ImageUpdate, TaskState, UpdateStatus
+from dream.results import Meta, meta_of, states
 
 if TYPE_CHECKING:
     from dream.db import Database
     from dream.notifications import Publisher
+    from dream.results import ResultStore
 
-__all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "of_upload", "update_of"]
+__all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "kept_of", "of_upload", "update_of"]
 
 log = get_logger(__name__)
 
@@ -28,6 +32,19 @@ _Known = Literal["width_px", "height_px", "size_bytes", "content_type", "placeho
 
 #: What events say of a stored image besides its name and place.
 _KNOWN: tuple[_Known, ...] = get_args(_Known)
+_STATES = {
+    TaskState.QUEUED: states.PENDING,
+    TaskState.RUNNING: states.STARTED,
+    TaskState.SUCCEEDED: states.SUCCESS,
+    TaskState.FAILED: states.FAILURE,
+    TaskState.REVOKED: states.REVOKED,
+}
+#: As what a row's error comes back; modules that the real Celery may not have give a class of that name there.
+_ERRORS = {
+    states.RETRY: ("dream.compat.exceptions", "TaskError"),
+    states.FAILURE: ("dream.compat.exceptions", "TaskError"),
+    states.REVOKED: ("celery.exceptions", "TaskRevokedError"),
+}
 #: The tasks whose end is told to a dream.
 ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
 
@@ -122,6 +139,16 @@ def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
     )
 
 
+def kept_of(task: DreamTask) -> Meta:
+    """What a task's row says, in Celery's form."""
+    state = states.RETRY if task.state is TaskState.QUEUED and task.attempts else _STATES[task.state]
+    result = task.result
+    if state in states.EXCEPTION_STATES:
+        module, name = _ERRORS[state]
+        result = {"exc_type": name, "exc_message": [task.error], "exc_module": module}
+    return meta_of(task.id, state, result, done_at=task.finished_at)
+
+
 def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
     """The last event, or None where nobody is to be told: no dream is concerned, or the arguments name none."""
     if task.name not in ANNOUNCED:
@@ -135,14 +162,24 @@ def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
 
 
 @step("notify")
-def announce(database: Database, publisher: Publisher, task_id: str) -> None:
-    """Tell the dream how its task ended, once; what cannot be told now is found by the sweep."""
+def announce(database: Database, publisher: Publisher, results: ResultStore, task_id: str) -> None:
+    """Tell the dream, and who waits for the result, how a task ended; what cannot be told now is found by the sweep."""
     with database.read() as session:
         task = session.get(DreamTask, task_id)
         if task is None or not task.state.is_terminal:
             return
-        update = _last_update(session, task)
+        update, kept = _last_update(session, task), kept_of(task)
         ending = f"{task_id}:end:{task.finished_at}"  # a replayed task ends again
-    if update is None or publisher.publish(update, once=ending):
+    is_kept = _keep(results, kept)
+    if (update is None or publisher.publish(update, once=ending)) and is_kept:
         with database.begin() as session:
             tasks.mark_announced(session, task_id)
+
+
+def _keep(results: ResultStore, kept: Meta) -> bool:
+    try:
+        results.put(kept)
+    except ResultsUnavailable as error:
+        log.warning("result_not_kept", task_id=kept["task_id"], error=str(error))
+        return False
+    return True

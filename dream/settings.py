@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     )
     heartbeat_s: Seconds = Field(15, description="Silence after which a worker counts as dead for the broker.")
 
+    # --- results
+    result_ttl_s: Annotated[int, Field(ge=0)] = Field(
+        86400, description="How long a task's result is kept in Redis, as Celery keeps it; 0 means for ever."
+    )
+
     # --- the gateway
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port the gateway listens on.")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+import redis
 from sqlalchemy import create_engine, make_url, text
 
 from dream.db import migrate
@@ -74,7 +75,10 @@ def settings_from(environment: dict[str, str], **changes: Any) -> Settings:
 
 
 def prepare(settings: Settings) -> Settings:
-    """Tables and the bucket."""
+    """Tables and the bucket, and no results of other tests: their keys are Celery's, without a prefix."""
+    with redis.Redis.from_url(settings.events_url) as client:
+        for key in client.scan_iter("celery-task-meta-*"):
+            client.delete(key)
     migrate.upgrade(settings.database_url)
     Storage(settings).ensure_bucket(settings.s3_bucket)
     return settings

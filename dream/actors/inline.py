@@ -29,6 +29,7 @@ from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskSt
 from dream.middleware.leases import LeaseKeeper
 from dream.middleware.run import Run, log_fields, reason_of
 from dream.notifications import Publisher
+from dream.results import ResultStore
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -93,7 +94,7 @@ def _run(parts: _Parts, run: Run) -> Any:
                 raise
         else:
             parts.database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
-            outcomes.announce(parts.database, parts.publisher, claim.task_id)
+            outcomes.announce(parts.database, parts.publisher, parts.results, claim.task_id)
         return result
 
 
@@ -101,7 +102,7 @@ def _conclude(parts: _Parts, claim: Claim, error: BaseException) -> Any:
     """Write a failure; returns the result where the task has one nevertheless: of a batch, some pictures are stored."""
     parts.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason_of(error)))
     log.warning("task_failed", error=reason_of(error))
-    outcomes.announce(parts.database, parts.publisher, claim.task_id)
+    outcomes.announce(parts.database, parts.publisher, parts.results, claim.task_id)
     with parts.database.read() as session:
         task = session.get(DreamTask, claim.task_id)
     return task.result if task is not None and task.state is TaskState.SUCCEEDED else None
@@ -114,6 +115,7 @@ class _Parts:
         self.settings = settings
         self.producer = producer
         self.publisher = _publisher(settings)
+        self.results = _results(settings)
         self.pool = _Here()
 
     @property
@@ -134,6 +136,11 @@ class _Parts:
 @lru_cache(maxsize=1)
 def _publisher(settings: Settings) -> Publisher:
     return Publisher(settings)
+
+
+@lru_cache(maxsize=1)
+def _results(settings: Settings) -> ResultStore:
+    return ResultStore(settings)
 
 
 class _Here:

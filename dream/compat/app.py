@@ -216,7 +216,7 @@ class Celery:
 
     def AsyncResult(self, id: str) -> AsyncResult:  # noqa: A002, N802 (Celery's names)
         """The result of a task of any app."""
-        return AsyncResult(id, self)
+        return AsyncResult(id, app=self)
 
     def __repr__(self) -> str:
         return f"<Celery {self.main}>"

@@ -1,145 +1,259 @@
-"""What became of a task, read from its row: its id alone finds it."""
+"""What became of a task: its id alone finds it.
+
+    Redis  celery-task-meta-<id>   in Celery's form: the end of every task, whoever ran it
+    row                            of a task of ours: asked where Redis has nothing, or is away
+
+A wait ends when the end is published. Where that word is lost (Redis was away), it ends at a look that comes at least
+once a second.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import exceptions
-from dream.compat.exceptions import TaskError, TaskRevokedError
-from dream.errors import DatabaseUnavailable
-from dream.messages import TaskState
+from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
+from dream.compat.outcome import Outcome, is_end
+from dream.errors import DatabaseUnavailable, ResultsUnavailable
+from dream.results.states import FAILURE, PENDING, PROPAGATE_STATES, RETRY, REVOKED, STARTED, SUCCESS
 
 if TYPE_CHECKING:
     from dream.compat.app import Celery
-    from dream.db import DreamTask
+    from dream.results import Meta, ResultStore, Waiter
 
-__all__ = ["FAILURE", "PENDING", "RETRY", "REVOKED", "STARTED", "SUCCESS", "AsyncResult"]
+__all__ = [
+    "FAILURE",
+    "PENDING",
+    "RETRY",
+    "REVOKED",
+    "STARTED",
+    "SUCCESS",
+    "AsyncResult",
+    "EagerResult",
+    "allow_join_result",
+    "denied_join_result",
+    "result_from_tuple",
+]
 
-PENDING = "PENDING"
-STARTED = "STARTED"
-RETRY = "RETRY"
-SUCCESS = "SUCCESS"
-FAILURE = "FAILURE"
-REVOKED = "REVOKED"
-
-_STATES = {
-    TaskState.QUEUED: PENDING,
-    TaskState.RUNNING: STARTED,
-    TaskState.SUCCEEDED: SUCCESS,
-    TaskState.FAILED: FAILURE,
-    TaskState.REVOKED: REVOKED,
-}
 _FIRST_INTERVAL_S = 0.05
 _INTERVAL_GROWTH = 1.5
 _LONGEST_INTERVAL_S = 1.0
 
 
-class AsyncResult:
+class AsyncResult(Outcome):
     """The result of a task, now or later.
 
     Parameters:
       id: the task's.
+      backend, task_name, parent: as Celery takes them; without effect, but that `parent` is kept.
       app: the app that sent it, where one did.
+      has_row: whether it is a task of ours, which has a row; None where that is not known.
     """
 
-    def __init__(self, id: str, app: Celery | None = None) -> None:  # noqa: A002 (Celery's name)
+    def __init__(
+        self,
+        id: str,  # noqa: A002 (Celery's name)
+        backend: object = None,  # noqa: ARG002
+        task_name: str | None = None,  # noqa: ARG002
+        app: Celery | None = None,
+        parent: AsyncResult | None = None,
+        *,
+        has_row: bool | None = None,
+    ) -> None:
         if not id:
             raise ValueError(f"a result needs the id of a task, not {id!r}")
-        self.id = id
+        self.id = str(id)
         self.app = app
+        self.parent = parent
+        self.ignored = False
+        self._has_row = has_row
+        self._end: Meta | None = None
 
-    @property
-    def task_id(self) -> str:
-        return self.id
-
-    @property
-    def state(self) -> str:
-        """PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED; a task that nobody has heard of is PENDING."""
-        return _state_of(self._row())
-
-    status = state
-
-    @property
-    def result(self) -> Any:
-        """What the task returned; the error where it failed; None before."""
-        return _result_of(self._row())
-
-    def get(self, timeout: float | None = None, propagate: bool = True, interval: float | None = None) -> Any:
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float | None = None,
+        *,
+        callback: Callable[[str, Any], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+        disable_sync_subtasks: bool = True,
+        **_how: Any,
+    ) -> Any:
         """Wait for the end of the task.
 
         Parameters:
           timeout: seconds; None waits for as long as it takes.
           propagate: raise the task's error; False returns it.
-          interval: seconds between two looks; by default they grow from 0.05 to 1.
+          interval: seconds between two looks, in case the word of its end is lost; by default they grow to 1.
+          callback: called with the id and the result.
+          on_interval: called at every look.
+          disable_sync_subtasks: False allows it inside a task.
 
         Raises:
           exceptions.TimeoutError: it has not ended in time.
-          TaskError: it failed; the message is its error.
-          DatabaseUnavailable
+          Exception: the task's own error, as its own class where that is to be had, else a `TaskError`.
+          RuntimeError: it is called inside a task.
+          ResultsUnavailable, DatabaseUnavailable
         """
+        if self.ignored:
+            return None
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if not is_end(self._look()):
+            self._wait(timeout, interval, on_interval)
+        return self.maybe_throw(propagate, callback)
+
+    wait = get
+
+    def _wait(self, timeout: float | None, interval: float | None, on_interval: Callable[[], object] | None) -> None:
         give_up = time.monotonic() + timeout if timeout is not None else None
         pause_s = interval or _FIRST_INTERVAL_S
-        while not _is_over(row := self._row()):
-            left_s = give_up - time.monotonic() if give_up is not None else pause_s
-            if left_s <= 0:
-                raise exceptions.TimeoutError(f"task {self.id} has not ended within {timeout:g} s")
-            time.sleep(min(pause_s, left_s))
-            if interval is None:
-                pause_s = min(pause_s * _INTERVAL_GROWTH, _LONGEST_INTERVAL_S)
-        result = _result_of(row)
-        if propagate and isinstance(result, TaskError):
-            raise result
-        return result
+        with self._listening() as waiter:
+            while not is_end(self._look()):
+                if on_interval is not None:
+                    on_interval()
+                left_s = give_up - time.monotonic() if give_up is not None else pause_s
+                if left_s <= 0:
+                    raise exceptions.TimeoutError(f"task {self.id} has not ended within {timeout:g} s")
+                _pause(waiter, min(pause_s, left_s))
+                if interval is None:
+                    pause_s = min(pause_s * _INTERVAL_GROWTH, _LONGEST_INTERVAL_S)
 
-    def ready(self) -> bool:
-        """Whether the task has ended."""
-        return _is_over(self._row())
+    @contextmanager
+    def _listening(self) -> Iterator[Waiter | None]:
+        with ExitStack() as stack:
+            try:
+                waiter = stack.enter_context(self._results().waiting(self.id))
+            except ResultsUnavailable:
+                waiter = None
+            yield waiter
 
-    def successful(self) -> bool:
-        return self.state == SUCCESS
+    def forget(self) -> None:
+        """Keep nothing of it in Redis any longer; a row of ours stays."""
+        self._end = None
+        self._results().forget(self.id)
 
-    def failed(self) -> bool:
-        return self.state == FAILURE
+    def revoke(self, connection: object = None, terminate: bool = False, **how: Any) -> None:  # noqa: ARG002
+        """Do not run it; with `terminate`, stop it where it runs. See `control.revoke`."""
+        from dream.compat.tasks import app
 
-    def _row(self) -> DreamTask | None:
+        sender: Any = self.app or app
+        sender.control.revoke(self.id, terminate=terminate, **how)
+
+    # --- where it is read
+
+    def _results(self) -> ResultStore:
+        from dream.producer import default
+
+        return default().results
+
+    def _look(self) -> Meta | None:
+        if self._end is not None:
+            return self._end
+        try:
+            meta = self._results().get(self.id)
+        except ResultsUnavailable:
+            meta = self._row()
+            if meta is None:
+                raise
+        else:
+            meta = meta or self._row()
+        if is_end(meta):
+            self._end = meta
+        return meta
+
+    def _row(self) -> Meta | None:
+        if self._has_row is False:
+            return None
         from sqlalchemy.exc import SQLAlchemyError
 
         from dream.db import DreamTask
+        from dream.outcomes import kept_of
         from dream.producer import default
 
         try:
             with default().database.read() as session:
-                return session.get(DreamTask, self.id)
+                task = session.get(DreamTask, self.id)
+                return kept_of(task) if task is not None else None
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(f"the task's row cannot be read: {type(error).__name__}") from error
 
-    def __str__(self) -> str:
-        return self.id
 
-    def __repr__(self) -> str:
-        return f"<AsyncResult: {self.id}>"
+class EagerResult(Outcome):
+    """The result of a task that has run here and now.
 
-    def __eq__(self, other: object) -> bool:
-        return self.id == other.id if isinstance(other, AsyncResult) else NotImplemented
+    Parameters:
+      id: the task's.
+      ret_value: what it returned, or the error.
+      state: how it ended.
+      traceback: of the error.
+      name: the task's.
+    """
 
-    def __hash__(self) -> int:
-        return hash(self.id)
+    def __init__(
+        self,
+        id: str,  # noqa: A002 (Celery's name)
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.parent = None
+        self._value = ret_value
+        self._state = state
+        self._traceback = traceback
+
+    @property
+    def result(self) -> Any:
+        return self._value
+
+    info = result
+
+    def get(self, timeout: float | None = None, propagate: bool = True, **how: Any) -> Any:  # noqa: ARG002
+        """What it returned; an error is raised, unless `propagate` is False."""
+        if how.get("disable_sync_subtasks", True):
+            assert_will_not_block()
+        if self._state not in PROPAGATE_STATES or not propagate:
+            return self._value
+        raise self._value if isinstance(self._value, Exception) else Exception(self._value)
+
+    wait = get
+
+    def forget(self) -> None:
+        """Nothing is kept of it."""
+
+    def revoke(self, *_how: Any, **_more: Any) -> None:
+        """It has run; say so from now on, as Celery does."""
+        self._state = REVOKED
+
+    def _look(self) -> Meta:
+        from dream.results import meta_of
+
+        return meta_of(self.id, self._state, self._value, traceback=self._traceback)
 
 
-def _is_over(row: DreamTask | None) -> bool:
-    return row is not None and row.state.is_terminal
+def result_from_tuple(written: Sequence[Any], app: Celery | None = None) -> AsyncResult:
+    """The result that was written as `[[id, parent], children]`; groups, which have children, are not supported."""
+    result: Any = written[0]
+    if isinstance(result, str):
+        return AsyncResult(result, app=app)
+    task_id, parent = result
+    return AsyncResult(task_id, app=app, parent=result_from_tuple(parent, app) if parent else None)
 
 
-def _state_of(row: DreamTask | None) -> str:
-    if row is None:
-        return PENDING
-    return RETRY if row.state is TaskState.QUEUED and row.attempts else _STATES[row.state]
-
-
-def _result_of(row: DreamTask | None) -> Any:
-    if row is None or not row.state.is_terminal:
-        return None
-    if row.state is TaskState.REVOKED:
-        return TaskRevokedError(row.error)
-    return TaskError(row.error) if row.state is TaskState.FAILED else row.result
+def _pause(waiter: Waiter | None, pause_s: float) -> None:
+    """Until something is said, at most for that long."""
+    begun = time.monotonic()
+    try:
+        if waiter is not None:
+            waiter.wait(pause_s)
+            return
+    except ResultsUnavailable:
+        pass  # it comes back, or the row says it
+    time.sleep(max(0.0, pause_s - (time.monotonic() - begun)))

@@ -87,7 +87,7 @@ class Task:
         if self._accept is None:
             raise NotRegistered(f"no worker knows {self.name}: it can be called, but not sent")
         self._accept(task_id, delivery, *arguments)
-        return AsyncResult(task_id, self.app)
+        return AsyncResult(task_id, app=self.app)
 
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"

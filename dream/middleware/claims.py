@@ -39,6 +39,7 @@ from dream.middleware.calls import positional
 from dream.middleware.isolation import Isolation
 from dream.middleware.leases import LeaseKeeper
 from dream.middleware.run import Run, attach, attached, log_fields, reason_of
+from dream.results import ResultStore
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -68,6 +69,7 @@ class Claims(Middleware):
         self._settings = settings
         self._database = database
         self._publisher = publisher
+        self._results = ResultStore(settings)
         self._isolation = Isolation()
         self._stopping = threading.Event()
         self._keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
@@ -203,7 +205,7 @@ class Claims(Middleware):
     def _succeed(self, claim: Claim, result: Any) -> None:
         self._database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
         log.info("task_succeeded")
-        outcomes.announce(self._database, self._publisher, claim.task_id)
+        outcomes.announce(self._database, self._publisher, self._results, claim.task_id)
 
     def _hand_back(self, broker: Any, message: MessageProxy, claim: Claim, reason: str) -> None:
         def write(session: Session) -> None:
@@ -217,7 +219,7 @@ class Claims(Middleware):
     def _conclude(self, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
         self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error, state))
         log.error("task_failed", task_id=claim.task_id, error=error)
-        outcomes.announce(self._database, self._publisher, claim.task_id)
+        outcomes.announce(self._database, self._publisher, self._results, claim.task_id)
 
     # --- the ledger of `Retries`
 

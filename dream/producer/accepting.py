@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dream.broker import AnyBroker
     from dream.db import Database, DreamImage, DreamTask
+    from dream.results import ResultStore
     from dream.settings import Settings
     from dream.storage import Storage
 
@@ -73,6 +74,13 @@ class Producer:
         from dream.storage import Storage
 
         return Storage(self._settings)
+
+    @cached_property
+    def results(self) -> ResultStore:
+        """Where results are kept in Celery's form."""
+        from dream.results import ResultStore
+
+        return ResultStore(self._settings)
 
     @cached_property
     def staging(self) -> Staging:

@@ -12,6 +12,7 @@ from dream.broker import is_redis, missing, send_missing
 from dream.db import DreamTask, tasks
 from dream.errors import BrokerUnavailable
 from dream.log import get_logger
+from dream.results import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Sweep:
         self._database = database
         self._broker = broker
         self._publisher = publisher
+        self._results = ResultStore(settings)
 
     def resend(self) -> int:
         """Send again what is overdue and whose message the broker lost; returns how many tasks.
@@ -86,5 +88,5 @@ class Sweep:
         with self._database.read() as session:
             unsaid: Sequence[DreamTask] = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
         for task in unsaid:
-            outcomes.announce(self._database, self._publisher, task.id)
+            outcomes.announce(self._database, self._publisher, self._results, task.id)
         return len(unsaid)

@@ -17,6 +17,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
     url = f"sqlite:///{tmp_path}/dream.db"
     migrate.upgrade(url)
     monkeypatch.setenv("DREAM_DATABASE_URL", url)
+    monkeypatch.setenv("DREAM_REDIS_URL", "redis://127.0.0.1:1/0")  # nobody answers there
     settings.load.cache_clear()
     producer.forget_default()
     yield producer.default().database

@@ -1,7 +1,9 @@
-"""`AsyncResult`: what a task's row says, in Celery's words."""
+"""`AsyncResult` while Redis is away: what a task's row says, in Celery's words; and errors, read and written."""
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,9 +12,12 @@ from typing import Any
 import pytest
 
 from dream.compat import AsyncResult, exceptions
+from dream.compat.failures import read_error, write_error
+from dream.compat.joining import allow_join_result, denied_join_result
+from dream.compat.result import EagerResult
 from dream.db import Database, tasks
 from dream.db.tasks import Claim
-from dream.errors import DatabaseUnavailable
+from dream.errors import DatabaseUnavailable, ImageRejected, InvalidArguments, ResultsUnavailable
 from dream.messages import CLEANUP_TOKENS, TaskState
 
 
@@ -28,12 +33,6 @@ def claimed(database: Database) -> Claim:
 def end(database: Database, claim: Claim, state: TaskState, **outcome: Any) -> None:
     with database.begin() as session:
         tasks.finish(session, claim, state, **outcome)
-
-
-def test_a_task_that_nobody_knows_is_pending(database: Database) -> None:
-    """As in Celery: a caller may look before the sender has committed."""
-    result = AsyncResult("nobody")
-    assert (result.state, result.status, result.result, result.ready()) == ("PENDING", "PENDING", None, False)
 
 
 def test_a_waiting_task_is_pending_and_a_running_one_started(database: Database) -> None:
@@ -102,3 +101,64 @@ def test_results_of_one_task_are_equal() -> None:
 def test_a_result_needs_an_id(make: Callable[[], AsyncResult]) -> None:
     with pytest.raises(ValueError, match="needs the id"):
         make()
+
+
+def test_what_neither_redis_nor_a_row_can_say_is_an_error(database: Database) -> None:
+    """Redis is away: whether it had a result of such a task cannot be known."""
+    with pytest.raises(ResultsUnavailable):
+        _ = AsyncResult("nobody").state
+
+
+def test_nobody_waits_for_a_result_inside_a_task(database: Database) -> None:
+    end(database, claimed(database), TaskState.SUCCEEDED, result=1)
+    with denied_join_result():
+        with pytest.raises(RuntimeError, match="within a task"):
+            AsyncResult("t").get(timeout=1)
+        assert AsyncResult("t").get(timeout=1, disable_sync_subtasks=False) == 1
+        with allow_join_result():
+            assert AsyncResult("t").get(timeout=1) == 1
+    assert AsyncResult("t").get(timeout=1) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no", 1), ImageRejected("no picture"), KeyError("x"), exceptions.TaskRevokedError("gone")]
+)
+def test_an_error_comes_back_as_its_own_class(error: Exception) -> None:
+    read = read_error(json.loads(json.dumps(write_error(error))))
+    assert (type(read), read.args if read else None) == (type(error), error.args)
+
+
+def test_an_error_whose_module_is_not_loaded_but_its_package_is_comes_back_as_its_own_class() -> None:
+    sys.modules.pop("dream.cli.dead_letters", None)
+    written = {"exc_type": "InvalidArguments", "exc_message": ["x"], "exc_module": "dream.cli.dead_letters"}
+    assert isinstance(read_error(written), InvalidArguments)
+
+
+def test_an_argument_that_json_cannot_carry_is_written_as_it_looks() -> None:
+    assert write_error(ValueError({1}))["exc_message"] == ["{1}"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        ("os", "system", "no exception class"),
+        ("builtins", "eval", "no exception class"),
+        ("builtins", "dict", "no exception class"),
+        ("antigravity", "Error", "touch x"),
+        ("celery.exceptions", "Unheard", "touch x"),
+        ("builtins", "UnicodeDecodeError", "touch x"),
+    ],
+)
+def test_only_exception_classes_are_built_and_only_known_packages_imported(module: str, name: str, said: str) -> None:
+    read = read_error({"exc_type": name, "exc_message": ["touch x"], "exc_module": module})
+    assert isinstance(read, exceptions.TaskError)
+    assert said in str(read)
+    assert "antigravity" not in sys.modules
+
+
+def test_an_eager_result_has_ended() -> None:
+    assert EagerResult("t", 3, "SUCCESS").get() == 3
+    failed = EagerResult("t", ValueError("x"), "FAILURE", "Traceback …")
+    assert (failed.state, failed.failed(), failed.traceback) == ("FAILURE", True, "Traceback …")
+    with pytest.raises(ValueError, match="x"):
+        failed.get()

@@ -1,0 +1,95 @@
+"""Errors in results: written as Celery writes them, and read back as their own class.
+
+    {"exc_type": qualified name, "exc_message": its arguments, "exc_module": its module}
+
+A class is looked for in modules that are loaded, and in those of packages that are: reading a result must not import
+whatever its writer names. Nothing but exception classes is ever built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from dream import serialization
+from dream.compat.exceptions import TaskError
+
+__all__ = ["read_error", "write_error"]
+
+_OURS = "dream.compat.exceptions"
+#: Where Celery has the errors that are called so here too.
+_CELERYS = ("celery.exceptions", "billiard.exceptions", "kombu.exceptions")
+_AT_HOME = {
+    "MaxRetriesExceededError": "celery.exceptions",
+    "Ignore": "celery.exceptions",
+    "ImproperlyConfigured": "celery.exceptions",
+    "NotRegistered": "celery.exceptions",
+    "Reject": "celery.exceptions",
+    "Retry": "celery.exceptions",
+    "TaskRevokedError": "celery.exceptions",
+    "TimeoutError": "celery.exceptions",
+    "SoftTimeLimitExceeded": "billiard.exceptions",
+    "TimeLimitExceeded": "billiard.exceptions",
+    "EncodeError": "kombu.exceptions",
+    "OperationalError": "kombu.exceptions",
+}
+
+
+def write_error(error: BaseException) -> dict[str, Any]:
+    """The error in Celery's form; an argument that JSON cannot carry is written as its `repr`."""
+    kind = type(error)
+    name = kind.__qualname__
+    module = _AT_HOME.get(name, kind.__module__) if kind.__module__ == _OURS else kind.__module__
+    return {"exc_type": name, "exc_message": [_carried(each) for each in error.args], "exc_module": module}
+
+
+def read_error(written: Any) -> BaseException | None:
+    """The error again: of its own class, or of a `TaskError` of that name where the class is not to be had."""
+    if not isinstance(written, Mapping) or "exc_type" not in written:
+        return None if written is None else TaskError(str(written))
+    name, module = str(written["exc_type"]), written.get("exc_module")
+    message = written.get("exc_message", ())
+    arguments = message if isinstance(message, list | tuple) else (message,)
+    found = _find(str(module or "builtins"), name)
+    if found is _NOTHING:
+        found = type(name.rpartition(".")[2], (TaskError,), {"__module__": str(module)})
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        return TaskError(f"a result names {module}.{name} as its error, which is no exception class")
+    try:
+        return found(*arguments)
+    except Exception:  # noqa: BLE001 (a class may want other arguments than it passes on)
+        return TaskError(f"{module}.{name}({', '.join(map(repr, arguments))})")
+
+
+_NOTHING = object()
+
+
+def _find(module: str, name: str) -> Any:
+    for place in (_OURS, module) if module in _CELERYS else (module,):
+        found: Any = _loaded(place)
+        for part in name.split("."):
+            found = getattr(found, part, _NOTHING)
+        if found is not _NOTHING:
+            return found
+    return _NOTHING
+
+
+def _loaded(module: str) -> Any:
+    if module in sys.modules:
+        return sys.modules[module]
+    if "." not in module or module.partition(".")[0] not in sys.modules:
+        return _NOTHING
+    try:
+        return importlib.import_module(module)
+    except Exception:  # noqa: BLE001 (whatever it raises: it is not to be had)
+        return _NOTHING
+
+
+def _carried(value: Any) -> Any:
+    try:
+        serialization.dumps(value)
+    except (TypeError, ValueError):
+        return repr(value)
+    return value

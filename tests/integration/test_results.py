@@ -1,0 +1,174 @@
+"""Results in Redis: what we keep the real Celery reads, and what it keeps we read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+
+from dream import outcomes, producer
+from dream import settings as settings_module
+from dream.compat import AsyncResult, exceptions
+from dream.compat.failures import write_error
+from dream.db import tasks
+from dream.messages import CLEANUP_TOKENS, TaskState
+from dream.notifications import Publisher
+from dream.results import ResultStore, meta_of
+from dream.settings import Settings
+
+NOT_JSON = {"at": datetime(2026, 1, 2, tzinfo=UTC), "id": UUID(int=7), "cost": Decimal("1.5"), "raw": b"\xff"}
+
+
+@pytest.fixture
+def store(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[ResultStore]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    store = ResultStore(settings)
+    yield store
+    store.close()
+    producer.default().database.dispose()
+    producer.forget_default()
+    settings_module.load.cache_clear()
+
+
+def celery(settings: Settings, program: str) -> list[str]:
+    """The lines that a process with the real Celery writes."""
+    head = f"from celery import Celery, states\napp = Celery(backend={settings.events_url!r})\n"
+    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def test_a_task_that_nobody_knows_is_pending(store: ResultStore) -> None:
+    """As in Celery: a caller may look before the sender has committed."""
+    result = AsyncResult("nobody")
+    assert (result.state, result.status, result.result, result.ready()) == ("PENDING", "PENDING", None, False)
+
+
+def test_the_real_celery_reads_what_we_keep(settings: Settings, store: ResultStore) -> None:
+    """Results, errors as their own class, states of a caller's own, children."""
+    store.put(meta_of("ok", "SUCCESS", NOT_JSON, children=["child"]))
+    store.put(meta_of("bad", "FAILURE", write_error(ValueError("no")), traceback="Traceback …"))
+    store.put(meta_of("gone", "REVOKED", write_error(exceptions.TaskRevokedError("terminated"))))
+    store.put(meta_of("half", "PROGRESS", {"done": 5}))
+    program = """
+from celery.exceptions import TaskRevokedError
+ok, bad, gone, half = map(app.AsyncResult, ("ok", "bad", "gone", "half"))
+print(ok.get(timeout=5), ok.children[0].id, ok.date_done.utcoffset())
+print(repr(bad.get(timeout=5, propagate=False)), bad.traceback)
+print(isinstance(gone.get(timeout=5, propagate=False), TaskRevokedError), half.state, half.info)
+"""
+    assert celery(settings, program) == [
+        f"{NOT_JSON} child 0:00:00",
+        "ValueError('no') Traceback …",
+        "True PROGRESS {'done': 5}",
+    ]
+
+
+def test_we_read_what_the_real_celery_keeps(settings: Settings, store: ResultStore) -> None:
+    program = f"""
+import datetime
+from decimal import Decimal
+from uuid import UUID
+from celery.exceptions import MaxRetriesExceededError, Retry
+store = app.backend.store_result
+store("ok", {NOT_JSON!r}, states.SUCCESS)
+store("bad", KeyError("x"), states.FAILURE, traceback="Traceback …")
+store("many", MaxRetriesExceededError("too often"), states.FAILURE)
+store("again", ZeroDivisionError("by zero"), states.RETRY)
+store("runs", {{"pid": 1}}, states.STARTED)
+"""
+    celery(settings, program)
+    assert AsyncResult("ok").get(timeout=5) == NOT_JSON
+    with pytest.raises(KeyError, match="x"):
+        AsyncResult("bad").get(timeout=5)
+    assert AsyncResult("bad").traceback == "Traceback …"
+    assert str(AsyncResult("many").result) == "too often"
+    assert (AsyncResult("again").state, type(AsyncResult("again").info)) == ("RETRY", ZeroDivisionError)
+    assert (AsyncResult("runs").state, AsyncResult("runs").ready()) == ("STARTED", False)
+
+
+def test_the_real_celery_returns_when_a_task_of_ours_ends(settings: Settings, store: ResultStore) -> None:
+    """It waits before the end comes, and the row's end is said in its form."""
+    database = producer.default().database
+    with database.begin() as session:
+        tasks.add(session, "ours", CLEANUP_TOKENS, [])
+        session.flush()
+        claim = tasks.claim(session, "ours", 60)
+    assert claim is not None
+    program = "print(app.AsyncResult('ours').get(timeout=30))"
+    said: list[str] = []
+    waiting = threading.Thread(target=lambda: said.extend(celery(settings, program)))
+    waiting.start()
+    client = redis.Redis.from_url(settings.events_url)
+    give_up = time.monotonic() + 20
+    while not client.pubsub_numsub("celery-task-meta-ours")[0][1] and time.monotonic() < give_up:
+        threading.Event().wait(0.02)
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.SUCCEEDED, result=3)
+    outcomes.announce(database, Publisher(settings), store, "ours")
+    waiting.join()
+    client.close()
+    assert said == ["3"]
+
+
+def test_a_wait_ends_when_the_result_is_published(store: ResultStore) -> None:
+    """Not at the next look, which is 20 s away."""
+    published: list[float] = []
+
+    def publish() -> None:
+        store.put(meta_of("t", "STARTED"))
+        store.put(meta_of("t", "SUCCESS", 1))
+        published.append(time.monotonic())
+
+    ending = threading.Timer(0.3, publish)
+    ending.start()
+    assert AsyncResult("t").get(timeout=30, interval=20) == 1
+    assert time.monotonic() - published[0] < 0.5
+    ending.join()
+
+
+def test_a_wait_gives_up_after_its_timeout(store: ResultStore) -> None:
+    begun = time.monotonic()
+    with pytest.raises(exceptions.TimeoutError, match=r"within 0\.2 s"):
+        AsyncResult("t").get(timeout=0.2)
+    assert 0.2 <= time.monotonic() - begun < 2
+
+
+def test_a_success_is_never_overwritten(store: ResultStore) -> None:
+    """Neither by a run that ends later nor by one that begins; an error is, by what comes after it."""
+    assert store.put(meta_of("t", "FAILURE", write_error(ValueError("x"))))
+    assert store.put(meta_of("t", "SUCCESS", 1))
+    for later in (meta_of("t", "FAILURE"), meta_of("t", "STARTED"), meta_of("t", "SUCCESS", 2)):
+        assert not store.put(later)
+    assert AsyncResult("t").result == 1
+
+
+def test_a_result_is_kept_for_its_time_and_can_be_forgotten(settings: Settings, store: ResultStore) -> None:
+    client: Any = redis.Redis.from_url(settings.events_url)
+    store.put(meta_of("a", "SUCCESS", 1))
+    store.put(meta_of("b", "SUCCESS", 1), ttl_s=0)
+    assert 86000 < client.ttl("celery-task-meta-a") <= 86400
+    assert client.ttl("celery-task-meta-b") == -1
+    client.close()
+    result = AsyncResult("a")
+    assert result.get(timeout=1) == 1
+    result.forget()
+    assert result.state == "PENDING"
+
+
+def test_what_json_cannot_carry_is_not_kept(store: ResultStore) -> None:
+    with pytest.raises(TypeError, match="object"):
+        store.put(meta_of("t", "SUCCESS", object()))
+    assert AsyncResult("t").state == "PENDING"
