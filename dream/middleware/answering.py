@@ -68,6 +68,8 @@ class Answering(Middleware):
         self._total: Counter[str] = Counter()
         self._began_at = time.monotonic()
         self._stopped = threading.Event()
+        #: An outage is told once.
+        self._hears = True
 
     # --- what the worker does
 
@@ -95,13 +97,16 @@ class Answering(Middleware):
             try:
                 self._listen(client)
             except RedisError as error:
-                log.warning("questions_not_heard", error=str(error))
+                if self._hears:
+                    log.warning("questions_not_heard", error=str(error))
+                self._hears = False
                 self._stopped.wait(_PAUSE_S)
         client.close()
 
     def _listen(self, client: Redis) -> None:
         with client.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe(keys.questions(self._settings.redis_prefix))
+            self._hears = True
             while not self._stopped.is_set():
                 message = channel.get_message(timeout=_LISTEN_S)
                 if message is not None:
