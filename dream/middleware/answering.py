@@ -36,6 +36,8 @@ log = get_logger(__name__)
 _LISTEN_S = 0.5
 _PAUSE_S = 1.0
 _SOCKET_TIMEOUT_S = 5
+#: Silence after which the connection is asked whether it still lives.
+_SILENCE_S = 15
 _ANSWERS_LIVE_S = 60
 #: Arguments that are longer, as JSON, are not shown.
 _MOST_ARGUMENT_BYTES = 4096
@@ -92,7 +94,13 @@ class Answering(Middleware):
     # --- questions
 
     def _answer_all(self) -> None:
-        client = Redis.from_url(self._settings.events_url, decode_responses=True, socket_timeout=_SOCKET_TIMEOUT_S)
+        client = Redis.from_url(
+            self._settings.events_url,
+            decode_responses=True,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=_SILENCE_S,
+        )
         while not self._stopped.is_set():
             try:
                 self._listen(client)
