@@ -1,10 +1,11 @@
 """The whole way of an upload, from `upload_images` to `completed`, against what the cores can do with the engine alone.
 
-    python -m benchmarks.pipeline --photos FOLDER [--batches 25] [--batch-size 4]
+    python -m benchmarks.pipeline --photos FOLDER [--batches 25] [--batch-size 4] [--worker-cores N]
 
-Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer,
-all on the cores of one machine. The bound is cores ÷ (processor time of the engine for a picture), measured first, in
-one process. What the parts took of the processors says where the rest went.
+Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer.
+All share the cores of the machine, as in `dream up`; with `--worker-cores` the worker has some to itself and all else
+the others, as where the worker has a machine of its own. The bound is cores ÷ (processor time of the engine for a
+picture), measured first, in one process. What the parts took of the processors says where the rest went.
 """
 
 from __future__ import annotations
@@ -45,24 +46,29 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos")
     parser.add_argument("--batches", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument(
+        "--worker-cores", type=int, metavar="N", help="cores for the worker alone; by default it has all"
+    )
     options = parser.parse_args()
     photos = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
     if not photos:
         parser.error(f"no JPEG is in {options.photos}")
+    cores = sorted(os.sched_getaffinity(0))
+    its_cores = cores[: options.worker_cores]
+    os.sched_setaffinity(0, cores[options.worker_cores or 0 :] or cores)  # the servers inherit them
     with tempfile.TemporaryDirectory(prefix="dream-bench-") as name, servers_only(Path(name, "servers")) as variables:
         os.environ.update(variables, DREAM_DATABASE_URL=f"sqlite:///{name}/dream.db", DREAM_WORK_DIR=name)
         settings = load()
         migrate.upgrade(settings.database_url)
         Storage(settings).ensure_bucket(settings.s3_bucket)
-        with _worker(Path(name)):
-            _measure(settings, photos, options.batches, options.batch_size)
+        with _worker(Path(name), its_cores):
+            _measure(settings, photos, options.batches, options.batch_size, len(its_cores))
 
 
-def _measure(settings: Settings, photos: list[Path], batches: int, batch_size: int) -> None:
-    cores = len(os.sched_getaffinity(0))
+def _measure(settings: Settings, photos: list[Path], batches: int, batch_size: int, cores: int) -> None:
     engine_s = _engine_cpu_s(photos, Limits.of(settings))
     bound = cores / engine_s
-    print(f"The engine takes {engine_s * 1e3:.1f} ms of a core for a picture: {bound:.1f} a second on {cores} cores.")
+    print(f"The engine takes {engine_s * 1e3:.1f} ms of a core for a picture: {bound:.1f} a second on {cores} core(s).")
     database = Database(settings)
     broker = make_broker(settings)
     producer = Producer(settings, database=database, storage=Storage(settings), broker=broker)
@@ -109,11 +115,14 @@ def _engine_cpu_s(photos: list[Path], limits: Limits, rounds: int = 6) -> float:
 
 
 @contextmanager
-def _worker(folder: Path) -> Iterator[None]:
-    """`dream worker` as it comes, ready for work."""
+def _worker(folder: Path, cores: list[int]) -> Iterator[None]:
+    """`dream worker` on these cores, ready for work."""
     ready = folder / "ready"
     environment = {**os.environ, "DREAM_READY_FILE": str(ready), "DREAM_LOG_LEVEL": "warning"}
+    others = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
     worker = subprocess.Popen([sys.executable, "-m", "dream", "worker"], env=environment)
+    os.sched_setaffinity(0, others)
     try:
         _wait_until(lambda: ready.exists() or worker.poll() is not None)
         yield

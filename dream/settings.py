@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -218,7 +219,8 @@ class Settings(BaseSettings):
 
     @property
     def pool_processes(self) -> int:
-        return self.pool_size or os.cpu_count() or 1
+        """How many; a CPU that this process may not use does not count."""
+        return self.pool_size or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
 @lru_cache(maxsize=1)

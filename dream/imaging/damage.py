@@ -28,7 +28,9 @@ _REASONS = (
         "the picture carries a longer text or a larger colour profile than is accepted",
     ),
     (
-        re.compile(r"unsupported|not supported|unknown (data organization|pixel mode)|bits layout", re.IGNORECASE),
+        re.compile(
+            r"unsupported|not supported|cannot handle|unknown (data organization|pixel mode)|bits layout", re.IGNORECASE
+        ),
         "the picture is stored in an uncommon way that is not supported; save it as JPEG or PNG",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import hostile
 import pytest
 from imaging_pictures import encoded, noise, png, quarters, reason
 from PIL import Image
@@ -48,6 +49,11 @@ def test_limits_differ_for_jpeg(tmp_path: Path) -> None:
     source = tmp_path / "secret-name.jpg"
     source.write_bytes(encoded(picture, "JPEG"))
     assert process_file(source, tmp_path / "target", Limits(**limits)).width_px == 200
+
+
+@pytest.mark.parametrize("name", ["jpeg of 12 bits", "bmp of an unknown compression"])
+def test_what_is_whole_but_of_an_uncommon_kind_is_not_called_damaged(tmp_path: Path, name: str) -> None:
+    assert "uncommon" in reason(tmp_path, hostile.BROKEN[name])
 
 
 @pytest.mark.parametrize("kind", FORMATS)
