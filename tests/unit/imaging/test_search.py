@@ -1,0 +1,88 @@
+"""The search for the best file within a budget, with encoders whose files grow by a known law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dream.errors import ImageRejected
+from dream.imaging.budget import Qualities, Rung, Task, search
+
+QUALITIES = Qualities(highest=90, lowest=80, lowest_share=0.58)
+#: Bytes for each pixel at quality 90.
+DENSE = 1.3
+
+Encoder = Callable[[Path, Rung], None]
+
+
+def encoder(seen: list[Rung], edge_exponent: float, quality_growth: float) -> Encoder:
+    """Writes as many bytes as pixels and quality make; keeps what it was asked for in `seen`."""
+
+    def save(path: Path, rung: Rung) -> None:
+        seen.append(rung)
+        edge = math.sqrt(rung.size[0] * rung.size[1])
+        size_bytes = DENSE * 2000 ** (2 - edge_exponent) * edge**edge_exponent * quality_growth ** (rung.quality - 90)
+        path.write_bytes(bytes(int(size_bytes * (0.94 if rung.tight else 1))))
+
+    return save
+
+
+def run(folder: Path, max_bytes: int, encode: Encoder, estimated_bytes: int = 0, floor_px: float = 1920) -> int:
+    task = Task((2400, 1800), floor_px, QUALITIES, max_bytes)
+    found = search(task, encode, folder / "target", estimated_bytes)
+    assert (folder / "target").stat().st_size == found.size_bytes <= max_bytes
+    assert [path.name for path in folder.iterdir()] == ["target"]
+    return found.size_bytes
+
+
+@pytest.mark.parametrize("growth", [1.03, 1.055, 1.09])
+@pytest.mark.parametrize("exponent", [1.4, 1.75, 2.0])
+@pytest.mark.parametrize("share", [0.97, 0.8, 0.6, 0.4, 0.1, 0.01])
+def test_it_is_found_in_few_tries(tmp_path: Path, share: float, exponent: float, growth: float) -> None:
+    """Files are filled to 88% at least, by two tries mostly, and up to five far from the law that is expected."""
+    seen: list[Rung] = []
+    encode = encoder(seen, exponent, growth)
+    encode(tmp_path / "target", Rung(90, (2400, 1800), False))
+    whole = (tmp_path / "target").stat().st_size
+    seen.clear()
+    assert run(tmp_path, int(whole * share), encode, estimated_bytes=whole) >= 0.85 * int(whole * share)
+    is_near = share >= 0.4 and exponent == 1.75
+    assert len(seen) <= (2 if is_near else 5)
+
+
+def test_what_fits_is_written_once(tmp_path: Path) -> None:
+    seen: list[Rung] = []
+    run(tmp_path, 10**8, encoder(seen, 1.75, 1.05))
+    assert seen == [Rung(90, (2400, 1800), False)]
+
+
+def test_time_gives_way_first_then_pixels_then_quality_then_pixels(tmp_path: Path) -> None:
+    last: list[Rung] = []
+    for share in (0.99, 0.75, 0.5, 0.2):
+        seen: list[Rung] = []
+        run(tmp_path, int(share * DENSE * 2400 * 1800), encoder(seen, 2.0, 1.055))
+        last.append(seen[-1])
+    assert [rung.tight for rung in last] == [True] * 4
+    assert [rung.quality for rung in last[:2]] == [90, 90]
+    assert last[0].size == (2400, 1800)
+    assert 1920 <= last[1].size[0] < 2400
+    assert last[2].size[0] == 1920
+    assert 80 <= last[2].quality < 90
+    assert last[3].quality == 80
+    assert last[3].size[0] < 1920
+
+
+def test_a_small_picture_keeps_its_pixels_while_quality_can_give_way(tmp_path: Path) -> None:
+    seen: list[Rung] = []
+    run(tmp_path, int(0.8 * DENSE * 2400 * 1800), encoder(seen, 2.0, 1.055), floor_px=3000)
+    assert seen[-1].size == (2400, 1800)
+    assert 80 <= seen[-1].quality < 90
+
+
+def test_a_budget_below_any_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ImageRejected, match="cannot be stored in 10 bytes"):
+        run(tmp_path, 10, lambda path, _rung: path.write_bytes(bytes(100)) and None)
+    assert not list(tmp_path.iterdir())
