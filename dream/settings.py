@@ -248,8 +248,9 @@ def default_to(**values: object) -> None:
       SettingsError: see `load`.
     """
     unset = values.keys() - load().model_fields_set
-    os.environ.update({f"DREAM_{name.upper()}": str(values[name]) for name in unset})
-    load.cache_clear()
+    if unset:
+        os.environ.update({f"DREAM_{name.upper()}": str(values[name]) for name in unset})
+        load.cache_clear()
 
 
 def _one_line(error: ValidationError) -> str:

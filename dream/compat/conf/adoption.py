@@ -1,8 +1,19 @@
-"""What of an app's configuration sets dream's own settings, where no `DREAM_…` variable does."""
+"""What of an app's configuration sets dream's own settings, where no `DREAM_…` variable does.
+
+| the app's | ours |
+| --- | --- |
+| `broker_url` | `DREAM_BROKER_URL` |
+| `result_backend` in Redis | `DREAM_REDIS_URL`, unless the environment names the broker |
+| `result_expires` | `DREAM_RESULT_TTL_S` |
+| `worker_concurrency` | `DREAM_WORKER_THREADS` |
+
+Redis has the events of pictures, too: where the environment names servers, the gateway looks for them there.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from dream.compat.conf import Conf
 
@@ -11,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["adopt"]
 
-_ADOPTED = {"broker_url": "broker_url", "worker_concurrency": "worker_threads"}
+_REDIS = ("redis://", "rediss://", "unix://")
 
 
 def adopt(conf: Conf) -> Settings:
@@ -22,5 +33,19 @@ def adopt(conf: Conf) -> Settings:
     """
     from dream import settings
 
-    settings.default_to(**{ours: conf[name] for name, ours in _ADOPTED.items() if conf.is_set(name) and conf[name]})
+    given = {name: conf[name] for name in ("broker_url", "worker_concurrency", "result_backend") if conf.is_set(name)}
+    adopted = {
+        "broker_url": given.get("broker_url"),
+        "worker_threads": given.get("worker_concurrency"),
+        "result_ttl_s": _seconds(conf.result_expires) if conf.is_set("result_expires") else None,
+    }
+    results = given.get("result_backend")
+    if isinstance(results, str) and results.startswith(_REDIS) and "broker_url" not in settings.load().model_fields_set:
+        adopted["redis_url"] = results
+    settings.default_to(**{name: value for name, value in adopted.items() if value is not None})
     return settings.load()
+
+
+def _seconds(expires: Any) -> int:
+    """Celery's None is for ever, and so is our 0."""
+    return int(expires.total_seconds()) if isinstance(expires, timedelta) else int(expires or 0)

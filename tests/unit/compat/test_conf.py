@@ -131,7 +131,7 @@ def test_a_key_names_a_setting(key: str, namespace: str | None, name: str | None
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment without these, before and after."""
-    for name in ("DREAM_BROKER_URL", "DREAM_WORKER_THREADS"):
+    for name in ("DREAM_BROKER_URL", "DREAM_REDIS_URL", "DREAM_RESULT_TTL_S", "DREAM_WORKER_THREADS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     load.cache_clear()
@@ -140,15 +140,24 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_an_apps_address_and_threads_hold_where_the_environment_says_nothing(unset: None) -> None:
-    settings = adopt(Conf({"broker_url": "redis://shop/1", "CELERYD_CONCURRENCY": 7}))
-    assert (settings.broker_url, settings.worker_threads) == ("redis://shop/1", 7)
+    conf = Conf({"broker_url": "redis://shop/1", "CELERYD_CONCURRENCY": 7, "result_backend": "redis://shop/2"})
+    settings = adopt(conf)
+    assert (settings.broker_url, settings.redis_url, settings.worker_threads) == ("redis://shop/1", "redis://shop/2", 7)
+    assert adopt(conf) == settings
     assert load() is settings, "and so for whoever asks later"
 
 
 def test_the_environment_goes_before_an_app(unset: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAM_BROKER_URL", "redis://operators/1")
-    settings = adopt(Conf({"broker_url": "redis://shop/1"}))
-    assert (settings.broker_url, settings.worker_threads) == ("redis://operators/1", 4)
+    settings = adopt(Conf({"broker_url": "redis://shop/1", "result_backend": "redis://shop/2"}))
+    assert (settings.broker_url, settings.redis_url) == ("redis://operators/1", None)
+
+
+@pytest.mark.parametrize(("expires", "ttl_s"), [(timedelta(hours=1), 3600), (60, 60), (None, 0)])
+def test_an_app_says_how_long_results_are_kept(unset: None, expires: Any, ttl_s: int) -> None:
+    conf = Conf()
+    conf.result_expires = expires
+    assert adopt(conf).result_ttl_s == ttl_s
 
 
 def test_an_app_that_is_set_to_nothing_changes_nothing(unset: None) -> None:
