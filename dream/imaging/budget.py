@@ -27,6 +27,8 @@ _AIM = 0.96
 #: A try that uses this share of the budget is good enough, and so is the best of so many.
 _WELL_USED = 0.88
 _MOST_TRIES = 7
+#: An estimate above the budget by this factor is believed; one nearer to it is put to the test, which costs little.
+_SURELY = 1.05
 #: The least step down the ladder: what a tight encoding saves, and about what one quality does.
 _STEP = 0.05
 #: Bytes grow with an edge to this power, as measured on photos: somewhat less than pixels do.
@@ -110,7 +112,7 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimat
     max_bytes = task.max_bytes
     trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
-    exceeds = _Try(0.0, _rung(0.0, task), estimated_bytes) if estimated_bytes > max_bytes else None
+    exceeds = _Try(0.0, _rung(0.0, task), estimated_bytes) if estimated_bytes > _SURELY * max_bytes else None
     tries = 0
     try:
         while fits is None or (
