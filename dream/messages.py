@@ -20,6 +20,7 @@ __all__ = [
     "DELETE_IMAGES",
     "DELIVERY_ID",
     "IMAGES_QUEUE",
+    "OWN_TASKS",
     "PROCESS_IMAGES",
     "QUEUES",
     "EncodedFile",
@@ -52,6 +53,9 @@ ALIASES = {
     "dream.celery.tasks.image_tasks.celery_upload_images": PROCESS_IMAGES,
     "dream.celery.tasks.image_tasks.celery_delete_images": DELETE_IMAGES,
 }
+
+#: Every name of a task of ours.
+OWN_TASKS = frozenset({PROCESS_IMAGES, DELETE_IMAGES, CLEANUP_TOKENS, *ALIASES})
 
 
 def queue_of(task_name: str) -> str:

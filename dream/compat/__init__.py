@@ -1,12 +1,49 @@
-"""The Celery façade: what code written for Celery calls, thin over our producer.
+"""The Celery façade: what code written for Celery calls, thin over Dramatiq and our producer.
 
-Light to import: no Pillow, Starlette, boto3 or SQLAlchemy before something is sent.
+Import from here what was imported from `celery`; modules are called as Celery's are. Light to import: no Pillow,
+Starlette, boto3, SQLAlchemy or Dramatiq before something is sent.
 """
 
 from __future__ import annotations
 
-from dream.compat.app import Celery
+from dream.compat import canvas, exceptions, schedules, signals
+from dream.compat.app.base import Celery
+from dream.compat.app.shared import shared_task
+from dream.compat.app.task import Task
+from dream.compat.canvas import (
+    Signature,
+    chain,
+    chord,
+    chunks,
+    group,
+    maybe_signature,
+    signature,
+    subtask,
+    xmap,
+    xstarmap,
+)
+from dream.compat.current import current_app, current_task
 from dream.compat.result import AsyncResult
-from dream.compat.task import Task
 
-__all__ = ["AsyncResult", "Celery", "Task"]
+__all__ = [
+    "AsyncResult",
+    "Celery",
+    "Signature",
+    "Task",
+    "canvas",
+    "chain",
+    "chord",
+    "chunks",
+    "current_app",
+    "current_task",
+    "exceptions",
+    "group",
+    "maybe_signature",
+    "schedules",
+    "shared_task",
+    "signals",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]

@@ -42,7 +42,9 @@ def _work(orders: Orders) -> int:
         app.finalize()
         adopted = adopt(app.conf)
         from dream.actors.worker import run
+        from dream.compat.worker.actors import register
 
+        register(app, orders.queues or ())
         return run(adopted, queues=set(orders.queues) if orders.queues else None)
 
     return keep_running(lambda: exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)

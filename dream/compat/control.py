@@ -90,6 +90,43 @@ class Control:
 
     discard_all = purge
 
+    def revoke(
+        self,
+        task_id: str | Iterable[str],
+        destination: Iterable[str] | None = None,
+        terminate: bool = False,
+        signal: Any = None,  # noqa: ARG002 (Celery's: which signal ends the process of a run; ours end in their threads)
+        reply: bool = False,
+        timeout: float = 1.0,
+        **_how: Any,
+    ) -> list[dict[str, Any]] | None:
+        """Let tasks that callers define not begin; it holds for every worker, also for those that start later.
+
+        Parameters:
+          task_id: one id, or several.
+          terminate: end the tasks that run, too.
+          reply: return what the workers say: `[{name: {"ok": …}}]`.
+
+        Raises:
+          OperationalError: Redis is away.
+        """
+        from redis import RedisError
+
+        from dream.compat.worker.revoked import revoke
+
+        task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        try:
+            revoke(adopt(self._app.conf), task_ids)
+        except RedisError as error:
+            raise OperationalError(f"the revocation cannot be written down: {error}") from error
+        arguments = {"task_ids": task_ids, "terminate": terminate}
+        answers = self.ask("revoke", arguments, destination=destination, timeout=timeout)
+        return [{name: answer} for name, answer in answers.items()] if reply else None
+
+    def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:
+        """As `revoke(…, terminate=True)`."""
+        return self.revoke(task_id, **{**how, "terminate": True})
+
     def ask(
         self,
         command: str,

@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
-
-from dramatiq import Message
+from typing import TYPE_CHECKING, Any
 
 from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, delivery_id
+
+if TYPE_CHECKING:
+    from dramatiq import Message
 
 __all__ = ["CELERY", "Envelope"]
 
@@ -51,6 +52,7 @@ class Envelope:
       priority: as given; queues are first in, first out.
       delivery_info: what the sender named: `exchange`, `routing_key`, `periodic_task_name`.
       correlation_id, reply_to: of the sender's message.
+      properties: others of AMQP's that the sender named, as `app_id`.
     """
 
     task: str
@@ -75,6 +77,7 @@ class Envelope:
     delivery_info: Mapping[str, Any] = field(default_factory=dict)
     correlation_id: str | None = None
     reply_to: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def delivery_id(self) -> str:
@@ -95,6 +98,8 @@ class Envelope:
 
     def to_message(self, queue_prefix: str = "") -> Message[Any]:
         """The message; put it on its queue with a delay of `delay_s`."""
+        from dramatiq import Message
+
         values = self.__dict__
         celery = {name: values[name] for name, default in _DEFAULTS.items() if values[name] not in default}
         return Message(

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dream.errors import DreamError
+from typing import Any
+
+from dream.errors import BrokerUnavailable, DreamError, InvalidArguments
 
 __all__ = [
+    "AlreadyRegistered",
+    "BackendError",
     "CeleryError",
+    "EncodeError",
+    "Ignore",
     "ImproperlyConfigured",
+    "InvalidTaskError",
+    "MaxRetriesExceededError",
     "NotRegistered",
     "OperationalError",
+    "QueueNotFound",
+    "Reject",
+    "Retry",
+    "SoftTimeLimitExceeded",
     "TaskError",
+    "TaskPredicate",
     "TaskRevokedError",
+    "Terminated",
+    "TimeLimitExceeded",
     "TimeoutError",
+    "Unsupported",
+    "WorkerLostError",
 ]
 
 
@@ -25,10 +42,82 @@ class ImproperlyConfigured(CeleryError):
     """The configuration asks for what is not there."""
 
 
-class OperationalError(CeleryError):
-    """A server did not answer."""
+class Unsupported(CeleryError, NotImplementedError):
+    """Celery has this, dream does not."""
+
+
+class BackendError(CeleryError):
+    """The results cannot be read or written."""
+
+
+class OperationalError(CeleryError, BrokerUnavailable):
+    """The broker did not take the message."""
 
     permanent = False
+
+
+class EncodeError(CeleryError, InvalidArguments):
+    """A message cannot carry these arguments: they must be what JSON has."""
+
+
+# --- how a run ends other than by returning
+
+
+class TaskPredicate(CeleryError):
+    """Raised by a task to say how its run ends."""
+
+
+class Retry(TaskPredicate):
+    """The task is to run again.
+
+    Parameters:
+      message: why.
+      exc: the error that made it necessary.
+      when: seconds from now, or the time.
+      is_eager, sig: as Celery has them.
+    """
+
+    permanent = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | None = None,
+        when: Any = None,
+        is_eager: bool = False,
+        sig: Any = None,
+    ) -> None:
+        self.message, self.exc, self.when, self.is_eager, self.sig = message, exc, when, is_eager, sig
+        super().__init__(str(self))
+
+    def humanize(self) -> str:
+        """When, as a log says it."""
+        return f"in {self.when}s" if isinstance(self.when, int | float) else f"at {self.when}"
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        return f"Retry {self.humanize()}" + (f": {self.exc!r}" if self.exc else "")
+
+
+class Ignore(TaskPredicate):
+    """The run is over; nothing is stored of it."""
+
+
+class Reject(TaskPredicate):
+    """The message goes to the dead letters, or back on its queue.
+
+    Parameters:
+      reason: why.
+      requeue: back on the queue.
+    """
+
+    def __init__(self, reason: Any = None, requeue: bool = False) -> None:
+        self.reason, self.requeue = reason, requeue
+        super().__init__(f"rejected, requeue={requeue}: {reason}")
+
+
+# --- how a task ends other than by succeeding
 
 
 class TaskError(CeleryError):
@@ -39,13 +128,57 @@ class TaskRevokedError(TaskError):
     """The task was revoked before it ran."""
 
 
+class MaxRetriesExceededError(TaskError):
+    """The task may not be retried again."""
+
+    def __init__(self, message: str | None = None, *, task_args: Any = (), task_kwargs: Any = None) -> None:
+        self.task_args, self.task_kwargs = task_args, task_kwargs or {}
+        super().__init__(message)
+
+
+class InvalidTaskError(TaskError):
+    """The message is no task."""
+
+
+class AlreadyRegistered(TaskError):
+    """A task of that name is there."""
+
+
 class NotRegistered(TaskError, KeyError):
     """No worker knows a task of that name."""
 
     __str__ = DreamError.__str__  # a KeyError would show its message in quotes
 
 
-class TimeoutError(CeleryError):  # noqa: A001 (Celery's name, and not the built-in)
+class QueueNotFound(TaskError, KeyError):
+    """There is no queue of that name."""
+
+    __str__ = DreamError.__str__
+
+
+class TimeoutError(TaskError):  # noqa: A001 (Celery's name, and not the built-in)
     """The result did not come in time."""
+
+    permanent = False
+
+
+class SoftTimeLimitExceeded(CeleryError):
+    """The run has reached its soft time limit; a task may catch this and clean up."""
+
+    permanent = False
+
+
+class TimeLimitExceeded(CeleryError):
+    """The run has reached its time limit."""
+
+    permanent = False
+
+
+class Terminated(CeleryError):
+    """The run was ended because its task was revoked."""
+
+
+class WorkerLostError(CeleryError):
+    """The process that ran the task died."""
 
     permanent = False

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from dream.errors import InvalidArguments
 from dream.messages import QUEUES
-from dream.producer import Delivery
 
-__all__ = ["parse"]
+if TYPE_CHECKING:
+    from dream.producer import Delivery
+
+__all__ = ["check_priority", "moment_of", "parse", "task_id_of"]
 
 _MAX_ID_LENGTH = 155  # the column's
 _MAX_PRIORITY = 255
@@ -57,15 +59,22 @@ def parse(task_name: str, options: Mapping[str, Any]) -> tuple[str, Delivery]:
         if name not in _KNOWN:
             why = f": {_WHY_REFUSED[name]}" if name in _WHY_REFUSED else ""
             raise InvalidArguments(f"{task_name}: the option {name!r} is not supported{why}")
-    _check_priority(given.get("priority", 0))
+    from dream.producer import Delivery
+
+    check_priority(given.get("priority", 0))
     if given.get("serializer", "json") != "json":
         raise InvalidArguments(f"serializer must be 'json', not {given['serializer']!r}")
-    return _task_id(given.get("task_id")), Delivery(
+    return task_id_of(given.get("task_id")), Delivery(
         due_in_s=_due_in_s(given), expires_in_s=_expires_in_s(given), queue=_queue(given)
     )
 
 
-def _task_id(value: Any) -> str:
+def task_id_of(value: Any) -> str:
+    """The id that a caller named, or a new one.
+
+    Raises:
+      InvalidArguments
+    """
     if value is None:
         return str(uuid4())
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
@@ -81,7 +90,12 @@ def _queue(given: Mapping[str, Any]) -> str | None:
     return queue
 
 
-def _check_priority(value: Any) -> None:
+def check_priority(value: Any) -> None:
+    """Refuse what is no priority.
+
+    Raises:
+      InvalidArguments
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_PRIORITY:
         raise InvalidArguments(f"priority must be an integer from 0 to {_MAX_PRIORITY}, not {value!r}")
 
@@ -111,6 +125,28 @@ def _seconds(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise InvalidArguments(f"{name} must be a number of seconds, not {value!r}")
     return float(value)
+
+
+def moment_of(name: str, value: Any, zone: tzinfo) -> datetime:
+    """The time that an option names: seconds from now, a datetime, or one that was written as ISO 8601.
+
+    Parameters:
+      zone: of a datetime without one.
+
+    Raises:
+      InvalidArguments
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidArguments(f"{name} must be a time as ISO 8601 writes it, not {value!r}") from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=zone)
+    delay_s = _seconds(name, value)
+    if delay_s > _MAX_DELAY_S:
+        raise InvalidArguments(f"{name} may be {_MAX_DELAY_S // 86400} days at most, not {delay_s:.0f} s")
+    return datetime.now(UTC) + timedelta(seconds=delay_s)
 
 
 def _until(name: str, moment: Any) -> float:

@@ -16,7 +16,7 @@ from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.queues import name_of
 
-__all__ = ["queue_names", "routed"]
+__all__ = ["named_queues", "queue_names", "routed"]
 
 
 def routed(
@@ -80,3 +80,15 @@ def _matches(key: Any, name: str) -> bool:
 def queue_names(queues: Any) -> tuple[str, ...]:
     """The names of the setting `task_queues`: of a mapping, or of a list of names or of objects that have one."""
     return tuple(name_of(each) for each in queues or ())
+
+
+def named_queues(routes: Any) -> set[str]:
+    """The queues that the mappings among the routes name; what a function will say is not known."""
+    found: set[str] = set()
+    for route in _routes(routes):
+        route = resolve(route) if isinstance(route, str) else route
+        for destination in route.values() if isinstance(route, Mapping) else ():
+            queue = destination if isinstance(destination, str) else destination.get("queue")
+            if queue is not None:
+                found.add(name_of(queue))
+    return found

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import decode_inline
-from dream.compat.app import Celery
+from dream.compat.app.base import Celery
+from dream.compat.app.own import OwnTask
+from dream.compat.app.task import Task
 from dream.compat.schedules import crontab
-from dream.compat.task import Task
 from dream.errors import InvalidArguments
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
 from dream.producer import NOT_SENT, Delivery, default
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "cleanup_expired_tokens", "delete_dream_images", "process_and_upload_images"]
 
-app = Celery("dream")
+app = Celery("dream", set_as_current=False)
+app.sends_unknown = False
 
 
 @functools.cache
@@ -47,7 +49,7 @@ def _known(name: str, accept: Callable[..., object]) -> Callable[[Callable[..., 
     """Register a task that workers know, under its name and its older ones."""
 
     def register(function: Callable[..., Any]) -> Task:
-        task = app.register_task(Task(app, name, function, accept))
+        task = app.register_task(OwnTask(app, name, function, accept))
         app.tasks.update({alias: task for alias, target in ALIASES.items() if target == name})
         return task
 

@@ -29,6 +29,7 @@ class TimeLimit(StockTimeLimit):
     def __init__(self, *, time_limit: float = 600_000, interval: float = 1000) -> None:
         super().__init__(time_limit=time_limit, interval=int(interval))
         self._given_up_at: dict[int, float] = {}
+        self._is_given_up = False
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         super().before_process_message(broker, message)
@@ -42,7 +43,17 @@ class TimeLimit(StockTimeLimit):
 
     after_skip_message = after_process_message
 
+    def restart(self, limit_ms: float) -> None:
+        """Begin anew with the run of this thread, which has a limit of its own."""
+        thread_id = threading.get_ident()
+        self.manager.add_timeout(thread_id, limit_ms)
+        self._given_up_at[thread_id] = time.monotonic() + limit_ms / 1000 + WEDGED_AFTER_S
+
+    def give_up(self) -> None:
+        """Somebody has seen a thread that does not stop."""
+        self._is_given_up = True
+
     def is_wedged(self) -> bool:
         """Whether a thread went on past its limit though it was told to stop."""
         current = time.monotonic()
-        return any(current > given_up_at for given_up_at in list(self._given_up_at.values()))
+        return self._is_given_up or any(current > given_up_at for given_up_at in list(self._given_up_at.values()))

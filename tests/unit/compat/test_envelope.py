@@ -42,6 +42,7 @@ FULL = {
             "delivery_info": {"exchange": "shop"},
             "correlation_id": "c1",
             "reply_to": "q1",
+            "properties": {"app_id": "shop"},
             "retries": 2,
         },
     },

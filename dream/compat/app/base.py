@@ -1,0 +1,233 @@
+"""The Celery-compatible app: its tasks by name, and where they go. Its configuration is in `configured`."""
+
+from __future__ import annotations
+
+import re
+from collections import UserDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dream.compat import current
+from dream.compat.app.configured import Configured
+from dream.compat.app.definition import complete, define_task
+from dream.compat.app.task import Task
+from dream.compat.control import Control
+from dream.compat.exceptions import ImproperlyConfigured, NotRegistered
+from dream.compat.periodic import entry_of
+from dream.errors import InvalidArguments
+from dream.messages import OWN_TASKS
+
+if TYPE_CHECKING:
+    from dream.compat.result import AsyncResult, EagerResult
+
+__all__ = ["Celery", "Registry"]
+
+
+_QUEUE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
+#: Arguments of Celery's constructor that put another class in a part's place.
+_REPLACED_PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "task_cls", "tasks"})
+
+
+class Registry(UserDict[str, Task]):
+    """Tasks by name, older names included; shared ones join when they are asked for.
+
+    Parameters:
+      app: whose they are.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        super().__init__()
+
+    def __missing__(self, name: str) -> Task:
+        if name in current.SHARED:
+            return current.SHARED[name](self._app)
+        raise NotRegistered(f"no task is called {name!r}")
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in current.SHARED
+
+
+class Celery(Configured):
+    """An app.
+
+    Parameters:
+      main: its name; tasks of a script that is run as `__main__` are named after it.
+      broker, backend: the settings `broker_url` and `result_backend`.
+      include: modules with tasks, which workers import.
+      config_source: as `config_from_object`.
+      namespace: of the names in that source.
+      changes: settings.
+      set_as_current: make it the current app.
+      **settings: more of them.
+
+    Raises:
+      ImproperlyConfigured: a setting asks for what would not hold.
+    """
+
+    #: Whether a name that is not registered here may be one that workers know.
+    sends_unknown = True
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Sequence[str] | None = None,
+        config_source: Any = None,
+        namespace: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        set_as_current: bool = True,
+        **settings: Any,
+    ) -> None:
+        for name in _REPLACED_PARTS & settings.keys():
+            if settings.pop(name) is not None:
+                raise ImproperlyConfigured(f"Celery(…, {name}=) is not supported: that part of Celery is not there")
+        given = {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
+        self.main = main
+        self.tasks = Registry(self)
+        #: What tasks are instances of where they name no `base=`.
+        self.Task = Task
+        super().__init__({name: value for name, value in given.items() if value is not None})
+        self.control = Control(self)
+        if config_source is not None:
+            self.config_from_object(config_source, namespace=namespace)
+        if set_as_current:
+            self.set_current()
+
+    # --- tasks
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Add an entry to `conf.beat_schedule`; see `dream.compat.periodic.entry_of`. Returns its name."""
+        name, entry = entry_of(schedule, sig, args, kwargs, name, options)
+        self.conf.beat_schedule = {**self.conf.beat_schedule, name: entry}
+        return name
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Make a function a task of this app: `@app.task` or `@app.task(name=…, bind=True, …)`.
+
+        Raises:
+          ImproperlyConfigured, Unsupported: an option cannot be.
+        """
+
+        def define(function: Callable[..., Any]) -> Task:
+            return define_task(self, function, options)
+
+        return define(args[0]) if args and callable(args[0]) else define
+
+    def define_shared(self) -> None:
+        """Make shared tasks this app's, before somebody asks for all."""
+        for name in current.SHARED:
+            _ = self.tasks[name]
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """The full name of a function's task."""
+        return f"{self.main if module == '__main__' and self.main else module}.{name}"
+
+    def register_task(self, task: Any, **_options: Any) -> Task:
+        """Add a task, or a class of one, under its name."""
+        task = task() if isinstance(task, type) else task
+        complete(self, task)
+        self.tasks[task.name] = task
+        return task  # type: ignore[no-any-return]
+
+    def send_task(
+        self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult | EagerResult:
+        """Send a task by its name: one that this process knows, or one that only workers do.
+
+        Parameters:
+          name: full name.
+          args, kwargs, **options: as for `Task.apply_async`.
+
+        Raises:
+          NotRegistered: it is dream's own app, which has all its tasks here.
+        """
+        task = self.tasks.get(name)
+        if task is None and name in OWN_TASKS:
+            from dream.compat.tasks import app
+
+            task = app.tasks[name]
+        if task is not None:
+            return task.apply_async(args, kwargs, **options)
+        if not self.sends_unknown:
+            raise NotRegistered(f"no task is called {name!r}")
+        from dream.compat.app.publishing import publish
+
+        return publish(self, name, args, kwargs, options)
+
+    def signature(self, *args: Any, **kwargs: Any) -> Any:
+        """A signature that this app sends."""
+        from dream.compat.canvas import signature
+
+        return signature(*args, **{**kwargs, "app": self})
+
+    def AsyncResult(self, id: str, *, ignored: bool = False, **how: Any) -> AsyncResult:  # noqa: A002, N802 (Celery's)
+        """The result of a task of any app."""
+        from dream.compat.result import AsyncResult
+
+        result = AsyncResult(id, app=self, **how)
+        result.ignored = ignored
+        return result
+
+    @property
+    def current_task(self) -> Any:
+        """The task that runs in this thread."""
+        return current.current_task._get_current_object()
+
+    # --- where its tasks go
+
+    @property
+    def default_queue(self) -> str:
+        """Where a task goes for which nobody names a queue."""
+        return str(self.conf.task_default_queue)
+
+    def queue_named(self, queue: Any) -> str:
+        """The name of a queue, which may be an object that has one.
+
+        Raises:
+          InvalidArguments: it cannot be the name of a queue.
+        """
+        name = getattr(queue, "name", queue)
+        if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):
+            raise InvalidArguments(
+                f"queue must begin with a letter or _ and go on with letters, digits and ._- only, not {name!r}"
+            )
+        return name
+
+    def ignores_result(self, task: Task | None) -> bool:
+        """Whether nothing is kept of a task's end."""
+        own = task.ignore_result if task is not None else None
+        return bool(self.conf.task_ignore_result if own is None else own)
+
+    # --- as Celery has them
+
+    def set_current(self) -> None:
+        """Make it the current app."""
+        current.set_current_app(self)
+
+    set_default = set_current
+
+    def close(self) -> None:
+        """Nothing is held that the process does not share."""
+
+    def __enter__(self) -> Celery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        return current.get_current_app, ()
+
+    def __repr__(self) -> str:
+        return f"<Celery {self.main}>"

@@ -1,0 +1,145 @@
+"""What an app is set to, what it imports before its tasks can run, and the producer that this makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.app_signals import AppSignal
+from dream.compat.conf import Conf
+from dream.compat.conf.adoption import adopt
+from dream.compat.discovery import Discovery, Packages
+from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.schedules.base import zone_of
+
+if TYPE_CHECKING:
+    from dream.producer import Producer
+    from dream.settings import Settings
+
+__all__ = ["Configured"]
+
+
+def _setting(name: str) -> Callable[[], Any]:
+    """Gives a setting of `DREAM_…` when it is asked for."""
+
+    def read() -> Any:
+        from dream.settings import load
+
+        return getattr(load(), name)
+
+    return read
+
+
+class Configured:
+    """The configured half of an app.
+
+    Parameters:
+      given: settings that it is made with.
+
+    Raises:
+      ImproperlyConfigured: one asks for what would not hold.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.conf = Conf(given, broker_url=_setting("broker_url"), timezone=_setting("timezone"))
+        self._zone: tzinfo | None = None
+        self._discovery = Discovery()
+        self._producer: Producer | None = None
+        self._is_adopted = False
+        self.on_after_configure = AppSignal(self)
+        self.on_after_finalize = AppSignal(self)
+
+    def define_shared(self) -> None:
+        """Make shared tasks this app's, before somebody asks for all."""
+        raise NotImplementedError
+
+    # --- configuration
+
+    def config_from_object(
+        self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> None:
+        """Take the settings of an object: a module, a class, a mapping, Django's settings, or the dotted name of one.
+
+        Parameters:
+          silent: an object that cannot be imported sets nothing.
+          force: look into it now, not at the first look at a setting.
+          namespace: only names that begin with it count: `CELERY` for `CELERY_TASK_ROUTES`.
+
+        Raises:
+          ImproperlyConfigured: a setting asks for what would not hold, or there is no such object.
+        """
+        self.conf.read_from(obj, namespace)
+        if not (force or silent):
+            return
+        try:
+            self.conf.resolve()
+        except (ImportError, ImproperlyConfigured):
+            if not silent:
+                raise
+            self.conf.read_from({}, namespace)
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The zone of periodic tasks; that of `conf.timezone` unless it is set here."""
+        return self._zone or zone_of(self.conf.timezone)
+
+    @timezone.setter
+    def timezone(self, zone: str | tzinfo | None) -> None:
+        self._zone = None if zone is None else zone_of(zone)
+
+    def now(self) -> datetime:
+        """The time in the app's zone."""
+        return datetime.now(self.timezone)
+
+    def autodiscover_tasks(
+        self, packages: Packages = None, related_name: str | None = "tasks", force: bool = False
+    ) -> None:
+        """Make workers import the tasks of packages.
+
+        Parameters:
+          packages: names, or a function that gives them; None means Django's installed apps.
+          related_name: the module in each; None means the package itself.
+          force: import them now too.
+        """
+        self._discovery.add(packages, related_name)
+        if force:
+            self._discovery.run()
+
+    def finalize(self) -> None:
+        """Import all that has tasks, then tell who waits for the configuration; workers and schedulers do so first.
+
+        Raises:
+          ImproperlyConfigured: see `config_from_object`. What a module raises goes through.
+        """
+        self.conf.resolve()
+        self._discovery.run([*self.conf.imports, *self.conf.include])
+        self.define_shared()
+        self.on_after_configure.send(source=self.conf)
+        self.on_after_finalize.send()
+
+    # --- where its tasks go
+
+    @property
+    def producer(self) -> Producer:
+        """What sends its tasks: the process's own, or one that was set."""
+        from dream import producer
+
+        if self._producer is not None:
+            return self._producer
+        if not self._is_adopted:
+            if self.settings != adopt(self.conf):
+                producer.forget_default()
+            self._is_adopted = True
+        return producer.default()
+
+    @producer.setter
+    def producer(self, producer: Producer) -> None:
+        self._producer = producer
+
+    @property
+    def settings(self) -> Settings:
+        """Those of this process."""
+        from dream.settings import load
+
+        return load()

@@ -1,0 +1,137 @@
+"""What a task sees of its run: `self.request`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.envelope import Envelope
+
+if TYPE_CHECKING:
+    from dream.compat.app.delivery import Delivered
+
+__all__ = ["Context", "node_name"]
+
+_HOST = socket.gethostname()
+
+
+def node_name() -> str:
+    """What this worker is called."""
+    return f"dream@{_HOST}"
+
+
+def origin() -> str:
+    """What a sender is called."""
+    return f"{os.getpid()}@{_HOST}"
+
+
+class Context:
+    """One run's request; attributes as Celery names them, None where there is nothing to say.
+
+    Parameters:
+      envelope: the task as it came; None for a direct call.
+      delivered: what a worker can do with the message; None where there is none.
+      **named: other attributes.
+    """
+
+    id: str | None = None
+    task: str | None = None
+    args: Any = None
+    kwargs: Any = None
+    retries = 0
+    eta: str | None = None
+    expires: str | None = None
+    is_eager = False
+    called_directly = True
+    headers: Any = None
+    delivery_info: Any = None
+    properties: Any = None
+    hostname: str | None = None
+    origin: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    chain: Any = None
+    chord: Any = None
+    shadow: str | None = None
+    timelimit: Any = None
+    callbacks: Any = None
+    errbacks: Any = None
+    ignore_result = False
+    replaced_task_nesting = 0
+    stamped_headers: Any = None
+    stamps: Any = None
+    utc = True
+    lang = "py"
+    loglevel = 0
+    logfile: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+
+    def __init__(self, envelope: Envelope | None = None, delivered: Delivered | None = None, **named: Any) -> None:
+        self.envelope = envelope
+        self.delivered = delivered
+        #: Ids of the tasks that this run has sent.
+        self.children: list[str] = []
+        #: What `retry(max_retries=)` said in this run.
+        self.most_retries: int | None = None
+        if envelope is not None:
+            self.__dict__.update(_seen(envelope))
+        self.__dict__.update(named)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or a caller's own header."""
+        return getattr(self, name, default)
+
+    def update(self, *args: Any, **named: Any) -> None:
+        """Set attributes."""
+        self.__dict__.update(dict(*args, **named))
+
+    def __repr__(self) -> str:
+        return f"<Context: {self.task} {self.id}>"
+
+
+def _seen(envelope: Envelope) -> dict[str, Any]:
+    routing_key = envelope.delivery_info.get("routing_key", envelope.queue)
+    seen = {
+        "id": envelope.id,
+        "task": envelope.task,
+        "args": list(envelope.args),
+        "kwargs": dict(envelope.kwargs),
+        "retries": envelope.retries,
+        "eta": envelope.eta,
+        "expires": envelope.expires,
+        "called_directly": False,
+        "headers": dict(envelope.headers) or None,
+        "delivery_info": {
+            "exchange": "",
+            "priority": envelope.priority,
+            "redelivered": False,
+            **envelope.delivery_info,
+            "routing_key": routing_key,
+        },
+        "properties": {
+            **envelope.properties,
+            "priority": envelope.priority,
+            "correlation_id": envelope.correlation_id or envelope.id,
+            "reply_to": envelope.reply_to,
+        },
+        "origin": envelope.origin,
+        "reply_to": envelope.reply_to,
+        "correlation_id": envelope.correlation_id or envelope.id,
+        "root_id": envelope.root_id or envelope.id,
+        "parent_id": envelope.parent_id,
+        "group": envelope.group,
+        "shadow": envelope.shadow,
+        "timelimit": list(envelope.timelimit),
+        "callbacks": list(envelope.link) or None,
+        "errbacks": list(envelope.link_error) or None,
+        "ignore_result": envelope.ignore_result,
+        "hostname": node_name(),
+    }
+    # A header of the sender's own is an attribute too, unless it is called as one that is there.
+    return {**{name: value for name, value in envelope.headers.items() if not hasattr(Context, name)}, **seen}

@@ -1,0 +1,90 @@
+"""How a function, or a class, becomes a task; and what its definition may say."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.app import retrying
+from dream.compat.app.task import Task
+from dream.compat.exceptions import ImproperlyConfigured, Unsupported
+
+if TYPE_CHECKING:
+    from dream.compat.app.base import Celery
+
+__all__ = ["complete", "define_task"]
+
+#: Options that would ask for what is not there, the values that ask for nothing, and what to do in place of others.
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "acks_late": ((True, False, None), ""),  # a message is always acknowledged after its run
+    "rate_limit": ((None, ""), "use dramatiq.rate_limits in the task"),
+    "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
+    "backend": ((None,), "results are kept in DREAM_REDIS_URL"),
+    "compression": ((None, ""), "messages are not compressed"),
+    "trail": ((True, False, None), ""),
+}
+
+
+def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str, Any]) -> Task:
+    """The task that runs a function; the one of that name where there is one.
+
+    Parameters:
+      app: whose it is.
+      function: what it runs.
+      options: of `@app.task`; all but `name`, `bind` and `base` become its attributes.
+
+    Raises:
+      ImproperlyConfigured, Unsupported: an option cannot be.
+    """
+    rest = dict(options)
+    name = rest.pop("name", None) or app.gen_task_name(function.__name__, function.__module__)
+    base, bind = rest.pop("base", None) or app.Task, rest.pop("bind", False)
+    rest.pop("shared", None), rest.pop("lazy", None)
+    if name in app.tasks.data:
+        return app.tasks.data[name]
+    attributes = {
+        "name": name,
+        "run": function if bind else staticmethod(function),
+        "abstract": False,
+        "__name__": function.__name__,
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__wrapped__": function,
+        **rest,
+    }
+    kind = type(function.__name__, (base,), attributes)
+    return app.register_task(kind())
+
+
+def complete(app: Celery, task: Task) -> None:
+    """Give a task what its app knows, and look at what its definition says.
+
+    Raises:
+      ImproperlyConfigured, Unsupported: something in it cannot be; the message names it.
+    """
+    if not task.name:
+        task.name = app.gen_task_name(type(task).__name__, type(task).__module__)
+    task.app = app
+    _check(task)
+    retrying.check_endless(task)
+    retrying.add_autoretry(task)
+
+
+def _check(task: Task) -> None:
+    for option, (harmless, instead) in _REFUSED.items():
+        value = getattr(task, option, None)
+        if value not in harmless:
+            raise Unsupported(f"{task.name}: the task option {option}={value!r} is not supported: {instead}")
+    for option in ("time_limit", "soft_time_limit"):
+        value = getattr(task, option)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise ImproperlyConfigured(f"{task.name}: {option} must be a number of seconds above 0, not {value!r}")
+    # What the policy says needs no look; to read the settings here would be early.
+    most = task.max_retries if retrying.sets_numbers(task) else None
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int)):
+        raise ImproperlyConfigured(f"{task.name}: max_retries must be an integer or None, not {most!r}")
+    for option in ("autoretry_for", "dont_autoretry_for", "throws"):
+        for kind in getattr(task, option):
+            if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
+                raise ImproperlyConfigured(f"{task.name}: {option} must name exception classes, not {kind!r}")

@@ -1,0 +1,63 @@
+"""A task that is run where it is called, as a worker would: `apply`, and `apply_async` with `task_always_eager`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.app.context import Context
+from dream.compat.app.envelopes import envelope_of
+from dream.compat.app.trace import IGNORED, REJECTED, Ended, trace
+from dream.compat.exceptions import Retry
+from dream.compat.result import EagerResult
+from dream.results.states import PENDING, PROPAGATE_STATES, RETRY
+
+if TYPE_CHECKING:
+    from dream.compat.app.task import Task
+    from dream.compat.envelope import Envelope
+
+__all__ = ["apply"]
+
+
+def apply(
+    task: Task,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    throw: bool | None = None,
+    retries: int = 0,
+    **options: Any,
+) -> EagerResult:
+    """Run the task here, and again as often as it retries.
+
+    Parameters:
+      args, kwargs, options: as for `apply_async`.
+      throw: raise what the task raises; by default `task_eager_propagates`.
+      retries: how many runs came before.
+    """
+    throws = task.app.conf.task_eager_propagates if throw is None else throw
+    # Times and queues mean nothing here; wrong ones are wrong nevertheless.
+    envelope = envelope_of(task.app, task.name, (), {}, options, task)
+    request = _request(envelope, list(args or ()), dict(kwargs or {}), retries)
+    while True:
+        ended = trace(task, request)
+        again = ended.value.sig if isinstance(ended.value, Retry) and ended.state == RETRY else None
+        if again is None:
+            break
+        request = _request(again, list(again.args), dict(again.kwargs), again.retries)
+    if throws and ended.state in PROPAGATE_STATES:
+        raise ended.value
+    _keep(task, envelope, ended)
+    state = {IGNORED: PENDING, REJECTED: PENDING}.get(ended.state, ended.state)
+    return EagerResult(envelope.id, ended.value, state, ended.traceback, task.name)
+
+
+def _request(envelope: Envelope, args: list[Any], kwargs: dict[str, Any], retries: int) -> Context:
+    """As in Celery, arguments are not copied through JSON."""
+    return Context(envelope, args=args, kwargs=kwargs, retries=retries, is_eager=True)
+
+
+def _keep(task: Task, envelope: Envelope, ended: Ended) -> None:
+    if task.app.conf.task_store_eager_result and not envelope.ignore_result:
+        from dream.compat.worker.keeping import keep
+
+        keep(task, envelope, ended)

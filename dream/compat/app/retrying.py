@@ -1,0 +1,229 @@
+"""When a task runs again, and how it says so.
+
+A task that sets none of Celery's numbers follows the documented policy: 60 s before the first retry, ×1.5 each time,
+never over 600 s, five times (`DREAM_RETRY_…`). One that sets any of them gets Celery's own: `max_retries` 3,
+`default_retry_delay` 180 s, `retry_backoff` ×2 with full jitter.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dream.compat.exceptions import Ignore, ImproperlyConfigured, Retry
+
+if TYPE_CHECKING:
+    from dream.compat.app.context import Context
+    from dream.compat.app.task import Task
+
+__all__ = ["PolicyNumber", "add_autoretry", "backoff_s", "check_endless", "retry", "sets_numbers"]
+
+_NUMBERS = (
+    "max_retries",
+    "default_retry_delay",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "retry_kwargs",
+)
+#: An endless retry is allowed from this delay on: what fails at once would fill the machine.
+_LEAST_ENDLESS_S = 1.0
+
+
+class PolicyNumber:
+    """An attribute of a task that says what the documented policy has, unless the task sets Celery's numbers.
+
+    Parameters:
+      setting: the policy's, of `Settings`.
+      celerys: Celery's default.
+    """
+
+    def __init__(self, setting: str, celerys: int) -> None:
+        self._setting, self._celerys = setting, celerys
+
+    def __get__(self, task: Task | None, owner: type[Task]) -> Any:
+        if task is None or sets_numbers(task):
+            return self._celerys
+        from dream.settings import load
+
+        return getattr(load(), self._setting)
+
+
+def sets_numbers(task: Task) -> bool:
+    """Whether a task sets any of Celery's numbers."""
+    from dream.compat.app.task import Task
+
+    own = [vars(task), *(vars(kind) for kind in type(task).__mro__ if issubclass(kind, Task) and kind is not Task)]
+    return any(name in each for each in own for name in _NUMBERS)
+
+
+def backoff_s(factor: int, retries: int, most_s: int, jitter: bool) -> int:
+    """Celery's back-off: factor × 2ⁿ, at most `most_s`, with jitter anything from 0 up to that."""
+    delay_s: int = min(most_s, factor * 2**retries)
+    return max(0, random.randrange(delay_s + 1) if jitter else delay_s)  # noqa: S311
+
+
+def check_endless(task: Task) -> None:
+    """Refuse a task that may be retried for ever without a pause.
+
+    Raises:
+      ImproperlyConfigured
+    """
+    if sets_numbers(task) and task.max_retries is None and task.default_retry_delay < _LEAST_ENDLESS_S:
+        raise ImproperlyConfigured(
+            f"{task.name}: max_retries=None is endless, so default_retry_delay must be 1 s or more, "
+            f"not {task.default_retry_delay!r}"
+        )
+
+
+def retry(
+    task: Task,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    exc: BaseException | None,
+    throw: bool,
+    eta: Any,
+    countdown: float | None,
+    max_retries: int | None,
+    options: Mapping[str, Any],
+) -> Retry:
+    """Send the task again, under the same id.
+
+    Parameters:
+      args, kwargs: in place of those of this run.
+      exc: why; raised where no retry is left.
+      throw: raise `Retry`, which ends this run; else it is returned.
+      eta, countdown: when; by the task's numbers or the policy by default.
+      max_retries: in place of the task's, for this run.
+      options: others of `apply_async`.
+
+    Raises:
+      Retry
+      MaxRetriesExceededError: no retry is left, and there is no `exc`.
+    """
+    request = task.request
+    if request.called_directly or request.envelope is None:
+        _raise(exc or Retry("the task can be retried"))
+    if max_retries is not None:
+        request.most_retries = max_retries
+    most = task.max_retries if max_retries is None else max_retries
+    if eta is None and countdown is None:
+        countdown = _delay_s(task, request.retries)
+    if most is not None and request.retries >= most:
+        _raise(exc or _exceeded(task, request, most))
+    if most is None and countdown is not None and countdown < _LEAST_ENDLESS_S:
+        raise ImproperlyConfigured(
+            f"{task.name}: max_retries=None is endless, so a retry must wait 1 s or more, not countdown={countdown!r}"
+        )
+    return _send(task, request, (args, kwargs), exc, throw, {**options, "eta": eta, "countdown": countdown})
+
+
+def _send(
+    task: Task, request: Context, arguments: Any, exc: BaseException | None, throw: bool, options: dict[str, Any]
+) -> Retry:
+    from dream.compat.app.envelopes import changed
+
+    args, kwargs = _arguments(task, request, *arguments)
+    assert request.envelope is not None  # noqa: S101 (for the type checker: `retry` has looked)
+    envelope = changed(
+        replace(request.envelope, retries=request.retries + 1, args=args, kwargs=kwargs), options, task.app
+    )
+    again = Retry(
+        exc=exc or sys.exc_info()[1],
+        when=options["eta"] or options["countdown"],
+        is_eager=request.is_eager,
+        sig=envelope,
+    )
+    if request.delivered is not None:
+        request.delivered.retry(again, envelope)
+    if throw:
+        raise again
+    return again
+
+
+def _exceeded(task: Task, request: Context, most: int) -> BaseException:
+    return task.MaxRetriesExceededError(
+        f"{task.name}[{request.id}] cannot be retried again: max_retries={most}, args={request.args}, "
+        f"kwargs={request.kwargs}",
+        task_args=request.args,
+        task_kwargs=request.kwargs,
+    )
+
+
+def _delay_s(task: Task, retries: int) -> float:
+    if sets_numbers(task):
+        delay_s: float = task.default_retry_delay
+        return delay_s
+    from dream.middleware.retries import RetryPolicy
+    from dream.settings import load
+
+    return RetryPolicy.of(load()).delay_s(retries)
+
+
+def _arguments(task: Task, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of the next run; a name that is given anew replaces what had its place."""
+    if args is None and kwargs is None:
+        return request.args, request.kwargs
+    if args is None and request.args and kwargs:
+        names = [
+            parameter.name
+            for parameter in inspect.signature(task.run).parameters.values()
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        by_name = dict(zip(names, request.args, strict=False))
+        if kwargs.keys() & by_name.keys():
+            return request.args[len(by_name) :], {**by_name, **kwargs}
+    elif kwargs is None and request.kwargs:
+        names = list(inspect.signature(task.run).parameters)[: len(args)]
+        kwargs = {name: value for name, value in request.kwargs.items() if name not in names}
+    return request.args if args is None else args, request.kwargs if kwargs is None else kwargs
+
+
+def _raise(exc: BaseException) -> NoReturn:
+    """Raise an error; where one is on its way already, as its consequence."""
+    current = sys.exc_info()[1]
+    if current is exc or current is None:
+        raise exc
+    raise exc from current
+
+
+# --- autoretry_for
+
+
+def add_autoretry(task: Task) -> None:
+    """Let the task's errors of `autoretry_for` retry it."""
+    if not task.autoretry_for:
+        return
+    inner = task.run
+    wanted: tuple[type[BaseException], ...] = tuple(task.autoretry_for)
+    unwanted: tuple[type[BaseException], ...] = (Ignore, Retry, *task.dont_autoretry_for)
+
+    @functools.wraps(inner)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return inner(*args, **kwargs)
+        except unwanted:
+            raise
+        except wanted as exc:
+            raise task.retry(exc=exc, **_how(task)) from exc
+
+    task.run = run  # type: ignore[method-assign]
+
+
+def _how(task: Task) -> dict[str, Any]:
+    how = dict(task.retry_kwargs)
+    request = task.request
+    if task.retry_backoff:
+        factor = int(max(1.0, float(task.retry_backoff)))
+        how["countdown"] = backoff_s(factor, request.retries, int(task.retry_backoff_max), bool(task.retry_jitter))
+        if task.max_retries is None:
+            # Jitter may say 0; nobody has written that.
+            how["countdown"] = max(_LEAST_ENDLESS_S, how["countdown"])
+    if request.most_retries is not None:
+        how["max_retries"] = request.most_retries
+    return how

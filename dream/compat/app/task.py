@@ -1,0 +1,255 @@
+"""A task: a function under a name, that runs here and now or is sent to a worker."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dream.compat import current
+from dream.compat.app import retrying
+from dream.compat.app.context import Context
+from dream.compat.exceptions import MaxRetriesExceededError, Unsupported
+from dream.errors import InvalidArguments
+
+if TYPE_CHECKING:
+    from dream.compat.app.base import Celery
+    from dream.compat.canvas import Signature
+    from dream.compat.result import AsyncResult, EagerResult
+
+__all__ = ["Task"]
+
+
+class Task:
+    """Called, it runs here and now; `delay` and `apply_async` send it.
+
+    Define one with `@app.task` or `@shared_task`; their options are attributes here, with Celery's meaning. So are
+    those of a subclass (`base=` or `app.register_task`).
+    """
+
+    MaxRetriesExceededError = MaxRetriesExceededError
+    Request: ClassVar[type[Context]] = Context
+
+    #: Full name, as messages carry it.
+    name: str = ""
+    app: Celery
+    abstract = True
+    #: Whether a call's arguments are checked before it is sent.
+    typing = True
+    ignore_result: bool | None = None
+    track_started: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    queue: str | None = None
+    routing_key: str | None = None
+    priority: int | None = None
+    expires: Any = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    throws: tuple[type[BaseException], ...] = ()
+    serializer = "json"
+    rate_limit = None
+    acks_late = True
+    pydantic = False
+    # Retries: the documented policy, or Celery's numbers for a task that sets any of them (`retrying`).
+    max_retries: Any = retrying.PolicyNumber("max_retries", 3)
+    default_retry_delay: Any = retrying.PolicyNumber("retry_first_s", 180)
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_backoff: float | bool = False
+    retry_backoff_max: int = 600
+    retry_jitter = True
+    retry_kwargs: Mapping[str, Any] = {}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """What the task does."""
+        raise NotImplementedError(f"{self.name}: a task needs a run()")
+
+    # --- here and now
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        current.enter(self, Context(args=args, kwargs=kwargs, task=self.name))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            current.leave()
+
+    def apply(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> EagerResult:
+        """Run it here and now as a worker would, retries and links included, without waiting between them.
+
+        Parameters:
+          throw: raise what the task raises; by default `task_eager_propagates`.
+          **options: as for `apply_async`.
+        """
+        from dream.compat.app.eager import apply
+
+        return apply(self, args, kwargs, **options)
+
+    # --- sent
+
+    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult | EagerResult:
+        """Send it, without options.
+
+        Raises:
+          TypeError: the function does not take these arguments.
+          EncodeError: JSON cannot carry an argument.
+          OperationalError: the broker is away.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> AsyncResult | EagerResult:
+        """Send it; with `task_always_eager` run it here and now.
+
+        Parameters:
+          args, kwargs: its arguments.
+          task_id: the id to use; a new one by default.
+          **options: see `dream.compat.app.envelopes`.
+
+        Raises:
+          TypeError: the function does not take these arguments.
+          InvalidArguments: an option has a value that it may not have, or is refused.
+          EncodeError: JSON cannot carry an argument.
+          OperationalError: the broker is away.
+        """
+        self._check_arguments(args, kwargs)
+        if self.app.conf.task_always_eager:
+            return self.apply(args, kwargs, task_id=task_id, **options)
+        from dream.compat.app.publishing import publish
+
+        return publish(self.app, self.name, args, kwargs, {**options, "task_id": task_id}, self)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Django: send it once the transaction has been committed, at once where there is none."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Django: as `delay_on_commit`, with the options of `apply_async`."""
+        from functools import partial
+
+        try:
+            from django.db import transaction  # type: ignore[import-not-found, unused-ignore]
+        except ModuleNotFoundError:
+            raise Unsupported(f"{self.name}: *_on_commit is Django's, which is not installed: use delay()") from None
+        transaction.on_commit(partial(self.apply_async, *args, **kwargs))
+
+    def _check_arguments(self, args: Any, kwargs: Any) -> None:
+        if args is not None and (not isinstance(args, Sequence) or isinstance(args, str | bytes)):
+            raise TypeError(f"{self.name}: args must be a list or a tuple, not {type(args).__name__}")
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise TypeError(f"{self.name}: kwargs must be a dict, not {type(kwargs).__name__}")
+        if self.typing:
+            try:
+                self._signature.bind(*(args or ()), **(kwargs or {}))
+            except TypeError as error:
+                raise TypeError(f"{self.name}: {error}") from None
+
+    @property
+    def _signature(self) -> inspect.Signature:
+        found: inspect.Signature | None = self.__dict__.get("_signature_of_run")
+        if found is None:
+            found = self.__dict__["_signature_of_run"] = inspect.signature(self.run)
+        return found
+
+    # --- in a run
+
+    @property
+    def request(self) -> Context:
+        """The run that this thread is in; outside of one, an empty request with `called_directly`."""
+        return current.request_of(self) or Context()
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """See `dream.compat.app.retrying.retry`."""
+        return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
+
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **_request_fields: Any
+    ) -> None:
+        """Keep a state of the task's own, with what belongs to it; `AsyncResult.info` shows that."""
+        from dream.results import meta_of
+
+        task_id = task_id or self.request.id
+        if task_id is None:
+            raise InvalidArguments(f"{self.name}: update_state outside of a run needs a task_id")
+        self.app.producer.results.put(meta_of(task_id, state or "PENDING", meta))
+
+    def replace(self, _sig: Any) -> Any:
+        raise Unsupported(f"{self.name}: replace is not supported: send the other task, and return its id")
+
+    add_to_chord = replace
+
+    # --- for subclasses
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called before a run."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called after a run that has returned."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called after a run that another follows."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called after a run that has failed for good."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called last, whatever came of the run."""
+
+    # --- signatures
+
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
+        """The task with arguments, to be sent later: `signature((1, 2), {"z": 3}, countdown=5)`."""
+        from dream.compat.canvas import Signature
+
+        starkwargs.setdefault("app", self.app)
+        return Signature(self, args, *starargs, **starkwargs)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """The task with these arguments; what is given when it is sent comes before them."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """The task with these arguments and no others."""
+        return self.signature(args, kwargs, immutable=True)
+
+    def chunks(self, *_: Any, **__: Any) -> Any:
+        raise Unsupported(f"{self.name}: chunks is not supported: send a task for each piece")
+
+    def map(self, *_: Any, **__: Any) -> Any:
+        raise Unsupported(f"{self.name}: map is not supported: send a task for each item")
+
+    def starmap(self, *_: Any, **__: Any) -> Any:
+        raise Unsupported(f"{self.name}: starmap is not supported: send a task for each item")
+
+    def AsyncResult(self, task_id: str, **_: Any) -> AsyncResult:  # noqa: N802 (Celery's name)
+        """The result of a run."""
+        return self.app.AsyncResult(task_id)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>"
+
+    def __reduce__(self) -> Any:
+        return (_registered, (self.name,))
+
+
+def _registered(name: str) -> Task:
+    found: Task = current.get_current_app().tasks[name]
+    return found

@@ -1,0 +1,218 @@
+"""One run of a caller's own task, in a worker or in place: hooks and signals around it, and what came of it.
+
+before_start, task_prerun ─► run ─┬─► returned  ─► SUCCESS: links, on_success, task_success
+                                  ├─► Retry     ─► RETRY: on_retry, task_retry
+                                  ├─► Ignore    ─► nothing is stored
+                                  ├─► Reject    ─► the message goes to the dead letters, or back
+                                  └─► raised    ─► FAILURE: error links, on_failure, task_failure
+after_return, task_postrun
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
+
+from dream.compat import current, signals
+from dream.compat.app.arguments import call
+from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry
+from dream.results.states import FAILURE, RETRY, REVOKED, SUCCESS
+
+if TYPE_CHECKING:
+    from dream.compat.app.context import Context
+    from dream.compat.app.task import Task
+
+__all__ = [
+    "IGNORED",
+    "LOG_FAILURE",
+    "LOG_RECEIVED",
+    "LOG_SUCCESS",
+    "REJECTED",
+    "Ended",
+    "ExceptionInfo",
+    "Stopped",
+    "trace",
+]
+
+IGNORED = "IGNORED"
+REJECTED = "REJECTED"
+
+LOG_RECEIVED = "Task %(name)s[%(id)s] received"
+LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
+LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """Raised in a run's thread to end it, whatever the task catches; subclasses say how it ends."""
+
+    state: str = FAILURE
+    error: BaseException
+
+
+class ExceptionInfo:
+    """An error and where it came from, as hooks and signals get it: `exception`, `type`, `traceback`, `tb`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.exception = error
+        self.type = type(error)
+        self.tb = error.__traceback__
+        self.traceback = "".join(traceback.format_exception(error))
+        self.internal = False
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of a run.
+
+    Parameters:
+      state: one of `dream.results.states`, IGNORED or REJECTED.
+      value: what the task returned, or the error.
+      info: of the error.
+    """
+
+    state: str
+    value: Any = None
+    info: ExceptionInfo | None = None
+
+    @property
+    def traceback(self) -> str | None:
+        return self.info.traceback if self.info is not None else None
+
+
+def trace(task: Task, request: Context) -> Ended:
+    """Run the task, and say what came of it. Only what is no error of a task goes through."""
+    current.enter(task, request)
+    task_id, args, kwargs = request.id or "", request.args, request.kwargs
+    try:
+        signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
+        ended = _run(task, request, args, kwargs)
+        if ended.state in (IGNORED, REJECTED):
+            return ended
+        if ended.state == SUCCESS and request.callbacks:
+            ended = _linked(task, request, ended)
+        if request.delivered is not None:
+            ended = _told(request, ended)
+        _follow(task, request, ended)
+        task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
+        return ended
+    finally:
+        state = ended.state if "ended" in locals() else None
+        value = ended.value if "ended" in locals() else None
+        signals.task_postrun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs, retval=value, state=state)
+        current.leave()
+
+
+def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ended:
+    try:
+        if request.delivered is not None:
+            request.delivered.started()
+        task.before_start(request.id or "", args, kwargs)
+        with request.delivered.watched() if request.delivered is not None else nullcontext():
+            return Ended(SUCCESS, call(task, args, kwargs))
+    except Retry as again:
+        return Ended(RETRY, again, ExceptionInfo(again.exc if isinstance(again.exc, BaseException) else again))
+    except Reject as error:
+        return Ended(REJECTED, error)
+    except Ignore as error:
+        return Ended(IGNORED, error)
+    except Stopped as stop:
+        return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
+    except Exception as error:  # noqa: BLE001 (whatever a task raises is its end)
+        return Ended(FAILURE, error, ExceptionInfo(error))
+
+
+def _linked(task: Task, request: Context, ended: Ended) -> Ended:
+    """Send the links, before the end is kept: they are among the result's children.
+
+    Their ids follow from the task's: where the run is repeated, the broker holds each once.
+    """
+    try:
+        for number, link in enumerate(request.callbacks or ()):
+            signature = _signature(task, link)
+            link_id = signature.id or str(uuid5(NAMESPACE_OID, f"{request.id}:link:{number}"))
+            signature.apply_async((ended.value,), task_id=link_id)
+    except Exception as error:  # noqa: BLE001 (a link that cannot be sent is a failure of the task, as in Celery)
+        return Ended(FAILURE, error, ExceptionInfo(error))
+    return ended
+
+
+def _told(request: Context, ended: Ended) -> Ended:
+    """Keep what came of it; a result that JSON cannot carry is a failure."""
+    try:
+        request.delivered.ended(ended)  # type: ignore[union-attr]
+    except EncodeError as error:
+        ended = Ended(FAILURE, error, ExceptionInfo(error))
+        request.delivered.ended(ended)  # type: ignore[union-attr]
+    return ended
+
+
+def _follow(task: Task, request: Context, ended: Ended) -> None:
+    """Hooks, signals and links."""
+    task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
+    if ended.state == SUCCESS:
+        task.on_success(ended.value, task_id, args, kwargs)
+        signals.task_success.send(task, result=ended.value)
+    elif ended.state == RETRY:
+        reason = ended.value.exc or ended.value
+        task.on_retry(reason, task_id, args, kwargs, info)
+        signals.task_retry.send(task, request=request, reason=reason, einfo=info)
+        log.info("Task %s[%s] retry: %s", task.name, task_id, ended.value)
+    elif ended.state == REVOKED:
+        signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)
+    elif ended.state == FAILURE:
+        _log_failure(task, task_id, ended)
+        for link in request.errbacks or ():
+            _call_back(task, request, link, ended)
+        task.on_failure(ended.value, task_id, args, kwargs, info)
+        signals.task_failure.send(
+            task,
+            task_id=task_id,
+            exception=ended.value,
+            args=args,
+            kwargs=kwargs,
+            traceback=info.tb if info else None,
+            einfo=info,
+        )
+
+
+def _log_failure(task: Task, task_id: str, ended: Ended) -> None:
+    expected = isinstance(ended.value, tuple(task.throws))
+    level, description = (logging.INFO, "raised expected") if expected else (logging.ERROR, "raised unexpected")
+    trouble = None if expected or ended.info is None else (ended.info.type, ended.value, ended.info.tb)
+    log.log(
+        level,
+        LOG_FAILURE,
+        {"name": task.name, "id": task_id, "description": description, "exc": repr(ended.value)},
+        exc_info=trouble,
+    )
+
+
+def _signature(task: Task, link: Any) -> Any:
+    from dream.compat.canvas import maybe_signature
+
+    return maybe_signature(link, app=task.app)
+
+
+def _call_back(task: Task, request: Context, link: Any, ended: Ended) -> None:
+    """An error link: called here with (request, exception, traceback) where it takes them, else sent the id."""
+    from dream.compat.app.arguments import most_positional
+
+    signature = _signature(task, link)
+    known = task.app.tasks.get(signature.task)
+    if known is not None and not signature.immutable and most_positional(known.run) - len(signature.args) > 1:
+        try:
+            known(request, ended.value, ended.traceback, *signature.args, **signature.kwargs)
+        except Exception:
+            log.error("the error link %s of %s[%s] failed", signature.task, task.name, request.id, exc_info=True)
+    else:
+        signature.apply_async((request.id,))

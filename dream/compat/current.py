@@ -1,0 +1,89 @@
+"""Which app is the current one, which task runs in this thread, and the tasks that every app shares.
+
+The current app is that of the process: the last that was made or that `set_current` named; where there is none, dream's
+own (`dream.compat.tasks`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.local import Proxy
+
+if TYPE_CHECKING:
+    from dream.compat.app.base import Celery
+    from dream.compat.app.context import Context
+    from dream.compat.app.task import Task
+
+__all__ = [
+    "SHARED",
+    "current_app",
+    "current_request",
+    "current_task",
+    "enter",
+    "get_current_app",
+    "leave",
+    "request_of",
+    "set_current_app",
+]
+
+#: Tasks of `shared_task` by name, each a function that defines it in an app.
+SHARED: dict[str, Callable[[Celery], Task]] = {}
+
+_app: Celery | None = None
+
+
+class _Runs(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[tuple[Any, Context]] = []
+
+
+_runs = _Runs()
+
+
+def set_current_app(app: Celery) -> None:
+    """Make an app the current one."""
+    global _app
+    _app = app
+
+
+def get_current_app() -> Celery:
+    """The current app."""
+    if _app is None:
+        from dream.compat.tasks import app
+
+        return app
+    return _app
+
+
+def enter(task: Any, request: Context) -> None:
+    """A run of the task begins in this thread."""
+    _runs.stack.append((task, request))
+
+
+def leave() -> None:
+    """The run that began last has ended."""
+    _runs.stack.pop()
+
+
+def request_of(task: Any) -> Context | None:
+    """The request of the task's innermost run in this thread; None where it does not run."""
+    return next((request for running, request in reversed(_runs.stack) if running is task), None)
+
+
+def current_request() -> Context | None:
+    """The request of the run that this thread is in; None in a direct call, and outside of runs."""
+    if not _runs.stack:
+        return None
+    request = _runs.stack[-1][1]
+    return None if request.called_directly else request
+
+
+def _current_task() -> Any:
+    return _runs.stack[-1][0] if _runs.stack else None
+
+
+current_app: Any = Proxy(get_current_app)
+current_task: Any = Proxy(_current_task)

@@ -1,0 +1,176 @@
+"""Signals: functions that are called when something happens, in the process where it does.
+
+`send` calls each receiver with `signal=` and `sender=` and what the table of Celery's documentation names; an error of
+a receiver is logged and harms nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "Signal",
+    "after_setup_logger",
+    "after_setup_task_logger",
+    "after_task_publish",
+    "beat_embedded_init",
+    "beat_init",
+    "before_task_publish",
+    "celeryd_after_setup",
+    "celeryd_init",
+    "heartbeat_sent",
+    "import_modules",
+    "setup_logging",
+    "task_failure",
+    "task_internal_error",
+    "task_postrun",
+    "task_prerun",
+    "task_received",
+    "task_rejected",
+    "task_retry",
+    "task_revoked",
+    "task_success",
+    "task_unknown",
+    "worker_init",
+    "worker_process_init",
+    "worker_process_shutdown",
+    "worker_ready",
+    "worker_shutdown",
+    "worker_shutting_down",
+]
+
+log = logging.getLogger(__name__)
+
+Receiver = Callable[..., Any]
+
+
+class Signal:
+    """One thing that may happen.
+
+    Parameters:
+      name: what it is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._receivers: dict[Any, tuple[Any, Any]] = {}
+
+    @property
+    def receivers(self) -> list[Any]:
+        """Who is called; empty where nobody is."""
+        return list(self._receivers.values())
+
+    def connect(
+        self,
+        receiver: Receiver | None = None,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Any = None,
+        **_: Any,
+    ) -> Any:
+        """Add a receiver; also a decorator, with or without arguments.
+
+        Parameters:
+          sender: only what it sends; a task's name or the task itself.
+          weak: a receiver that nobody else holds is forgotten.
+          dispatch_uid: a receiver of the same name takes its place.
+        """
+        if receiver is None:
+            return lambda function: self.connect(function, sender, weak, dispatch_uid)
+        key = (dispatch_uid or _identity(receiver), _sender_key(sender))
+        self._receivers[key] = (_reference(receiver) if weak else lambda: receiver, _sender_key(sender))
+        return receiver
+
+    def disconnect(
+        self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None, **_: Any
+    ) -> bool:
+        """Take a receiver away; says whether it was there."""
+        key = (dispatch_uid or _identity(receiver), _sender_key(sender))
+        return self._receivers.pop(key, None) is not None
+
+    def send(self, sender: Any, **named: Any) -> list[tuple[Receiver, Any]]:
+        """Call who listens to this sender; returns each with what it returned or raised."""
+        if not self._receivers:
+            return []
+        answers: list[tuple[Receiver, Any]] = []
+        for key, (reference, wanted) in list(self._receivers.items()):
+            receiver = reference()
+            if receiver is None:
+                self._receivers.pop(key, None)
+            elif wanted is None or wanted == _sender_key(sender):
+                answers.append((receiver, self._call(receiver, sender, named)))
+        return answers
+
+    def _call(self, receiver: Receiver, sender: Any, named: dict[str, Any]) -> Any:
+        try:
+            return receiver(signal=self, sender=sender, **named)
+        except Exception as error:
+            log.error("the receiver %r of the signal %s failed", receiver, self.name, exc_info=True)
+            return error
+
+    def __repr__(self) -> str:
+        return f"<Signal: {self.name}>"
+
+
+def _identity(receiver: Any) -> Any:
+    method_of = getattr(receiver, "__self__", None)
+    return (
+        (id(method_of), id(receiver.__func__))
+        if method_of is not None and hasattr(receiver, "__func__")
+        else id(receiver)
+    )
+
+
+def _sender_key(sender: Any) -> Any:
+    """Tasks and their names are one; others are what they are."""
+    return sender if sender is None or isinstance(sender, str) else getattr(sender, "name", None) or id(sender)
+
+
+def _reference(receiver: Any) -> Callable[[], Any]:
+    try:
+        return weakref.WeakMethod(receiver) if hasattr(receiver, "__func__") else weakref.ref(receiver)
+    except TypeError:
+        return lambda: receiver
+
+
+# --- where messages are sent
+
+before_task_publish = Signal("before_task_publish")
+after_task_publish = Signal("after_task_publish")
+
+# --- where tasks run
+
+task_received = Signal("task_received")
+task_prerun = Signal("task_prerun")
+task_postrun = Signal("task_postrun")
+task_success = Signal("task_success")
+task_retry = Signal("task_retry")
+task_failure = Signal("task_failure")
+task_internal_error = Signal("task_internal_error")
+task_revoked = Signal("task_revoked")
+task_rejected = Signal("task_rejected")
+task_unknown = Signal("task_unknown")
+
+# --- a worker's life
+
+celeryd_init = Signal("celeryd_init")
+celeryd_after_setup = Signal("celeryd_after_setup")
+import_modules = Signal("import_modules")
+worker_init = Signal("worker_init")
+worker_process_init = Signal("worker_process_init")
+worker_process_shutdown = Signal("worker_process_shutdown")
+worker_ready = Signal("worker_ready")
+worker_shutting_down = Signal("worker_shutting_down")
+worker_shutdown = Signal("worker_shutdown")
+heartbeat_sent = Signal("heartbeat_sent")
+
+# --- the scheduler's, and logging
+
+beat_init = Signal("beat_init")
+beat_embedded_init = Signal("beat_embedded_init")
+setup_logging = Signal("setup_logging")
+after_setup_logger = Signal("after_setup_logger")
+after_setup_task_logger = Signal("after_setup_task_logger")

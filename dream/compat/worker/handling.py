@@ -1,0 +1,126 @@
+"""What a worker does with one message of a caller's own task.
+
+message ─► revoked, expired? ─► STARTED ─► the task ─► its end is kept ─► links, hooks ─► acked
+                │                              └─► Retry: RETRY is kept, the next message goes out, then acked
+                └─► REVOKED
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.middleware import SkipMessage
+
+from dream import serialization
+from dream.compat import signals
+from dream.compat.app.context import Context
+from dream.compat.app.envelopes import limits_of
+from dream.compat.app.publishing import put
+from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, trace
+from dream.compat.envelope import Envelope
+from dream.compat.exceptions import Retry, TaskRevokedError
+from dream.compat.worker.keeping import keep, patiently
+from dream.log import get_logger
+from dream.results.states import RETRY, REVOKED, STARTED
+
+if TYPE_CHECKING:
+    from dream.compat.app.task import Task
+    from dream.compat.worker.actors import Tasks
+
+__all__ = ["handle"]
+
+log = get_logger(__name__)
+
+
+def handle(worker: Tasks, task: Task, message: Any) -> None:
+    """Run the task that a message carries, and say what came of it.
+
+    Raises:
+      SkipMessage: the task has rejected the message.
+      OperationalError, ResultsUnavailable: a server was away for too long; another run follows.
+    """
+    envelope = Envelope.from_message(message, worker.queue_prefix)
+    delivery = _Delivery(worker, task, envelope, message)
+    request = task.Request(
+        envelope,
+        delivery,
+        args=list(_opened(envelope.args)),
+        kwargs=dict(_opened(envelope.kwargs)),
+        hostname=worker.name,
+    )
+    delivery.request = request
+    signals.task_received.send(worker, request=request)
+    if envelope.id in worker.revoked or envelope.has_expired:
+        delivery.refuse(request)
+        return
+    ended = trace(task, request)
+    if ended.state == REJECTED:
+        delivery.reject(ended.value)
+
+
+def _opened(value: Any) -> Any:
+    """What JSON has no type for as what it was; a message of plain values is as it is."""
+    values = value.values() if isinstance(value, dict) else value
+    if not any(isinstance(each, dict | list) for each in values):
+        return value
+    return serialization.loads(json.dumps(value))
+
+
+class _Delivery:
+    """See `dream.compat.app.delivery.Delivered`."""
+
+    def __init__(self, worker: Tasks, task: Task, envelope: Envelope, message: Any) -> None:
+        self._worker = worker
+        self._task = task
+        self._envelope = envelope
+        self._message = message
+        self._is_given_up = False
+        self.request: Context | None = None
+
+    def started(self) -> None:
+        own = self._task.track_started
+        if self._task.app.conf.task_track_started if own is None else own:
+            about = {"pid": os.getpid(), "hostname": self._worker.name}
+            keep(self._task, self._envelope, Ended(STARTED, about))
+
+    def watched(self) -> AbstractContextManager[object]:
+        hard_s, soft_s = limits_of(self._envelope, self._task)
+        hard_s = self._worker.time_limit_s if hard_s is None else hard_s
+        self._worker.set_backstop(hard_s)
+        return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, self._give_up)
+
+    def retry(self, retry: Retry, envelope: Envelope) -> None:
+        why = retry.exc if isinstance(retry.exc, BaseException) else retry
+        keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo(why)))
+        patiently(lambda: put(self._task.app, envelope))
+
+    def ended(self, ended: Ended) -> None:
+        # What a retry means has been kept before its message went out.
+        if ended.state != RETRY and not self._is_given_up:
+            keep(self._task, self._envelope, ended, self.request)
+
+    def refuse(self, request: Context) -> None:
+        """The task is not run: it was revoked, or it came too late."""
+        is_late = self._envelope.id not in self._worker.revoked
+        error = TaskRevokedError("expired" if is_late else "revoked")
+        keep(self._task, self._envelope, Ended(REVOKED, error))
+        log.info("task_revoked", task=self._task.name, task_id=self._envelope.id, reason=str(error))
+        signals.task_revoked.send(self._task, request=request, terminated=False, signum=None, expired=is_late)
+
+    def reject(self, error: Any) -> None:
+        """Back on the queue, or to the dead letters."""
+        if error.requeue:
+            self._worker.hand_back(self._message)
+            return
+        self._message.fail()
+        raise SkipMessage(f"the task has rejected its message: {error.reason}")
+
+    def _give_up(self, ended: Ended) -> None:
+        """The run's thread blocks: say how it ended, in its place, and let the worker be replaced."""
+        self._is_given_up = True
+        log.error("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
+        keep(self._task, self._envelope, ended)
+        self._worker.give_up(self._message)

@@ -1,0 +1,97 @@
+"""What is kept of a caller's own task: its state and result, as Celery keeps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from dream.compat.app.context import Context
+from dream.compat.app.trace import Ended
+from dream.compat.exceptions import EncodeError, OperationalError
+from dream.compat.failures import write_error
+from dream.errors import ResultsUnavailable
+from dream.log import get_logger
+from dream.results import meta_of
+from dream.results.states import EXCEPTION_STATES
+
+if TYPE_CHECKING:
+    from dream.compat.app.task import Task
+    from dream.compat.envelope import Envelope
+
+__all__ = ["keep", "patiently", "wants_result"]
+
+log = get_logger(__name__)
+
+#: How long a server that is away is waited for before a message is left to another run.
+_PATIENCE_S = 60.0
+_LONGEST_PAUSE_S = 5.0
+
+
+def wants_result(task: Task, envelope: Envelope, state: str) -> bool:
+    """Whether a state is kept."""
+    if not envelope.ignore_result:
+        return True
+    errors = task.store_errors_even_if_ignored
+    errors = task.app.conf.task_store_errors_even_if_ignored if errors is None else errors
+    return bool(errors) and state in EXCEPTION_STATES
+
+
+def keep(task: Task, envelope: Envelope, ended: Ended, request: Context | None = None, **more: Any) -> None:
+    """Keep a state, where one is wanted.
+
+    Parameters:
+      more: what else is kept.
+
+    Raises:
+      EncodeError: JSON cannot carry the result.
+      ResultsUnavailable: Redis was away for a minute.
+    """
+    if not wants_result(task, envelope, ended.state):
+        return
+    value = ended.value
+    if ended.state in EXCEPTION_STATES:
+        value = write_error(getattr(value, "exc", None) or value)
+    if task.app.conf.result_extended:
+        more |= {
+            "name": envelope.task,
+            "args": list(envelope.args),
+            "kwargs": dict(envelope.kwargs),
+            "retries": envelope.retries,
+            "queue": envelope.queue,
+        }
+    meta = meta_of(
+        envelope.id,
+        ended.state,
+        value,
+        traceback=ended.traceback,
+        children=request.children if request is not None else (),
+        **more,
+    )
+    try:
+        patiently(lambda: task.app.producer.results.put(meta, ttl_s=_ttl_s(task)))
+    except (TypeError, ValueError) as error:
+        raise EncodeError(f"{envelope.task}: its result cannot be kept: {error}") from error
+
+
+def _ttl_s(task: Task) -> int | None:
+    """Seconds that the app names; None where it leaves that to `DREAM_RESULT_TTL_S`."""
+    if not task.app.conf.is_set("result_expires"):
+        return None
+    expires = task.app.conf.result_expires
+    return int(expires.total_seconds() if isinstance(expires, timedelta) else expires or 0)
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """What `call` returns, tried again while its server is away."""
+    give_up, pause_s = time.monotonic() + _PATIENCE_S, 0.1
+    while True:
+        try:
+            return call()
+        except (OperationalError, ResultsUnavailable) as error:
+            if time.monotonic() >= give_up:
+                raise
+            log.warning("server_away", error=str(error))
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
