@@ -136,7 +136,7 @@ def _budget(found: list[Picture], _rounds: int) -> None:
 
 def _exactly(data: bytes, target: Path) -> None:
     limits = Limits(max_edge_px=_EDGE_PX, least_edge_share=1.0)
-    JPEG.save(prepare(decode(open_image(io.BytesIO(data), limits), limits)), target, _QUALITY, False)
+    JPEG.save(prepare(decode(open_image(io.BytesIO(data), limits), limits)), target, _QUALITY)
 
 
 def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, Callable[[bytes], object]]) -> None:

@@ -2,10 +2,9 @@
 
 Everything that can be given up lies on one ladder, from the top:
 
-1. time, for a tighter encoding of the same pixels;
-2. pixels, while the longest edge is above what is asked for at least;
-3. quality, down to the lowest that a kind of file allows;
-4. pixels, as many as it takes.
+1. pixels, while the longest edge is above what is asked for at least;
+2. quality, down to the lowest that a kind of file allows;
+3. pixels, as many as it takes.
 
 A place on it is the natural logarithm by which bytes are expected to shrink from the top, so that a guess is a straight
 line. What is written never exceeds the budget.
@@ -23,14 +22,14 @@ from dream.errors import ImageRejected
 __all__ = ["Found", "Qualities", "Rung", "Task", "search"]
 
 #: A guess aims at this share of the budget, since it may miss.
-_AIM = 0.96
+_AIM = 0.97
 #: A try that uses this share of the budget is good enough, and so is the best of so many.
-_WELL_USED = 0.88
+_WELL_USED = 0.9
 _MOST_TRIES = 7
 #: An estimate above the budget by this factor is believed; one nearer to it is put to the test, which costs little.
 _SURELY = 1.05
-#: The least step down the ladder: what a tight encoding saves, and about what one quality does.
-_STEP = 0.05
+#: The least step down the ladder.
+_STEP = 0.03
 #: Bytes grow with an edge to this power, as measured on photos: somewhat less than pixels do.
 _EDGE_EXPONENT = 1.75
 #: No picture is cut below this edge: headers alone are larger than the budget then.
@@ -57,12 +56,10 @@ class Rung(NamedTuple):
     Parameters:
       quality: as the encoder counts it.
       size: pixels.
-      tight: whether to take time to spend fewer bytes on the same pixels.
     """
 
     quality: int
     size: tuple[int, int]
-    tight: bool
 
 
 class Task(NamedTuple):
@@ -115,12 +112,9 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimat
     exceeds = _Try(0.0, _rung(0.0, task), estimated_bytes) if estimated_bytes > _SURELY * max_bytes else None
     tries = 0
     try:
-        while fits is None or (
-            exceeds is not None and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES
-        ):
-            place = _guess(fits, exceeds, max_bytes)
-            rung = _rung(place, task)
-            if fits is not None and exceeds is not None and rung in (fits.rung, exceeds.rung):
+        while fits is None or (exceeds and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):
+            place, rung = _next(fits, exceeds, task)
+            if fits is not None and rung == fits.rung:
                 break
             tries += 1
             save(trial, rung)
@@ -128,15 +122,27 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimat
             if done.size_bytes <= max_bytes:
                 fits = done
                 trial.replace(best)
+            elif max(done.rung.size) <= _SMALLEST_EDGE_PX:
+                raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
             else:
                 exceeds = done
-                if max(rung.size) <= _SMALLEST_EDGE_PX:
-                    raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
         best.replace(target)
     finally:
         trial.unlink(missing_ok=True)
         best.unlink(missing_ok=True)
     return Found(fits.rung.size, fits.size_bytes)
+
+
+def _next(fits: _Try | None, exceeds: _Try | None, task: Task) -> tuple[float, Rung]:
+    """The place to try next, and its rung: that of what fits, where nothing lies between it and what exceeds."""
+    place = _guess(fits, exceeds, task.max_bytes)
+    rung = _rung(place, task)
+    if fits is not None and exceeds is not None and rung in (fits.rung, exceeds.rung):
+        place = (fits.place + exceeds.place) / 2
+        rung = _rung(place, task)
+        if rung == exceeds.rung:
+            return fits.place, fits.rung
+    return place, rung
 
 
 def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
@@ -153,12 +159,11 @@ def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
 def _rung(place: float, task: Task) -> Rung:
     """What is given up at a place of the ladder."""
     highest, lowest, lowest_share = task.qualities
-    left = max(0.0, place - _STEP)  # of what is to be given up, after time
     to_floor = _EDGE_EXPONENT * max(0.0, math.log(max(task.size) / task.floor_px))
-    cut = min(left, to_floor)
-    left -= cut
+    cut = min(place, to_floor)
+    left = place - cut
     lost_quality = min(1.0, left / -math.log(lowest_share)) * (highest - lowest)
     cut += max(0.0, left + math.log(lowest_share))
     scale = math.exp(-cut / _EDGE_EXPONENT)
     width, height = (max(1, round(side * scale)) for side in task.size)
-    return Rung(round(highest - lost_quality), (width, height), place > 0)
+    return Rung(round(highest - lost_quality), (width, height))

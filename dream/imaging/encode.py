@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -32,7 +31,7 @@ class Kind:
 
     Parameters:
       content_type, extension: as in `Processed`.
-      save: writes a picture to a path at a quality, tightly or quickly.
+      save: writes a picture to a path at a quality.
       qualities: how good it may be.
       keeps_transparency: otherwise pictures are to be laid on white.
       is_sampled: whether strips of a picture tell how many bytes it takes; where blocks are predicted from those above
@@ -41,7 +40,7 @@ class Kind:
 
     content_type: str
     extension: str
-    save: Callable[[Image.Image, Path, int, bool], None]
+    save: Callable[[Image.Image, Path, int], None]
     qualities: Qualities
     keeps_transparency: bool = True
     is_sampled: bool = False
@@ -84,7 +83,7 @@ def encode(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> Enco
     admitted = kind.admit(image)
 
     def save(path: Path, rung: Rung) -> None:
-        kind.save(resize(admitted, rung.size), path, rung.quality, rung.tight)
+        kind.save(resize(admitted, rung.size), path, rung.quality)
 
     task = Task(image.size, limits.least_edge_share * limits.max_edge_px, kind.qualities, limits.max_bytes)
     found = search(task, save, target, _estimated_bytes(admitted, target, kind) if kind.is_sampled else 0)
@@ -101,7 +100,7 @@ def _estimated_bytes(image: Image.Image, target: Path, kind: Kind) -> int:
         strips.paste(image.crop((0, top, image.width, top + _STRIP_PX)), (0, number * _STRIP_PX))
     sample = target.with_name(f"{target.name}~")
     try:
-        kind.save(strips, sample, kind.qualities.highest, False)
+        kind.save(strips, sample, kind.qualities.highest)
         return round(sample.stat().st_size * image.height / strips.height)
     finally:
         sample.unlink(missing_ok=True)
@@ -121,32 +120,19 @@ _ROBIDOUX = (
 )
 
 
-def _save_jpeg(image: Image.Image, path: Path, quality: int, tight: bool) -> None:
-    options: dict[str, Any] = {
-        "format": "JPEG",
-        "quality": quality,
-        "qtables": (_ROBIDOUX, _ROBIDOUX),
-        "subsampling": "4:2:0",
-    }
-    try:
-        # Progressive files are 3 to 8% smaller, for five times the time; with Huffman tables of their own alone, 3% for
-        # twice the time.
-        image.save(path, progressive=tight, **options)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # For progressive files Pillow gives libjpeg a buffer of one byte a pixel, and pure noise may need more.
-        image.save(path, **options)
+def _save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
+    # Huffman tables of their own would save 3% for twice the time, progressive files 3 to 8% for five times the time.
+    image.save(path, format="JPEG", quality=quality, qtables=(_ROBIDOUX, _ROBIDOUX), subsampling="4:2:0")
 
 
-def _save_webp(image: Image.Image, path: Path, quality: int, _tight: bool) -> None:
+def _save_webp(image: Image.Image, path: Path, quality: int) -> None:
     # Method 2 takes half the time of 3 and 4, which save no bytes at these qualities.
     image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=2)
 
 
-def _save_avif(image: Image.Image, path: Path, quality: int, tight: bool) -> None:
-    # Speed 8 saves 5% over 9, for twice the time.
-    image.save(path, format="AVIF", quality=quality, subsampling="4:2:0", speed=8 if tight else 9, max_threads=1)
+def _save_avif(image: Image.Image, path: Path, quality: int) -> None:
+    # Speed 8 would save 5% for twice the time.
+    image.save(path, format="AVIF", quality=quality, subsampling="4:2:0", speed=9, max_threads=1)
 
 
 JPEG = Kind(

@@ -31,14 +31,12 @@ def test_transparent_noise_meets_the_budget(tmp_path: Path, max_bytes: int) -> N
 
 
 def test_quality_gives_way_before_pixels(tmp_path: Path) -> None:
-    """A budget of nine tenths of what the best would take keeps all pixels, and takes the time for a tight encoding."""
+    """A budget of nine tenths of what the best would take keeps all pixels."""
     data = encoded(noise(400, 300, sigma=30), "PNG")
-    best, loose = run(tmp_path, data)
+    best, _ = run(tmp_path, data)
     processed, out = run(tmp_path, data, max_bytes=best.size_bytes * 9 // 10)
     assert out.size == (400, 300)
     assert best.size_bytes * 0.75 < processed.size_bytes <= best.size_bytes * 9 // 10
-    assert out.info.get("progressive")
-    assert not loose.info.get("progressive")
 
 
 def test_a_small_picture_is_left_at_its_size(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def encoder(seen: list[Rung], edge_exponent: float, quality_growth: float) -> En
         seen.append(rung)
         edge = math.sqrt(rung.size[0] * rung.size[1])
         size_bytes = DENSE * 2000 ** (2 - edge_exponent) * edge**edge_exponent * quality_growth ** (rung.quality - 90)
-        path.write_bytes(bytes(int(size_bytes * (0.94 if rung.tight else 1))))
+        path.write_bytes(bytes(int(size_bytes)))
 
     return save
 
@@ -42,37 +42,35 @@ def run(folder: Path, max_bytes: int, encode: Encoder, estimated_bytes: int = 0,
 @pytest.mark.parametrize("exponent", [1.4, 1.75, 2.0])
 @pytest.mark.parametrize("share", [0.97, 0.8, 0.6, 0.4, 0.1, 0.01])
 def test_it_is_found_in_few_tries(tmp_path: Path, share: float, exponent: float, growth: float) -> None:
-    """Files are filled to 88% at least, by two tries mostly, and up to five far from the law that is expected."""
+    """Files are filled to 85% at least, by two tries mostly, and up to five far from the law that is expected."""
     seen: list[Rung] = []
     encode = encoder(seen, exponent, growth)
-    encode(tmp_path / "target", Rung(90, (2400, 1800), False))
+    encode(tmp_path / "target", Rung(90, (2400, 1800)))
     whole = (tmp_path / "target").stat().st_size
     seen.clear()
     assert run(tmp_path, int(whole * share), encode, estimated_bytes=whole) >= 0.85 * int(whole * share)
-    is_near = share >= 0.4 and exponent == 1.75
+    is_near = share >= 0.4 and exponent == 1.75 and growth == 1.055
     assert len(seen) <= (2 if is_near else 5)
 
 
 def test_what_fits_is_written_once(tmp_path: Path) -> None:
     seen: list[Rung] = []
     run(tmp_path, 10**8, encoder(seen, 1.75, 1.05))
-    assert seen == [Rung(90, (2400, 1800), False)]
+    assert seen == [Rung(90, (2400, 1800))]
 
 
-def test_time_gives_way_first_then_pixels_then_quality_then_pixels(tmp_path: Path) -> None:
+def test_pixels_give_way_first_then_quality_then_pixels(tmp_path: Path) -> None:
     last: list[Rung] = []
-    for share in (0.995, 0.75, 0.5, 0.2):
+    for share in (0.75, 0.5, 0.2):
         seen: list[Rung] = []
         run(tmp_path, int(share * DENSE * 2400 * 1800), encoder(seen, 2.0, 1.055))
         last.append(seen[-1])
-    assert [rung.tight for rung in last] == [True] * 4
-    assert [rung.quality for rung in last[:2]] == [90, 90]
-    assert last[0].size == (2400, 1800)
-    assert 1920 <= last[1].size[0] < 2400
-    assert last[2].size[0] == 1920
-    assert 80 <= last[2].quality < 90
-    assert last[3].quality == 80
-    assert last[3].size[0] < 1920
+    assert last[0].quality == 90
+    assert 1920 <= last[0].size[0] < 2400
+    assert last[1].size[0] == 1920
+    assert 80 <= last[1].quality < 90
+    assert last[2].quality == 80
+    assert last[2].size[0] < 1920
 
 
 def test_a_small_picture_keeps_its_pixels_while_quality_can_give_way(tmp_path: Path) -> None:
