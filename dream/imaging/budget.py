@@ -1,4 +1,4 @@
-"""The best file within a byte budget, by search: a guess from a sample, one try, seldom one or two more.
+"""The best file within a byte budget, by search: one try at the best, a fitted guess, seldom one or two more.
 
 Everything that can be given up lies on one ladder, from the top:
 
@@ -26,8 +26,6 @@ _AIM = 0.97
 #: A try that uses this share of the budget is good enough, and so is the best of so many.
 _WELL_USED = 0.9
 _MOST_TRIES = 7
-#: An estimate above the budget by this factor is believed; one nearer to it is put to the test, which costs little.
-_SURELY = 1.05
 #: The least step down the ladder.
 _STEP = 0.03
 #: Bytes grow with an edge to this power, as measured on photos: somewhat less than pixels do.
@@ -93,14 +91,13 @@ class _Try(NamedTuple):
     size_bytes: int
 
 
-def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimated_bytes: int = 0) -> Found:
+def search(task: Task, save: Callable[[Path, Rung], None], target: Path) -> Found:
     """Write the best file that fits to `target`.
 
     Tries go to files beside the target, which appears only when it is complete.
 
     Parameters:
       save: writes the picture to a path, as the rung says.
-      estimated_bytes: about what it takes at the top of the ladder, where that is known; it saves trying that.
 
     Raises:
       ImageRejected: no picture is that small.
@@ -109,7 +106,7 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path, estimat
     max_bytes = task.max_bytes
     trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
-    exceeds = _Try(0.0, _rung(0.0, task), estimated_bytes) if estimated_bytes > _SURELY * max_bytes else None
+    exceeds: _Try | None = None
     tries = 0
     try:
         while fits is None or (exceeds and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):

@@ -19,11 +19,6 @@ from dream.imaging.transform import lay_on_white
 
 __all__ = ["AVIF", "JPEG", "WEBP", "Encoded", "Kind", "encode", "kind_for"]
 
-#: A sample of strips, as high as the blocks that JPEG encodes; on photos its estimate is within 2%.
-_STRIPS, _STRIP_PX = 16, 16
-#: So many times the sample's height, a picture is worth sampling.
-_LEAST_STRIPPED = 3
-
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -34,8 +29,6 @@ class Kind:
       save: writes a picture to a path at a quality.
       qualities: how good it may be.
       keeps_transparency: otherwise pictures are to be laid on white.
-      is_sampled: whether strips of a picture tell how many bytes it takes; where blocks are predicted from those above
-        them, they do not.
     """
 
     content_type: str
@@ -43,7 +36,6 @@ class Kind:
     save: Callable[[Image.Image, Path, int], None]
     qualities: Qualities
     keeps_transparency: bool = True
-    is_sampled: bool = False
 
     def admit(self, image: Image.Image) -> Image.Image:
         """The picture in a mode that this kind of file can hold."""
@@ -86,24 +78,8 @@ def encode(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> Enco
         kind.save(resize(admitted, rung.size), path, rung.quality)
 
     task = Task(image.size, limits.least_edge_share * limits.max_edge_px, kind.qualities, limits.max_bytes)
-    found = search(task, save, target, _estimated_bytes(admitted, target, kind) if kind.is_sampled else 0)
+    found = search(task, save, target)
     return Encoded(kind.content_type, kind.extension, *found.size, found.size_bytes)
-
-
-def _estimated_bytes(image: Image.Image, target: Path, kind: Kind) -> int:
-    """About what a large picture takes at the highest quality, from strips of it; 0 for a small one, which is tried."""
-    strips = Image.new(image.mode, (image.width, _STRIPS * _STRIP_PX), None)
-    if image.height < _LEAST_STRIPPED * strips.height:
-        return 0
-    for number in range(_STRIPS):
-        top = round((number + 0.5) * image.height / _STRIPS) - _STRIP_PX // 2
-        strips.paste(image.crop((0, top, image.width, top + _STRIP_PX)), (0, number * _STRIP_PX))
-    sample = target.with_name(f"{target.name}~")
-    try:
-        kind.save(strips, sample, kind.qualities.highest)
-        return round(sample.stat().st_size * image.height / strips.height)
-    finally:
-        sample.unlink(missing_ok=True)
 
 
 #: Quantisation tables by N. Robidoux, which ImageMagick and mozjpeg have, too: at equal SSIMULACRA2 about 10% fewer
@@ -141,7 +117,6 @@ JPEG = Kind(
     save=_save_jpeg,
     qualities=Qualities(highest=90, lowest=80, lowest_share=0.58),
     keeps_transparency=False,
-    is_sampled=True,
 )
 WEBP = Kind(
     content_type="image/webp",
