@@ -68,6 +68,7 @@ class RedisBroker(StockRedisBroker):
         self._enqueue_once = self.client.register_script(_script("enqueue_once.lua"))
         self._reclaim = self.client.register_script(_script("reclaim.lua"))
         self._bury = self.client.register_script(_script("bury.lua"))
+        self._hand_over = self.client.register_script(_script("hand_over.lua"))
         self._missing = self.client.register_script(_script("missing.lua"))
         self._discard = self.client.register_script(_script("discard.lua"))
         self._held: defaultdict[str, set[str]] = defaultdict(set)
@@ -109,6 +110,26 @@ class RedisBroker(StockRedisBroker):
         """Throw away what waits on a queue, delayed or not, but not what is in work; returns how many messages."""
         names = (queue_name, dq_name(queue_name))
         return sum(self._discard(keys=[self.namespace], args=[name]) for name in names)
+
+    def hand_over(
+        self, deliveries: Sequence[tuple[str, Message[Any], int | None]], in_flight: str, *, remembered_s: int
+    ) -> list[int]:
+        """Put messages on their queues, each delivery once, and forget where they were taken from, in one step.
+
+        Parameters:
+          deliveries: of each its tag in flight, the message, and its delay in milliseconds.
+          in_flight: the hash of this Redis that has the tags; "" where they are elsewhere.
+          remembered_s: how long a delivery is known again, though it has run.
+
+        Returns:
+          Of each 1 where it was put there, 0 where it was there before, -1 where somebody else has done it.
+        """
+        arguments: list[Any] = [remembered_s]
+        for tag, message, delay in deliveries:
+            message = self._addressed(message, delay)
+            arguments += [tag, message.options["redis_message_id"], message.queue_name, message.encode()]
+        outcome: list[int] = self._hand_over(keys=[self.namespace, in_flight], args=arguments)
+        return outcome
 
     def _addressed(self, message: Message[Any], delay: int | None) -> Message[Any]:
         options = {"redis_message_id": message.options[DELIVERY_ID]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dream.cli import dead_letters, demo, doctor, images, parts, schedule, tokens
+from dream.cli import bridge, dead_letters, demo, doctor, images, parts, schedule, tokens
 
 __all__ = ["app"]
 
@@ -17,5 +17,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (parts, images, tokens, dead_letters, schedule, doctor, demo):
+for group in (parts, images, tokens, dead_letters, schedule, bridge, doctor, demo):
     group.register(app)

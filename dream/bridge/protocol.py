@@ -1,0 +1,147 @@
+"""What a message of Celery's says: protocol 2, as kombu puts it into Redis and RabbitMQ.
+
+    headers   task, id, eta, expires, retries, timelimit, root_id, parent_id, group, ignore_result, shadow, origin, …
+    body      JSON [args, kwargs, {"callbacks", "errbacks", "chain", "chord"}], in Redis mostly as base64
+
+Source: `celery/app/amqp.py` (`as_task_v2`) and `kombu/transport/virtual/base.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from dream.compat.envelope import Envelope
+
+__all__ = ["Refused", "Taken", "read"]
+
+_JSON_TYPES = ("application/json", "json")
+#: What headers say of the message itself; the others are the caller's own.
+_OF_CELERY = frozenset(
+    {
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+        *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"),
+        *("stamped_headers", "stamps", "redelivered", "compression", "x-delivery-count", "x-death"),
+    }
+)
+_LONGEST_ID = 155
+
+
+class Refused(Exception):
+    """The message cannot be handed over; the text says why."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A message that a source has taken.
+
+    Parameters:
+      tag: by what the source knows it.
+      queue: where it waited, by Celery's name.
+      raw: as kombu writes it into Redis: `{"body", "content-type", "content-encoding", "headers", "properties"}`; or
+        its bytes, where they are not that.
+    """
+
+    tag: str
+    queue: str
+    raw: Mapping[str, Any] | bytes
+
+
+def read(taken: Taken, zone: tzinfo) -> Envelope:
+    """What the message says.
+
+    Parameters:
+      zone: of a time that names none.
+
+    Raises:
+      Refused
+    """
+    raw = taken.raw
+    if not isinstance(raw, Mapping):
+        raise Refused("it is not a message of kombu's")
+    headers = raw.get("headers") or {}
+    if "task" not in headers:
+        raise Refused("it is of protocol 1 (set task_protocol = 2 in its sender), or no task at all")
+    properties = raw.get("properties") or {}
+    args, kwargs, embed = _body(raw, headers, properties)
+    _check_canvas(embed)
+    try:
+        return Envelope(
+            task=_text(headers["task"], "task"),
+            id=_text(headers.get("id"), "id"),
+            args=args,
+            kwargs=kwargs,
+            queue=taken.queue,
+            eta=_moment(headers.get("eta"), zone),
+            expires=_moment(headers.get("expires"), zone),
+            retries=int(headers.get("retries") or 0),
+            root_id=_other_id(headers, "root_id"),
+            parent_id=headers.get("parent_id"),
+            group=headers.get("group"),
+            ignore_result=bool(headers.get("ignore_result")),
+            timelimit=_limits(headers.get("timelimit")),
+            link=embed.get("callbacks") or (),
+            link_error=embed.get("errbacks") or (),
+            headers={name: value for name, value in headers.items() if name not in _OF_CELERY},
+            shadow=headers.get("shadow"),
+            origin=headers.get("origin"),
+            priority=properties.get("priority") or None,
+            delivery_info=properties.get("delivery_info") or {},
+            reply_to=properties.get("reply_to") or None,
+        )
+    except (TypeError, ValueError) as error:
+        raise Refused(f"a header is wrong: {error}") from None
+
+
+def _body(
+    raw: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    if raw.get("content-type") not in _JSON_TYPES:
+        raise Refused(f"its content type is {raw.get('content-type')!r}, and only JSON is read")
+    if headers.get("compression"):
+        raise Refused(f"it is compressed ({headers['compression']}): set task_compression = None in its sender")
+    try:
+        body = raw["body"]
+        if properties.get("body_encoding") == "base64":
+            body = base64.b64decode(body, validate=True)
+        args, kwargs, embed = json.loads(body)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise Refused(f"its body is not [args, kwargs, embed] in JSON: {error}") from None
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
+        raise Refused("its body is not [args, kwargs, embed]")
+    return args, kwargs, embed or {}
+
+
+def _check_canvas(embed: Mapping[str, Any]) -> None:
+    for name in ("chain", "chord"):
+        if embed.get(name):
+            raise Refused(f"it is part of a {name}, which is not supported")
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
+        raise ValueError(f"{name} must be a string of 1 to {_LONGEST_ID} characters, not {value!r:.80}")
+    return value
+
+
+def _other_id(headers: Mapping[str, Any], name: str) -> str | None:
+    """An id that differs from the message's own."""
+    value = headers.get(name)
+    return value if value != headers.get("id") else None
+
+
+def _moment(value: Any, zone: tzinfo) -> str | None:
+    if not value:
+        return None
+    moment = datetime.fromisoformat(value)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).isoformat()
+
+
+def _limits(value: Any) -> tuple[float | None, float | None]:
+    hard, soft = value or (None, None)
+    return hard, soft

@@ -1,0 +1,119 @@
+"""Celery's messages in RabbitMQ: protocol 2, its headers as AMQP's. What is taken stays unacked until it is done."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pika
+from pika.exceptions import ChannelClosedByBroker
+
+from dream.bridge.protocol import Taken
+from dream.bridge.sources import CELERYS_QUEUES
+from dream.broker.rabbitmq import patient
+from dream.errors import SettingsError
+from dream.fault_points import step
+from dream.messages import QUEUES
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["RabbitmqSource"]
+
+
+class RabbitmqSource:
+    """See `dream.bridge.sources`."""
+
+    in_flight_key = ""
+
+    def __init__(self, settings: Settings, url: str, queues: Sequence[str]) -> None:
+        self._url = url
+        self._wanted = queues
+        self._queues: list[str] = []
+        self._connection: Any = None
+        self._channel: Any = None
+        if self.is_on(settings.broker_url) and not settings.queue_prefix and set(queues or QUEUES) & set(QUEUES):
+            raise SettingsError(
+                "Celery's queues and ours would be the same ones in this RabbitMQ: "
+                "set DREAM_QUEUE_PREFIX to give ours names of their own"
+            )
+
+    def begin(self) -> Sequence[Taken]:
+        self.close()
+        self._connection = pika.BlockingConnection(pika.URLParameters(patient(self._url)))
+        self._queues = [queue for queue in self._wanted or CELERYS_QUEUES if self._count(queue) is not None]
+        self._channel = self._connection.channel()
+        return []  # what was not acked is delivered again
+
+    @step("bridge_take")
+    def take(self, most: int) -> Sequence[Taken]:
+        taken: list[Taken] = []
+        for queue in self._queues:
+            while len(taken) < most and (message := self._get(queue)) is not None:
+                taken.append(message)
+        if not taken:
+            self._connection.process_data_events(0)  # heartbeats
+        return taken
+
+    def _get(self, queue: str) -> Taken | None:
+        method, properties, body = self._channel.basic_get(queue)
+        return None if method is None else Taken(str(method.delivery_tag), queue, _raw(properties, body))
+
+    @step("bridge_remove")
+    def done(self, taken: Sequence[Taken]) -> None:
+        for each in taken:
+            self._channel.basic_ack(int(each.tag))
+
+    def waiting(self) -> int:
+        return sum(self._count(queue) or 0 for queue in self._queues)
+
+    def peek(self) -> Iterator[Taken]:
+        self.begin()
+        for queue in self._queues:
+            while (message := self._get(queue)) is not None:
+                yield message
+        # Nothing was acked: all of it goes back to its place.
+        self.close()
+
+    def is_on(self, url: str) -> bool:
+        ours, theirs = urlsplit(self._url), urlsplit(url)
+        return _place(ours) == _place(theirs)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            connection.close()
+
+    def _count(self, queue: str) -> int | None:
+        """The messages that wait there; None where there is no such queue."""
+        channel = self._connection.channel()
+        try:
+            count: int = channel.queue_declare(queue, passive=True).method.message_count
+        except ChannelClosedByBroker as error:
+            if error.reply_code != 404:
+                raise
+            return None
+        channel.close()
+        return count
+
+
+def _place(parts: Any) -> tuple[Any, ...]:
+    return parts.scheme.removesuffix("s"), parts.hostname, parts.port or 5672, parts.path.strip("/") or "%2F"
+
+
+def _raw(properties: Any, body: bytes) -> dict[str, Any]:
+    """The message as kombu would write it into Redis."""
+    return {
+        "body": base64.b64encode(body).decode(),
+        "content-type": properties.content_type,
+        "content-encoding": properties.content_encoding,
+        "headers": properties.headers or {},
+        "properties": {
+            "body_encoding": "base64",
+            "priority": properties.priority,
+            "correlation_id": properties.correlation_id,
+            "reply_to": properties.reply_to,
+        },
+    }

@@ -1,0 +1,67 @@
+"""Parked messages, handed over again: the parking place as a source of the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dream.bridge.handover import Moved
+from dream.errors import InvalidArguments
+
+if TYPE_CHECKING:
+    from dream.bridge.handover import Handover
+    from dream.bridge.parked import ParkingPlace
+    from dream.bridge.protocol import Taken
+
+__all__ = ["replayed"]
+
+
+def replayed(place: ParkingPlace, handover: Handover, tags: Sequence[str] | None) -> Moved:
+    """Hand these over, or all; what is still not understood stays, with its reason of now.
+
+    Raises:
+      InvalidArguments: nothing is parked under such an id.
+    """
+    if tags is None:
+        chosen = list(place.all())
+    else:
+        found = {tag: place.find(tag) for tag in tags}
+        missing = [tag for tag, each in found.items() if each is None]
+        if missing:
+            raise InvalidArguments(f"nothing is parked as {missing[0]}: `dream bridge parked` shows what is")
+        chosen = [each for each in found.values() if each is not None]
+    refused, understood = handover.sort(each.taken for each in chosen)
+    moved = handover.move(_Place(place), [taken for taken, _ in understood])
+    place.put(refused)
+    moved.parked += len(refused)
+    return moved
+
+
+class _Place:
+    """What `Handover` asks of a source."""
+
+    in_flight_key = ""
+
+    def __init__(self, place: ParkingPlace) -> None:
+        self._place = place
+
+    def done(self, taken: Sequence[Taken]) -> None:
+        self._place.remove([each.tag for each in taken])
+
+    def begin(self) -> Sequence[Taken]:
+        return ()
+
+    def take(self, most: int) -> Sequence[Taken]:  # noqa: ARG002
+        return ()
+
+    def waiting(self) -> int:
+        return 0
+
+    def peek(self) -> Iterator[Taken]:
+        return iter(())
+
+    def is_on(self, url: str) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self) -> None:
+        """It is its owner's."""

@@ -1,0 +1,84 @@
+"""Where Celery's messages come from: what both kinds of broker can do, and how one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from dream.errors import InvalidArguments
+from dream.messages import QUEUES
+
+if TYPE_CHECKING:
+    from dream.bridge.protocol import Taken
+    from dream.settings import Settings
+
+__all__ = ["CELERYS_QUEUES", "Source", "open_source"]
+
+#: Celery's own default queue, and the documented ones.
+CELERYS_QUEUES = ("celery", *QUEUES)
+
+
+class Source(Protocol):
+    """A broker with Celery's messages. A message that was taken stays with it until it is `done`."""
+
+    #: The hash of what is in flight, where that is in a Redis.
+    in_flight_key: str
+
+    def begin(self) -> Sequence[Taken]:
+        """Connect anew, and give what was taken earlier and is not done."""
+        ...
+
+    def take(self, most: int) -> Sequence[Taken]:
+        """Take that many messages at most, the most urgent first."""
+        ...
+
+    def done(self, taken: Sequence[Taken]) -> None:
+        """They are handed over or parked: forget them."""
+        ...
+
+    def waiting(self) -> int:
+        """How many messages wait."""
+        ...
+
+    def peek(self) -> Iterator[Taken]:
+        """All that waits, which stays where it is."""
+        ...
+
+    def is_on(self, url: str) -> bool:
+        """Whether that URL leads to the same database of the same server."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(
+    settings: Settings,
+    url: str,
+    queues: Sequence[str] = (),
+    *,
+    take_unacked: bool = False,
+    visibility_timeout_s: float = 3600,
+    key_prefix: str = "",
+) -> Source:
+    """Celery's broker.
+
+    Parameters:
+      url: `redis://…` or `amqp://…`.
+      queues: Celery's names; by default all that kombu has bound there (Redis), or `CELERYS_QUEUES` as far as they
+        are there (RabbitMQ).
+      take_unacked: Redis: take at once what Celery's workers have taken; only when none of them runs.
+      visibility_timeout_s: Redis: take it after that long, as Celery's own workers do.
+      key_prefix: Redis: `global_keyprefix` of the senders.
+
+    Raises:
+      InvalidArguments: there is no such kind of broker.
+    """
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        from dream.bridge.redis_source import RedisSource
+
+        return RedisSource(settings, url, queues, take_unacked, visibility_timeout_s, key_prefix)
+    if url.startswith(("amqp://", "amqps://")):
+        from dream.bridge.rabbitmq_source import RabbitmqSource
+
+        return RabbitmqSource(settings, url, queues)
+    raise InvalidArguments("--from must be redis://…, rediss://…, unix://…, amqp://… or amqps://…")

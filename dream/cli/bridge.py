@@ -1,0 +1,168 @@
+"""The command that moves a live Celery system over: `dream bridge`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dream.cli.access import load_quietly, opened
+from dream.errors import InvalidArguments
+
+if TYPE_CHECKING:
+    from dream.bridge.handover import Handover, Moved
+    from dream.bridge.parked import ParkingPlace
+    from dream.bridge.sources import Source
+    from dream.settings import Settings
+
+__all__ = ["register"]
+
+AppName = Annotated[
+    str | None, typer.Option("--app", "-A", help="The app whose tasks the workers run, as in shop.celery:app.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+    group.callback()(bridge)
+    group.command()(parked)
+    group.command()(replay)
+    app.add_typer(group, name="bridge")
+
+
+def bridge(
+    context: typer.Context,
+    source_url: Annotated[
+        str | None, typer.Option("--from", help="Celery's broker: redis://… or amqp://….", show_default=False)
+    ] = None,
+    queues: Annotated[str | None, typer.Option(help="Celery's queues, separated by commas; all by default.")] = None,
+    app: AppName = None,
+    check: Annotated[bool, typer.Option("--check", help="Only count what waits, and what would be parked.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="End when nothing waits any more.")] = False,
+    take_unacked: Annotated[
+        bool, typer.Option("--take-unacked", help="Redis: take what Celery's workers held; none of them may run.")
+    ] = False,
+    visibility_timeout_s: Annotated[
+        float, typer.Option(min=0, help="Redis: seconds after which what a worker of Celery holds is taken anyway.")
+    ] = 3600,
+    key_prefix: Annotated[str, typer.Option(help="Redis: the global_keyprefix of the senders.")] = "",
+) -> None:
+    """Move messages of Celery's producers to dream's workers, until Ctrl-C (or with --drain until nothing waits)."""
+    if context.invoked_subcommand is not None:
+        return
+    if source_url is None:
+        raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
+    from dream.bridge import open_source
+
+    settings = load_quietly()
+    names = [name.strip() for name in (queues or "").split(",") if name.strip()]
+    source = open_source(
+        settings,
+        source_url,
+        names,
+        take_unacked=take_unacked,
+        visibility_timeout_s=visibility_timeout_s,
+        key_prefix=key_prefix,
+    )
+    with _handing_over(settings, app) as (handover, _):
+        try:
+            if check:
+                _check(source, handover)
+            else:
+                _move(source, handover, drain=drain)
+        finally:
+            source.close()
+
+
+def parked() -> None:
+    """List what was not understood: id, queue, task, when, why."""
+    from dream.bridge.parked import ParkingPlace
+    from dream.cli.showing import clean, show_rows
+
+    place = ParkingPlace(load_quietly())
+    rows = [(each.taken.tag, each.taken.queue, clean(each.task), each.at, clean(each.reason)) for each in place.all()]
+    place.close()
+    show_rows(("id", "queue", "task", "parked at", "why"), rows)
+
+
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    app: AppName = None,
+) -> None:
+    """Hand parked messages over; what is still not understood stays parked."""
+    from dream.bridge.replaying import replayed
+
+    if bool(ids) == everything:
+        raise InvalidArguments("name the messages by their ids, or say --all")
+    settings = load_quietly()
+    with _handing_over(settings, app) as (handover, place):
+        moved = replayed(place, handover, ids)
+    typer.echo(f"handed over {moved.handed_over}, duplicates {moved.duplicates}, still parked {moved.parked}")
+
+
+@contextmanager
+def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Handover, ParkingPlace]]:
+    from dream import producer
+    from dream.bridge.handover import Handover
+    from dream.bridge.parked import ParkingPlace
+    from dream.compat.finding import find_app
+    from dream.compat.tasks import app as own
+
+    app = find_app(app_name) if app_name else own
+    if app is not own:
+        app.finalize()
+    place = ParkingPlace(settings)
+    with opened(settings) as opened_producer:
+        handover = Handover(settings, app, own, opened_producer.broker, place)
+        try:
+            yield handover, place
+        finally:
+            handover.close()
+            place.close()
+            if "database" in producer.default().__dict__:
+                producer.default().database.dispose()
+
+
+def _check(source: Source, handover: Handover) -> None:
+    from dream.cli.showing import clean, show_rows
+
+    waiting: Counter[tuple[str, str, str]] = Counter()
+    for taken in source.peek():
+        refused, understood = handover.sort([taken])
+        for _, reason in refused:
+            headers = taken.raw.get("headers") if not isinstance(taken.raw, bytes) else None
+            waiting[taken.queue, str((headers or {}).get("task") or "-"), f"parked: {reason}"] += 1
+        for _, envelope in understood:
+            waiting[taken.queue, envelope.task, "moved"] += 1
+    rows = [(queue, clean(task), count, clean(fate)) for (queue, task, fate), count in sorted(waiting.items())]
+    show_rows(("queue", "task", "messages", "would be"), rows)
+
+
+def _move(source: Source, handover: Handover, *, drain: bool) -> None:
+    from dream.bridge import Bridge
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    begun = time.monotonic()
+
+    def report(moved: Moved) -> None:
+        rate = moved.total / max(0.001, time.monotonic() - begun)
+        sys.stderr.write(f"{_said(moved)}; {rate:.0f} a second, {source.waiting()} wait\n")
+        sys.stderr.flush()
+
+    moved = Bridge(source, handover).run(stopping, drain=drain, report=report)
+    typer.echo(f"{_said(moved)}; in {time.monotonic() - begun:.1f} s")
+
+
+def _said(moved: Moved) -> str:
+    return f"handed over {moved.handed_over}, duplicates {moved.duplicates}, parked {moved.parked}"
