@@ -1,0 +1,1 @@
+"""A task that does nothing, three times: for Dramatiq, for the façade and for Celery."""

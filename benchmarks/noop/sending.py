@@ -1,0 +1,19 @@
+"""Sends one of the tasks so many times and prints how long that took: `python -m benchmarks.noop.<app> <task> <n>`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+__all__ = ["send"]
+
+
+def send(tasks: Mapping[str, Callable[[], object]]) -> None:
+    """Do what the command line says."""
+    task, count = tasks[sys.argv[1]], int(sys.argv[2])
+    task()  # the first one connects
+    begun = time.monotonic()
+    for _ in range(count - 1):
+        task()
+    print(time.monotonic() - begun)
