@@ -1,135 +1,21 @@
-"""Files that are made to harm: bombs, files of very many parts, metadata that explodes, things that are two things.
+"""Files that are made to harm: bombs, metadata that explodes, things that are two things (and see `many_parts.py`).
 
-`OF_MANY_PARTS` make files of as many bytes as they are told. The others have a name each: `BOMBS` say in their headers
-that they are huge, `NO_PICTURES` and `BROKEN` must be refused, `ODD` are pictures all the same, and what becomes of
-`WILD` is left open, as long as it is one of the two.
+`BOMBS` say in their headers that they are huge, `NO_PICTURES` and `BROKEN` must be refused, `ODD` are pictures all the
+same, and what becomes of `WILD` is left open, as long as it is one of the two.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 
-from imaging_pictures import encoded, noise, png, png_chunk, quarters
+from bare_files import grey_png, tiff
+from imaging_pictures import encoded, heic, noise, png, png_chunk, quarters
 
-__all__ = ["BOMBS", "BROKEN", "NO_PICTURES", "ODD", "OF_MANY_PARTS", "SECRET", "WILD", "jpeg_of_scans"]
+__all__ = ["BOMBS", "BROKEN", "NO_PICTURES", "ODD", "SECRET", "WILD"]
 
 #: What must never be in a result.
 SECRET = b"<script>alert('PRIVATE')</script>"
-
-_GREY_ROWS = (b"\0" + bytes(64)) * 64
-
-
-def _grey_png(*chunks: bytes) -> bytes:
-    return png(64, 64, 8, 0, _GREY_ROWS, *chunks)
-
-
-def _before_pixels_of_gif(data: bytes) -> bytes:
-    gif = encoded(quarters(), "GIF")
-    place = gif.index(b",\0\0\0\0")
-    return gif[:place] + data + gif[place:]
-
-
-def _after_head_of_jpeg(data: bytes) -> bytes:
-    jpeg = encoded(quarters(), "JPEG")
-    return jpeg[:2] + data + jpeg[2:]
-
-
-def _segment(marker: int, data: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
-
-
-def _filled(part: bytes, size_bytes: int) -> bytes:
-    return part * max(1, size_bytes // len(part))
-
-
-# --- very many parts
-
-
-def jpeg_of_scans(scans: int, edge_px: int = 64) -> bytes:
-    """A progressive JPEG whose last scan is repeated: each costs its decoder a pass over all pixels."""
-    data = encoded(noise(edge_px, edge_px), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:last] + data[last:-2] * (scans + 1) + data[-2:]
-
-
-def jpeg_of_comments(size_bytes: int) -> bytes:
-    return _after_head_of_jpeg(_filled(_segment(0xFE, b""), size_bytes))
-
-
-def jpeg_of_exifs(size_bytes: int) -> bytes:
-    """Pillow puts the pieces of an Exif together one by one: quadratic time."""
-    return _after_head_of_jpeg(_filled(_segment(0xE1, b"Exif\0\0x"), size_bytes))
-
-
-def jpeg_of_filling(size_bytes: int) -> bytes:
-    return _after_head_of_jpeg(b"\xff" * size_bytes)
-
-
-def jpeg_of_segments_between_scans(size_bytes: int) -> bytes:
-    data = encoded(quarters(), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:last] + _filled(_segment(0xFE, b""), size_bytes) + data[last:]
-
-
-def png_of_texts(size_bytes: int) -> bytes:
-    return _grey_png(_filled(png_chunk(b"tEXt", b"a\0b"), size_bytes))
-
-
-def png_of_unknown_chunks(size_bytes: int) -> bytes:
-    return _grey_png(_filled(png_chunk(b"juNk", b""), size_bytes))
-
-
-def png_of_empty_data(size_bytes: int) -> bytes:
-    return _grey_png(_filled(png_chunk(b"IDAT", b""), size_bytes))
-
-
-def gif_of_comments(size_bytes: int) -> bytes:
-    return _before_pixels_of_gif(_filled(b"!\xfe\x01a\0", size_bytes))
-
-
-def gif_of_one_comment(size_bytes: int) -> bytes:
-    return _before_pixels_of_gif(b"!\xfe" + _filled(b"\x01a", size_bytes) + b"\0")
-
-
-def gif_of_tiny_frames(size_bytes: int) -> bytes:
-    frame = b"!\xf9\4\0\1\0\0\0" + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0"
-    head = b"GIF89a" + struct.pack("<HH", 300, 300) + b"\xf0\0\0" + bytes(6)
-    return head + _filled(frame, size_bytes) + b";"
-
-
-def gif_of_tiny_blocks(size_bytes: int) -> bytes:
-    return encoded(quarters(), "GIF")[:-2] + _filled(b"\1a", size_bytes) + b"\0;"
-
-
-def tiff_of_tiles(size_bytes: int) -> bytes:
-    """Tiles of 2 × 2 pixels, all at one place of the file."""
-    tiles = size_bytes // 4
-    entries = [(256, 4, 1, 4000), (257, 4, 1, max(1, tiles // 1000)), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
-    entries += [(277, 3, 1, 1), (322, 4, 1, 2), (323, 4, 1, 2), (324, 4, tiles, 1000), (325, 4, tiles, 1000)]
-    return _tiff(entries).ljust(1000, b"\0") + struct.pack("<L", 8) * tiles + bytes(100)
-
-
-def _tiff(entries: list[tuple[int, int, int, int]], start: int = 8) -> bytes:
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHLL", *entry) for entry in entries)
-    return b"II*\0" + struct.pack("<L", start) + directory + bytes(4)
-
-
-OF_MANY_PARTS: list[Callable[[int], bytes]] = [
-    jpeg_of_comments,
-    jpeg_of_exifs,
-    jpeg_of_filling,
-    jpeg_of_segments_between_scans,
-    png_of_texts,
-    png_of_unknown_chunks,
-    png_of_empty_data,
-    gif_of_comments,
-    gif_of_one_comment,
-    gif_of_tiny_frames,
-    gif_of_tiny_blocks,
-    tiff_of_tiles,
-]
 
 
 # --- bombs: a few bytes that say they are billions of pixels
@@ -162,7 +48,7 @@ def _tiff_of_size(width: int, height: int) -> bytes:
         (262, 3, 1, 1),
         (273, 4, 1, 200),
     ]
-    return _tiff([*entries, (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data))]).ljust(200, b"\0") + data
+    return tiff([*entries, (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data))]).ljust(200, b"\0") + data
 
 
 BOMBS: dict[str, bytes] = {
@@ -180,6 +66,8 @@ BOMBS: dict[str, bytes] = {
     "webp, lossy": _patched(encoded(noise(64, 64), "WEBP"), b"\x9d\x01\x2a", 0, struct.pack("<HH", 16_383, 16_383)),
     "tiff": _tiff_of_size(60_000, 60_000),
     "avif": _patched(encoded(quarters(), "AVIF"), b"ispe", 4, struct.pack(">II", 16_384, 16_384)),
+    "heic": _patched(heic(quarters()), b"ispe", 4, struct.pack(">II", 16_384, 16_384)),
+    "heic, beyond its decoder": _patched(heic(quarters()), b"ispe", 4, struct.pack(">II", 2**31, 2**31)),
     "avif, beyond its decoder": _patched(encoded(quarters(), "AVIF"), b"ispe", 4, struct.pack(">II", 60_000, 60_000)),
 }
 
@@ -227,19 +115,19 @@ def _of_frames(kind: str, frames: int) -> bytes:
 
 
 BROKEN: dict[str, bytes] = {
-    "png with a huge text": _grey_png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(30 * 2**20)))),
-    "png with many long texts": _grey_png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20))) * 200),
-    "png with two profiles": _grey_png(png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**19))) * 2),
-    "png of no width": png(0, 64, 8, 0, _GREY_ROWS),
-    "png with a chunk of 2 GB": _patched(_grey_png(), b"IDAT", -8, b"\x7f\xff\xff\xff"),
-    "png of 3 bits": png(64, 64, 3, 0, _GREY_ROWS),
+    "png with a huge text": grey_png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(30 * 2**20)))),
+    "png with many long texts": grey_png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20))) * 200),
+    "png with two profiles": grey_png(png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**19))) * 2),
+    "png of no width": png(0, 64, 8, 0, bytes(65 * 64)),
+    "png with a chunk of 2 GB": _patched(grey_png(), b"IDAT", -8, b"\x7f\xff\xff\xff"),
+    "png of 3 bits": png(64, 64, 3, 0, bytes(65 * 64)),
     "jpeg of no height": _patched(encoded(quarters(), "JPEG"), b"\xff\xc0", 3, struct.pack(">HH", 0, 160)),
     "jpeg of 12 bits": _patched(encoded(quarters(), "JPEG"), b"\xff\xc0", 2, b"\x0c"),
     "jpeg without tables": encoded(quarters(), "JPEG").replace(b"\xff\xdb", b"\xff\xee"),
     "gif of no width": _patched(encoded(quarters(), "GIF"), b",\0\0\0\0", 0, struct.pack("<HH", 0, 96)),
     "bmp of an unknown compression": _patched(encoded(quarters(), "BMP"), b"BM", 28, struct.pack("<I", 77)),
     "tiff that lies about its directory": b"II*\0" + struct.pack("<L", 10**9) + bytes(100),
-    "tiff with pixels before its beginning": _tiff(
+    "tiff with pixels before its beginning": tiff(
         [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 9, 1, 2**32 - 100)]
     ),
     "png of many frames": _of_frames("PNG", 500),
@@ -264,20 +152,20 @@ def _tiff_in_a_circle() -> bytes:
 def _exif_in_a_circle() -> bytes:
     """Exif whose directories lead to themselves and to each other."""
     entries = [(0x8769, 4, 1, 8), (0x8825, 4, 1, 8), (0xA005, 4, 1, 8)]
-    return b"Exif\0\0" + _tiff(entries)[:-4] + struct.pack("<L", 8)
+    return b"Exif\0\0" + tiff(entries)[:-4] + struct.pack("<L", 8)
 
 
 ODD: dict[str, bytes] = {
     "jpeg, then html": encoded(quarters(), "JPEG") + SECRET,
     "jpeg, html inside": encoded(quarters(), "JPEG", comment=SECRET, exif=b"Exif\0\0" + SECRET),
     "png, then html": encoded(quarters(), "PNG") + SECRET,
-    "png, html inside": _grey_png(png_chunk(b"tEXt", b"a\0" + SECRET)),
+    "png, html inside": grey_png(png_chunk(b"tEXt", b"a\0" + SECRET)),
     "gif, html inside": encoded(quarters(), "GIF", comment=SECRET),
     "webp, html inside": encoded(quarters(), "WEBP", xmp=SECRET, exif=b"Exif\0\0" + SECRET),
     "jpeg and zip": encoded(quarters(), "JPEG") + b"PK\x03\x04" + SECRET + b"PK\5\6" + bytes(18),
     "exif in a circle": encoded(quarters(), "JPEG", exif=_exif_in_a_circle()),
     "exif of many tags, jpeg": encoded(quarters(), "JPEG", exif=b"Exif\0\0" + _exif_of_tags(3_000, 20_000)),
-    "exif of many tags, png": _grey_png(png_chunk(b"eXIf", _exif_of_tags(60_000, 1_000_000))),
+    "exif of many tags, png": grey_png(png_chunk(b"eXIf", _exif_of_tags(60_000, 1_000_000))),
     "exif of many tags, webp": encoded(quarters(), "WEBP", exif=_exif_of_tags(30_000, 100_000)),
     "tiff in a circle": _tiff_in_a_circle(),
     "tiff of many directories": encoded(quarters(8, 8), "TIFF", save_all=True, append_images=[quarters(8, 8)] * 500),
@@ -293,7 +181,7 @@ ODD: dict[str, bytes] = {
 # --- wild: whether it is a picture is for its decoder to say
 
 WILD: dict[str, bytes] = {
-    "png of too few rows": png(64, 64, 8, 0, _GREY_ROWS[: 65 * 20]),
+    "png of too few rows": png(64, 64, 8, 0, bytes(65 * 20)),
     "jpeg, arithmetic": encoded(noise(64, 64), "JPEG").replace(b"\xff\xc0", b"\xff\xc9"),
     "jpeg, lossless": encoded(noise(64, 64), "JPEG").replace(b"\xff\xc0", b"\xff\xc3"),
     "jpeg, two frames": encoded(quarters(), "JPEG")[:-2] + encoded(quarters(80, 80), "JPEG")[2:],

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from pillow_heif import from_pillow
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, Processed, process_file
@@ -38,6 +39,16 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     """The picture as a file's bytes."""
     out = io.BytesIO()
     picture.save(out, format=kind, **options)
+    return out.getvalue()
+
+
+def heic(picture: Image.Image, orientation: int = 1) -> bytes:
+    """The picture as a HEIC, with something private in its Exif."""
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = from_pillow(picture)
+    file.save(out, quality=90, exif=exif.tobytes() + b"PRIVATE words")
     return out.getvalue()
 
 

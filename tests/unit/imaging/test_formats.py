@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from imaging_pictures import BLUE, GREEN, RED, encoded, is_near, noise, pixel, quarters, run
+from imaging_pictures import BLUE, GREEN, RED, encoded, heic, is_near, noise, pixel, quarters, run
 from PIL import Image
-from pillow_heif import from_pillow
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, OutputFormat, process_file
 from dream.settings import Settings
-
-
-def heic(picture: Image.Image, orientation: int = 1) -> bytes:
-    out = io.BytesIO()
-    exif = Image.Exif()
-    exif[274] = orientation
-    file = from_pillow(picture)
-    file.save(out, quality=90, exif=exif.tobytes() + b"PRIVATE words")
-    return out.getvalue()
 
 
 def test_heic_goes_in(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import hostile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imaging_pictures import encoded, noise, reason, run
+from imaging_pictures import encoded, heic, noise, reason, run
 from PIL import ImageChops
 
 from dream.errors import ImageRejected
@@ -89,6 +89,7 @@ def samples() -> dict[str, bytes]:
         "tiff, jpeg": encoded(picture, "TIFF", compression="jpeg"),
         "bmp": encoded(picture, "BMP"),
         "avif": encoded(picture, "AVIF"),
+        "heic": heic(picture),
     }
 
 

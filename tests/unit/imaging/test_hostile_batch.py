@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hostile
+import many_parts
 import pytest
 from imaging_pictures import encoded, noise
 from PIL import Image
@@ -41,7 +42,7 @@ def peak_bytes(pid: int) -> int:
 
 def all_files() -> dict[str, bytes]:
     named = hostile.BOMBS | hostile.NO_PICTURES | hostile.BROKEN | hostile.ODD | hostile.WILD
-    return named | {make.__name__: make(MEBIBYTE) for make in hostile.OF_MANY_PARTS}
+    return named | {make.__name__: make(MEBIBYTE) for make in many_parts.OF_MANY_PARTS}
 
 
 def test_a_batch_of_hostile_files_harms_no_other_picture(tmp_path: Path, pool: Pool) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile
+import many_parts
 import pytest
 from imaging_pictures import encoded, noise, quarters
 from PIL import Image
@@ -30,7 +30,7 @@ def is_refused(data: bytes, limits: Limits = LIMITS) -> bool:
 
 
 def test_a_thousand_scans_are_counted_in_less_than_a_millisecond() -> None:
-    data = hostile.jpeg_of_scans(1_000, edge_px=100)
+    data = many_parts.jpeg_of_scans(1_000, edge_px=100)
     assert len(data) > 400_000
     took_s = []
     for _ in range(5):
@@ -42,8 +42,8 @@ def test_a_thousand_scans_are_counted_in_less_than_a_millisecond() -> None:
 
 def test_scans_count_up_to_the_limit() -> None:
     usual = encoded(quarters(), "JPEG", progressive=True).count(b"\xff\xda")
-    assert not is_refused(hostile.jpeg_of_scans(20 - usual))
-    assert is_refused(hostile.jpeg_of_scans(21 - usual))
+    assert not is_refused(many_parts.jpeg_of_scans(20 - usual))
+    assert is_refused(many_parts.jpeg_of_scans(21 - usual))
 
 
 def test_scans_of_thumbnails_and_behind_the_picture_do_not_count() -> None:
@@ -57,7 +57,7 @@ def test_a_sequential_jpeg_is_read_no_further_than_its_scan() -> None:
     assert not is_refused(encoded(quarters(), "JPEG") + b"\xff\xda\0\x02" * 500)
 
 
-@pytest.mark.parametrize("make", hostile.OF_MANY_PARTS)
+@pytest.mark.parametrize("make", many_parts.OF_MANY_PARTS)
 def test_very_many_parts_are_refused_at_once(tmp_path: Path, make: Callable[[int], bytes]) -> None:
     """4 MiB of them, in memory and in a file; each fills its file with parts as small as they can be."""
     data = make(4 * 2**20)
@@ -71,7 +71,7 @@ def test_very_many_parts_are_refused_at_once(tmp_path: Path, make: Callable[[int
     assert time.perf_counter() - started_s < 1
 
 
-@pytest.mark.parametrize("make", hostile.OF_MANY_PARTS)
+@pytest.mark.parametrize("make", many_parts.OF_MANY_PARTS)
 def test_a_few_parts_are_let_through(make: Callable[[int], bytes]) -> None:
     assert not is_refused(make(2_000), Limits())
 
