@@ -23,6 +23,7 @@ __all__ = [
     "OWN_TASKS",
     "PROCESS_IMAGES",
     "QUEUES",
+    "SERIES",
     "EncodedFile",
     "ImageFile",
     "ImageRef",
@@ -66,6 +67,11 @@ def queue_of(task_name: str) -> str:
 #: The option of a message that names its delivery; two messages of one name are one. A message without it was sent by
 #: somebody who writes no rows.
 DELIVERY_ID = "delivery_id"
+
+
+#: The option of a message that names a series, such as an entry of a schedule: its newest message is put on a queue
+#: once, however often it is sent and wherever it is by then.
+SERIES = "series"
 
 
 def delivery_id(task_id: str, attempt: int) -> str:

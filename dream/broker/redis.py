@@ -1,6 +1,7 @@
 """Dramatiq's Redis broker, mended where it loses messages (docs/architecture.md, "Dramatiq, mended").
 
-- A message that names its delivery (`<task>:<attempt>`) is put on a queue only once.
+- A message that names its delivery (`<task>:<attempt>`) is put on a queue only once, and the newest of a series is not
+  put there again even when it has been worked on.
 - Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
 - What cannot be decoded goes to the dead letters and wedges nobody.
 - Heartbeats carry the time of Redis, so a worker's wrong clock kills no worker.
@@ -26,7 +27,7 @@ from redis.retry import Retry
 
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import DELIVERY_ID
+from dream.messages import DELIVERY_ID, SERIES
 
 __all__ = ["RedisBroker", "make_client"]
 
@@ -141,7 +142,10 @@ class RedisBroker(StockRedisBroker):
 
     def _put(self, message: Message[Any], unless_on: list[str]) -> bool:
         arguments = [message.queue_name, message.options["redis_message_id"], message.encode(), *unless_on]
-        return bool(self._enqueue_once(keys=[self.namespace], args=arguments))
+        keys = [self.namespace]
+        if SERIES in message.options:
+            keys.append(f"{self.namespace}:{message.queue_name}.series:{message.options[SERIES]}")
+        return bool(self._enqueue_once(keys=keys, args=arguments))
 
     def hand_back(self, message: MessageProxy) -> None:
         """Put a message that is in work back on its queue, in place of the ack that follows.

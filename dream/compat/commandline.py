@@ -58,9 +58,11 @@ def _keep_time(orders: Orders) -> int:
 def keep_time(app: Celery) -> int:
     """Keep our timetable, and an app's, until a signal; returns the exit code."""
     app.finalize()
+    from dream.compat import signals
     from dream.compat.periodic import periodic_tasks
     from dream.scheduler.runner import run
 
+    signals.beat_init.send(app)
     return run(adopt(app.conf), periodic_tasks(app))
 
 

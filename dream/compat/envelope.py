@@ -17,15 +17,17 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, delivery_id
+from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, SERIES, delivery_id
 
 if TYPE_CHECKING:
     from dramatiq import Message
 
-__all__ = ["CELERY", "Envelope"]
+__all__ = ["CELERY", "PERIODIC", "Envelope"]
 
 #: The option of a message that holds Celery's properties.
 CELERY = "celery"
+#: The header of a periodic task's run: the name of its entry.
+PERIODIC = "periodic_task_name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +104,13 @@ class Envelope:
 
         values = self.__dict__
         celery = {name: values[name] for name, default in _DEFAULTS.items() if values[name] not in default}
+        entry = self.headers.get(PERIODIC) if not self.retries else None
         return Message(
             queue_name=queue_prefix + self.queue,
             actor_name=self.task,
             args=tuple(self.args),
             kwargs=dict(self.kwargs),
-            options={DELIVERY_ID: self.delivery_id, CELERY: celery},
+            options={DELIVERY_ID: self.delivery_id, CELERY: celery, **({SERIES: entry} if entry else {})},
             message_id=self.id,
         )
 

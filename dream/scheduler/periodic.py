@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 from sqlalchemy.exc import IntegrityError
 
 from dream.db import periodic
-from dream.errors import BrokerUnavailable, DreamError
+from dream.errors import DreamError
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -47,12 +47,18 @@ class Entry(Protocol):
     def due_at(self, counted_from: datetime, now: datetime) -> datetime:
         """From when the run after the one that is due is counted."""
 
-    def send(self, task_id: str) -> None:
-        """Put a run on its queue.
+    def is_known(self, task_id: str) -> bool:
+        """Whether the run has begun, as far as can be told.
 
         Raises:
-          BrokerUnavailable: it may help to try again.
-          DreamError: it cannot be sent.
+          DreamError: who knows is away.
+        """
+
+    def send(self, task_id: str) -> None:
+        """Put a run on its queue; nothing changes where the broker sees that it was there already.
+
+        Raises:
+          DreamError: it cannot be sent; `permanent` says whether it may help to try again.
         """
 
 
@@ -117,15 +123,16 @@ class Periodic:
         with self._database.begin() as session:
             left = periodic.take_over(session, self._entries.keys(), _SENT_WITHIN_S)
         for name, task_id in left.items():
-            self._send(self._entries[name], task_id)
+            self._send(self._entries[name], task_id, is_again=True)
 
-    def _send(self, entry: Entry, task_id: str) -> None:
+    def _send(self, entry: Entry, task_id: str, *, is_again: bool = False) -> None:
         try:
-            entry.send(task_id)
-        except BrokerUnavailable as error:
-            log.warning("periodic_task_deferred", entry=entry.name, task_id=task_id, error=str(error))
-            return
+            if not (is_again and entry.is_known(task_id)):
+                entry.send(task_id)
         except (DreamError, TypeError, ValueError) as error:
+            if isinstance(error, DreamError) and not error.permanent:
+                log.warning("periodic_task_deferred", entry=entry.name, task_id=task_id, error=str(error))
+                return
             # Its entry is wrong: to send it again cannot help, and the others must go on.
             log.error("periodic_task_not_sent", entry=entry.name, error=f"{type(error).__name__}: {error}")
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -27,18 +27,24 @@ class Sending(PeriodicTask):
     """An entry whose runs are noted; the broker does with each what the test says."""
 
     sent: list[str]
+    begun: Sequence[str]
     broker: Callable[[str], None]
 
     def send(self, task_id: str) -> None:
         self.broker(task_id)
         self.sent.append(task_id)
 
+    def is_known(self, task_id: str) -> bool:
+        return task_id in self.begun
 
-def entry(name: str, due: BaseSchedule, broker: Callable[[str], None] = lambda _: None) -> Sending:
+
+def entry(
+    name: str, due: BaseSchedule, broker: Callable[[str], None] = lambda _: None, begun: Sequence[str] = ()
+) -> Sending:
     app = Celery("shop")
     due.app = app
     made = Sending(app, name, "shop.task", due, (), {}, {})
-    made.__dict__.update(sent=[], broker=broker)
+    made.__dict__.update(sent=[], broker=broker, begun=begun)
     return made
 
 
@@ -116,6 +122,15 @@ def test_one_that_was_taken_and_not_sent_is_sent_by_another_under_the_same_id(da
         session.execute(update(DreamPeriodic).values(taken_at=now(-11)))
     Periodic(database, [healthy]).send_due()
     assert (healthy.sent, row(database, "e").task_id) == (asked, None)
+
+
+def test_one_that_was_sent_and_has_begun_is_not_sent_again(database: Database) -> None:
+    """Its scheduler died before it could say so."""
+    with database.begin() as session:
+        session.add(DreamPeriodic(name="e", ran_at=datetime.now(UTC), task_id="run", taken_at=now(-11)))
+    healthy = entry("e", crontab(minute=0), begun=["run"])
+    Periodic(database, [healthy]).send_due()
+    assert (healthy.sent, row(database, "e").task_id) == ([], None)
 
 
 @pytest.mark.parametrize("error", [InvalidArguments("no"), TypeError("no")])

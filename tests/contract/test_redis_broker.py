@@ -9,7 +9,7 @@ from dramatiq import Message, Worker
 
 from dream.broker import make_broker, send
 from dream.broker.redis import RedisBroker
-from dream.messages import DELIVERY_ID, IMAGES_QUEUE, PROCESS_IMAGES, delivery_id
+from dream.messages import DELIVERY_ID, IMAGES_QUEUE, PROCESS_IMAGES, SERIES, delivery_id
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
@@ -38,6 +38,22 @@ def test_a_waiting_retry_is_not_doubled(redis_broker: RedisBroker, broker_settin
     names = [delivery_id("task", 1), delivery_id("other", 0)]
     assert redis_broker.missing(queue, names) == {delivery_id("other", 0)}
     assert redis_broker.enqueue_missing(message(broker_settings, "other"))
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.2])
+def test_the_newest_of_a_series_is_not_queued_again_once_it_was_worked_on(
+    redis_broker: RedisBroker, broker_settings: Settings, worked: Worked, worker: Worker, delay_s: float
+) -> None:
+    """A delayed message is queued twice: until it is due, and then."""
+    for number, name in enumerate(("one", "two"), start=1):
+        of_series = message(broker_settings, name).copy(options={SERIES: "tick"})
+        send(redis_broker, of_series, delay_s)
+        wait_for(lambda number=number: len(worked.calls) == number, what=f"the run of {name}")
+        redis_broker.join(of_series.queue_name, timeout=5000)
+        send(redis_broker, of_series, delay_s)
+    time_for_more = message(broker_settings, "last")
+    send(redis_broker, time_for_more, 2 * delay_s)
+    wait_for(lambda: len(worked.calls) == 3, what="the run of another message")
 
 
 def test_a_lost_reply_to_a_fetch_strands_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,6 +77,12 @@ def test_a_message_that_dramatiq_wrote_has_everything_at_its_default() -> None:
 def test_what_a_later_release_adds_is_left_out() -> None:
     newer = {**PLAIN, "options": {"celery": {"retries": 1, "colour": "red"}}}
     assert read(newer).retries == 1
+
+
+def test_a_periodic_run_is_one_of_its_entrys_series_and_its_retries_are_not() -> None:
+    run = Envelope(task="t", id="a", headers={"periodic_task_name": "tick"})
+    assert run.to_message().options["series"] == "tick"
+    assert "series" not in replace(run, retries=1).to_message().options
 
 
 def test_a_delayed_message_is_read_as_that_of_its_queue() -> None:
