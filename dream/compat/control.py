@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from dream.compat.conf.adoption import adopt
-from dream.compat.exceptions import OperationalError
+from dream.compat.exceptions import OperationalError, Unsupported
 from dream.compat.routes import queue_names
-from dream.errors import InvalidArguments
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Control", "Inspect"]
 
+_COMMANDS = frozenset({"active", "active_queues", "ping", "registered", "reserved", "scheduled", "stats"})
 _REFUSED = {
     "add_consumer": "start a worker with --queues",
     "autoscale": "start workers with --concurrency",
@@ -153,12 +153,31 @@ class Control:
         finally:
             client.close()
 
+    def broadcast(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        destination: Iterable[str] | None = None,
+        reply: bool = False,
+        timeout: float = 1.0,
+        **_how: Any,
+    ) -> list[dict[str, Any]] | None:
+        """Ask workers by a command's name; see `ask`. Returns `[{name: answer}]` with `reply`, else None.
+
+        Raises:
+          Unsupported: workers do not know the command.
+        """
+        if command not in _COMMANDS:
+            raise Unsupported(f"control.{command} is not supported: {_REFUSED.get(command, 'workers do not know it')}")
+        answers = self.ask(command, arguments, destination=destination, timeout=timeout)
+        return [{name: answer} for name, answer in answers.items()] if reply else None
+
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         if name not in _REFUSED:
             raise AttributeError(f"control has no {name!r}")
 
         def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
-            raise InvalidArguments(f"control.{name} is not supported: {_REFUSED[name]}")
+            raise Unsupported(f"control.{name} is not supported: {_REFUSED[name]}")
 
         return refuse
 

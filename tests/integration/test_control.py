@@ -14,8 +14,7 @@ from dramatiq import Worker
 
 from dream.broker import make_broker
 from dream.compat import Celery
-from dream.compat.exceptions import OperationalError
-from dream.errors import InvalidArguments
+from dream.compat.exceptions import OperationalError, Unsupported
 from dream.messages import DEFAULT_QUEUE
 from dream.middleware.answering import Answering
 from dream.settings import Settings, load
@@ -115,6 +114,7 @@ def test_the_wait_ends_with_the_last_answer_not_with_its_time_out(shop: Shop) ->
     shop.start()
     began = time.monotonic()
     assert len(shop.app.control.ping(timeout=10)) == 2
+    assert shop.app.control.broadcast("ping", reply=True, timeout=10, destination=["one"]) == [{"one": {"ok": "pong"}}]
     assert time.monotonic() - began < 5
 
 
@@ -143,5 +143,7 @@ def test_without_redis_workers_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("command", ["rate_limit", "pool_grow", "shutdown", "add_consumer"])
 def test_what_workers_cannot_be_told_is_refused_by_name(command: str) -> None:
-    with pytest.raises(InvalidArguments, match=rf"control\.{command} is not supported: \w+"):
+    with pytest.raises(Unsupported, match=rf"control\.{command} is not supported: \w+"):
+        Celery("shop").control.broadcast(command)
+    with pytest.raises(Unsupported, match=rf"control\.{command} is not supported: \w+"):
         getattr(Celery("shop").control, command)("shop.wait", "1/s")

@@ -49,9 +49,9 @@ class BaseSchedule:
     @property
     def app(self) -> Any:
         if self._app is None:
-            from dream.compat.tasks import app
+            from dream.compat.current import get_current_app
 
-            return app
+            return get_current_app()
         return self._app
 
     @app.setter
