@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 from dramatiq import Message
-from sqlalchemy import update
 
 from dream import outcomes
 from dream.broker import make_broker
 from dream.db import DreamTask
-from dream.db.clock import now
-from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES, ImageState, TaskState
+from dream.messages import DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES, ImageState, TaskState
 from dream.producer import Delivery
 from dream.settings import Settings
 from dream.stack.samples import draw
@@ -135,18 +133,6 @@ def test_work_is_handed_back_at_sigterm(parts: Parts, system: System, slow_pictu
     assert system.task(task_id).deaths == 0
 
 
-def test_the_third_death_is_final(parts: Parts, system: System, settings: Settings, jpeg: bytes) -> None:
-    """A task that killed its workers three times is not run again; its owner is told once."""
-    task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
-    with system.database.begin() as session:
-        expired = {"lease_token": "gone", "lease_expires_at": now(-1), "deaths": 2, "state": TaskState.RUNNING}
-        session.execute(update(DreamTask).values(**expired))
-    parts.start("worker")
-    task = system.await_end(task_id)
-    assert (task.state, task.deaths) == (TaskState.FAILED, 3)
-    assert [event["status"] for event in system.events(7)] == ["failed"]
-
-
 def test_what_could_not_be_announced_is_announced_later(parts: Parts, system: System, jpeg: bytes) -> None:
     """Events go through Redis; where it was away at the end of a task, the sweep tells the dream."""
     worker = parts.start("worker", DREAM_REDIS_URL="redis://127.0.0.1:9/0")
@@ -223,31 +209,6 @@ def test_old_pictures_in_a_bucket_per_user_are_deleted(parts: Parts, system: Sys
     granted = system.producer.delete_images(7, [old], f"Ann{system.settings.redis_prefix}")
     assert system.await_end(granted).result == [True]
     assert not system.storage.exists(bucket, key)
-
-
-def test_the_scheduler_runs_the_clean_up_once_a_date(parts: Parts, system: System) -> None:
-    """Two schedulers, and one restarted: one task for today, run once (by the catch-up where 03:00 has passed)."""
-    zone = _zone_where_it_is_past_three()
-    for _ in range(2):
-        parts.start("scheduler", DREAM_TIMEZONE=zone)
-    parts.stop(parts.start("scheduler", DREAM_TIMEZONE=zone))
-    parts.start("worker")
-
-    def submitted() -> list[DreamTask]:
-        with system.database.read() as session:
-            return session.query(DreamTask).filter(DreamTask.name == CLEANUP_TOKENS).all()
-
-    (task,) = wait_for(submitted, what="the scheduled task")
-    assert task.id.startswith("cleanup-expired-tokens:")
-    assert system.await_end(task.id).result == 0
-    assert len(submitted()) == 1
-
-
-def _zone_where_it_is_past_three() -> str:
-    """A zone, twelve hours away at most, in which today's 03:00 is over and midnight is not near."""
-    hour = time.gmtime().tm_hour
-    shift = 12 - hour  # the local time becomes about noon
-    return f"Etc/GMT{-shift:+d}" if shift else "UTC"
 
 
 def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system: System, jpeg: bytes) -> None:

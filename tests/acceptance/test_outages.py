@@ -59,6 +59,31 @@ def test_a_store_that_hangs_holds_no_run_beyond_its_limit_and_no_worker_beyond_i
     assert promise.check(environment, [first.id, second]).broken == []
 
 
+def test_what_was_done_before_the_store_failed_is_kept(
+    parts: Parts, system: System, environment: dict[str, str], store: StoreProxy, jpeg: bytes
+) -> None:
+    """A retry stores what is missing only, a run at its limit goes on uncounted, a deletion ends when all is gone."""
+    parts.start("worker", **HANGING, DREAM_S3_ENDPOINT_URL=f"http://127.0.0.1:{store.port}")
+    pictures = [{"name": "a.jpg", "data": jpeg}] * 3
+    refused, passed = Fault("PUT", "dreams/", status=503, times=3), Fault("PUT", "dreams/")  # boto3 asks three times
+    with store.failing(refused, passed):
+        batch = system.await_end(system.producer.upload_images(7, pictures, [0, 0, 0]))
+    assert (batch.state, batch.attempts, passed.hits) == (TaskState.SUCCEEDED, 1, 3)
+
+    with store.failing(Fault("PUT", "dreams/", times=1), Fault("PUT", "dreams/", hangs=True, times=1)):
+        limited = system.await_end(system.producer.upload_images(8, pictures, [0, 0, 0]))
+    assert (limited.state, limited.attempts, limited.deaths) == (TaskState.SUCCEEDED, 0, 0)
+    assert "failed" not in {event["status"] for event in system.events(8)}
+
+    first, *_ = rows = system.images(batch.id)
+    error = f"<Error><Key>{first.storage_key}</Key><Code>InternalError</Code><Message>again</Message></Error>"
+    with store.failing(Fault("POST", "delete", status=200, body=f"<DeleteResult>{error}</DeleteResult>", times=1)):
+        named = [{"id": row.id, "url": row.url or ""} for row in rows]
+        deletion = system.await_end(system.producer.delete_images(7, named, "ann"))
+    assert (deletion.attempts, deletion.result) == (1, [True, True, True])
+    assert promise.check(environment, [batch.id, limited.id, deletion.id]).broken == []
+
+
 def test_what_the_broker_forgets_is_sent_again_within_the_time_that_is_set(
     parts: Parts, system: System, settings: Settings, environment: dict[str, str], jpeg: bytes
 ) -> None:
