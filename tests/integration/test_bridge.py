@@ -1,0 +1,360 @@
+"""The bridge: what the real Celery has put into a real broker is run once, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pika
+import pytest
+import redis
+from PIL import Image
+from sqlalchemy import func, select
+
+from dream import producer
+from dream import settings as settings_module
+from dream.bridge import Bridge, Moved, open_source
+from dream.bridge.handover import Handover
+from dream.bridge.parked import ParkingPlace
+from dream.bridge.replaying import replayed
+from dream.broker import make_broker
+from dream.compat import Celery
+from dream.compat.tasks import app as own_app
+from dream.db import DreamImage, DreamTask
+from dream.settings import Settings
+from tests.commands import dream
+from tests.processes import Parts
+
+WORKER = Path(__file__).parents[2] / "dream/celery/worker.py"
+UPLOAD = "dream.celery.tasks.image_tasks.celery_upload_images"
+CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
+STEPS = ("bridge_take", "bridge_hand_over", "bridge_accept", "bridge_park", "bridge_remove")
+APP = """
+from dream.compat import Celery
+app = Celery("shop")
+
+@app.task(name="shop.add")
+def add(x, y):
+    return x + y
+"""
+
+
+def celery(url: str, program: str, backend: str | None = None) -> str:
+    """What a process with the real Celery, in its default configuration, writes."""
+    head = f"from celery import Celery\napp = Celery(broker={url!r}, backend={backend!r})\nsend = app.send_task\n"
+    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def shop(*names: str) -> Celery:
+    """An app whose workers know these tasks."""
+    app = Celery("shop")
+    for name in names:
+        app.task(name=name)(lambda *_arguments: None)
+    return app
+
+
+class Old:
+    """The old system: Celery's broker, and what the bridge makes of its messages."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.settings = settings
+        self.url = url
+        self.queue = f"old-{uuid4().hex[:8]}"
+
+    def send(self, program: str) -> None:
+        """`send(name, args, …)` puts a task on the old queue."""
+        celery(self.url, f"app.conf.task_default_queue = {self.queue!r}\n{program}")
+
+    @contextmanager
+    def handover(self, *known: str) -> Iterator[tuple[Handover, ParkingPlace]]:
+        place, broker = ParkingPlace(self.settings), make_broker(self.settings)
+        handover = Handover(self.settings, shop(*(known or ("shop.add",))), own_app, broker, place)
+        yield handover, place
+        handover.close()
+        place.close()
+        broker.close()
+
+    def move(self, **options: Any) -> Moved:
+        """All that waits."""
+        source = open_source(self.settings, self.url, [self.queue], **options)
+        with self.handover() as (handover, _):
+            moved = Bridge(source, handover).run(threading.Event(), drain=True)
+        source.close()
+        return moved
+
+    def move_and_die(self, fault: str) -> int | None:
+        """In a process of its own, with that fault; returns its exit code."""
+
+        def run() -> None:
+            os.environ["DREAM_FAULT"] = fault
+            settings_module.load()
+            self.move()
+
+        process = multiprocessing.get_context("fork").Process(target=run)
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    def parked(self) -> dict[str, str]:
+        """The reasons, by the task's name."""
+        with self.handover() as (_, place):
+            return {each.task: each.reason for each in place.all()}
+
+
+@pytest.fixture
+def as_environment(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is configured as the bridge's would be."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    yield
+    producer.default().database.dispose()
+    producer.forget_default()
+    settings_module.load.cache_clear()
+
+
+@contextmanager
+def _old(kind: str, request: pytest.FixtureRequest, settings: Settings) -> Iterator[Old]:
+    names = {"other-redis": "local_redis_url", "rabbitmq": "local_rabbitmq_url"}
+    url = request.getfixturevalue(names[kind]) if kind in names else settings.broker_url
+    old = Old(settings, url)
+    yield old
+    if kind == "rabbitmq":
+        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+            connection.channel().queue_delete(old.queue)
+            connection.channel().exchange_delete(old.queue)
+        return
+    with redis.Redis.from_url(url) as client:
+        for pattern in (f"*{old.queue}*", f"{settings.redis_prefix}:*", "unacked*"):
+            for key in client.scan_iter(pattern):
+                client.delete(key)
+
+
+@pytest.fixture(params=["same-redis", "other-redis", "rabbitmq"])
+def old(request: pytest.FixtureRequest, settings: Settings, as_environment: None) -> Iterator[Old]:
+    with _old(request.param, request, settings) as old:
+        yield old
+
+
+@pytest.fixture
+def old_redis(request: pytest.FixtureRequest, settings: Settings, as_environment: None) -> Iterator[Old]:
+    with _old("same-redis", request, settings) as old:
+        yield old
+
+
+@pytest.fixture(scope="module")
+def made(servers: dict[str, str]) -> list[dict[str, Any]]:
+    """Messages that the real Celery has made: three of an app's, one of ours, one that nobody knows."""
+    url = servers["DREAM_BROKER_URL"]
+    celery(
+        url,
+        f"""
+app.conf.task_default_queue = "made"
+for number in range(3):
+    send("shop.add", [number, 1], task_id=f"add-{{number}}")
+send({CLEAN_UP!r}, task_id="clean-up")
+send("nobody.knows", [1], task_id="unknown")
+""",
+    )
+    with redis.Redis.from_url(url) as client:
+        messages: Any = client.lrange("made", 0, -1)
+        client.delete("made")
+    return [json.loads(message) for message in reversed(messages)]
+
+
+def put_there(old: Old, messages: list[dict[str, Any]]) -> None:
+    """The same messages as Celery would put them there."""
+    if old.url.startswith("redis"):
+        with redis.Redis.from_url(old.url) as client:
+            for message in messages:
+                client.lpush(old.queue, json.dumps(message))
+        return
+    with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare(old.queue, durable=True)
+        for message in messages:
+            properties = pika.BasicProperties(headers=message["headers"], content_type=message["content-type"])
+            channel.basic_publish("", old.queue, base64.b64decode(message["body"]), properties)
+
+
+def rows(of: type[Any] = DreamTask) -> int:
+    with producer.default().database.read() as session:
+        return session.scalar(select(func.count()).select_from(of)) or 0
+
+
+def waiting(settings: Settings, queue: str = "default") -> list[dict[str, Any]]:
+    """The messages on a queue of ours, in order."""
+    with redis.Redis.from_url(settings.broker_url) as client:
+        name = f"{settings.redis_prefix}:{queue}"
+        ids: Any = client.lrange(name, 0, -1)
+        return [json.loads(client.hget(f"{name}.msgs", each) or "{}") for each in ids]
+
+
+def encoded() -> dict[str, str]:
+    file = io.BytesIO()
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG")
+    return {"name": "a.jpg", "data": base64.b64encode(file.getvalue()).decode()}
+
+
+def test_everything_is_moved_once_and_nothing_is_thrown_away(old: Old, settings: Settings) -> None:
+    """From the same Redis, another one, and RabbitMQ: an app's tasks, ours under old names with base64 pictures inside,
+    and what nobody knows; `eta`, `expires`, priority, id, retries, limits and headers stay.
+    """
+    old.send(
+        f"""
+for number in range(20):
+    send("shop.add", [number, 1], task_id=f"add-{{number}}")
+send("shop.add", [0, 1], task_id="add-0")
+send({UPLOAD!r}, [7, [{encoded()!r}]], {{"positions": [3]}}, task_id="upload")
+send({CLEAN_UP!r}, task_id="clean-up")
+send("nobody.knows", [1], task_id="unknown")
+send("shop.add", [1, 2], task_id="late", countdown=600, expires=900, priority=6, retries=2, time_limit=9,
+     headers={{"trace": "x"}})
+"""
+    )
+    assert old.move() == Moved(handed_over=23, duplicates=1, parked=1)
+    assert [each["message_id"] for each in waiting(settings)][:20] == [f"add-{number}" for number in range(20)]
+    assert (rows(), rows(DreamImage)) == (2, 1)
+    assert list(old.parked()) == ["nobody.knows"]
+    [late] = waiting(settings, "default.DQ")
+    said = late["options"]["celery"]
+    assert (late["message_id"], late["options"]["delivery_id"]) == ("late", "late:2")
+    assert (said["priority"], said["retries"], said["timelimit"]) == (6, 2, [9, None])
+    assert said["headers"] == {"trace": "x"}
+    assert said["eta"] < said["expires"]
+    assert old.move() == Moved()
+
+
+#: Every step in one Redis; elsewhere those that are two there.
+KILLS = [("same-redis", f"{step}:{when}") for step in STEPS for when in ("before", "after")] + [
+    (kind, point)
+    for kind in ("other-redis", "rabbitmq")
+    for point in ("bridge_take:after", "bridge_hand_over:after", "bridge_remove:before")
+]
+
+
+@pytest.mark.parametrize(("old", "point"), KILLS, indirect=["old"], ids=" ".join)
+def test_a_bridge_that_is_killed_anywhere_loses_and_doubles_nothing(
+    old: Old, settings: Settings, made: list[dict[str, Any]], point: str
+) -> None:
+    put_there(old, made)
+    assert old.move_and_die(f"{point}=kill") == -9
+    old.move()
+    assert sorted(each["message_id"] for each in waiting(settings) if each["actor_name"] == "shop.add") == [
+        f"add-{number}" for number in range(3)
+    ]
+    assert rows() == 1
+    assert list(old.parked()) == ["nobody.knows"]
+    assert old.move() == Moved()
+
+
+def test_what_is_not_understood_is_parked_with_its_reason_and_can_be_replayed(
+    old_redis: Old, settings: Settings
+) -> None:
+    """Protocol 1, other content types, chains, bytes that are no message; and a name that is known later."""
+    old = old_redis
+    old.send(
+        """
+from celery import chain
+@app.task(name="shop.add")
+def add(x, y):
+    return x + y
+
+send("shop.add", [1, 2], task_id="pickled", serializer="pickle")
+chain(add.s(1, 2), add.s(1)).apply_async()
+send("shop.later", [1], task_id="later")
+older = Celery(broker=app.conf.broker_url)
+older.conf.update(task_protocol=1, task_default_queue=app.conf.task_default_queue)
+older.send_task("shop.add", [1, 2], task_id="old")
+"""
+    )
+    with redis.Redis.from_url(old.url) as client:
+        client.lpush(old.queue, b"\xff\x00 no message")
+    assert old.move() == Moved(parked=5)
+    with old.handover("shop.later") as (handover, place):
+        reasons = " ".join(each.reason for each in place.all())
+        for reason in ("content type", "part of a chain", "protocol 1", "not a message of kombu's", "no worker knows"):
+            assert reason in reasons
+        assert replayed(place, handover, None) == Moved(handed_over=1, parked=4)
+        assert len(list(place.all())) == 4
+    assert [each["message_id"] for each in waiting(settings)] == ["later"]
+
+
+def test_what_a_worker_of_celerys_held_is_taken_when_it_is_gone(
+    old_redis: Old, settings: Settings, made: list[dict[str, Any]]
+) -> None:
+    """After the operator's word, or after the visibility time-out; and the urgent goes before the others."""
+    old = old_redis
+    now, hour_ago, urgent = made[:3]
+    with redis.Redis.from_url(old.url) as client:
+        client.lpush(f"{old.queue}\x06\x163", json.dumps(made[3]))
+        client.lpush(old.queue, json.dumps(urgent))
+        for tag, message, at in (("a", now, 9999999999), ("b", hour_ago, 1)):
+            client.hset("unacked", tag, json.dumps([message, "", old.queue]))
+            client.zadd("unacked_index", {tag: at})
+    assert old.move() == Moved(handed_over=3)
+    assert [each["message_id"] for each in waiting(settings)] == ["add-2", "clean-up", "add-1"]
+    assert old.move(take_unacked=True) == Moved(handed_over=1)
+    with redis.Redis.from_url(old.url) as client:
+        assert client.exists("unacked", "unacked_index") == 0
+
+
+def test_a_rabbitmq_whose_queues_are_ours_is_refused(environment: dict[str, str], local_rabbitmq_url: str) -> None:
+    changes = {"DREAM_BROKER_URL": local_rabbitmq_url}
+    said = dream(environment, "bridge", "--from", local_rabbitmq_url, "--check", **changes)
+    assert (said.returncode, "DREAM_QUEUE_PREFIX" in said.stderr, len(said.stderr.splitlines())) == (2, True, 1)
+
+
+def test_a_thousand_messages_move_in_seconds(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
+    many = [{**made[0], "headers": {**made[0]["headers"], "id": f"{number}"}} for number in range(1000)]
+    put_there(old_redis, many)
+    begun = time.monotonic()
+    assert old_redis.move() == Moved(handed_over=1000)
+    assert time.monotonic() - begun < 5
+    assert len(waiting(settings)) == 1000
+
+
+def test_the_real_async_result_returns_what_our_worker_did(
+    old_redis: Old, environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """Producers stay as they are: they send, `dream bridge` moves, our worker runs, `AsyncResult.get()` returns."""
+    old, folder = old_redis, tmp_path / "parts"
+    folder.mkdir()
+    (folder / "shop.py").write_text(APP)
+    variables = {**environment, "PYTHONPATH": str(folder)}
+    parts = Parts(variables, folder)
+    common = ("bridge", "--from", old.url, "--queues", old.queue, "--app", "shop:app")
+    bridge = parts.start(*common, ready=False)
+    parts.start("-A", "shop", "worker", "-Q", "default,dream_image_processing", program=[str(WORKER)], cwd=folder)
+    program = f"""
+app.conf.task_default_queue = {old.queue!r}
+[url] = send({UPLOAD!r}, [7, [{encoded()!r}], [0]]).get(timeout=40)
+print(url.startswith("http"), send("shop.add", [2, 3]).get(timeout=40))
+bad = send({UPLOAD!r}, [7, [{{"name": "bad.jpg", "data": "bm8gcGljdHVyZQ=="}}], [0]])
+print(type(bad.get(timeout=40, propagate=False)).__name__, bad.state)
+"""
+    try:
+        assert celery(old.url, program, settings.events_url) == "True 5\nTaskError FAILURE\n"
+        assert parts.stop(bridge) == 0
+        assert parts.log_of(bridge).splitlines()[-1].startswith("handed over 3, duplicates 0, parked 0;")
+    finally:
+        parts.end()
+    old.send('send("shop.add", [2, 3])\nsend("nobody.knows")')
+    counted = dream(variables, *common, "--check").stdout
+    assert f"{old.queue}\tshop.add\t1\tmoved\n" in counted
+    assert f"{old.queue}\tnobody.knows\t1\tparked: no worker knows" in counted
