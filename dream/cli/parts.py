@@ -52,6 +52,9 @@ def worker(
     queues: Annotated[str | None, typer.Option(help="Take work from these queues only, separated by commas.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Tasks at a time.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that work on pictures.")] = None,
+    app: Annotated[
+        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose tasks are run too.")
+    ] = None,
 ) -> None:
     """Run tasks: process pictures, delete them, clean up."""
     from dream.stack.respawn import keep_running
@@ -59,6 +62,8 @@ def worker(
     if processes is not None:
         # Into the environment, where all settings come from: the worker reads them anew.
         os.environ["DREAM_POOL_SIZE"] = str(processes)
+    if app is not None:
+        raise typer.Exit(_work_for(app, queues, threads))
     settings = _load()
     names = _queue_names(queues) if queues is not None else None
 
@@ -71,10 +76,23 @@ def worker(
     raise typer.Exit(keep_running(lambda: exit_code(work), stop_timeout_s=stop_timeout_s))
 
 
+def _work_for(app: str, queues: str | None, threads: int | None) -> int:
+    """Work for an app, whose queues are known once it is loaded."""
+    from dream.compat.celery_arguments import Orders
+    from dream.compat.commandline import work
+
+    variables = {} if threads is None else {"DREAM_WORKER_THREADS": str(threads)}
+    return work(Orders(variables, frozenset(_listed(queues)) if queues is not None else None, app=app))
+
+
+def _listed(given: str) -> set[str]:
+    return {name.strip() for name in given.split(",") if name.strip()}
+
+
 def _queue_names(given: str) -> set[str]:
     from dream.messages import QUEUES
 
-    names = {name.strip() for name in given.split(",") if name.strip()}
+    names = _listed(given)
     if not names or names - set(QUEUES):
         raise typer.BadParameter(f"{given!r}: use {' or '.join(QUEUES)}", param_hint="--queues")
     return names

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dream.compat.app import Celery
     from dream.settings import Settings
 
-__all__ = ["beat", "keep_time", "worker"]
+__all__ = ["beat", "keep_time", "work", "worker"]
 
 #: What a worker needs to leave after its runs have been handed back.
 _LEAVE_S = 1.0
@@ -24,7 +24,7 @@ _LEAVE_S = 1.0
 
 def worker(arguments: Sequence[str]) -> int:
     """Work until a signal; returns the exit code."""
-    return exit_code(lambda: _work(parse_worker(arguments)))
+    return exit_code(lambda: work(parse_worker(arguments)))
 
 
 def beat(arguments: Sequence[str]) -> int:
@@ -32,11 +32,12 @@ def beat(arguments: Sequence[str]) -> int:
     return exit_code(lambda: _keep_time(parse_beat(arguments)))
 
 
-def _work(orders: Orders) -> int:
+def work(orders: Orders) -> int:
+    """Run dream's tasks, and an app's, until a signal; returns the exit code."""
     settings = _configure(orders)
     from dream.stack.respawn import keep_running
 
-    def work() -> int:
+    def once() -> int:
         # In the process that works, and anew in each one that takes the place of another.
         app = _load_app(orders)
         app.finalize()
@@ -47,7 +48,7 @@ def _work(orders: Orders) -> int:
         register(app, orders.queues or ())
         return run(adopted, queues=set(orders.queues) if orders.queues else None)
 
-    return keep_running(lambda: exit_code(work), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
+    return keep_running(lambda: exit_code(once), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
 
 
 def _keep_time(orders: Orders) -> int:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.acceptance.conftest import System
-from tests.acceptance.test_start_scripts import BEAT, WORKER
+from tests.acceptance.test_start_scripts import BEAT
 from tests.conftest import wait_for
 from tests.processes import Parts
 
@@ -43,7 +43,7 @@ def test_two_schedulers_send_each_due_time_once_and_another_goes_on_after_them(
     def runs() -> list[list[str]]:
         return [line.split() for line in (tmp_path / "runs").read_text().splitlines()]
 
-    parts.start("-A", "shop", "worker", "-Q", "default", program=[str(WORKER)], cwd=tmp_path)
+    parts.start("worker", "-A", "shop", "--queues", "default", cwd=tmp_path)
     two = [parts.start("-A", "shop", "beat", program=[str(BEAT)], cwd=tmp_path, ready=False) for _ in range(2)]
     wait_for(lambda: len(runs()) >= 3, 30, "three runs")
     for each in two:
