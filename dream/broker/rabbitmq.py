@@ -7,13 +7,15 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
-from dramatiq import Message, MessageProxy
+from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
+from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
 from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from dream.errors import SettingsError
+from dream.fault_points import step
 
 __all__ = ["RabbitmqBroker", "patient"]
 
@@ -37,6 +39,10 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
     def __init__(self, *, confirm_delivery: bool = True, **parameters: Any) -> None:
         super().__init__(confirm_delivery=confirm_delivery, **parameters)
+
+    @property
+    def consumer_class(self) -> type[Consumer]:
+        return _Consumer
 
     @property
     def connection(self) -> Any:
@@ -102,3 +108,9 @@ class RabbitmqBroker(StockRabbitmqBroker):
     def hand_back(self, message: MessageProxy) -> None:
         """Put a copy of a message that is in work back on its queue; the ack that follows removes the original."""
         self.enqueue(message._message)
+
+
+class _Consumer(StockConsumer):
+    @step("ack")
+    def ack(self, message: MessageProxy) -> None:
+        super().ack(message)
