@@ -103,7 +103,11 @@ class Envelope:
         from dramatiq import Message
 
         values = self.__dict__
-        celery = {name: values[name] for name, default in _DEFAULTS.items() if values[name] not in default}
+        celery = {name: value for name in _PROPERTIES if (value := values[name])}
+        if not any(self.timelimit):
+            celery.pop("timelimit", None)
+        if self.priority == 0:
+            celery["priority"] = 0
         entry = self.headers.get(PERIODIC) if not self.retries else None
         return Message(
             queue_name=queue_prefix + self.queue,
@@ -117,7 +121,7 @@ class Envelope:
     @classmethod
     def from_message(cls, message: Any, queue_prefix: str = "") -> Envelope:
         """What a message carries; properties that this release does not know are left out."""
-        celery = {name: value for name, value in message.options.get(CELERY, {}).items() if name in _DEFAULTS}
+        celery = {name: value for name, value in message.options.get(CELERY, {}).items() if name in _PROPERTIES}
         if "timelimit" in celery:
             celery["timelimit"] = tuple(celery["timelimit"])
         return cls(
@@ -131,9 +135,5 @@ class Envelope:
 
 
 _OF_THE_MESSAGE = ("task", "id", "args", "kwargs", "queue")
-#: Of each property, the values that count as none.
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    each.name: (None, (), [], {}, (None, None), [None, None])
-    for each in fields(Envelope)
-    if each.name not in _OF_THE_MESSAGE
-} | {"ignore_result": (False,), "retries": (0,)}
+#: What is at its default is false, but `timelimit`; and a priority of 0 is one.
+_PROPERTIES = tuple(each.name for each in fields(Envelope) if each.name not in _OF_THE_MESSAGE)

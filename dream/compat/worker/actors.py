@@ -78,13 +78,14 @@ class Tasks(Middleware):
                 actor_name=task.name,
                 queue_name=self.queue_prefix + queue,
                 priority=0,
-                options={"max_retries": 0},
+                options={"max_retries": 0, "time_limit": (self.time_limit_s + _BACKSTOP_S) * 1000},
             )
         for queue in named:
             self._broker.declare_queue(self.queue_prefix + self.app.queue_named(queue))
 
     def _run(self, name: str, *_args: Any, **_kwargs: Any) -> None:
-        handle(self, self.app.tasks[name], CurrentMessage.get_current_message())
+        message: Any = CurrentMessage.get_current_message()
+        handle(self, self.app.tasks[name], message._message, message)
 
     # --- what runs ask of the worker
 

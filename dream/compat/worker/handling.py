@@ -35,15 +35,19 @@ __all__ = ["handle"]
 log = get_logger(__name__)
 
 
-def handle(worker: Tasks, task: Task, message: Any) -> None:
+def handle(worker: Tasks, task: Task, message: Any, proxy: Any) -> None:
     """Run the task that a message carries, and say what came of it.
+
+    Parameters:
+      message: what was sent.
+      proxy: the same in Dramatiq's hands, which is acked, failed or handed back.
 
     Raises:
       SkipMessage: the task has rejected the message.
       OperationalError, ResultsUnavailable: a server was away for too long; another run follows.
     """
     envelope = Envelope.from_message(message, worker.queue_prefix)
-    delivery = _Delivery(worker, task, envelope, message)
+    delivery = _Delivery(worker, task, envelope, proxy)
     request = task.Request(
         envelope,
         delivery,
@@ -89,7 +93,8 @@ class _Delivery:
     def watched(self) -> AbstractContextManager[object]:
         hard_s, soft_s = limits_of(self._envelope, self._task)
         hard_s = self._worker.time_limit_s if hard_s is None else hard_s
-        self._worker.set_backstop(hard_s)
+        if hard_s != self._worker.time_limit_s:
+            self._worker.set_backstop(hard_s)
         return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, self._give_up)
 
     def retry(self, retry: Retry, envelope: Envelope) -> None:
