@@ -142,8 +142,8 @@ def changed(envelope: Envelope, options: Mapping[str, Any], app: Celery) -> Enve
     new["eta"] = _eta(given, app)
     if "expires" in given:
         new["expires"] = _moment("expires", given["expires"], app)
-    for name in ("args", "kwargs", "link", "link_error", "headers"):
-        new[name] = jsonable(envelope.task, new.get(name, getattr(envelope, name)))
+    for name in new.keys() & {"link", "link_error", "headers"}:
+        new[name] = jsonable(envelope.task, new[name])
     return replace(envelope, **new)
 
 

@@ -126,13 +126,14 @@ def retry(
 def _send(
     task: Task, request: Context, arguments: Any, exc: BaseException | None, throw: bool, options: dict[str, Any]
 ) -> Retry:
-    from dream.compat.app.envelopes import changed
+    from dream.compat.app.envelopes import changed, jsonable
 
     args, kwargs = _arguments(task, request, *arguments)
     assert request.envelope is not None  # noqa: S101 (for the type checker: `retry` has looked)
-    envelope = changed(
-        replace(request.envelope, retries=request.retries + 1, args=args, kwargs=kwargs), options, task.app
-    )
+    envelope = changed(replace(request.envelope, retries=request.retries + 1), options, task.app)
+    if not request.is_eager:  # what is run in place does not go through JSON
+        args, kwargs = jsonable(task.name, args), jsonable(task.name, kwargs)
+    envelope = replace(envelope, args=args, kwargs=kwargs)
     again = Retry(
         exc=exc or sys.exc_info()[1],
         when=options["eta"] or options["countdown"],

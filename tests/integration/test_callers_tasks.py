@@ -1,0 +1,177 @@
+"""Tasks that a caller defines, sent through the façade and run by a real worker process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dream import producer
+from dream import settings as settings_module
+from dream.compat import Celery
+from dream.compat.exceptions import TaskRevokedError, TimeLimitExceeded
+from tests.conftest import environment_in, prepare, settings_from, wait_for
+from tests.processes import Parts
+
+WORKER = Path(__file__).resolve().parents[2] / "dream" / "celery" / "worker.py"
+SHOP = """
+import pathlib, time
+from dream.compat import Celery, shared_task
+from dream.compat.exceptions import Reject, SoftTimeLimitExceeded
+
+app = Celery("shop", task_routes={"shop.routed": "mail"})
+
+def note(path, text):
+    with open(path, "a") as file:
+        file.write(text + "\\n")
+
+@shared_task(name="shop.add")
+def add(x, y):
+    return x + y
+
+@app.task(name="shop.look", bind=True)
+def look(self, *args):
+    r = self.request
+    app_id, queue = r.properties.get("app_id"), r.delivery_info["routing_key"]
+    return [r.id, r.root_id, r.parent_id, r.headers, queue, app_id, list(args)]
+
+@app.task(name="shop.routed", bind=True)
+def routed(self):
+    return self.request.delivery_info["routing_key"]
+
+@app.task(name="shop.fail")
+def fail():
+    raise LookupError("gone", 7)
+
+@app.task(name="shop.again", bind=True, max_retries=2, default_retry_delay=0.1)
+def again(self, path):
+    note(path, f"{self.request.id} {self.request.retries}")
+    raise self.retry(exc=KeyError("gone"))
+
+@app.task(name="shop.soft", soft_time_limit=0.5)
+def soft():
+    try:
+        while True:
+            time.sleep(0.02)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+
+@app.task(name="shop.endless")
+def endless(path):
+    note(path, "begun")
+    while True:
+        try:
+            time.sleep(0.02)
+        except Exception:
+            pass
+
+@app.task(name="shop.blocks", time_limit=0.5)
+def blocks():
+    time.sleep(60)
+
+@app.task(name="shop.dies", bind=True)
+def dies(self, path):
+    import os, signal
+    note(path, "begun")
+    if not pathlib.Path(path + ".died").exists():
+        pathlib.Path(path + ".died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "run again"
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Celery]:
+    """An app in this process; its worker runs in another, with the tasks in a file."""
+    folder = tmp_path_factory.mktemp("shop")
+    environment = {**environment_in(folder, servers), "DREAM_HEARTBEAT_S": "2"}
+    (folder / "shop.py").write_text(SHOP)
+    prepare(settings_from(environment))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        forget()
+        parts = Parts(environment, folder)
+        parts.start("-A", "shop", "-c", "4", program=[str(WORKER)], cwd=folder)
+        yield Celery("caller", task_routes={"shop.routed": "mail"})
+        parts.end()
+    forget()
+
+
+def forget() -> None:
+    settings_module.load.cache_clear()
+    producer.forget_default()
+
+
+def test_a_task_runs_and_its_result_comes_back(shop: Celery) -> None:
+    results = [shop.send_task("shop.add", (number, 1)) for number in range(20)]
+    assert [result.get(timeout=10) for result in results] == list(range(1, 21))
+    assert shop.send_task("shop.routed").get(timeout=10) == "mail"
+
+
+def test_a_run_sees_what_was_sent(shop: Celery) -> None:
+    how: dict[str, Any] = {"task_id": "look-1", "headers": {"tenant": 7}, "queue": "mail", "app_id": "web"}
+    found = shop.send_task("shop.look", ({"a": [1]},), **how).get(timeout=10)
+    assert found == ["look-1", "look-1", None, {"tenant": 7}, "mail", "web", [{"a": [1]}]]
+
+
+def test_an_error_comes_back_as_its_own_class(shop: Celery) -> None:
+    result = shop.send_task("shop.fail")
+    with pytest.raises(LookupError, match="gone") as caught:
+        result.get(timeout=10)
+    assert caught.value.args == ("gone", 7)
+    assert "in fail" in (result.traceback or "")
+
+
+def test_a_retry_keeps_the_id_and_ends_after_its_number(shop: Celery, tmp_path: Path) -> None:
+    result = shop.send_task("shop.again", (str(tmp_path / "runs"),))
+    with pytest.raises(KeyError, match="gone"):
+        result.get(timeout=15)
+    assert (tmp_path / "runs").read_text().split("\n") == [f"{result.id} {number}" for number in range(3)] + [""]
+
+
+def test_a_link_is_the_child_of_the_task_before_it(shop: Celery) -> None:
+    first = shop.send_task("shop.add", (1, 2), link=shop.signature("shop.look", args=("x",)))
+    assert first.get(timeout=10) == 3
+    [child] = first.children
+    assert child.get(timeout=10)[1:3] == [first.id, first.id]
+    assert child.get()[-1] == [3, "x"]
+
+
+def test_what_came_too_late_or_was_revoked_does_not_run(shop: Celery) -> None:
+    revoked = shop.send_task("shop.add", (1, 1), countdown=1)
+    revoked.revoke()
+    for result in (shop.send_task("shop.add", (1, 1), expires=-1), revoked):
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=10)
+        assert result.state == "REVOKED"
+
+
+def test_a_run_that_was_terminated_ends_whatever_it_catches(shop: Celery, tmp_path: Path) -> None:
+    result = shop.send_task("shop.endless", (str(tmp_path / "runs"),))
+    wait_for((tmp_path / "runs").exists, what="its begin")
+    result.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+
+
+def test_time_limits_hold_for_code_that_listens(shop: Celery, tmp_path: Path) -> None:
+    assert shop.send_task("shop.soft").get(timeout=10) == "cleaned up"
+    with pytest.raises(TimeLimitExceeded):
+        shop.send_task("shop.endless", (str(tmp_path / "runs"),), time_limit=0.5).get(timeout=10)
+
+
+def test_a_run_whose_worker_is_killed_runs_again(shop: Celery, tmp_path: Path) -> None:
+    assert shop.send_task("shop.dies", (str(tmp_path / "runs"),)).get(timeout=30) == "run again"
+    assert (tmp_path / "runs").read_text() == "begun\nbegun\n"
+
+
+def test_code_that_blocks_is_told_as_ended_and_its_worker_is_replaced(shop: Celery) -> None:
+    begun = time.monotonic()
+    with pytest.raises(TimeLimitExceeded):
+        shop.send_task("shop.blocks").get(timeout=15)
+    assert time.monotonic() - begun < 5
+    assert shop.send_task("shop.add", (1, 1)).get(timeout=60) == 2

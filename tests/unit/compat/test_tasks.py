@@ -1,0 +1,198 @@
+"""Tasks of a caller's own, run here and now: what they see, how they are retried, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dream.compat
+from dream.compat import Celery, current_app, current_task, shared_task
+from dream.compat.app.envelopes import envelope_of
+from dream.compat.app.retrying import backoff_s
+from dream.compat.exceptions import EncodeError, Ignore, ImproperlyConfigured, MaxRetriesExceededError, Unsupported
+from dream.errors import InvalidArguments
+
+
+@pytest.fixture
+def app() -> Celery:
+    return Celery("shop", task_always_eager=True)
+
+
+def test_a_bound_task_sees_its_run_and_none_outside_of_it(app: Celery) -> None:
+    @app.task(bind=True)
+    def look(self: Any, *args: Any) -> Any:
+        return self.request.id, self.request.retries, self.request.args, self.request.is_eager, current_task.name
+
+    task_id, *rest = look.apply((1, 2), task_id="a1").get()
+    assert (task_id, rest) == ("a1", [0, [1, 2], True, look.name])
+    assert look.request.called_directly
+    assert look(1)[0] is None
+
+
+@pytest.mark.parametrize(("most", "runs"), [(0, 1), (1, 2), (5, 6)])
+def test_max_retries_is_that_many_runs_and_one(app: Celery, most: int, runs: int) -> None:
+    seen: list[tuple[Any, int]] = []
+
+    @app.task(bind=True, max_retries=most)
+    def fail(self: Any) -> None:
+        seen.append((self.request.id, self.request.retries))
+        raise self.retry(exc=KeyError("gone"))
+
+    result = fail.delay()
+    assert (result.state, repr(result.result)) == ("FAILURE", "KeyError('gone')")
+    assert seen == [(result.id, number) for number in range(runs)]
+
+
+def test_without_an_error_of_its_own_the_last_retry_says_so(app: Celery) -> None:
+    @app.task(bind=True, max_retries=0)
+    def fail(self: Any) -> None:
+        self.retry()
+
+    with pytest.raises(MaxRetriesExceededError, match=r"fail\[.*max_retries=0"):
+        fail.delay().get()
+
+
+def test_errors_of_autoretry_for_retry_and_others_do_not(app: Celery) -> None:
+    runs: list[type[Exception]] = []
+
+    @app.task(autoretry_for=(LookupError,), dont_autoretry_for=(IndexError,), max_retries=1)
+    def fail(kind: type[Exception]) -> None:
+        runs.append(kind)
+        raise kind("no")
+
+    for kind in (KeyError, IndexError, ValueError):
+        assert fail.delay(kind).failed()
+    assert runs == [KeyError, KeyError, IndexError, ValueError]
+
+
+def test_a_retry_may_change_arguments_by_name(app: Celery) -> None:
+    @app.task(bind=True)
+    def grow(self: Any, size: int, colour: str) -> Any:
+        if size < 2:
+            raise self.retry(kwargs={"size": size + 1})
+        return size, colour
+
+    assert grow.delay(1, "red").get() == (2, "red")
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [({}, (5, 60)), ({"autoretry_for": (KeyError,)}, (5, 60)), ({"retry_backoff": True}, (3, 180))],
+    ids=["the policy", "the policy for some errors", "Celery's"],
+)
+def test_a_task_that_sets_numbers_gets_celerys_and_others_the_policy(options: Any, numbers: Any) -> None:
+    task = Celery("shop").task(name="shop.t", **options)(lambda: None)
+    assert (task.max_retries, task.default_retry_delay) == numbers
+
+
+def test_back_off_is_celerys() -> None:
+    """Factor × 2ⁿ up to the most; with jitter anything from 0 to that."""
+    assert [backoff_s(3, retries, 20, jitter=False) for retries in range(5)] == [3, 6, 12, 20, 20]
+    assert {backoff_s(1, 1, 20, jitter=True) for _ in range(200)} == {0, 1, 2}
+
+
+def test_endless_retries_need_a_pause(app: Celery) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"shop\.t: max_retries=None.*not 0\.5"):
+        app.task(name="shop.t", max_retries=None, default_retry_delay=0.5)(lambda: None)
+
+    @app.task(bind=True, max_retries=None)
+    def fail(self: Any) -> None:
+        raise self.retry(countdown=0)
+
+    with pytest.raises(ImproperlyConfigured, match="countdown=0"):
+        fail.delay().get()
+
+
+def test_ignored_runs_leave_nothing_and_propagated_errors_come_at_once(app: Celery) -> None:
+    @app.task
+    def ignore() -> None:
+        raise Ignore
+
+    @app.task
+    def fail() -> None:
+        raise KeyError("x")
+
+    assert ignore.delay().state == "PENDING"
+    app.conf.task_eager_propagates = True
+    with pytest.raises(KeyError):
+        fail.delay()
+
+
+def test_links_follow_the_end(app: Celery) -> None:
+    seen: list[Any] = []
+    add = app.task(name="add")(lambda x, y: x + y)
+    app.task(name="keep")(lambda *given: seen.append(given))
+    app.task(name="explain")(lambda request, error, _traceback: seen.append((request.id, repr(error))))
+    app.task(name="fail")(lambda: {}["gone"])
+    add.apply_async((1, 2), link=[app.tasks["keep"].s("after"), app.tasks["keep"].si("alone")])
+    app.tasks["fail"].apply_async(task_id="f1", link_error=app.tasks["explain"].s())
+    assert seen == [(3, "after"), ("alone",), ("f1", "KeyError('gone')")]
+
+
+def test_a_shared_task_is_that_of_the_current_app() -> None:
+    @shared_task(name="shared.twice")
+    def twice(x: int) -> int:
+        return 2 * x
+
+    first, second = Celery("first"), Celery("second")
+    assert (twice.app, current_app.main, twice(4)) == (second, "second", 8)
+    first.set_current()
+    assert twice.app is first
+    assert isinstance(twice, dream.compat.Task)
+
+
+def test_what_json_cannot_carry_fails_at_the_call() -> None:
+    own = Celery("shop")
+    task = own.task(name="shop.keep")(lambda x: x)
+    with pytest.raises(EncodeError, match=r"shop\.keep: JSON cannot carry object"):
+        task.delay(object())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"colour": "red"}, "'colour' is not supported"),
+        ({"chord": {}}, r"'chord' is not supported: .*dramatiq\.group"),
+        ({"queue": "a b"}, "queue must begin with a letter"),
+        ({"serializer": "pickle"}, "serializer must be 'json'"),
+        ({"countdown": "soon"}, "countdown"),
+        ({"expires": "soon"}, "expires must be a time"),
+        ({"headers": 5}, "headers must be a dict"),
+        ({"time_limit": 1, "soft_time_limit": 2}, "soft_time_limit must be less than or equal to time_limit"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], said: str) -> None:
+    own = Celery("shop")
+    task = own.task(name="shop.t")(lambda: None)
+    with pytest.raises(InvalidArguments, match=said):
+        task.apply_async(**options)
+
+
+def test_the_call_goes_before_the_definition_and_that_before_the_route() -> None:
+    own = Celery("shop", task_routes={"shop.*": "routed"}, task_default_queue="other")
+    plain = own.task(name="shop.plain")(lambda: None)
+    placed = own.task(name="shop.placed", queue="placed", expires=60)(lambda: None)
+
+    def queue(task: Any, **options: Any) -> str:
+        return envelope_of(own, task.name, (), {}, options, task).queue
+
+    assert [queue(plain), queue(placed), queue(placed, queue="named")] == ["routed", "placed", "named"]
+    assert envelope_of(own, "mail.send", (), {}, {}).queue == "other"
+    assert envelope_of(own, placed.name, (), {}, {}, placed).expires is not None
+
+
+def test_work_flows_are_refused_with_what_to_use() -> None:
+    task = Celery("shop").task(name="shop.t")(lambda: None)
+    refused = {
+        "chain": lambda: task.s() | task.s(),
+        "group": lambda: dream.compat.group([task.s()]),
+        "chord": lambda: dream.compat.chord([task.s()]),
+        "chunks": lambda: task.chunks([(1,)], 1),
+        "starmap": lambda: task.starmap([(1,)]),
+        "replace": lambda: task.replace(task.s()),
+        "stamp": lambda: task.s().stamp(x=1),
+    }
+    for name, use in refused.items():
+        with pytest.raises(Unsupported, match=rf"{name} is not supported: \w+"):
+            use()
