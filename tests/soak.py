@@ -11,6 +11,7 @@ Prints the counts. Ends with 1 where the promise is broken; then the stack's fol
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import shutil
@@ -132,7 +133,7 @@ class Soak:
     # --- what callers do
 
     def _repeat(self, what: Any) -> None:
-        while not self._stopping.wait(self._random.uniform(0.05, 0.5)):
+        while not self._stopping.wait(self._random.uniform(0.2, 1.2)):
             # As a web process would be: it outlives the servers, which may come back on other ports.
             producer = Producer(settings_from(self.variables))
             try:
@@ -219,6 +220,7 @@ def _command(pid: int) -> str:
 
 def main(minutes: str = "10", seed: str | None = None) -> int:
     """Run a soak; returns the exit code."""
+    logging.getLogger("dream").setLevel(logging.ERROR)  # an outage is no news here
     chosen = int(seed) if seed else random.randrange(1_000_000)
     sys.stdout.write(f"a soak of {minutes} minutes, seed {chosen}\n")
     sys.stdout.flush()
