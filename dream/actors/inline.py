@@ -168,3 +168,6 @@ class _Job:
             return process_file(self._source, self._target, self._limits)
         except MemoryError:
             raise ImageCrashed("the picture needs more memory than this process has") from None
+
+    def cancel(self) -> None:
+        """Nothing to do: the work is done while somebody waits, or not at all."""

@@ -36,6 +36,8 @@ class Job(Protocol):
 
     def wait(self, poll: Callable[[], None]) -> Processed: ...
 
+    def cancel(self) -> None: ...
+
 
 class Imaging(Protocol):
     """Whatever works on pictures: the pool's processes, or this process itself."""

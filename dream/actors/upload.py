@@ -9,6 +9,7 @@ A run works only on what is missing, so a second run of the task repeats nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,8 +39,9 @@ def upload(resources: Parts, run: Run, dream_id: int, encoded_files: list[Any], 
     """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
     steps = Upload(resources, run)
     steps.begin(dream_id, encoded_files, positions)
-    with resources.folder() as folder:
-        for work in steps.fetch_and_submit(folder):
+    # A run that ends early leaves no picture in work: its children are for the next ones.
+    with resources.folder() as folder, ExitStack() as jobs:
+        for work in steps.fetch_and_submit(folder, jobs):
             steps.finish_image(work)
     return steps.end()
 
@@ -110,8 +112,8 @@ class Upload:
 
     # --- fetch, process, store
 
-    def fetch_and_submit(self, folder: Path) -> list[InWork]:
-        """Hand every picture that is still to do to the pool."""
+    def fetch_and_submit(self, folder: Path, jobs: ExitStack) -> list[InWork]:
+        """Hand every picture that is still to do to the pool; `jobs` cancels them."""
         in_work: list[InWork] = []
         for image in self._images:
             if image.state is ImageState.PROCESSING:
@@ -120,7 +122,9 @@ class Upload:
                     source, target = folder / f"{image.index}.in", folder / f"{image.index}.out"
                     self._fetch(image, source)
                     limits = self._limits.wanting(image.wanted_variants or ())
-                    in_work.append(InWork(image, self._resources.pool.submit(source, target, limits), target))
+                    job = self._resources.pool.submit(source, target, limits)
+                    jobs.callback(job.cancel)
+                    in_work.append(InWork(image, job, target))
         return in_work
 
     @step("fetch")

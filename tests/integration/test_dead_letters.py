@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-
-import pytest
 
 from dream.db import DreamPeriodic, DreamTask, dead_letters, images, tasks
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
@@ -18,13 +15,6 @@ from tests.conftest import wait_for
 from tests.processes import Parts
 
 PICTURE = {"name": "a.jpg", "data": b"to be processed"}
-
-
-@pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    producer = Producer(settings)
-    yield producer
-    producer.database.dispose()
 
 
 def failed(producer: Producer, data: bytes = PICTURE["data"]) -> str:  # type: ignore[assignment]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ from dream.storage import Storage, new_key_stem
 from dream.storage.keys import variant_key
 
 PICTURE = {"name": "a.jpg", "data": b"to be processed"}
-
-
-@pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    producer = Producer(settings)
-    yield producer
-    producer.database.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import func, select
@@ -18,13 +18,6 @@ from dream.settings import Settings
 from dream.storage import Storage
 
 PICTURE = {"name": "a.jpg", "data": b"not decoded here"}
-
-
-@pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    producer = Producer(settings)
-    yield producer
-    producer.database.dispose()
 
 
 def counts(producer: Producer, settings: Settings) -> dict[str, int]:
