@@ -117,7 +117,9 @@ class Periodic:
         if is_mine:
             self._send(entry, task_id)
         self._refresh({entry.name})
-        return pause_s
+        # From the time that counts now: what sending took does not put off the next.
+        is_due, pause_s = entry.is_due(self._counted_from[entry.name])
+        return 0 if is_due else pause_s
 
     def _send_left(self) -> None:
         with self._database.begin() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,11 +16,13 @@ import time
 from pathlib import Path
 from dream.compat import Celery
 from dream.compat.signals import beat_init
+from dream.compat.utils.log import get_task_logger
 
 app = Celery("shop")
 
 @app.task(bind=True)
 def tick(self):
+    get_task_logger(__name__).info("ticked")
     with Path("runs").open("a") as runs:
         runs.write(f"{self.request.id} {time.time()}\\n")
 
@@ -43,7 +46,7 @@ def test_two_schedulers_send_each_due_time_once_and_another_goes_on_after_them(
     def runs() -> list[list[str]]:
         return [line.split() for line in (tmp_path / "runs").read_text().splitlines()]
 
-    parts.start("worker", "-A", "shop", "--queues", "default", cwd=tmp_path)
+    worker = parts.start("worker", "-A", "shop", "--queues", "default", cwd=tmp_path)
     two = [parts.start("-A", "shop", "beat", program=[str(BEAT)], cwd=tmp_path, ready=False) for _ in range(2)]
     wait_for(lambda: len(runs()) >= 3, 30, "three runs")
     for each in two:
@@ -52,6 +55,8 @@ def test_two_schedulers_send_each_due_time_once_and_another_goes_on_after_them(
     parts.start("scheduler", "-A", "shop", cwd=tmp_path)
     wait_for(lambda: len(runs()) >= before + 2, 30, "two more runs")
     assert (tmp_path / "begun").exists()
+    lines = [json.loads(line) for line in parts.log_of(worker).splitlines() if '"ticked"' in line]
+    assert [line["task_id"] for line in lines][:3] == [task_id for task_id, _ in runs()][:3]
     assert len({task_id for task_id, _ in runs()}) == len(runs()), "a due time was run twice"
     times = [float(at) for _, at in runs()]
     assert min(later - earlier for earlier, later in pairwise(times)) > 0.5, "a due time was sent twice"

@@ -23,7 +23,7 @@ from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import Retry, TaskRevokedError
 from dream.compat.worker.keeping import keep, patiently
-from dream.log import get_logger
+from dream.log import bind, get_logger
 from dream.results.states import RETRY, REVOKED, STARTED
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any) -> None:
     if envelope.id in worker.revoked or envelope.has_expired:
         delivery.refuse(request)
         return
-    ended = trace(task, request)
+    with bind(task_id=envelope.id, task=task.name):
+        ended = trace(task, request)
     if ended.state == REJECTED:
         delivery.reject(ended.value)
 
