@@ -1,12 +1,11 @@
-"""What an app is set to: where settings come from, which wins, what is refused, and where tasks go by it."""
+"""What an app is set to: where settings come from, which wins, and what is refused."""
 
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,8 +18,6 @@ from dream.compat.conf import Conf, names
 from dream.compat.conf.adoption import adopt
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
-from dream.compat.queues import Queue
-from dream.compat.routes import queue_names, routed
 from dream.settings import load
 
 # --- where settings come from
@@ -230,103 +227,6 @@ def test_what_is_asked_for_in_vain_or_misspelt_is_one_warning() -> None:
     ) as all_:
         Conf({"task_rotes": {"a": "b"}, "CELERY_SEND_EVENTS": True, "worker_max_tasks_per_child": None})
     assert len(all_) == 1
-
-
-# --- where tasks go
-
-
-def by_function(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> Any:
-    return {"queue": kwargs["to"], "priority": 3} if name == "shop.move" else None
-
-
-ROUTES = (
-    [(re.compile(r"shop\.(video|image)\."), {"queue": "media"}), ("feed.*", "feeds")],
-    {"shop.pay": {"queue": "money"}, "shop.p*": "other"},
-    by_function,
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "destination"),
-    [
-        ("shop.video.cut", {}, {"queue": "media"}),
-        ("feed.read", {}, {"queue": "feeds"}),
-        ("shop.pay", {}, {"queue": "money"}),
-        ("shop.print", {}, {"queue": "other"}),
-        ("shop.print", {"queue": "mine"}, {"queue": "mine"}),
-        ("shop.print", {"queue": None}, {"queue": "other"}),
-        ("shop.move", {}, {"queue": "there", "priority": 3}),
-        ("shop.move", {"routing_key": "mine"}, {"routing_key": "mine", "priority": 3}),
-        ("shop.move", {"priority": 9}, {"queue": "there", "priority": 9}),
-        ("nowhere", {"countdown": 1}, {"countdown": 1}),
-    ],
-)
-def test_a_route_gives_what_the_caller_does_not(name: str, options: Any, destination: Any) -> None:
-    assert routed(ROUTES, name, [], {"to": "there"}, options) == destination
-
-
-def test_a_route_may_be_one_mapping_one_list_of_pairs_one_function_or_a_name(shop: Path) -> None:
-    (shop / "routers.py").write_text("def route(name, args, kwargs, options, task=None):\n    return 'named'\n")
-    assert routed({"a.*": "q"}, "a.b") == {"queue": "q"}
-    assert routed([["a.*", "q"], ["b", "r"]], "b") == {"queue": "r"}
-    assert routed(by_function, "shop.move", kwargs={"to": "x"})["queue"] == "x"
-    assert routed("shop.routers.route", "a") == routed(["shop.routers:route"], "a") == {"queue": "named"}
-    assert routed(None, "a", options={"queue": "q"}) == {"queue": "q"}
-    with pytest.raises(ImproperlyConfigured, match="3 is neither"):
-        routed([3], "a")
-
-
-def test_queues_are_known_by_their_names() -> None:
-    assert queue_names(["a", Queue("b")]) == queue_names({"a": {}, "b": {}}) == ("a", "b")
-    assert queue_names(None) == ()
-
-
-# --- what is imported
-
-
-def test_a_worker_imports_the_tasks_that_an_app_has_told_it(shop: Path) -> None:
-    (shop / "orders").mkdir()
-    for module, text in {
-        "tasks.py": "LOADED = 1",
-        "orders/__init__.py": "",
-        "orders/jobs.py": "LOADED = 1",
-        "apps.py": "class ShopConfig: pass",
-        "extra.py": "",
-        "named.py": "",
-    }.items():
-        (shop / module).write_text(text)
-    app = Celery("shop", include=["shop.extra"])
-    app.conf.imports = ("shop.named",)
-    app.autodiscover_tasks(["shop.apps.ShopConfig", "shop.orders"])
-    app.autodiscover_tasks(lambda: ["shop.orders"], related_name="jobs")
-    assert not sys.modules.keys() & {"shop.tasks", "shop.orders.jobs", "shop.extra", "shop.named"}
-    app.finalize()
-    assert sys.modules.keys() >= {"shop.tasks", "shop.orders.jobs", "shop.extra", "shop.named"}
-
-
-def test_an_error_in_a_tasks_module_is_told(shop: Path) -> None:
-    (shop / "tasks.py").write_text("import not_installed_at_all")
-    with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
-        Celery("shop").autodiscover_tasks(["shop"], force=True)
-
-
-def test_djangos_apps_are_asked_for_only_where_there_is_django() -> None:
-    with pytest.raises(ImproperlyConfigured, match="without Django name packages"):
-        Celery("shop").autodiscover_tasks(force=True)
-
-
-def test_who_waits_for_the_configuration_is_told_once_and_late_comers_at_once() -> None:
-    app, told = Celery("shop"), []
-    app.on_after_configure.connect(lambda sender, source, **_: told.append((sender, source)))
-    app.finalize()
-    app.finalize()
-
-    @app.on_after_finalize.connect()
-    def late(sender: Celery, **_: Any) -> None:
-        told.append((sender, "late"))
-
-    assert told == [(app, app.conf), (app, "late")]
-    assert app.timezone.utcoffset(None) in (None, UTC.utcoffset(None))
 
 
 # --- what the page says
