@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from dream.actors.work_folder import WorkFolder, remove_abandoned
 from dream.db import Database
 from dream.errors import DreamError
 from dream.imaging.limits import Limits
@@ -81,7 +80,7 @@ class Resources:
         self._pool_ready = threading.Event()
         #: The pool did not start: this process can work on no picture and must be replaced.
         self.is_unfit = False
-        self._lock_file: IO[bytes] | None = None
+        self._work_folder = WorkFolder(Path(settings.work_dir or tempfile.gettempdir()))
 
     @cached_property
     def pool(self) -> Pool:
@@ -101,7 +100,7 @@ class Resources:
     def start_pool(self) -> None:
         """Start the pool beside the caller: messages are taken while its processes still import."""
         starting = self._pool
-        _ = self._work_dir  # here, before there are threads that would each make one
+        remove_abandoned(self._work_folder.parent)
 
         def start() -> None:
             try:
@@ -115,40 +114,16 @@ class Resources:
         threading.Thread(target=start, name="pool-start", daemon=True).start()
 
     def stop_pool(self) -> None:
+        """End the pool's processes, whatever they do."""
         self._pool_ready.wait()
         self._pool.stop()
 
-    @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def folder(self) -> AbstractContextManager[Path]:
         """A folder for the files of one run, gone after it."""
-        # A cleaner of old temporary files may have taken it.
-        self._work_dir.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._work_dir, prefix="run-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
-
-    @cached_property
-    def _work_dir(self) -> Path:
-        """This process's folder, locked while it lives; those of processes that were killed are removed."""
-        parent = Path(self.settings.work_dir or tempfile.gettempdir())
-        for folder in parent.glob("dream-work-*"):
-            _remove_if_abandoned(folder)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix="dream-work-"))
-        self._lock_file = (folder / "lock").open("wb")
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        return folder
+        return self._work_folder.of_run()
 
     def close(self) -> None:
-        """Give everything back."""
-        if self._lock_file is not None:
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-            self._lock_file.close()
+        """Give everything back but the broker, which is its worker's to close."""
+        self._work_folder.remove()
+        self.publisher.close()
         self.database.dispose()
-
-
-def _remove_if_abandoned(folder: Path) -> None:
-    try:
-        with (folder / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        return  # somebody lives there, or it is another user's
