@@ -126,6 +126,10 @@ class Settings(BaseSettings):
     )
     work_dir: Folder | None = Field(None, description="Folder for files in work; unset means the system's.")
     worker_poll_ms: Count = Field(200, description="How often an idle worker asks the broker.")
+    app: str | None = Field(
+        None,
+        description="A Celery-compatible app whose tasks workers run, and the scheduler sends, beside dream's own.",
+    )
     worker_name: str = Field(
         "celery@%h",
         min_length=1,

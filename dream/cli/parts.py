@@ -62,9 +62,10 @@ def worker(
     if processes is not None:
         # Into the environment, where all settings come from: the worker reads them anew.
         os.environ["DREAM_POOL_SIZE"] = str(processes)
+    settings = _load()
+    app = app or settings.app
     if app is not None:
         raise typer.Exit(_work_for(app, queues, threads))
-    settings = _load()
     names = _queue_names(queues) if queues is not None else None
 
     def work() -> int:
@@ -105,7 +106,7 @@ def scheduler(
 ) -> None:
     """Start what is due: the 03:00 clean-up, tasks that were lost, leftovers."""
     settings = _load()
-    if app is not None:
+    if app is not None or settings.app is not None:
         from dream.compat.commandline import keep_time
         from dream.compat.finding import find_app
 

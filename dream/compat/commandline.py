@@ -69,12 +69,9 @@ def keep_time(app: Celery) -> int:
 
 def _load_app(orders: Orders) -> Celery:
     """The app whose tasks run beside dream's, or dream's own."""
-    if orders.app is None:
-        from dream.compat.tasks import app
-    else:
-        from dream.compat.finding import find_app
+    from dream.compat.finding import find_app
 
-        app = find_app(orders.app)
+    app = find_app(orders.app)
     if orders.include:
         app.conf.include = (*app.conf.include, *orders.include)
     if orders.soft_time_limit_s is not None:

@@ -17,14 +17,24 @@ __all__ = ["find_app"]
 _NAMES = ("app", "celery", "celery_app")
 
 
-def find_app(name: str) -> Celery:
-    """The app of `shop`, `shop.celery` or `shop.celery:app`; the folder that the process started in is looked into too.
+def find_app(name: str | None = None) -> Celery:
+    """The app of that name, else of `DREAM_APP`, else dream's own.
+
+    It may be called `shop`, `shop.celery` or `shop.celery:app`; the folder that the process started in is looked into
+    too.
 
     A module's app is called `app`, `celery` or `celery_app`; a package's may be in its module `celery`.
 
     Raises:
       ImproperlyConfigured: there is none. What a module raises goes through.
     """
+    from dream.settings import load
+
+    name = name or load().app
+    if name is None:
+        from dream.compat.tasks import app
+
+        return app
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     found = _app_in(resolve(name))

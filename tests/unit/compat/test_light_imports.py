@@ -16,9 +16,9 @@ HEAVY = ("PIL", "boto3", "botocore", "starlette", "sqlalchemy", "dramatiq", "red
 
 PROBE = """
 import sys, time
-begun = time.perf_counter()
+begun = time.process_time()
 import {module}
-took = time.perf_counter() - begun
+took = time.process_time() - begun
 print(took, *[name for name in {heavy} if name in sys.modules])
 """
 
@@ -27,8 +27,8 @@ print(took, *[name for name in {heavy} if name in sys.modules])
     "module",
     ["dream.compat", "dream.celery.tasks.image_tasks", "dream.celery.tasks.token_tasks", "dream.websocket.utils"],
 )
-def test_a_web_process_imports_it_in_under_half_a_second_and_nothing_heavy(module: str) -> None:
-    """The best of three: a busy machine says nothing about the import."""
+def test_a_web_process_imports_it_in_under_0_3_s_and_nothing_heavy(module: str) -> None:
+    """Seconds of CPU, and the best of three: a busy machine says nothing about the import."""
     times = []
     for _ in range(3):
         probe = PROBE.format(module=module, heavy=HEAVY)
@@ -36,7 +36,7 @@ def test_a_web_process_imports_it_in_under_half_a_second_and_nothing_heavy(modul
         took, *heavy = answer.stdout.split()
         assert heavy == []
         times.append(float(took))
-    assert min(times) < 0.5
+    assert min(times) < 0.3
 
 
 def aliases() -> list[Path]:
