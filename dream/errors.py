@@ -9,6 +9,7 @@ A message is a clause, without a capital and a full stop: others set it after `d
 from __future__ import annotations
 
 __all__ = [
+    "AcceptanceUnknown",
     "AccessDenied",
     "BrokerUnavailable",
     "BucketMissing",
@@ -104,6 +105,10 @@ class AccessDenied(DreamError):
 
 class DatabaseUnavailable(DreamError):
     """The database did not answer."""
+
+
+class AcceptanceUnknown(DatabaseUnavailable):
+    """The database has perhaps written what was to be accepted, and does not say so."""
 
 
 class BrokerUnavailable(DreamError):

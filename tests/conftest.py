@@ -36,12 +36,12 @@ for _name in [name for name in os.environ if name.startswith("DREAM_") and not n
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "the condition") -> T:
-    """Ask until the answer is truthy; fail after `timeout_s`."""
+def wait_for(condition: Callable[[], T], timeout_s: float = 20.0, what: str | Callable[[], str] = "the condition") -> T:
+    """Ask until the answer is truthy; fail after `timeout_s`, saying what did not come."""
     give_up = time.monotonic() + timeout_s
     while not (answer := condition()):
         if time.monotonic() > give_up:
-            pytest.fail(f"{what} did not come within {timeout_s:g} s")
+            pytest.fail(f"{what if isinstance(what, str) else what()} did not come within {timeout_s:g} s")
         time.sleep(0.02)
     return answer
 

@@ -2,7 +2,7 @@
 
 Four checks, the same after every fault, every outage and the soak:
 
-1. every accepted task is terminal;
+1. every accepted task is terminal, and its pictures are what it says of them;
 2. the objects in the bucket are those that completed pictures and their variants name: none lost, none left over;
 3. each task said its end exactly once, and a failed one is a FAILURE for its caller;
 4. the last event of each task says what the database says.
@@ -24,7 +24,7 @@ from sqlalchemy import select, update
 from dream.compat.result import FAILURE, AsyncResult
 from dream.db import DreamImage, DreamTask
 from dream.db.clock import now
-from dream.messages import DELETE_IMAGES, ImageState, TaskState, UpdateStatus
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus
 from dream.producer import Producer, default, forget_default
 from dream.scheduler.leftovers import Leftovers
 from dream.settings import Settings, load
@@ -67,6 +67,7 @@ def check(environment: Mapping[str, str], accepted: Iterable[str], *, events_wer
                 tasks = {task.id: task for task in session.scalars(select(DreamTask))}
                 images = list(session.scalars(select(DreamImage)))
             _check_ends(findings, tasks, list(accepted))
+            _check_pictures(findings, tasks, images)
             _check_objects(findings, producer.storage, settings, images)
             _check_events(findings, _events(settings, tasks.values()), tasks, events_were_lost)
             _check_failures(findings, tasks)
@@ -113,6 +114,52 @@ def _check_ends(findings: Findings, tasks: Mapping[str, DreamTask], accepted: li
         elif not task.state.is_terminal:
             findings.broken.append(f"task {task_id} is {task.state}, not terminal")
     findings.counts.update(f"tasks {task.state}" for task in tasks.values())
+
+
+def _check_pictures(findings: Findings, tasks: Mapping[str, DreamTask], images: list[DreamImage]) -> None:
+    """Rows are where their tasks left them: nothing waits, results name what is there, what was deleted is gone."""
+    may_be_left = any(task.name == DELETE_IMAGES and task.state is not TaskState.SUCCEEDED for task in tasks.values())
+    for image in images:
+        task = tasks.get(image.task_id)
+        waits = image.state in (ImageState.PENDING, ImageState.PROCESSING)
+        if waits and (task is None or task.state.is_terminal):
+            findings.broken.append(f"picture {image.id} is {image.state}, and its task has ended")
+        if image.state is ImageState.DELETING and not may_be_left:
+            findings.broken.append(f"picture {image.id} is still deleting, and every deletion has succeeded")
+    for task in tasks.values():
+        if task.state is not TaskState.SUCCEEDED or not task.args:
+            continue
+        if task.name == PROCESS_IMAGES:
+            findings.broken += _wrong_urls(task, [image for image in images if image.task_id == task.id])
+        elif task.name == DELETE_IMAGES:
+            findings.broken += _not_deleted(task, images)
+
+
+def _wrong_urls(task: DreamTask, images: list[DreamImage]) -> list[str]:
+    told: list[str] = task.result or []
+    rows = sorted(images, key=lambda image: image.index)
+    if len(told) != len(rows):
+        return [f"task {task.id} told of {len(told)} pictures and has {len(rows)} rows"]
+    stayed = [
+        (url, row)
+        for url, row in zip(told, rows, strict=True)
+        if row.state not in (ImageState.DELETING, ImageState.DELETED)
+    ]
+    return [
+        f"task {task.id} told {url!r}, and its picture has {row.url!r}" for url, row in stayed if url != (row.url or "")
+    ]
+
+
+def _not_deleted(task: DreamTask, images: list[DreamImage]) -> list[str]:
+    by_url = {image.url: image for image in images if image.url}
+    wanted: list[dict[str, Any]] = task.args[1]
+    deleted = [item for item, is_deleted in zip(wanted, task.result or [], strict=True) if is_deleted]
+    rows = [row for item in deleted if (row := by_url.get(item.get("url"))) is not None]
+    return [
+        f"task {task.id} says that picture {row.id} is deleted, and it is {row.state}"
+        for row in rows
+        if row.state is not ImageState.DELETED
+    ]
 
 
 def _check_objects(findings: Findings, storage: Storage, settings: Settings, images: Iterable[DreamImage]) -> None:

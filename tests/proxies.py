@@ -34,10 +34,10 @@ class Proxy:
         self._open = threading.Event()
         self._open.set()
         self._refuses = False
-        #: The next answer to a COMMIT is for nobody: its connection is cut instead.
-        self._answered_to_nobody = False
-        #: Called with what a client sends; says whether it goes on. May cut.
-        self._filter: Callable[[bytes], bytes | None] | None = None
+        #: Whether a COMMIT that passes is cut, and whether only after it was answered.
+        self._commits: tuple[Callable[[], bool], bool] | None = None
+        #: Clients whose COMMIT the server has: its answer is for nobody.
+        self._unanswered: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -57,28 +57,33 @@ class Proxy:
         self._open.set()
 
     @contextmanager
-    def commits_cut(self, *, committed: bool, times: int = 1) -> Iterator[list[int]]:
+    def commits_cut(self, *, committed: bool, times: int | None = None, then_away: bool = False) -> Iterator[list[int]]:
         """Inside, cut connections at a PostgreSQL COMMIT: once it is answered, or instead of passing it on.
+
+        Parameters:
+          committed: which of the two.
+          times: how many; None cuts at every one.
+          then_away: nobody may connect after the first, inside.
 
         Yields:
           A list with one entry for each that was cut.
         """
         cuts: list[int] = []
 
-        def filtered(data: bytes) -> bytes | None:
-            if _COMMIT not in data or len(cuts) >= times:
-                return data
-            cuts.append(1)
-            if committed:
-                self._answered_to_nobody = True
-                return data
-            return None
+        def is_cut() -> bool:
+            with self._lock:
+                if times is not None and len(cuts) >= times:
+                    return False
+                cuts.append(1)
+                self._refuses = self._refuses or then_away
+                return True
 
-        self._filter = filtered
+        self._commits = (is_cut, committed)
         try:
             yield cuts
         finally:
-            self._filter = None
+            self._commits = None
+            self._refuses = self._refuses and not then_away
 
     def close(self) -> None:
         self.cut()
@@ -111,12 +116,9 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 self._open.wait()
-                if is_from_client and self._filter is not None:
-                    passed = self._filter(data)
-                    if passed is None:
-                        break
-                elif not is_from_client and self._answered_to_nobody and b"COMMIT" in data:
-                    self._answered_to_nobody = False
+                if is_from_client and not self._passes_commit(source, data):
+                    break
+                if not is_from_client and target in self._unanswered and b"COMMIT" in data:
                     break
                 target.sendall(data)
         except OSError:
@@ -126,6 +128,19 @@ class Proxy:
                 _reset(end)
             with self._lock:
                 self._sockets -= {source, target}
+                self._unanswered -= {source, target}
+
+    def _passes_commit(self, client: socket.socket, data: bytes) -> bool:
+        """Whether the server is to get what a client sends, be it that the client is to get no answer."""
+        commits = self._commits
+        if commits is None or _COMMIT not in data:
+            return True
+        is_cut, committed = commits
+        if not is_cut():
+            return True
+        if committed:
+            self._unanswered.add(client)
+        return committed
 
     def _end_all(self) -> None:
         with self._lock:
@@ -178,6 +193,7 @@ class StoreProxy:
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.faults: list[Fault] = []
+        self._lock = threading.Lock()
         self.released = threading.Event()
         proxy = self
 
@@ -203,10 +219,11 @@ class StoreProxy:
             self.released.set()
 
     def fault_for(self, method: str, path: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.method == method and fault.part in path and fault.hits < fault.times:
-                fault.hits += 1
-                return fault
+        with self._lock:  # each request has a thread
+            for fault in self.faults:
+                if fault.method == method and fault.part in path and fault.hits < fault.times:
+                    fault.hits += 1
+                    return fault
         return None
 
     def close(self) -> None:

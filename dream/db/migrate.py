@@ -26,7 +26,8 @@ def _config() -> Config:
 
 def upgrade(database_url: str) -> None:
     """Bring the database to head. Safe to call from several processes at once."""
-    engine = make_engine(database_url)
+    # Another process's migration, which is waited for, and one's own take as long as they take.
+    engine = make_engine(database_url, takes_long=True)
     config = _config()
     try:
         with engine.begin() as connection:
@@ -48,7 +49,7 @@ def current(database_url: str) -> str | None:
     """The revision at which the database stands, or None where it was never migrated."""
     engine = make_engine(database_url)
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(read_only=True) as connection:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()

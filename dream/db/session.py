@@ -23,22 +23,25 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 _SQLITE_BUSY_S = 10
-_POSTGRES_OPTIONS = {
+_POSTGRES_CONNECTION = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
+}
+_POSTGRES_LIMITS = {
     # No statement of ours takes long; one that does waits for a lock that nobody will release.
     "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
 }
 
 
-def make_engine(database_url: str) -> Engine:
+def make_engine(database_url: str, *, takes_long: bool = False) -> Engine:
     """An engine with the settings that our promises need.
 
     Parameters:
       database_url: `sqlite:///file` or `postgresql://…`.
+      takes_long: PostgreSQL may take longer than half a minute for a statement.
     """
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
@@ -46,8 +49,10 @@ def make_engine(database_url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=_POSTGRES_OPTIONS, pool_pre_ping=True)
-    event.listen(engine, "do_connect", _connect_postgres)
+    options = _POSTGRES_CONNECTION if takes_long else _POSTGRES_CONNECTION | _POSTGRES_LIMITS
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=options, pool_pre_ping=True)
+    if not takes_long:
+        event.listen(engine, "do_connect", _connect_postgres)
     return engine
 
 

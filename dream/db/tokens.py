@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import CursorResult, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
@@ -19,8 +20,9 @@ def is_revoked(session: Session, jti: str) -> bool:
 
 def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None) -> None:
     """Revoke the token; a second time changes nothing."""
-    if not is_revoked(session, jti):
-        session.add(RevokedToken(jti=jti, expires_at=expires_at, user_id=user_id))
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(RevokedToken).values(jti=jti, expires_at=expires_at, user_id=user_id)
+    session.execute(row.on_conflict_do_nothing())
 
 
 def delete_expired(session: Session) -> int:

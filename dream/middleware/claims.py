@@ -156,8 +156,11 @@ class Claims(Middleware):
             outcome = TaskState.REVOKED, "it expired before it could run"
         else:
             return
+        # Anything but SkipMessage would let Dramatiq run the task, without a claim.
         try:
             self._conclude(claim, outcome[1], outcome[0])
+        except (LeaseLost, SQLAlchemyError) as error:
+            log.warning("task_not_concluded", task_id=claim.task_id, error=str(error))  # by its next claim, then
         finally:
             self._isolation.leave()
         raise SkipMessage(outcome[1])
@@ -223,11 +226,11 @@ class Claims(Middleware):
 
     # --- the ledger of `Retries`
 
-    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None:
+    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> bool:
         """Attempts and due time into the row, before the message goes out."""
         run = attached()
         if run is None:
-            return
+            return True
         claim, reason = run.claim, reason_of(exception)
 
         def write(session: Session) -> int:
@@ -240,8 +243,12 @@ class Claims(Middleware):
             message.options[DELIVERY_ID] = delivery_id(claim.task_id, attempts)
             log.warning("task_will_retry", in_s=delay_s, error=reason)
             self._tell_of_retry(claim, attempts, delay_s, reason)
+        except LeaseLost:
+            log.info("lease_lost")
+            return False
         finally:
             self._end(run)
+        return True
 
     def _tell_of_retry(self, claim: Claim, attempts: int, delay_s: float, reason: str) -> None:
         if claim.name not in outcomes.ANNOUNCED:

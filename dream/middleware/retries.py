@@ -69,7 +69,8 @@ def is_permanent(exception: BaseException) -> bool:
 class Ledger(Protocol):
     """Whoever keeps attempts in rows is told before a message moves, and when all is said, be it by an error."""
 
-    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None: ...
+    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> bool:
+        """Write the retry down; False where the task is another run's by now, and nothing is to be sent."""
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None: ...
 
@@ -154,8 +155,9 @@ class _Outbox:
 
     def enqueue(self, message: MessageProxy, *, delay: int) -> None:
         delay_s = self._retries.delay_s(self._broker, message, self._exception, delay)
-        if self._retries.ledger is not None:
-            self._retries.ledger.will_retry(message, self._exception, delay_s)
+        ledger = self._retries.ledger
+        if ledger is not None and not ledger.will_retry(message, self._exception, delay_s):
+            return
         due = time.monotonic() + delay_s
         give_up = time.monotonic() + self._retries.enqueue_patience_s
         pause_s = 0.1

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import check_deletion, check_upload
-from dream.errors import DatabaseUnavailable, DreamError
+from dream.errors import AcceptanceUnknown, DatabaseUnavailable, DreamError
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
 from dream.producer.delivery import AT_ONCE, Delivery
 from dream.producer.outbox import check_session, follow
+from dream.producer.recording import Order, Recorder
 from dream.producer.staging import Staging
 
 if TYPE_CHECKING:
-    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.orm import Session
 
     from dream.broker import AnyBroker
@@ -31,16 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Producer"]
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A task on its way into the database and onto a queue."""
-
-    task_id: str
-    name: str
-    args: list[Any]
-    delivery: Delivery
 
 
 class Producer:
@@ -83,6 +72,10 @@ class Producer:
         return ResultStore(self._settings)
 
     @cached_property
+    def _recorder(self) -> Recorder:
+        return Recorder(self._settings, self.database)
+
+    @cached_property
     def staging(self) -> Staging:
         return Staging(self._settings, self.storage)
 
@@ -120,7 +113,9 @@ class Producer:
         Raises:
           InvalidArguments: the arguments are wrong.
           TooManyPending: as many pictures wait as may.
-          ObjectStoreUnavailable, AccessDenied, BucketMissing, DatabaseUnavailable: nothing was accepted.
+          ObjectStoreUnavailable, AccessDenied, BucketMissing: nothing was accepted.
+          DatabaseUnavailable: nothing was accepted; the transaction of a `session` is to be rolled back.
+          AcceptanceUnknown: a COMMIT went unanswered, and the database cannot be asked.
         """
         check_session(session)
         offsets = check_upload(self._settings, dream_id, image_files, positions)
@@ -129,7 +124,7 @@ class Producer:
         encoded = self.staging.put(image_files)
         rows = self.image_rows(dream_id, task_id, encoded, offsets, user_id)
         staged = [file["staged"] for file in encoded]
-        order = _Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
+        order = Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
         if self._accept(order, rows, staged, session):
             log.info("upload_accepted", task_id=task_id, dream_id=dream_id, files=len(encoded))
         return task_id
@@ -154,11 +149,15 @@ class Producer:
 
         Returns:
           The task's id.
+
+        Raises:
+          InvalidArguments: the arguments are wrong.
+          DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
         check_session(session)
         wanted = check_deletion(dream_id, image_urls, username)
         task_id = task_id or str(uuid4())
-        order = _Order(task_id, DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
+        order = Order(task_id, DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
         if self._accept(order, [], [], session):
             log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
         return task_id
@@ -168,25 +167,17 @@ class Producer:
         """Record and send any task of ours; False where a task of that id exists already.
 
         Raises:
-          DatabaseUnavailable: nothing was accepted.
+          DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
-        from dream.db import tasks
-
-        try:
-            with self.database.begin() as session:
-                tasks.add(session, task_id, name, args, delivery.due_in_s, delivery.expires_in_s, delivery.queue)
-        except IntegrityError:
-            return False
-        except SQLAlchemyError as error:
-            raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
-        self._send(_Order(task_id, name, list(args), delivery))
-        return True
+        order = Order(task_id, name, list(args), delivery)
+        is_new = self._recorder.record(order)
+        if is_new:
+            self._send(order)
+        return is_new
 
     def send_again(self, task: DreamTask) -> None:
         """Send a task that is recorded already; where the broker is away, the sweep does."""
-        self._send(_Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
+        self._send(Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
 
     # --- steps
 
@@ -218,61 +209,29 @@ class Producer:
             for index, (file, position) in enumerate(zip(encoded, offsets, strict=True))
         ]
 
-    def _accept(
-        self, order: _Order, rows: Sequence[DreamImage], staged: Sequence[str], session: Session | None
-    ) -> bool:
-        """Write the rows and send the message; False where a task of that id exists, whose rows stay as they are."""
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
+    def _accept(self, order: Order, rows: Sequence[DreamImage], staged: Sequence[str], session: Session | None) -> bool:
+        """Write the rows and send the message; False where a task of that id exists."""
         try:
             if session is not None:
-                self._record(session, order, rows)
-                follow(session, commit=partial(self._send, order), rollback=partial(self.staging.remove, staged))
-                return True
-            with self.database.begin() as own:
-                self._record(own, order, rows)
-        except SQLAlchemyError as error:
-            if session is not None or not self._is_recorded(order.task_id):
-                self.staging.remove(staged)
-                raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
-            if isinstance(error, IntegrityError):
-                self.staging.remove(staged)
-                log.info("task_exists", task_id=order.task_id)
-                return False
-            log.warning("commit_answer_lost", task_id=order.task_id)
-        self._send(order)
-        return True
-
-    @step("record")
-    def _record(self, session: Session, order: _Order, rows: Sequence[DreamImage]) -> None:
-        from dream.db import images, tasks
-        from dream.targets import resolve
-
-        delivery = order.delivery
-        when = delivery.due_in_s, delivery.expires_in_s
-        tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
-        session.flush()
-        session.add_all(rows)
-        # A deletion that may expire hides nothing before it runs.
-        if order.name == DELETE_IMAGES and delivery.expires_in_s is None:
-            targets = resolve(session, self._settings, *order.args)
-            images.mark_deleting(session, [target.image.id for target in targets if target.image])
-        session.flush()
-
-    def _is_recorded(self, task_id: str) -> bool:
-        """Whether a commit took place though its answer was lost."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from dream.db import DreamTask
-
-        try:
-            with self.database.read() as session:
-                return session.get(DreamTask, task_id) is not None
-        except SQLAlchemyError:
-            return False
+                is_new = self._recorder.record_within(session, order, rows)
+            else:
+                is_new = self._recorder.record(order, rows)
+        except AcceptanceUnknown:
+            raise  # the rows may be there and need their bytes; where they are not, the nightly sweep takes those
+        except DatabaseUnavailable:
+            self.staging.remove(staged)
+            raise
+        if not is_new:
+            self.staging.remove(staged)
+            log.info("task_exists", task_id=order.task_id)
+        elif session is not None:
+            follow(session, commit=partial(self._send, order), rollback=partial(self.staging.remove, staged))
+        else:
+            self._send(order)
+        return is_new
 
     @step("enqueue")
-    def _send(self, order: _Order) -> None:
+    def _send(self, order: Order) -> None:
         from dream.broker import message_of, send
 
         if not order.delivery.is_sent:
@@ -283,8 +242,3 @@ class Producer:
         except DreamError as error:
             # Away, or set up wrongly: the rows are committed, so the task is accepted, and the sweep sends it.
             log.warning("message_deferred", task_id=order.task_id, error=str(error))
-
-
-def _said(error: SQLAlchemyError) -> str:
-    """What the database said, in a line."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]

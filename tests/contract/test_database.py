@@ -6,11 +6,12 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from dream import outcomes
 from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
+from dream.db.session import make_engine
 from dream.errors import DreamError, LeaseLost
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus, VariantRef
 
@@ -52,6 +53,24 @@ def test_migrating_twice_is_fine_and_ends_at_head(database: Database) -> None:
     url = database.engine.url.render_as_string(hide_password=False)
     migrate.upgrade(url)
     assert migrate.current(url) == migrate.head() != ""
+
+
+def test_a_migration_takes_as_long_as_it_takes(database: Database) -> None:
+    """Half a minute is for statements of ours; a second process waits longer than that for the first one's tables."""
+    if database.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no limit on statements")
+    limits = []
+    for takes_long in (True, False):
+        engine = make_engine(database.engine.url.render_as_string(hide_password=False), takes_long=takes_long)
+        with engine.connect() as connection:
+            limits.append(connection.scalar(text("SHOW statement_timeout")))
+        engine.dispose()
+    assert limits == ["0", "30s"]
+
+
+def test_asking_where_a_database_stands_waits_for_no_writer(database: Database) -> None:
+    with database.begin():
+        assert migrate.current(database.engine.url.render_as_string(hide_password=False)) == migrate.head()
 
 
 def test_the_models_and_the_migrations_agree(database: Database) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from dream.broker.redis import RedisBroker
@@ -16,6 +16,7 @@ from dream.messages import IMAGES_QUEUE, ImageState
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
+from tests.proxies import Proxy
 
 PICTURE = {"name": "a.jpg", "data": b"not decoded here"}
 
@@ -226,3 +227,56 @@ def test_with_a_session_that_is_closed_without_a_commit_nothing_is_left(producer
     with Session(producer.database.engine) as session:
         producer.upload_images(7, [PICTURE], [0], session=session)
     assert counts(producer, settings) == NOTHING
+
+
+# --- a COMMIT of which nobody heard
+
+
+@pytest.fixture
+def network(postgres_url: str) -> Iterator[Proxy]:
+    server = make_url(postgres_url)
+    network = Proxy((server.host or "127.0.0.1", server.port or 5432))
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def far(settings: Settings, postgres_url: str, network: Proxy) -> Iterator[Producer]:
+    """A producer whose database lies behind a network that can be cut."""
+    url = make_url(postgres_url).set(host="127.0.0.1", port=network.port).render_as_string(hide_password=False)
+    far = Producer(settings.model_copy(update={"database_url": url}))
+    yield far
+    far.database.dispose()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_whose_answer_was_lost_is_looked_up(
+    far: Producer, network: Proxy, settings: Settings, committed: bool
+) -> None:
+    """Where it took place the call returns as ever; where it did not, nothing is left of it."""
+    with network.commits_cut(committed=committed, times=2) as cuts:
+        if committed:
+            far.upload_images(7, [PICTURE])
+        else:
+            with pytest.raises(DatabaseUnavailable, match="nothing was accepted"):
+                far.upload_images(7, [PICTURE])
+    assert len(cuts) == 2
+    assert counts(far, settings) == ({"tasks": 1, "images": 1, "staged": 1, "messages": 1} if committed else NOTHING)
+
+
+def test_where_nobody_knows_whether_it_was_accepted_its_bytes_stay(
+    far: Producer, network: Proxy, settings: Settings
+) -> None:
+    """The rows are there, and so is what they need."""
+    with network.commits_cut(committed=True, then_away=True), pytest.raises(DatabaseUnavailable, match="not known"):
+        far.upload_images(7, [PICTURE])
+    assert counts(far, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 0}
+
+
+def test_an_id_that_is_taken_spoils_no_transaction_of_the_callers(producer: Producer, settings: Settings) -> None:
+    producer.upload_images(7, [PICTURE], task_id="taken")
+    with Session(producer.database.engine) as session:
+        assert producer.upload_images(7, [PICTURE], task_id="taken", session=session) == "taken"
+        producer.upload_images(7, [PICTURE], session=session)
+        session.commit()
+    assert counts(producer, settings) == {"tasks": 2, "images": 2, "staged": 2, "messages": 2}

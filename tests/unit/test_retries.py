@@ -50,13 +50,15 @@ class ListLedger:
         self.broker: ListBroker | None = None
         self.entries: list[tuple[str, str, float | None, int]] = []
         self.judged = 0
+        self.is_another_runs = False
 
     def _note(self, message: MessageProxy, exception: BaseException, delay_s: float | None) -> None:
         sent = len(self.broker.enqueued) if self.broker else 0
         self.entries.append((message.actor_name, type(exception).__name__, delay_s, sent))
 
-    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> None:
+    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> bool:
         self._note(message, exception, delay_s)
+        return not self.is_another_runs
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None:
         self._note(message, exception, None)
@@ -155,6 +157,14 @@ def test_success_and_what_is_handed_back_are_no_failures(exception: BaseExceptio
     assert not message.failed
     assert broker.enqueued == []
     assert ledger.entries == []
+
+
+def test_a_task_that_is_another_runs_by_now_is_not_sent_again() -> None:
+    ledger = ListLedger()
+    ledger.is_another_runs = True
+    broker = make(Retries(policy=POLICY, ledger=ledger))
+    assert not fail_once(broker, ObjectStoreUnavailable()).failed
+    assert broker.enqueued == []
 
 
 # --- Dramatiq's own decisions stay

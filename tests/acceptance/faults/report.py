@@ -16,7 +16,8 @@ BEGIN = "<!-- matrix: written by `make faults` -->"
 END = "<!-- end of the matrix -->"
 BROKEN = "**broken**"
 _SKIPPED = "skipped"
-_SIGNS = {"succeeded": "●", "refused": "○", "failed": "◐"}
+_UNMET = "·"
+_SIGNS = {"succeeded": "●", "refused": "○", "failed": "◐", "not met": _UNMET}
 _MOMENTS = ("before", "after")
 
 
@@ -66,8 +67,8 @@ def render(outcomes: Mapping[Cell, str]) -> str:
     """The counts, the cells that broke the promise by name, and a table for each flow."""
     cells = all_cells()
     said = [outcomes.get(cell, "") for cell in cells]
-    kept = sum(outcome in _SIGNS.values() for outcome in said)
-    others = {"skipped": said.count(_SKIPPED), "not played": said.count("")}
+    kept = sum(outcome in _SIGNS.values() for outcome in said) - said.count(_UNMET)
+    others = {"not met by anything": said.count(_UNMET), "skipped": said.count(_SKIPPED), "not played": said.count("")}
     counts = [f"{kept} kept the promise", f"{said.count(BROKEN)} broke it"]
     counts += [f"{number} were {what}" for what, number in others.items() if number]
     lines = [f"{len(cells)} cells: {', '.join(counts)}.", ""]

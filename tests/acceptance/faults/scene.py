@@ -80,6 +80,8 @@ class Scene:
     accepted: list[str] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
     scheduler: Process | None = None
+    #: Whether anything met what was broken: a request the store, a transaction the network.
+    has_met: bool = True
     web: Process | None = None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ class Scene:
         if self.web is not None:
             self.web.wait(60)
             self.accepted += web.accepted(self.parts.log_of(self.web))
-        wait_for(self._has_ended, _END_S, f"the end of every task of {self.cell}: {self._states()}")
+        wait_for(self._has_ended, _END_S, lambda: f"the end of every task of {self.cell}: {self._states()}")
         self.stop_parts()
         self._check()
         return self._outcome()
@@ -232,7 +234,9 @@ class Scene:
             assert [task.name for task in self._unsettled()] == [CLEANUP_TOKENS]
 
     def _outcome(self) -> str:
-        """Nothing was accepted, or how the task ended and what that took."""
+        """Nothing was accepted, or how the task ended and what that took; or that nothing met what was broken."""
+        if not self.has_met:
+            return "not met"
         tasks = self._unsettled()
         if not tasks:
             return "refused"

@@ -85,10 +85,18 @@ def scheduler_killed(scene: Scene) -> None:
 
 
 def child_killed(scene: Scene) -> None:
+    for pid in wait_for(lambda: _children(scene), what="a process that works on pictures"):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children(scene: Scene) -> list[int]:
+    found = []
     for pid in processes_with(scene.environment["DREAM_REDIS_PREFIX"]):
         with contextlib.suppress(OSError):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+                found.append(pid)
+    return found
 
 
 def _store(scene: Scene, **how: object) -> None:
@@ -96,6 +104,7 @@ def _store(scene: Scene, **how: object) -> None:
     with scene.store.failing(*faults):
         scene.go_on()
         hold(_OUTAGE_S)
+    scene.has_met = any(fault.hits for fault in faults)
 
 
 def store_500(scene: Scene) -> None:
@@ -136,9 +145,10 @@ def commit_unanswered(scene: Scene) -> None:
 
 def _cut_commits(scene: Scene, *, committed: bool) -> None:
     assert scene.network is not None
-    with scene.network.commits_cut(committed=committed, times=3):
+    with scene.network.commits_cut(committed=committed) as cuts:
         scene.go_on()
         hold(_OUTAGE_S)
+    scene.has_met = bool(cuts)
 
 
 def disk_full(scene: Scene) -> None:
