@@ -1,4 +1,4 @@
-"""An order's rows: written in a transaction of their own or of the caller's; looked up where a COMMIT went unanswered."""
+"""An order's rows: written in a transaction of their own or the caller's; looked up where a COMMIT went unanswered."""
 
 from __future__ import annotations
 
