@@ -90,7 +90,7 @@ def _periodic_task(app: Celery, name: str, entry: Any) -> PeriodicTask:
         raise ImproperlyConfigured(f"beat_schedule: {name!r} has the unknown field {field!r}")
     schedule = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
     if not isinstance(schedule, BaseSchedule):
-        raise ImproperlyConfigured(f"beat_schedule: {name!r} has {schedule!r}, which is no schedule")
+        raise ImproperlyConfigured(f"beat_schedule: {name!r} has {schedule!r}, which is no schedule of dream.compat")
     return PeriodicTask(
         app,
         name,
