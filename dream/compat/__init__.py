@@ -6,7 +6,7 @@ Starlette, boto3, SQLAlchemy or Dramatiq before something is sent.
 
 from __future__ import annotations
 
-from dream.compat import canvas, exceptions, schedules, signals
+from dream.compat import canvas, exceptions, schedules, signals, states
 from dream.compat.app.base import Celery
 from dream.compat.app.shared import shared_task
 from dream.compat.app.task import Task
@@ -24,6 +24,7 @@ from dream.compat.canvas import (
 )
 from dream.compat.current import current_app, current_task
 from dream.compat.result import AsyncResult
+from dream.compat.utils import uuid
 
 __all__ = [
     "AsyncResult",
@@ -43,7 +44,9 @@ __all__ = [
     "shared_task",
     "signals",
     "signature",
+    "states",
     "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

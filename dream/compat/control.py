@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
@@ -100,11 +100,11 @@ class Control:
         timeout: float = 1.0,
         **_how: Any,
     ) -> list[dict[str, Any]] | None:
-        """Let tasks that callers define not begin; it holds for every worker, also for those that start later.
+        """Let tasks not begin; it holds for every worker, also for those that start later.
 
         Parameters:
           task_id: one id, or several.
-          terminate: end the tasks that run, too.
+          terminate: end the tasks of callers that run, too.
           reply: return what the workers say: `[{name: {"ok": …}}]`.
 
         Raises:
@@ -119,9 +119,23 @@ class Control:
             revoke(adopt(self._app.conf), task_ids)
         except RedisError as error:
             raise OperationalError(f"the revocation cannot be written down: {error}") from error
+        self._revoke_rows(task_ids)
         arguments = {"task_ids": task_ids, "terminate": terminate}
         answers = self.ask("revoke", arguments, destination=destination, timeout=timeout)
         return [{name: answer} for name, answer in answers.items()] if reply else None
+
+    def _revoke_rows(self, task_ids: Sequence[str]) -> None:
+        """Dream's own tasks are revoked in their rows; an app without any needs no database."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from dream.db.revocation import revoke
+        from dream.log import get_logger
+
+        try:
+            with self._app.producer.database.begin() as session:
+                revoke(session, task_ids)
+        except SQLAlchemyError as error:
+            get_logger(__name__).warning("rows_not_revoked", error=type(error).__name__)
 
     def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:
         """As `revoke(…, terminate=True)`."""

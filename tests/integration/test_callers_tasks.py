@@ -13,6 +13,7 @@ from dream import producer
 from dream import settings as settings_module
 from dream.compat import Celery
 from dream.compat.exceptions import TaskRevokedError, TimeLimitExceeded
+from dream.messages import CLEANUP_TOKENS
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 
@@ -175,3 +176,11 @@ def test_code_that_blocks_is_told_as_ended_and_its_worker_is_replaced(shop: Cele
         shop.send_task("shop.blocks").get(timeout=15)
     assert time.monotonic() - begun < 5
     assert shop.send_task("shop.add", (1, 1)).get(timeout=60) == 2
+
+
+def test_a_waiting_task_of_ours_can_be_revoked(shop: Celery) -> None:
+    """It has a row: that says so, whoever claims it."""
+    result = shop.send_task(CLEANUP_TOKENS, countdown=1)
+    result.revoke()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)

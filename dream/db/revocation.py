@@ -1,0 +1,20 @@
+"""Revoking tasks of ours: one that waits is not wanted any more, and whoever claims it ends it as revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import DreamTask
+from dream.messages import TaskState
+
+__all__ = ["revoke"]
+
+
+def revoke(session: Session, task_ids: Collection[str]) -> int:
+    """Let the tasks that wait expire now; returns how many. What runs goes on."""
+    waiting = update(DreamTask).where(DreamTask.id.in_(task_ids), DreamTask.state == TaskState.QUEUED)
+    return session.execute(waiting.values(expires_at=now())).rowcount  # type: ignore[attr-defined,no-any-return]
