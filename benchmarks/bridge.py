@@ -1,0 +1,86 @@
+"""How fast the bridge moves: messages of the real Celery, from Redis or RabbitMQ onto our queue.
+
+    python -m benchmarks.bridge --redis redis://127.0.0.1:6379/9 [--from amqp://127.0.0.1/] [--messages 10000]
+
+A process with Celery sends them; then `dream bridge --drain` moves them, timed from its start to its end. Without
+`--from` they come from the same Redis. The database of the Redis URL is emptied, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pika
+import redis
+
+__all__ = ["main"]
+
+HERE = Path(__file__).resolve().parent
+QUEUE = "benchmark-bridge"
+TARGET_S = 20.0
+_SENDER = """
+import sys
+from celery import Celery
+
+url, queue, messages = sys.argv[1:]
+app = Celery(broker=url)
+app.conf.task_default_queue = queue
+with app.producer_pool.acquire() as producer:
+    for number in range(int(messages)):
+        app.send_task("noop.kept", task_id=f"{number}", producer=producer)
+"""
+
+
+def main() -> None:
+    """Run it and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--redis", required=True, help="our broker; its database is emptied")
+    parser.add_argument("--from", dest="source", help="Celery's broker; by default the same Redis")
+    parser.add_argument("--messages", type=int, default=10_000)
+    arguments = parser.parse_args()
+    source = arguments.source or arguments.redis
+    with redis.Redis.from_url(arguments.redis) as client:
+        client.flushdb()
+        try:
+            subprocess.run([sys.executable, "-c", _SENDER, source, QUEUE, str(arguments.messages)], check=True)
+            took_s, said = _move(arguments.redis, source)
+            moved = int(str(client.llen("dream:default")))
+        finally:
+            client.flushdb()
+            _forget(source)
+    print(said)
+    rate = moved / took_s
+    print(f"{moved} messages in {took_s:.1f} s, {rate:.0f} a second; 10,000 must take under {TARGET_S:.0f} s")
+    sys.exit(moved != arguments.messages or rate < 10_000 / TARGET_S)
+
+
+def _forget(source: str) -> None:
+    if source.startswith("amqp"):
+        with pika.BlockingConnection(pika.URLParameters(source)) as connection:
+            channel = connection.channel()
+            channel.queue_delete(QUEUE)
+            channel.exchange_delete(QUEUE)
+
+
+def _move(broker: str, source: str) -> tuple[float, str]:
+    environment = {**os.environ, "DREAM_BROKER_URL": broker, "DREAM_DATABASE_URL": "sqlite:///unused.db"}
+    command = ["-m", "dream", "bridge", "--from", source, "--queues", QUEUE, "--drain"]
+    begun = time.perf_counter()
+    answer = subprocess.run(
+        [sys.executable, *command, "-A", "benchmarks.noop.facade_app"],
+        env=environment,
+        cwd=HERE.parent,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    return time.perf_counter() - begun, answer.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
