@@ -5,6 +5,7 @@
 - Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
 - What cannot be decoded goes to the dead letters and wedges nobody.
 - Heartbeats carry the time of Redis, so a worker's wrong clock kills no worker.
+- What a dead worker had in work goes before all that waits, not behind it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,20 @@ _HANDED_BACK = "handed_back"
 _ASK_AT_ONCE = 500
 _STOCK_CLOCK = b"local timestamp = ARGV[2]"
 _REDIS_CLOCK = b"local t = redis.call('time'); local timestamp = t[1] * 1000 + math.floor(t[2] / 1000)"
+#: In stock's script the messages of dead workers are put back before this, and nothing else is put anywhere.
+_AFTER_THE_DEAD = b"local dead_message_ids"
 
 
 def _script(name: str) -> str:
     return Path(__file__).with_name(name).read_text()
+
+
+def _changed(dispatch: bytes) -> bytes:
+    """Stock's script by the clock of Redis, which puts what dead workers had in work before all that waits."""
+    of_the_dead, mark, others = dispatch.partition(_AFTER_THE_DEAD)
+    if _STOCK_CLOCK not in of_the_dead or of_the_dead.count(b'"rpush"') != 1 or not mark:
+        raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
+    return of_the_dead.replace(_STOCK_CLOCK, _REDIS_CLOCK).replace(b'"rpush"', b'"lpush"') + mark + others
 
 
 def make_client(url: str) -> redis.Redis:
@@ -62,10 +73,7 @@ class RedisBroker(StockRedisBroker):
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
-        dispatch = stock_scripts["dispatch"]
-        if _STOCK_CLOCK not in dispatch:
-            raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
-        self.scripts["dispatch"] = self.client.register_script(dispatch.replace(_STOCK_CLOCK, _REDIS_CLOCK))
+        self.scripts["dispatch"] = self.client.register_script(_changed(stock_scripts["dispatch"]))
         self._enqueue_once = self.client.register_script(_script("enqueue_once.lua"))
         self._reclaim = self.client.register_script(_script("reclaim.lua"))
         self._bury = self.client.register_script(_script("bury.lua"))

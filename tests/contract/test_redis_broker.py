@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from dramatiq import Message, Worker
@@ -100,6 +101,25 @@ def test_a_dead_workers_messages_come_back(
         wait_for(lambda: again.calls, timeout_s=10, what="the run on another worker")
     finally:
         worker.stop(timeout=5000)
+
+
+def test_what_a_dead_worker_had_goes_before_a_backlog(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    """It waited its turn once; behind ten thousand others it would wait for hours, not for 20 s."""
+    settings = broker_settings.model_copy(update={"heartbeat_s": 0.3})
+    dead, alive = make_broker(settings), make_broker(settings)
+    queue = settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(settings, "in work"))
+    assert dead.do_fetch(queue, 1)  # type: ignore[union-attr]
+    for number in range(5):
+        send(redis_broker, message(settings, f"waiting-{number}"))
+    first = wait_for(lambda: alive.do_qsize(queue) and _first_if(redis_broker, queue, "in work"), what="its message")
+    assert first == delivery_id("in work", 0)
+
+
+def _first_if(broker: RedisBroker, queue: str, task_id: str) -> str:
+    """The first delivery in the queue once that task's is anywhere in it."""
+    waiting: Any = broker.client.lrange(f"{broker.namespace}:{queue}", 0, -1)
+    return waiting[0].decode() if delivery_id(task_id, 0).encode() in waiting else ""
 
 
 def test_a_workers_wrong_clock_kills_no_worker(
