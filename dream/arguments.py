@@ -13,7 +13,7 @@ from dream.messages import EncodedFile, ImageFile, UrlToDelete
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["check_deletion", "check_upload", "decode_inline"]
+__all__ = ["check_deletion", "check_inline", "check_upload", "decode_inline"]
 
 _MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
@@ -28,18 +28,47 @@ def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions:
       InvalidArguments: what is wrong, and where.
     """
     _check_dream_id(dream_id)
-    if not isinstance(image_files, Sequence) or isinstance(image_files, str | bytes):
-        raise InvalidArguments(f"image_files must be a list of {{name, data}}, not {type(image_files).__name__}")
-    if not image_files:
-        raise InvalidArguments("image_files is empty: there is nothing to upload")
-    if len(image_files) > settings.max_files_per_upload:
-        raise InvalidArguments(
-            f"{len(image_files)} files are more than the {settings.max_files_per_upload} allowed in one call "
-            "(DREAM_MAX_FILES_PER_UPLOAD)"
-        )
+    _check_files(image_files, "image_files", settings.max_files_per_upload)
     for index, file in enumerate(image_files):
         _check_file(file, f"image_files[{index}]", settings.max_upload_bytes)
     return _checked_positions(positions, len(image_files))
+
+
+def check_inline(
+    settings: Settings, dream_id: Any, encoded_files: Any, positions: Any
+) -> tuple[dict[int, ImageFile], list[int]]:
+    """Check the arguments of an upload that came as a message.
+
+    Returns:
+      The files whose bytes are in the message, by their place in it; and the position of each file, staged or not.
+
+    Raises:
+      InvalidArguments: what is wrong, and where.
+    """
+    _check_dream_id(dream_id)
+    _check_files(encoded_files, "encoded_files", settings.max_files_per_upload)
+    offsets = _checked_positions(positions, len(encoded_files))
+    inline: dict[int, ImageFile] = {}
+    for index, file in enumerate(encoded_files):
+        where = f"encoded_files[{index}]"
+        if isinstance(file, Mapping) and "staged" in file:
+            _checked_text(file.get("name"), f"{where}: name")
+            _checked_text(file["staged"], f"{where}: staged")
+        else:
+            inline[index] = decode_inline(file)
+            _check_file(inline[index], where, settings.max_upload_bytes)
+    return inline, offsets
+
+
+def _check_files(files: Any, called: str, most: int) -> None:
+    if not isinstance(files, Sequence) or isinstance(files, str | bytes):
+        raise InvalidArguments(f"{called} must be a list of {{name, data}}, not {type(files).__name__}")
+    if not files:
+        raise InvalidArguments(f"{called} is empty: there is nothing to upload")
+    if len(files) > most:
+        raise InvalidArguments(
+            f"{len(files)} files are more than the {most} allowed in one call (DREAM_MAX_FILES_PER_UPLOAD)"
+        )
 
 
 def _check_dream_id(dream_id: Any) -> None:

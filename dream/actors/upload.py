@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dream import outcomes
 from dream.actors.buckets import bucket_of
 from dream.actors.storing import RunStorage
-from dream.arguments import check_upload, decode_inline
+from dream.arguments import check_inline
 from dream.db import DreamImage, images, tasks
 from dream.errors import DreamError, HandedBack, ImageRejected, LeaseLost, ObjectMissing
 from dream.fault_points import step
@@ -99,15 +99,15 @@ class Upload:
     def _record_inline(self, encoded_files: list[Any], positions: list[int]) -> None:
         """A caller put the bytes into the message: stage them and write the rows that the producer would have."""
         producer = self._resources.producer
-        inline = [file if "staged" in file else decode_inline(file) for file in encoded_files]
-        check_upload(self._settings, self._dream_id, [{"data": b"-", **file} for file in inline], positions)
-        encoded = producer.staging.put_inline(encoded_files)
-        rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, positions)
+        inline, offsets = check_inline(self._settings, self._dream_id, encoded_files, positions)
+        staged = dict(zip(inline, producer.staging.put(list(inline.values())), strict=True))
+        encoded = [staged.get(index, file) for index, file in enumerate(encoded_files)]
+        rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, offsets)
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             session.add_all(rows)
             # The row need not keep the bytes, nor a message that is sent from it carry them.
-            tasks.replace_args(session, self._claim, [self._dream_id, encoded, positions])
+            tasks.replace_args(session, self._claim, [self._dream_id, encoded, offsets])
         self._images = rows
 
     # --- fetch, process, store

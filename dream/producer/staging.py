@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dream.arguments import decode_inline
 from dream.errors import DreamError
 from dream.fault_points import step
 from dream.log import get_logger
@@ -54,10 +53,6 @@ class Staging:
             self.remove([file["staged"] for file in staged])
             raise
         return staged
-
-    def put_inline(self, encoded_files: Sequence[EncodedFile]) -> list[EncodedFile]:
-        """Store inline bytes and name their keys instead; files that are staged already stay as they are."""
-        return [file if "staged" in file else self.put([decode_inline(file)])[0] for file in encoded_files]
 
     def remove(self, keys: Sequence[str]) -> None:
         """Take staged bytes back; what cannot be removed now is removed by the nightly sweep, for no row names it."""

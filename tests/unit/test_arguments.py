@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream.arguments import check_deletion, check_upload, decode_inline
+from dream.arguments import check_deletion, check_inline, check_upload, decode_inline
 from dream.errors import InvalidArguments
 from dream.settings import Settings
 
@@ -102,7 +102,8 @@ def test_the_largest_file_allowed_passes() -> None:
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=12),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "data", "id", "url"]), inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["name", "data", "staged", "id", "url"]), inner, max_size=4)
     ),
     max_leaves=12,
 )
@@ -113,6 +114,45 @@ def test_any_upload_passes_or_is_refused_by_name(dream_id: Any, files: Any, posi
     """Whatever is passed, no other error than ours comes back, and what passes has a position for each file."""
     try:
         offsets = check_upload(SETTINGS, dream_id, files, positions)
+    except InvalidArguments:
+        return
+    assert len(offsets) == len(files)
+
+
+# --- uploads that came as a message
+
+INLINE = {"name": "a.jpg", "data": "MTIz"}
+STAGED = {"name": "b.jpg", "staged": "staging/b"}
+
+
+def test_inline_files_are_told_from_staged_ones_by_their_place() -> None:
+    assert check_inline(SETTINGS, 1, [STAGED, INLINE], [5, 6]) == ({1: FILE}, [5, 6])
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (None, "encoded_files must be a list of {name, data}, not NoneType"),
+        ([], "encoded_files is empty: there is nothing to upload"),
+        ([INLINE] * 4, "4 files are more than the 3 allowed in one call (DREAM_MAX_FILES_PER_UPLOAD)"),
+        ([INLINE, 7], 'each file must be {"name", "data": base64} or {"name", "staged": key}'),
+        ([INLINE, None], 'each file must be {"name", "data": base64} or {"name", "staged": key}'),
+        ([{"name": "a", "data": ""}], "encoded_files[0] (a) is empty"),
+        ([{"name": 1, "data": "MTIz"}], "encoded_files[0]: name must be a string, not int"),
+        ([{"staged": "staging/b"}], "encoded_files[0]: name must be a string, not NoneType"),
+        ([{"name": "b", "staged": 7}], "encoded_files[0]: staged must be a string, not int"),
+    ],
+)
+def test_wrong_files_in_a_message_are_one_clear_error(files: Any, reason: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        check_inline(SETTINGS, 1, files, None)
+    assert str(caught.value) == reason
+
+
+@given(dream_id=ANYTHING, files=ANYTHING, positions=ANYTHING)
+def test_any_message_passes_or_is_refused_by_name(dream_id: Any, files: Any, positions: Any) -> None:
+    try:
+        _, offsets = check_inline(SETTINGS, dream_id, files, positions)
     except InvalidArguments:
         return
     assert len(offsets) == len(files)
