@@ -166,6 +166,16 @@ def test_a_direct_clean_up_returns_how_many_are_gone(web: Web) -> None:
         assert session.scalars(select(RevokedToken.jti)).all() == ["new"]
 
 
+def test_with_always_eager_a_task_of_ours_runs_where_it_is_sent(web: Web) -> None:
+    celery_app.conf.task_always_eager = True
+    try:
+        result = cleanup_expired_tokens.delay()
+    finally:
+        celery_app.conf.task_always_eager = False
+    assert (result.state, result.get()) == ("SUCCESS", 0)
+    assert [task.state for task in web.rows(DreamTask)] == [TaskState.SUCCEEDED]
+
+
 def test_a_direct_call_keeps_its_task_for_as_long_as_it_takes(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease is renewed: whoever tries to claim the task meanwhile gets nothing, though leases are short."""
     monkeypatch.setenv("DREAM_LEASE_S", "0.6")

@@ -12,7 +12,7 @@ from dream.compat.app.task import Task
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
-    from dream.compat.result import AsyncResult
+    from dream.compat.result import AsyncResult, EagerResult
 
 __all__ = ["OwnTask"]
 
@@ -40,8 +40,8 @@ class OwnTask(Task):
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
         **options: Any,
-    ) -> AsyncResult:
-        """Send it.
+    ) -> AsyncResult | EagerResult:
+        """Send it; with `task_always_eager` run it here and now.
 
         Parameters:
           args, kwargs: its arguments.
@@ -53,6 +53,8 @@ class OwnTask(Task):
           InvalidArguments: an option, or an argument's value, is refused; nothing was stored.
         """
         self._check_arguments(args, kwargs)
+        if self.app.conf.task_always_eager:
+            return self.apply(args, kwargs, task_id=task_id, **options)
         used_id, delivery = sending.parse(self.name, {**options, "task_id": task_id})
         arguments = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {})).args
         self._accept(used_id, delivery, *arguments)
