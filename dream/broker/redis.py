@@ -100,6 +100,10 @@ class RedisBroker(StockRedisBroker):
         self.emit_after("enqueue", message, delay)
         return message
 
+    def close(self) -> None:
+        """Close the connections, which stock leaves to the end of the process."""
+        self.client.close()
+
     def enqueue_missing(self, message: Message[Any]) -> bool:
         """Put the message on its queue unless the broker holds that delivery anywhere; says whether it did."""
         message = self._addressed(message, None)

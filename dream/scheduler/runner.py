@@ -49,9 +49,9 @@ class Runner:
     def __init__(self, settings: Settings, entries: Sequence[Entry] = ()) -> None:
         self._zone = ZoneInfo(settings.timezone)
         self._database = Database(settings)
-        storage, broker = Storage(settings), make_broker(settings)
-        self._producer = Producer(settings, database=self._database, storage=storage, broker=broker)
-        self._sweep = Sweep(settings, self._database, broker, Publisher(settings))
+        storage, self._broker, self._publisher = Storage(settings), make_broker(settings), Publisher(settings)
+        self._producer = Producer(settings, database=self._database, storage=storage, broker=self._broker)
+        self._sweep = Sweep(settings, self._database, self._broker, self._publisher)
         self._leftovers = Leftovers(settings, self._database, storage)
         self._sweep_every_s = settings.resend_after_s / 4
         self._periodic = Periodic(self._database, entries) if entries else None
@@ -91,8 +91,11 @@ class Runner:
         self._scheduler.add_job(_guarded(look, "periodic"), DateTrigger(at, self._zone))
 
     def stop(self) -> None:
-        """Finish the job that runs, start no other."""
+        """Finish the job that runs, start no other, and close all connections."""
         self._scheduler.shutdown(wait=True)
+        self._sweep.close()
+        self._publisher.close()
+        self._broker.close()
         self._database.dispose()
 
     def submit_if_due(self, entry: Daily) -> bool:

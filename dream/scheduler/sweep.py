@@ -90,3 +90,7 @@ class Sweep:
         for task in unsaid:
             outcomes.announce(self._database, self._publisher, self._results, task.id)
         return len(unsaid)
+
+    def close(self) -> None:
+        """Close what it opened itself: the connections to the results."""
+        self._results.close()

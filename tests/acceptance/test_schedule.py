@@ -104,6 +104,16 @@ def test_a_switch_of_clocks_at_three_neither_skips_nor_doubles_it(
     ]
 
 
+def test_a_scheduler_that_has_stopped_leaves_no_connection(system: System, settings: Settings) -> None:
+    """Seen by the server, after the scheduler has sent a message."""
+    before = {each["id"] for each in system.redis.client_list()}
+    runner = Runner(settings)
+    runner.start()
+    wait_for(lambda: clean_ups(system), what="the clean-up that was missed")
+    runner.stop()
+    wait_for(lambda: {each["id"] for each in system.redis.client_list()} <= before, what="the end of its connections")
+
+
 def test_leftovers_of_a_night_without_a_scheduler_go_at_the_next_start(system: System, settings: Settings) -> None:
     """Here the bytes of an upload that was never recorded, from days ago."""
     old = settings.model_copy(update={"staging_orphan_s": 0.01})
