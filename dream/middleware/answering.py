@@ -68,6 +68,7 @@ class Answering(Middleware):
         self._worker_or_none: Worker | None = None
         self._active: dict[str, tuple[MessageProxy, float]] = {}
         self._total: Counter[str] = Counter()
+        self._total_lock = threading.Lock()
         self._began_at = time.monotonic()
         self._stopped = threading.Event()
         #: An outage is told once.
@@ -84,7 +85,8 @@ class Answering(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
         self._active[message.message_id] = message, time.time()
-        self._total[message.actor_name] += 1
+        with self._total_lock:  # all of the worker's threads come here
+            self._total[message.actor_name] += 1
 
     def after_process_message(self, broker: Broker, message: MessageProxy, **outcome: Any) -> None:  # noqa: ARG002
         self._active.pop(message.message_id, None)
