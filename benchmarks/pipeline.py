@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from benchmarks.processors import cpu_by_part
+from benchmarks.processors import CHILDREN, WORKER, cpu_by_part
 from dream.broker import make_broker
 from dream.db import Database, DreamTask, migrate
 from dream.imaging import Limits, process_file
@@ -96,9 +96,14 @@ def _measure(settings: Settings, photos: list[Path], batches: int, batch_size: i
     print(
         f"{pictures} pictures in batches of {batch_size}: accepted in {accepted_s:.1f} s, done in {completed_s:.1f} s."
     )
+    taken_s = {part: (after[part] - before.get(part, 0.0)) / pictures for part in after}
     print(f"{rate:.1f} a second are {100 * rate / bound:.0f}% of that. Processor time for a picture:")
-    for part, taken_s in sorted(after.items(), key=lambda item: -item[1]):
-        print(f"{(taken_s - before.get(part, 0.0)) / pictures * 1e3:8.1f} ms  {part}")
+    for part, part_s in sorted(taken_s.items(), key=lambda item: -item[1]):
+        print(f"{part_s * 1e3:8.1f} ms  {part}")
+    at_work_s = taken_s[CHILDREN] + taken_s[WORKER]
+    print("The engine's share of it, which is what cores that nobody else uses can reach:")
+    print(f"{100 * engine_s / sum(taken_s.values()):.0f}% of all processor time,")
+    print(f"{100 * engine_s / at_work_s:.0f}% of that of the worker and its children.")
     broker.close()
     database.dispose()
 

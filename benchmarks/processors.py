@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cpu_by_part"]
+__all__ = ["CHILDREN", "WORKER", "cpu_by_part"]
+
+CHILDREN, WORKER = "children of the pool", "worker"
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/<pid>/stat behind the name: the parent, and ticks in user and in kernel mode.
@@ -39,5 +41,5 @@ def _part(pid: int) -> str:
         return "web layer"
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     if any("spawn_main" in word for word in words):
-        return "children of the pool"
-    return "worker" if "worker" in words else Path(words[0]).name
+        return CHILDREN
+    return WORKER if "worker" in words else Path(words[0]).name
