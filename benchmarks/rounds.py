@@ -1,4 +1,8 @@
-"""Times that can be compared: contenders take turns on one core, and medians are set against each other."""
+"""Times that can be compared: contenders take turns on one core, and medians are set against each other.
+
+What is measured is the processor time of the process with all its threads: on one core that is the time taken, less
+what other processes took of the core meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,12 @@ def pin() -> int:
 
 
 def medians_ms(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of each, in milliseconds, over so many rounds; each has one round before that does not count."""
+    """The median processor time of each, in milliseconds, over so many rounds after one that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_number in range(rounds + 1):
         for name, run in contenders.items():
-            began = time.perf_counter()
+            began = time.process_time()
             run()
             if round_number:
-                times[name].append((time.perf_counter() - began) * 1e3)
+                times[name].append((time.process_time() - began) * 1e3)
     return {name: statistics.median(taken) for name, taken in times.items()}
