@@ -33,10 +33,10 @@ def test_a_thousand_scans_are_counted_in_less_than_a_millisecond() -> None:
     data = many_parts.jpeg_of_scans(1_000, edge_px=100)
     assert len(data) > 400_000
     took_s = []
-    for _ in range(5):
-        started_s = time.perf_counter()
+    for _ in range(20):
+        started_s = time.process_time()
         assert is_refused(data, Limits())
-        took_s.append(time.perf_counter() - started_s)
+        took_s.append(time.process_time() - started_s)
     assert min(took_s) < 0.001
 
 
@@ -62,13 +62,13 @@ def test_very_many_parts_are_refused_at_once(tmp_path: Path, make: Callable[[int
     """4 MiB of them, in memory and in a file; each fills its file with parts as small as they can be."""
     data = make(4 * 2**20)
     assert 2**21 < len(data) < 2**23
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     assert is_refused(data, Limits())
     source = tmp_path / "source"
     source.write_bytes(data)
     with source.open("rb") as file, pytest.raises(ImageRejected, match="too many small pieces"):
         check_structure(file, Limits())
-    assert time.perf_counter() - started_s < 1
+    assert time.process_time() - started_s < 1
 
 
 @pytest.mark.parametrize("make", many_parts.OF_MANY_PARTS)
