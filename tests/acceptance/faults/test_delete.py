@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.acceptance.faults.scene import Scene
@@ -11,6 +13,6 @@ FLOW = "delete"
 
 
 @pytest.mark.timeout(180)
-def test_the_promise_holds(scene: Scene, record_property: pytest.RecordProperty) -> None:
+def test_the_promise_holds(scene: Scene, record_property: Callable[[str, object], None]) -> None:
     """Each accepted task ends, objects are those of rows, its end is said once and true."""
     record_property("outcome", scene.play(STRIKES[scene.cell.fault]))
