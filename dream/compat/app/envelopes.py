@@ -106,6 +106,7 @@ def envelope_of(
         kwargs=jsonable(name, kwargs or {}),
         queue=app.default_queue,
         ignore_result=bool(ignore_result),
+        priority=app.conf.task_default_priority,
         origin=origin(),
         **_inherited(),
     )

@@ -170,7 +170,7 @@ def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], said: str) -
 
 
 def test_the_call_goes_before_the_definition_and_that_before_the_route() -> None:
-    own = Celery("shop", task_routes={"shop.*": "routed"}, task_default_queue="other")
+    own = Celery("shop", task_routes={"shop.*": "routed"}, task_default_queue="other", task_default_priority=3)
     plain = own.task(name="shop.plain")(lambda: None)
     placed = own.task(name="shop.placed", queue="placed", expires=60)(lambda: None)
 
@@ -179,7 +179,9 @@ def test_the_call_goes_before_the_definition_and_that_before_the_route() -> None
 
     assert [queue(plain), queue(placed), queue(placed, queue="named")] == ["routed", "placed", "named"]
     assert envelope_of(own, "mail.send", (), {}, {}).queue == "other"
-    assert envelope_of(own, placed.name, (), {}, {}, placed).expires is not None
+    envelope = envelope_of(own, placed.name, (), {}, {}, placed)
+    assert envelope.expires is not None
+    assert envelope.priority == 3
 
 
 def test_work_flows_are_refused_with_what_to_use() -> None:
