@@ -22,7 +22,7 @@ from dream.bridge.protocol import Refused, Taken, read
 from dream.broker import send
 from dream.broker.redis import RedisBroker
 from dream.compat.exceptions import CeleryError
-from dream.compat.routes import queue_names
+from dream.compat.routes import named_queues, queue_names
 from dream.errors import InvalidArguments
 from dream.fault_points import step
 from dream.log import get_logger
@@ -45,7 +45,7 @@ OWN = frozenset({PROCESS_IMAGES, DELETE_IMAGES, CLEANUP_TOKENS, *ALIASES})
 #: time-out, an hour by default.
 _REMEMBERED_S = 86400
 #: Tasks of ours that are accepted at a time: each waits for the object store and the database.
-_ACCEPTED_AT_ONCE = 4
+_ACCEPTED_AT_ONCE = 8
 
 
 @dataclass
@@ -84,7 +84,9 @@ class Handover:
         self._broker = broker
         self._parking = parking
         self._zone = ZoneInfo(settings.timezone)
-        self._queues = {*QUEUES, app.conf.task_default_queue, *queue_names(app.conf.task_queues)}
+        conf = app.conf
+        self._queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes)}
+        self._queues.update(queue for task in app.tasks.values() if (queue := getattr(task, "queue", None)))
         self._accepting = ThreadPoolExecutor(_ACCEPTED_AT_ONCE, thread_name_prefix="accept")
 
     def move(self, source: Source, taken: Sequence[Taken]) -> Moved:

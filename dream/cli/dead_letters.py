@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dream.cli.access import confirm, load_quietly, opened
-from dream.errors import InvalidArguments
+from dream.errors import InvalidArguments, ResultsUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -78,6 +79,8 @@ def replay(
                 task = dead_letters.revive(session, task_id, new_key_stem)
             if task is None:
                 raise InvalidArguments(f"{task_id} is no failed task (any more)")
+            with suppress(ResultsUnavailable):  # the next end is written over it anyway
+                producer.results.forget(task_id)
             producer.send_again(task)
             typer.echo(task_id)
 
