@@ -85,7 +85,8 @@ class Handover:
         self._parking = parking
         self._zone = ZoneInfo(settings.timezone)
         conf = app.conf
-        self._queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes)}
+        self._queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
+        self._queues.update(named_queues(conf.task_routes))
         self._queues.update(queue for task in app.tasks.values() if (queue := getattr(task, "queue", None)))
         self._accepting = ThreadPoolExecutor(_ACCEPTED_AT_ONCE, thread_name_prefix="accept")
 

@@ -339,8 +339,6 @@ def test_the_real_async_result_returns_what_our_worker_did(
     variables = {**environment, "PYTHONPATH": str(folder)}
     parts = Parts(variables, folder)
     common = ("bridge", "--from", old.url, "--queues", old.queue, "--app", "shop:app")
-    bridge = parts.start(*common, ready=False)
-    parts.start("-A", "shop", "worker", "-Q", "default,dream_image_processing", program=[str(WORKER)], cwd=folder)
     program = f"""
 app.conf.task_default_queue = {old.queue!r}
 [url] = send({UPLOAD!r}, [7, [{encoded()!r}], [0]]).get(timeout=40)
@@ -349,6 +347,8 @@ bad = send({UPLOAD!r}, [7, [{{"name": "bad.jpg", "data": "bm8gcGljdHVyZQ=="}}], 
 print(type(bad.get(timeout=40, propagate=False)).__name__, bad.state)
 """
     try:
+        bridge = parts.start(*common, ready=False)
+        parts.start("-A", "shop", "worker", "-Q", "default,dream_image_processing", program=[str(WORKER)], cwd=folder)
         assert celery(old.url, program, settings.events_url) == "True 5\nTaskError FAILURE\n"
         assert parts.stop(bridge) == 0
         assert parts.log_of(bridge).splitlines()[-1].startswith("handed over 3, duplicates 0, parked 0;")
