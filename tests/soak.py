@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import random
 import shutil
@@ -48,6 +49,8 @@ QUICK = {
     "DREAM_MAX_RETRIES": "8",
     "DREAM_S3_CONNECT_TIMEOUT_S": "1",
     "DREAM_S3_READ_TIMEOUT_S": "3",
+    # Callers are refused while so many pictures wait, or a slow machine would only queue.
+    "DREAM_MAX_PENDING": "200",
     "DREAM_LOG_LEVEL": "warning",
 }
 #: What is killed, by a word of its command, and how often beside the others.
@@ -55,7 +58,8 @@ PARTS = {"valkey-server": 1, "weed": 1, "scheduler": 1, "gateway": 1, "worker": 
 PAUSE_S = (2.0, 6.0)
 DREAMS = 60
 _START_S = 90.0
-_END_S = 300.0
+#: Without any progress for so long, what is left counts as lost.
+_STUCK_S = 120.0
 
 
 class Soak:
@@ -166,8 +170,10 @@ class Soak:
 
     def _await_ends(self) -> None:
         settings = settings_from(self.variables)
-        give_up = time.monotonic() + _END_S
-        while time.monotonic() < give_up and _left(settings):
+        least, since = math.inf, time.monotonic()
+        while (left := _left(settings)) and time.monotonic() - since < _STUCK_S:
+            if left < least:
+                least, since = left, time.monotonic()
             threading.Event().wait(0.5)
 
 
