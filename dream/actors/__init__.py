@@ -32,7 +32,7 @@ shared = Resources(_settings, broker)
 _claims = Claims(_settings, shared.database, shared.publisher)
 # Before a run: claim, then start the clock. After it: stop the clock, write the outcome, then decide on a retry.
 broker.add_middleware(_claims, before=TimeLimit)
-next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims
+next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims.ledger
 broker.add_middleware(Lifetime(shared))
 broker.add_middleware(Answering(_settings, node_name(_settings.worker_name)))
 # A host that runs a task here and now may use Dramatiq itself; its own broker stays.

@@ -1,9 +1,6 @@
-"""A task with a row runs only while it is claimed, and what came of the run is written into the row.
+"""A task with a row runs only while it is claimed; what came of the run goes into the ledger (`ledger.py`).
 
-message ─► claim ─► actor ─► finish, tell the dream, ack
-             │         ├─► will_retry: attempts and due time into the row, then the message goes out again
-             │         ├─► has_failed: the outcome into the row, the dream is told
-             │         └─► handed back: neither
+message ─► claim ─► actor ─► the ledger: succeeded, handed back, and by way of `Retries` tried again or failed
              └─► not free, not due: comes back later · finished: dropped
 """
 
@@ -11,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Broker, MessageProxy, Worker
@@ -19,27 +18,16 @@ from dramatiq.middleware import Middleware, SkipMessage
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from dream import outcomes
-from dream.db import images, tasks
+from dream.db import tasks
 from dream.db.tasks import Claim, Refusal
 from dream.errors import HandedBack, LeaseLost
 from dream.fault_points import step
 from dream.log import bind, get_logger
-from dream.messages import (
-    ALIASES,
-    DELIVERY_ID,
-    PROCESS_IMAGES,
-    ImageState,
-    ImageUpdate,
-    TaskState,
-    UpdateStatus,
-    delivery_id,
-)
-from dream.middleware.calls import positional
+from dream.messages import ALIASES, DELIVERY_ID, TaskState
 from dream.middleware.isolation import Isolation
 from dream.middleware.leases import LeaseKeeper
-from dream.middleware.run import Run, attach, attached, log_fields, reason_of
-from dream.results import ResultStore
+from dream.middleware.ledger import RowLedger
+from dream.middleware.run import Run, attach, attached, end, log_fields
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -52,6 +40,8 @@ log = get_logger(__name__)
 
 #: A message whose row cannot be read now comes back after this long.
 _COME_BACK_S = 5.0
+#: A stranger's task whose row another run writes at this moment is that run's; its message comes back after this long.
+_RACED_S = 1.0
 #: A stopping worker keeps this much of its time for handing back what runs.
 _HAND_BACK_S = 1.0
 
@@ -68,8 +58,8 @@ class Claims(Middleware):
     def __init__(self, settings: Settings, database: Database, publisher: Publisher) -> None:
         self._settings = settings
         self._database = database
-        self._publisher = publisher
-        self._results = ResultStore(settings)
+        #: What came of runs; `Retries` tells it of failures.
+        self.ledger = RowLedger(settings, database, publisher)
         self._isolation = Isolation()
         self._stopping = threading.Event()
         self._keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
@@ -137,7 +127,7 @@ class Claims(Middleware):
                     claim = self._claim_strangers(session, broker, message)
                 return claim, reason, wait_s
         except IntegrityError:
-            return None, Refusal.LEASED, 1.0
+            return None, Refusal.LEASED, _RACED_S
 
     def _claim_strangers(self, session: Session, broker: Broker, message: MessageProxy) -> Claim | None:
         """Sent by somebody who writes no rows: the message is the first we hear of the task.
@@ -145,25 +135,25 @@ class Claims(Middleware):
         (One of ours without a row is of a transaction that was rolled back.)
         """
         name = ALIASES.get(message.actor_name, message.actor_name)
-        tasks.add(session, message.message_id, name, positional(broker, message))
+        tasks.add(session, message.message_id, name, _positional(broker, message))
         session.flush()
         return tasks.claim(session, message.message_id, self._settings.lease_s)
 
     def _refuse_hopeless(self, claim: Claim) -> None:
         if claim.deaths >= tasks.MAX_DEATHS:
-            outcome = TaskState.FAILED, f"its worker died {claim.deaths} times while working on it"
+            state, reason = TaskState.FAILED, f"its worker died {claim.deaths} times while working on it"
         elif claim.has_expired:
-            outcome = TaskState.REVOKED, "it expired before it could run"
+            state, reason = TaskState.REVOKED, "it expired before it could run"
         else:
             return
         # Anything but SkipMessage would let Dramatiq run the task, without a claim.
         try:
-            self._conclude(claim, outcome[1], outcome[0])
+            self.ledger.conclude(claim, reason, state)
         except (LeaseLost, SQLAlchemyError) as error:
             log.warning("task_not_concluded", task_id=claim.task_id, error=str(error))  # by its next claim, then
         finally:
             self._isolation.leave()
-        raise SkipMessage(outcome[1])
+        raise SkipMessage(reason)
 
     def _begin(self, claim: Claim) -> None:
         deadline = time.monotonic() + self._settings.time_limit_s
@@ -190,89 +180,21 @@ class Claims(Middleware):
             return  # a failure: Retries decides, and tells us below
         try:
             if exception is None:
-                self._succeed(run.claim, result)
+                self.ledger.succeed(run.claim, result)
             elif isinstance(exception, HandedBack):
-                self._hand_back(broker, message, run.claim, str(exception))
+                self.ledger.hand_back(broker, message, run.claim, str(exception))
             else:
                 log.info("lease_lost")
         except LeaseLost:
             log.info("lease_lost")
         finally:
-            self._end(run)
+            end(run)
 
-    def _end(self, run: Run) -> None:
-        attach(None)
-        run.scope.close()
 
-    @step("finish")
-    def _succeed(self, claim: Claim, result: Any) -> None:
-        self._database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
-        log.info("task_succeeded")
-        outcomes.announce(self._database, self._publisher, self._results, claim.task_id)
-
-    def _hand_back(self, broker: Any, message: MessageProxy, claim: Claim, reason: str) -> None:
-        def write(session: Session) -> None:
-            tasks.hand_back(session, claim)
-            images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
-
-        self._database.persist(write)
-        broker.hand_back(message)
-        log.info("task_handed_back", reason=reason)
-
-    def _conclude(self, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
-        self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error, state))
-        log.error("task_failed", task_id=claim.task_id, error=error)
-        outcomes.announce(self._database, self._publisher, self._results, claim.task_id)
-
-    # --- the ledger of `Retries`
-
-    def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> bool:
-        """Attempts and due time into the row, before the message goes out."""
-        run = attached()
-        if run is None:
-            return True
-        claim, reason = run.claim, reason_of(exception)
-
-        def write(session: Session) -> int:
-            attempts = tasks.retry_later(session, claim, reason, delay_s)
-            images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
-            return attempts
-
-        try:
-            attempts = self._database.persist(write)
-            message.options[DELIVERY_ID] = delivery_id(claim.task_id, attempts)
-            log.warning("task_will_retry", in_s=delay_s, error=reason)
-            self._tell_of_retry(claim, attempts, delay_s, reason)
-        except LeaseLost:
-            log.info("lease_lost")
-            return False
-        finally:
-            self._end(run)
-        return True
-
-    def _tell_of_retry(self, claim: Claim, attempts: int, delay_s: float, reason: str) -> None:
-        if claim.name not in outcomes.ANNOUNCED:
-            return
-        processing = UpdateStatus.PROCESSING if claim.name == PROCESS_IMAGES else UpdateStatus.DELETE_PROCESSING
-        runs = self._settings.max_retries + 1
-        text = f"{reason}; attempt {attempts + 1} of {runs} in {delay_s:g} s"
-        update = ImageUpdate(dream_id=claim.args[0], status=processing, message=text, task_id=claim.task_id)
-        self._publisher.publish(update, once=f"{claim.task_id}:retry:{attempts}")
-
-    def has_failed(self, message: MessageProxy, exception: BaseException) -> None:  # noqa: ARG002
-        """The outcome into the row; the dream is told."""
-        run = attached()
-        if run is None:
-            return
-        try:
-            self._conclude(run.claim, reason_of(exception))
-        except LeaseLost:
-            log.info("lease_lost")
-        finally:
-            self._end(run)
-
-    def is_judged(self) -> None:
-        """The run is over, also where nothing could be decided: its lease must not be renewed for ever."""
-        run = attached()
-        if run is not None:
-            self._end(run)
+def _positional(broker: Broker, message: MessageProxy) -> Sequence[Any]:
+    """A call's arguments in their order: a row has no names for them, and its next message must be the same call."""
+    function = broker.get_actor(message.actor_name).fn
+    try:
+        return signature(function).bind(*message.args, **message.kwargs).args
+    except TypeError:
+        return message.args  # a wrong call: it fails as that when it runs

@@ -38,9 +38,11 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
+        """Begin to renew, in a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Renew nothing more; waits 2 s at most for a renewal that hangs."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(_LEAVE_S)

@@ -41,6 +41,7 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> RetryPolicy:
+        """The policy that is set."""
         return cls(
             settings.max_retries,
             settings.retry_first_s,
@@ -72,9 +73,11 @@ class Ledger(Protocol):
     def will_retry(self, message: MessageProxy, exception: BaseException, delay_s: float) -> bool:
         """Write the retry down; False where the task is another run's by now, and nothing is to be sent."""
 
-    def has_failed(self, message: MessageProxy, exception: BaseException) -> None: ...
+    def has_failed(self, message: MessageProxy, exception: BaseException) -> None:
+        """Write the final failure down."""
 
-    def is_judged(self) -> None: ...
+    def is_judged(self) -> None:
+        """The failed run is over, also where nothing could be written down."""
 
 
 class Retries(StockRetries):

@@ -18,7 +18,7 @@ from dream.db.tasks import Claim
 from dream.errors import DreamError, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
 from dream.outcomes import ANNOUNCED
 
-__all__ = ["Run", "attach", "attached", "current_run", "log_fields", "reason_of"]
+__all__ = ["Run", "attach", "attached", "current_run", "end", "log_fields", "reason_of"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,12 @@ def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
 def attach(run: Run | None) -> None:
     """Say which run this thread is in; None where it has ended."""
     _local.run = run
+
+
+def end(run: Run) -> None:
+    """This thread's run is over: its lease, its place and its log fields go."""
+    attach(None)
+    run.scope.close()
 
 
 def attached() -> Run | None:
