@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     worker_name: str = Field(
         "celery@%h",
         min_length=1,
-        description="What a worker calls itself; %h is the host, %n its first label, %d the rest.",
+        description="What a worker calls itself; %h is the host, %n its first label, %d the rest, %p the process.",
     )
     ready_file: str | None = Field(None, description="File that a part creates once it takes work.")
     child_memory_bytes: Bytes = Field(4 * 2**30, description="Address space of a process of the pool.")
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     staging_ttl_s: Seconds = Field(7 * 86400, description="Life of the staged bytes of failed uploads.")
     staging_orphan_s: Seconds = Field(48 * 3600, description="Age at which a staged object without a row is removed.")
 
-    # --- logs and metrics
+    # --- logs
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.is_bucket_per_user and self.s3_staging_bucket is None:
             raise ValueError("DREAM_S3_STAGING_BUCKET must be set where DREAM_S3_BUCKET has {username} in it")
-        if self.redis_url is None and not self.broker_url.startswith(("redis", "unix")):
+        if self.redis_url is None and not self.is_redis_broker:
             raise ValueError("DREAM_REDIS_URL must be set where DREAM_BROKER_URL is not Redis")
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError("DREAM_LEASE_RENEW_S may be at most half of DREAM_LEASE_S")
@@ -202,6 +202,11 @@ class Settings(BaseSettings):
                 "(DREAM_PUBLIC_URL or DREAM_GATEWAY_URL) is too long for the names in DREAM_VARIANTS"
             )
         return self
+
+    @property
+    def is_redis_broker(self) -> bool:
+        """Whether the broker is Redis or Valkey, not RabbitMQ."""
+        return self.broker_url.startswith(("redis", "unix"))
 
     @property
     def is_bucket_per_user(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from dramatiq import Message
 from dramatiq.errors import BrokerError
@@ -26,9 +26,18 @@ if TYPE_CHECKING:
     from dream.broker.rabbitmq import RabbitmqBroker
     from dream.settings import Settings
 
-    AnyBroker = RedisBroker | RabbitmqBroker
+__all__ = [
+    "AnyBroker",
+    "Waiting",
+    "make_broker",
+    "message_of",
+    "missing",
+    "send",
+    "send_missing",
+    "unavailable_as_error",
+]
 
-__all__ = ["Waiting", "is_redis", "make_broker", "message_of", "missing", "send", "send_missing"]
+AnyBroker: TypeAlias = "RedisBroker | RabbitmqBroker"
 
 
 def make_broker(settings: Settings) -> AnyBroker:
@@ -40,7 +49,7 @@ def make_broker(settings: Settings) -> AnyBroker:
         CurrentMessage(),
     ]
     broker: AnyBroker
-    if is_redis(settings.broker_url):
+    if settings.is_redis_broker:
         broker = RedisBroker(
             client=make_client(settings.broker_url),
             namespace=settings.redis_prefix,
@@ -56,10 +65,6 @@ def make_broker(settings: Settings) -> AnyBroker:
     for queue in QUEUES:
         broker.declare_queue(settings.queue_prefix + queue)
     return broker
-
-
-def is_redis(broker_url: str) -> bool:
-    return broker_url.startswith(("redis", "unix"))
 
 
 class Waiting(Protocol):

@@ -37,6 +37,9 @@ def patient(url: str) -> str:
 class RabbitmqBroker(StockRabbitmqBroker):
     """See the module. Its constructor is the stock one, but that it waits for confirms."""
 
+    #: Whether it knows for sure what it holds (`missing`, `enqueue_missing`).
+    can_be_asked = False
+
     def __init__(self, *, confirm_delivery: bool = True, **parameters: Any) -> None:
         super().__init__(confirm_delivery=confirm_delivery, **parameters)
 

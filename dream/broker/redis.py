@@ -71,6 +71,9 @@ def make_client(url: str) -> redis.Redis:
 class RedisBroker(StockRedisBroker):
     """See the module. Its constructor is the stock one."""
 
+    #: Whether it knows for sure what it holds (`missing`, `enqueue_missing`).
+    can_be_asked = True
+
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
         self.scripts["dispatch"] = self.client.register_script(_changed(stock_scripts["dispatch"]))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from dream.broker import is_redis
 from dream.broker.redis import make_client
 from dream.cli.findings import Check, Finding, right, warning, wrong
 from dream.errors import BrokerUnavailable, SettingsError
@@ -41,7 +40,7 @@ def broker_checks(settings: Settings) -> list[Check]:
     """The broker, its settings and queues, and the Redis of the events."""
     advice = "look at DREAM_BROKER_URL and at the server"
     events_advice = "look at DREAM_REDIS_URL and at the server"
-    if is_redis(settings.broker_url):
+    if settings.is_redis_broker:
         checks = [
             Check("broker", partial(_redis, settings.broker_url), advice),
             Check("broker's settings", partial(_redis_settings, settings.broker_url), advice, needs=["broker"]),

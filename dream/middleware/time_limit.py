@@ -12,7 +12,7 @@ from typing import Any
 from dramatiq import Broker, MessageProxy
 from dramatiq.middleware import TimeLimit as StockTimeLimit
 
-__all__ = ["TimeLimit"]
+__all__ = ["WEDGED_AFTER_S", "TimeLimit"]
 
 #: A thread this long past its limit does not listen: its worker must be replaced.
 WEDGED_AFTER_S = 10.0

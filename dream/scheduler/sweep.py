@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dream import outcomes
-from dream.broker import is_redis, missing, send_missing
+from dream.broker import missing, send_missing
 from dream.db import DreamTask, tasks
 from dream.errors import BrokerUnavailable
 from dream.log import get_logger
@@ -60,7 +60,7 @@ class Sweep:
         return sent
 
     def _resend(self, task: DreamTask) -> bool:
-        can_ask = is_redis(self._settings.broker_url)
+        can_ask = self._broker.can_be_asked
         if not can_ask and not self._is_my_turn(task):
             return False
         try:
