@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from dream.db.clock import UTCDateTime
-
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -17,9 +15,9 @@ def upgrade() -> None:
     op.create_table(
         "dream_periodic",
         sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("ran_at", UTCDateTime(timezone=True), nullable=False),
+        sa.Column("ran_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("task_id", sa.String(length=155), nullable=True),
-        sa.Column("taken_at", UTCDateTime(timezone=True), nullable=True),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_dream_periodic")),
     )
 
