@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from dream.db import images
 from dream.db.clock import now
 from dream.db.models import DreamImage, DreamTask
+from dream.db.session import rows_hit
 from dream.messages import ImageState, TaskState
 
 __all__ = ["find", "forget", "list_dead", "revive"]
@@ -71,10 +72,8 @@ def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
       The rows that are gone, whose bytes may follow; None where the task is not failed (any more).
     """
     # Locks the row: a replay at the same moment comes wholly before or finds nothing.
-    held = session.execute(
-        update(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED).values(resends=0)
-    )
-    if not held.rowcount:  # type: ignore[attr-defined]
+    failed = update(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED)
+    if not rows_hit(session, failed.values(resends=0)):
         return None
     pictures = images.of_task(session, task_id)
     session.execute(delete(DreamImage).where(DreamImage.task_id == task_id))

@@ -34,6 +34,10 @@ __all__ = [
     "take_unswept",
 ]
 
+#: A finished picture's staged bytes are its own run's to drop; after this nobody but the sweep does.
+_DROPPED_AFTER_S = 3600
+#: A run that was paused may still put its object after its picture's end, but hardly this long after.
+_LATE_OBJECT_S = 600
 _GONE = (ImageState.DELETING, ImageState.DELETED)
 
 
@@ -158,7 +162,7 @@ def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Seque
         .where(
             DreamImage.staging_key.is_not(None),
             or_(
-                done & (DreamImage.updated_at <= now(-3600)),
+                done & (DreamImage.updated_at <= now(-_DROPPED_AFTER_S)),
                 expired & (DreamImage.updated_at <= now(-older_than_s)),
             ),
         )
@@ -179,7 +183,8 @@ def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
     replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
     """
     ended = DreamImage.state.in_((ImageState.DELETED, ImageState.FAILED))
-    unswept = select(DreamImage.id).where(ended, DreamImage.swept.is_(False), DreamImage.updated_at <= now(-600))
+    long_ago = DreamImage.updated_at <= now(-_LATE_OBJECT_S)
+    unswept = select(DreamImage.id).where(ended, DreamImage.swept.is_(False), long_ago)
     return session.scalars(
         update(DreamImage)
         .where(DreamImage.id.in_(unswept.limit(limit)), ended, DreamImage.swept.is_(False))

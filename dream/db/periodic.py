@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamPeriodic
+from dream.db.session import rows_hit
 
 __all__ = ["add", "ran_at", "sent", "take", "take_over"]
 
@@ -46,7 +47,7 @@ def take(session: Session, name: str, counted_from: datetime, due_at: datetime, 
         .where(DreamPeriodic.name == name, DreamPeriodic.ran_at == counted_from, DreamPeriodic.task_id.is_(None))
         .values(ran_at=due_at, task_id=task_id, taken_at=now())
     )
-    return session.execute(mine).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+    return rows_hit(session, mine) == 1
 
 
 def sent(session: Session, name: str, task_id: str) -> None:

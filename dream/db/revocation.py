@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamTask
+from dream.db.session import rows_hit
 from dream.messages import TaskState
 
 __all__ = ["revoke"]
@@ -17,4 +18,4 @@ __all__ = ["revoke"]
 def revoke(session: Session, task_ids: Collection[str]) -> int:
     """Let the tasks that wait expire now; returns how many. What runs goes on."""
     waiting = update(DreamTask).where(DreamTask.id.in_(task_ids), DreamTask.state == TaskState.QUEUED)
-    return session.execute(waiting.values(expires_at=now())).rowcount  # type: ignore[attr-defined,no-any-return]
+    return rows_hit(session, waiting.values(expires_at=now()))

@@ -6,9 +6,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, make_url, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from dream.log import get_logger
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Database", "make_engine"]
+__all__ = ["Database", "make_engine", "rows_hit"]
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -76,6 +76,12 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
+def rows_hit(session: Session, statement: UpdateBase) -> int:
+    """Run an UPDATE or DELETE; returns how many rows it met."""
+    result = session.execute(statement)
+    return cast("CursorResult[Any]", result).rowcount
+
+
 class Database:
     """The database of one process.
 
@@ -105,6 +111,10 @@ class Database:
         Parameters:
           write: the transaction; it must bear being run twice, for a commit may be done whose answer was lost.
           patience_s: how long to go on trying.
+
+        Raises:
+          OperationalError, InterfaceError: the database is away for longer.
+          Exception: whatever else `write` raises, at once.
         """
         give_up = time.monotonic() + patience_s
         pause_s = 0.2

@@ -80,7 +80,13 @@ def add(
     expires_in_s: float | None = None,
     queue: str | None = None,
 ) -> DreamTask:
-    """Write a new task's row."""
+    """Write a new task's row.
+
+    Parameters:
+      due_in_s: seconds from now, by the database's clock, before which no run may begin.
+      expires_in_s: seconds from now after which no run may begin; None where it never expires.
+      queue: the queue (without prefix) on which it runs, where that is not its name's own.
+    """
     expires_at = None if expires_in_s is None else now(expires_in_s)
     task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at, queue=queue)
     session.add(task)
@@ -284,6 +290,7 @@ def newest_of(session: Session, prefix: str) -> DreamTask | None:
 
 
 def mark_announced(session: Session, task_id: str) -> None:
+    """The end has been told; the first time stays."""
     session.execute(
         update(DreamTask)
         .where(DreamTask.id == task_id)
