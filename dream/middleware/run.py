@@ -31,13 +31,17 @@ _LOOK_EVERY_S = 0.1
 class Run:
     """One run of a task in this thread."""
 
+    #: Its right to write.
     claim: Claim
     #: Monotonic seconds at which the run must end.
     deadline: float
+    #: Set once another run has the task.
     lost: threading.Event
+    #: Set once the worker's time is up.
     stopping: threading.Event
     #: Whether this run has finished something that the next one need not do again.
     has_progressed: bool = False
+    #: What ends with the run: its lease, its place beside the others, its log fields.
     scope: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> None:

@@ -31,11 +31,13 @@ class Daily:
     at: time
 
     def task_id(self, day: date) -> str:
+        """The id of that date's run."""
         return f"{self.name}:{day.isoformat()}"
 
     def next_after(self, local_now: datetime) -> datetime:
         """When it runs next, in the zone of `local_now`; a time that a switch of clocks leaves out comes with it."""
-        day = local_now.date() + timedelta(days=self.is_due(local_now))
+        today = local_now.date()
+        day = today + timedelta(days=1) if self.is_due(local_now) else today
         return datetime.combine(day, self.at, tzinfo=local_now.tzinfo).astimezone(UTC).astimezone(local_now.tzinfo)
 
     def is_due(self, local_now: datetime) -> bool:
@@ -44,7 +46,8 @@ class Daily:
 
     def last_due(self, local_now: datetime) -> date:
         """The date of the newest run that should have been by now: yesterday's, before today's time has come."""
-        return local_now.date() - timedelta(days=not self.is_due(local_now))
+        today = local_now.date()
+        return today if self.is_due(local_now) else today - timedelta(days=1)
 
 
 TIMETABLE = (Daily("cleanup-expired-tokens", CLEANUP_TOKENS, time(3, 0)),)
