@@ -1,7 +1,7 @@
 """All that crosses a process: names, states, arguments and events.
 
-Everything here is frozen and documented; the JSON of each is held by a golden test (`tests/unit/test_messages.py`),
-because other processes, older releases and browsers read it.
+What is ours to build is frozen; what is JSON anyway is a `TypedDict`. The JSON of each is held by a golden test
+(`tests/unit/test_messages.py`), because other processes, older releases and browsers read it.
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ class ImageUpdate:
       timestamp: seconds since the epoch.
       message: a sentence for a person, where there is one.
       progress: 0–100, where there is one.
-      errors: the files that failed, each `{"name", "position", "error"}`.
+      errors: the files that failed, each `{"name", "position", "error"}`; of a deletion the pictures, each
+        `{"id", "url", "error"}`.
       task_id: the task that speaks; None for a caller's own updates.
     """
 

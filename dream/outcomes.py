@@ -1,5 +1,5 @@
-"""How a task ended, read from its rows: its result, its state, the last event that its dream is told, and what Celery's
-`AsyncResult` reads.
+"""How a task ended: a failure is written into its rows, and what the rows say is told: its result, its state, the last
+event of its dream, and what Celery's `AsyncResult` reads. That it was told is noted in the row.
 
 The database is the truth, so all of it can be said again by whoever finds it unsaid (the sweep does).
 """

@@ -4,7 +4,7 @@ A forked child calls `die_with()`. Another program is tied by running this file 
 `python -I -S tether.py PARENT_PID PROGRAM ARGUMENT…`, which ties itself and then becomes the program: nothing of
 ours runs between a fork and an exec, so it is safe in a parent that has threads.
 
-The kernel's promise follows the *thread* that forked. Fork from the main thread.
+The kernel's promise follows the *thread* that forked. Fork from one that lives as long as its children.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ A child may die at any moment without harm to more than the picture it works on.
 of these moments, for instance when the last idle child dies: then a new one is built and the jobs that it had not
 finished start again.
 
-Children die with the *thread* that started them (`child.py`). So it is one thread of our own that starts them, or
-pebble's, which lives as long as its pool; never the caller's.
+Children die with the *thread* that started them (`dream/tether.py`). So it is one thread of our own that starts them,
+or pebble's, which lives as long as its pool; never the caller's.
 """
 
 from __future__ import annotations
