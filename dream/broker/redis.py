@@ -184,6 +184,15 @@ class RedisBroker(StockRedisBroker):
         if reclaimed:
             log.info("messages_reclaimed", queue=queue_name, count=reclaimed)
 
+    def bury_malformed(self, queue_name: str) -> None:
+        """Move what this worker fetched from the queue and could not work on to the dead letters."""
+        queue = f"{self.namespace}:{queue_name}"
+        fetched: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
+        for message_id in fetched:
+            data: Any = self.client.hget(f"{queue}.msgs", message_id)
+            if data is not None and not _is_whole(data, queue_name):
+                self.bury(queue_name, data, "it is no message of this queue")
+
     def bury(self, queue_name: str, data: bytes, reason: str) -> None:
         """Move bytes that are no message to the dead letters."""
         dead_letters = xq_name(q_name(queue_name))
@@ -202,6 +211,27 @@ def _outages() -> Iterator[None]:
         raise ConnectionClosed(error) from None
 
 
+def _check(message: Message[Any] | MessageProxy, queue_name: str) -> None:
+    """Whether a worker can do with a message what it does: find its actor and its consumer, and ack it.
+
+    Raises:
+      TypeError: a thread that took it would die of it, for Dramatiq expects what it has written itself.
+    """
+    is_addressed = message.queue_name == queue_name and isinstance(message.actor_name, str)
+    if not (is_addressed and isinstance(message.message_id, str) and isinstance(message.options, dict)):
+        raise TypeError("a message with fields of other types than Dramatiq writes")
+    if not isinstance(message.options.get("redis_message_id"), str):
+        raise TypeError("a message without the id by which it is acked")
+
+
+def _is_whole(data: bytes, queue_name: str) -> bool:
+    try:
+        _check(Message.decode(data), queue_name)
+    except (DecodeError, TypeError):
+        return False
+    return True
+
+
 class _Consumer(StockConsumer):
     broker: RedisBroker
 
@@ -211,14 +241,21 @@ class _Consumer(StockConsumer):
             broker.reclaim(queue_name)
 
     def __next__(self) -> MessageProxy | None:
+        message: MessageProxy | None = None
         with _outages():
             try:
-                message: MessageProxy | None = super().__next__()
+                message = super().__next__()
+                if message is not None:
+                    _check(message, self.queue_name)
+                    self.broker.hold(self.queue_name, message)
             except DecodeError as error:
                 self.broker.bury(self.queue_name, error.data, str(error.error))
                 return None
-        if message is not None:
-            self.broker.hold(self.queue_name, message)
+            except TypeError:
+                if message is not None:
+                    self.queued_message_ids.discard(message.message_id)
+                self.broker.bury_malformed(self.queue_name)
+                return None
         return message
 
     @step("ack")

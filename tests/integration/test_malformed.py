@@ -1,0 +1,62 @@
+"""Messages in our Redis that Dramatiq did not write: they go to the dead letters, and their neighbours run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+
+from dream.broker import make_broker
+from dream.broker.redis import RedisBroker
+from dream.settings import Settings
+from tests.conftest import wait_for
+
+_THREADS = 2
+#: What replaces a field of a message that is whole.
+MALFORMED: list[dict[str, Any]] = [
+    {"options": None},
+    {"options": {}},
+    {"options": {"redis_message_id": 5}},
+    {"message_id": {}},
+    {"message_id": None},
+    {"actor_name": []},
+    *[{"queue_name": "another"}] * (_THREADS + 1),
+    {"queue_name": None},
+    {"kwargs_of_a_later_release": {}},
+]
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Iterator[RedisBroker]:
+    broker = make_broker(settings)
+    assert isinstance(broker, RedisBroker)
+    yield broker
+    broker.flush_all()
+    broker.close()
+
+
+def test_a_malformed_message_is_a_dead_letter_and_stops_no_thread(broker: RedisBroker, settings: Settings) -> None:
+    """One whose queue is another one killed the thread that took it; one without options came again for ever."""
+    done: list[int] = []
+    queue = f"{settings.queue_prefix}default"
+    actor = dramatiq.actor(done.append, broker=broker, actor_name="note", queue_name=queue)
+    for number, wrong in enumerate(MALFORMED):
+        actor.send(number)
+        message = actor.message(-1).copy(options={"redis_message_id": f"malformed-{number}"}).asdict()
+        name = f"{broker.namespace}:{queue}"
+        broker.client.hset(f"{name}.msgs", f"malformed-{number}", json.dumps(message | wrong))
+        broker.client.rpush(name, f"malformed-{number}")
+    worker = Worker(broker, worker_threads=_THREADS, worker_timeout=100)
+    worker.start()
+    try:
+        wait_for(lambda: len(done) == len(MALFORMED), what="every message that is whole")
+        dead = f"{broker.namespace}:{queue}.XQ"
+        wait_for(lambda: broker.client.zcard(dead) == len(MALFORMED), what="the dead letters")
+        assert sorted(done) == list(range(len(MALFORMED)))
+        assert all(thread.is_alive() for thread in worker.workers)
+    finally:
+        worker.stop()
