@@ -16,7 +16,7 @@ from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import Parts
-from tests.proxies import Fault, StoreProxy
+from tests.store_proxy import StoreFault, StoreProxy
 
 HANGING = {"DREAM_TIME_LIMIT_S": "1", "DREAM_RETRY_FIRST_S": "0.2", "DREAM_SHUTDOWN_TIMEOUT_S": "2"}
 
@@ -36,7 +36,7 @@ def test_a_store_that_hangs_holds_no_run_beyond_its_limit_and_no_worker_beyond_i
     behind = {**HANGING, "DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
     worker = parts.start("worker", **behind)
     picture = [{"name": "a.jpg", "data": jpeg}]
-    with store.failing(Fault("GET", "staging/", hangs=True, times=1)):
+    with store.failing(StoreFault("GET", "staging/", hangs=True, times=1)):
         began = time.monotonic()
         first = system.await_end(system.producer.upload_images(7, picture, [0]))
         assert 1.2 <= time.monotonic() - began < 8
@@ -44,7 +44,7 @@ def test_a_store_that_hangs_holds_no_run_beyond_its_limit_and_no_worker_beyond_i
 
     parts.stop(worker)
     worker = parts.start("worker", **{**behind, "DREAM_TIME_LIMIT_S": "300"})
-    put = Fault("PUT", "dreams/", hangs=True)
+    put = StoreFault("PUT", "dreams/", hangs=True)
     with store.failing(put):
         second = system.producer.upload_images(7, picture, [0])
         wait_for(lambda: put.hits, what="a PUT that hangs")
@@ -65,19 +65,22 @@ def test_what_was_done_before_the_store_failed_is_kept(
     """A retry stores what is missing only, a run at its limit goes on uncounted, a deletion ends when all is gone."""
     parts.start("worker", **HANGING, DREAM_S3_ENDPOINT_URL=f"http://127.0.0.1:{store.port}")
     pictures = [{"name": "a.jpg", "data": jpeg}] * 3
-    refused, passed = Fault("PUT", "dreams/", status=503, times=3), Fault("PUT", "dreams/")  # boto3 asks three times
+    refused, passed = (
+        StoreFault("PUT", "dreams/", status=503, times=3),
+        StoreFault("PUT", "dreams/"),
+    )  # boto3 asks three times
     with store.failing(refused, passed):
         batch = system.await_end(system.producer.upload_images(7, pictures, [0, 0, 0]))
     assert (batch.state, batch.attempts, passed.hits) == (TaskState.SUCCEEDED, 1, 3)
 
-    with store.failing(Fault("PUT", "dreams/", times=1), Fault("PUT", "dreams/", hangs=True, times=1)):
+    with store.failing(StoreFault("PUT", "dreams/", times=1), StoreFault("PUT", "dreams/", hangs=True, times=1)):
         limited = system.await_end(system.producer.upload_images(8, pictures, [0, 0, 0]))
     assert (limited.state, limited.attempts, limited.deaths) == (TaskState.SUCCEEDED, 0, 0)
     assert "failed" not in {event["status"] for event in system.events(8)}
 
     first, *_ = rows = system.images(batch.id)
     error = f"<Error><Key>{first.storage_key}</Key><Code>InternalError</Code><Message>again</Message></Error>"
-    with store.failing(Fault("POST", "delete", status=200, body=f"<DeleteResult>{error}</DeleteResult>", times=1)):
+    with store.failing(StoreFault("POST", "delete", status=200, body=f"<DeleteResult>{error}</DeleteResult>", times=1)):
         named = [{"id": row.id, "url": row.url or ""} for row in rows]
         deletion = system.await_end(system.producer.delete_images(7, named, "ann"))
     assert (deletion.attempts, deletion.result) == (1, [True, True, True])

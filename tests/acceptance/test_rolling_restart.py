@@ -17,7 +17,7 @@ from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import Parts, processes_with
-from tests.proxies import Fault, StoreProxy
+from tests.store_proxy import StoreFault, StoreProxy
 
 SHUTDOWN_S = 3.0
 
@@ -29,7 +29,7 @@ class CountingStore(StoreProxy):
         super().__init__(upstream)
         self.puts: Counter[str] = Counter()
 
-    def fault_for(self, method: str, path: str) -> Fault | None:
+    def fault_for(self, method: str, path: str) -> StoreFault | None:
         if method == "PUT" and "/dreams/" in path:
             self.puts[path.partition("?")[0]] += 1
         return super().fault_for(method, path)

@@ -14,7 +14,7 @@ from dream.compat import Celery
 from dream.middleware.answering import Answering
 from dream.settings import Settings, load
 from tests.conftest import wait_for
-from tests.proxies import Proxy
+from tests.network import Proxy
 
 
 @pytest.mark.parametrize("fault", ["cut", "swallow"])

@@ -19,7 +19,7 @@ from dream.errors import BrokerUnavailable
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
-from tests.proxies import Proxy
+from tests.network import Proxy
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from dream.db import Database
 from dream.db.patience import PatientConnection
 from dream.settings import Settings
-from tests.proxies import Proxy
+from tests.network import Proxy
 
 
 class Hasty(PatientConnection):

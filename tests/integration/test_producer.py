@@ -16,7 +16,7 @@ from dream.messages import IMAGES_QUEUE, ImageState
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.proxies import Proxy
+from tests.network import Proxy
 
 PICTURE = {"name": "a.jpg", "data": b"not decoded here"}
 

@@ -24,8 +24,9 @@ from tests.acceptance.faults.scene import QUICK, Scene
 from tests.acceptance.faults.servers import Postgres, Valkey, postgres_programs, small_disk
 from tests.acceptance.faults.stack_scene import StackScene, stack_environment
 from tests.conftest import IN_CI, environment_in, settings_from
-from tests.proxies import Proxy, StoreProxy
+from tests.network import Proxy
 from tests.queues import delete_queues
+from tests.store_proxy import StoreProxy
 
 _MOST_CELLS = 32
 

@@ -31,8 +31,9 @@ from tests.acceptance.faults import web
 from tests.acceptance.faults.cells import Cell
 from tests.acceptance.faults.servers import Postgres, Valkey
 from tests.conftest import settings_from, wait_for
+from tests.network import Proxy
 from tests.processes import Parts, Process
-from tests.proxies import Proxy, StoreProxy
+from tests.store_proxy import StoreProxy
 
 __all__ = ["QUICK", "Scene", "hold", "is_locked", "lock_sqlite"]
 

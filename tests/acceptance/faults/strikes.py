@@ -18,8 +18,8 @@ from tests.acceptance.faults.scene import Scene, hold, is_locked, lock_sqlite
 from tests.acceptance.faults.stack_scene import StackScene
 from tests.conftest import wait_for
 from tests.processes import processes_with
-from tests.proxies import Fault
 from tests.queues import purge_queues
+from tests.store_proxy import StoreFault
 
 __all__ = ["STRIKES"]
 
@@ -100,7 +100,7 @@ def _children(scene: Scene) -> list[int]:
 
 
 def _store(scene: Scene, **how: object) -> None:
-    faults = [Fault(method, **how) for method in _METHODS]  # type: ignore[arg-type]
+    faults = [StoreFault(method, **how) for method in _METHODS]  # type: ignore[arg-type]
     with scene.store.failing(*faults):
         scene.go_on()
         hold(_OUTAGE_S)
