@@ -120,6 +120,10 @@ class Handover:
         envelope = read(taken, self._zone)
         if envelope.task not in OWN and envelope.task not in self._app.tasks:
             raise Refused(f"no worker knows a task {envelope.task!r}: name its app with --app")
+        try:
+            envelope.to_message().encode()
+        except (RecursionError, TypeError, ValueError) as error:  # AMQP's headers may have more types than JSON
+            raise Refused(f"JSON cannot carry it: {error}") from None
         return envelope
 
     def close(self) -> None:
@@ -175,7 +179,7 @@ class Handover:
         for taken, future in running:
             try:
                 future.result()
-            except (CeleryError, InvalidArguments, TypeError) as error:
+            except (CeleryError, InvalidArguments, ArithmeticError, TypeError, ValueError) as error:
                 refused.append((taken, f"it was not accepted: {error}"))
             except Exception as error:  # noqa: BLE001 (raised below, when the others are done)
                 trouble = error

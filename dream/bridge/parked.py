@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dream.bridge.protocol import Taken
+from dream.bridge.protocol import Taken, task_of
 from dream.broker.redis import make_client
 from dream.fault_points import step
 
@@ -39,8 +39,7 @@ class Parked:
     @property
     def task(self) -> str:
         """Its task's name, as far as it says one."""
-        raw = self.taken.raw
-        return str((raw.get("headers") or {}).get("task") or "-") if not isinstance(raw, bytes) else "-"
+        return task_of(self.taken)
 
 
 class ParkingPlace:

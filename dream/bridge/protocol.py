@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
 from dream.compat.envelope import Envelope
 
-__all__ = ["Refused", "Taken", "read"]
+__all__ = ["Refused", "Taken", "read", "task_of"]
 
 _JSON_TYPES = ("application/json", "json")
 #: What headers say of the message itself; the others are the caller's own.
@@ -52,6 +52,12 @@ class Taken:
     raw: Mapping[str, Any] | bytes
 
 
+def task_of(taken: Taken) -> str:
+    """The task that a message names, also one that is not understood; "-" where it names none."""
+    headers = taken.raw.get("headers") if isinstance(taken.raw, Mapping) else None
+    return str(headers.get("task") or "-") if isinstance(headers, Mapping) else "-"
+
+
 def read(taken: Taken, zone: tzinfo) -> Envelope:
     """What the message says.
 
@@ -64,10 +70,9 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
     raw = taken.raw
     if not isinstance(raw, Mapping):
         raise Refused("it is not a message of kombu's")
-    headers = raw.get("headers") or {}
+    headers, properties = _mapping(raw, "headers"), _mapping(raw, "properties")
     if "task" not in headers:
         raise Refused("it is of protocol 1 (set task_protocol = 2 in its sender), or no task at all")
-    properties = raw.get("properties") or {}
     args, kwargs, embed = _body(raw, headers, properties)
     _check_canvas(embed)
     try:
@@ -85,16 +90,16 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
             group=headers.get("group"),
             ignore_result=bool(headers.get("ignore_result")),
             timelimit=_limits(headers.get("timelimit")),
-            link=embed.get("callbacks") or (),
-            link_error=embed.get("errbacks") or (),
+            link=_links(embed, "callbacks"),
+            link_error=_links(embed, "errbacks"),
             headers={name: value for name, value in headers.items() if name not in _OF_CELERY},
             shadow=headers.get("shadow"),
             origin=headers.get("origin"),
             priority=properties.get("priority") or None,
-            delivery_info=properties.get("delivery_info") or {},
+            delivery_info=_mapping(properties, "delivery_info"),
             reply_to=properties.get("reply_to") or None,
         )
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise Refused(f"a header is wrong: {error}") from None
 
 
@@ -110,7 +115,7 @@ def _body(
         if properties.get("body_encoding") == "base64":
             body = base64.b64decode(body, validate=True)
         args, kwargs, embed = json.loads(body)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, RecursionError, TypeError, ValueError, binascii.Error) as error:
         raise Refused(f"its body is not [args, kwargs, embed] in JSON: {error}") from None
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         raise Refused("its body is not [args, kwargs, embed]")
@@ -123,9 +128,25 @@ def _check_canvas(embed: Mapping[str, Any]) -> None:
             raise Refused(f"it is part of a {name}, which is not supported")
 
 
+def _mapping(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = raw.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise Refused(f"its {name} are {type(value).__name__}, not a map")
+    return value
+
+
+def _links(embed: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    links = embed.get(name) or ()
+    if not isinstance(links, list | tuple) or not all(isinstance(link, Mapping) for link in links):
+        raise ValueError(f"{name} must be a list of signatures")
+    return links
+
+
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
         raise ValueError(f"{name} must be a string of 1 to {_LONGEST_ID} characters, not {value!r:.80}")
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} has characters that are not text: {value!a:.80}")
     return value
 
 
@@ -144,4 +165,7 @@ def _moment(value: Any, zone: tzinfo) -> str | None:
 
 def _limits(value: Any) -> tuple[float | None, float | None]:
     hard, soft = value or (None, None)
-    return hard, soft
+    for limit in (hard, soft):
+        if limit and not (isinstance(limit, int | float) and limit > 0):
+            raise ValueError(f"timelimit must be two numbers of seconds, not {value!r:.80}")
+    return hard or None, soft or None

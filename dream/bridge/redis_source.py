@@ -19,11 +19,14 @@ from dream.bridge.protocol import Taken
 from dream.bridge.sources import CELERYS_QUEUES
 from dream.broker.redis import make_client
 from dream.fault_points import step
+from dream.log import get_logger
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["RedisSource"]
+
+log = get_logger(__name__)
 
 _SEPARATOR = "\x06\x16"
 #: Lists of one queue, the most urgent first: kombu's own steps are 0, 3, 6, 9.
@@ -61,7 +64,7 @@ class RedisSource:
 
     def begin(self) -> Sequence[Taken]:
         queues = sorted(self._queues or {*CELERYS_QUEUES, *self._bound()})
-        self._lists = [(queue, self._list_of(queue, step)) for step in _PRIORITIES for queue in queues]
+        self._lists = self._readable([(queue, self._list_of(queue, step)) for step in _PRIORITIES for queue in queues])
         held = self._client.hgetall(self.in_flight_key)
         return [_taken(tag, held[tag]) for tag in sorted(held, key=int)]
 
@@ -107,6 +110,17 @@ class RedisSource:
 
     # --- keys
 
+    def _readable(self, lists: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those that are lists or may become some: somebody else's key does not keep the others from being read."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for _, key in lists:
+                pipe.type(key)
+            kinds = pipe.execute()
+        for (_, key), kind in zip(lists, kinds, strict=True):
+            if kind not in (b"list", b"none"):
+                log.warning("key_is_no_queue", key=key, type=kind.decode())
+        return [each for each, kind in zip(lists, kinds, strict=True) if kind in (b"list", b"none")]
+
     def _list_of(self, queue: str, priority: int) -> str:
         return self._key_prefix + (f"{queue}{_SEPARATOR}{priority}" if priority else queue)
 
@@ -130,7 +144,7 @@ def _taken(tag: bytes, value: bytes) -> Taken:
     queue, _, message = value.partition(b"\n")
     try:
         raw = json.loads(message)
-    except ValueError:
+    except (RecursionError, ValueError):
         return Taken(tag.decode(), queue.decode(), message)
     if not queue and isinstance(raw, list) and len(raw) == 3:  # of a worker: [message, exchange, routing key]
         return Taken(tag.decode(), str(raw[2]), raw[0] if isinstance(raw[0], dict) else message)

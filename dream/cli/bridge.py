@@ -133,14 +133,14 @@ def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Ha
 
 
 def _check(source: Source, handover: Handover) -> None:
+    from dream.bridge.protocol import task_of
     from dream.cli.showing import clean, show_rows
 
     waiting: Counter[tuple[str, str, str]] = Counter()
     for taken in source.peek():
         refused, understood = handover.sort([taken])
         for _, reason in refused:
-            headers = taken.raw.get("headers") if not isinstance(taken.raw, bytes) else None
-            waiting[taken.queue, str((headers or {}).get("task") or "-"), f"parked: {reason}"] += 1
+            waiting[taken.queue, task_of(taken), f"parked: {reason}"] += 1
         for _, envelope in understood:
             waiting[taken.queue, envelope.task, "moved"] += 1
     rows = [(queue, clean(task), count, clean(fate)) for (queue, task, fate), count in sorted(waiting.items())]

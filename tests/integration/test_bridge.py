@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -293,6 +294,51 @@ older.send_task("shop.add", [1, 2], task_id="old")
         assert replayed(place, handover, None) == Moved(handed_over=1, parked=4)
         assert len(list(place.all())) == 4
     assert [each["message_id"] for each in waiting(settings)] == ["later"]
+
+
+#: Where a message that is whole has something else; none of these is written by Celery.
+MALFORMED: list[dict[str, Any]] = [
+    {"headers": "task"},
+    {"headers": ["task"]},
+    {"properties": 5},
+    *[
+        {"headers": {"task": "shop.add", "id": "a", **wrong}}
+        for wrong in (
+            {"id": "\ud800"},
+            {"id": "\x00"},
+            {"retries": float("inf")},
+            {"timelimit": ["a", None]},
+            {"timelimit": 5},
+            {"eta": 5},
+        )
+    ],
+    {"body": "[" * 100_000, "properties": {}},
+    {"body": json.dumps([[], {}, {"callbacks": "shop.add"}]), "properties": {}},
+]
+
+
+def test_a_malformed_message_is_parked_and_stops_nothing(
+    old_redis: Old, settings: Settings, made: list[dict[str, Any]]
+) -> None:
+    """It ended the bridge, and the next one, which found it in flight. Nor does a key that is no list."""
+    with redis.Redis.from_url(old_redis.url) as client:
+        client.lpush(old_redis.queue, "[" * 100_000)
+        client.set(f"{old_redis.queue}\x06\x163", "no list")
+    put_there(old_redis, [made[0] | wrong for wrong in MALFORMED] + [made[1]])
+    assert old_redis.move() == Moved(handed_over=1, parked=len(MALFORMED) + 1)
+    assert old_redis.parked().keys() == {"-", "shop.add"}
+    assert [each["message_id"] for each in waiting(settings)] == ["add-1"]
+
+
+def test_a_header_that_json_cannot_carry_is_parked(
+    request: pytest.FixtureRequest, settings: Settings, as_environment: None, made: list[dict[str, Any]]
+) -> None:
+    """AMQP's headers have times and bytes."""
+    with _old("rabbitmq", request, settings) as old:
+        put_there(old, [made[0] | {"headers": made[0]["headers"] | {"at": datetime(2026, 1, 2)}}, made[1]])
+        with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
+            connection.channel().exchange_declare(old.queue)
+        assert old.move() == Moved(handed_over=1, parked=1)
 
 
 def test_what_a_worker_of_celerys_held_is_taken_when_it_is_gone(
