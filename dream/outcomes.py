@@ -116,7 +116,9 @@ def _summary(stored: int, failed: int) -> str:
 def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
     outcome: Sequence[bool] = task.result or []
     asked: Sequence[dict[str, Any]] = task.args[1]
-    positions = images.positions_of(session, task.args[0], [item["url"] for item in asked if "url" in item])
+    # One without an outcome may have been sent by a stranger: the database is not asked with what its arguments name.
+    urls = [item["url"] for item in asked if "url" in item] if outcome else []
+    positions = images.positions_of(session, task.args[0], urls) if urls else {}
     refs = tuple(
         ImageRef(id=item["id"], url=item.get("url", ""), position=positions.get(item.get("url", ""), 0))
         for item, deleted in zip(asked, outcome, strict=False)
@@ -155,7 +157,7 @@ def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
         return None
     try:
         return update_of(session, task)
-    except (LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         # Sent by a stranger, and refused when it ran. Whatever comes after it must still be said.
         log.warning("outcome_not_told", task_id=task.id, error=repr(error))
         return None

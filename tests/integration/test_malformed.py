@@ -1,4 +1,4 @@
-"""Messages in our Redis that Dramatiq did not write: they go to the dead letters, and their neighbours run."""
+"""What strangers put into our Redis: it goes to the dead letters, or fails, and its neighbours are worked on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ import dramatiq
 import pytest
 from dramatiq import Worker
 
+from dream import outcomes
 from dream.broker import make_broker
 from dream.broker.redis import RedisBroker
+from dream.db import tasks
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
+from dream.notifications import Publisher
+from dream.producer import Producer
+from dream.results import ResultStore
 from dream.settings import Settings
 from tests.conftest import wait_for
 
@@ -60,3 +66,26 @@ def test_a_malformed_message_is_a_dead_letter_and_stops_no_thread(broker: RedisB
         assert all(thread.is_alive() for thread in worker.workers)
     finally:
         worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        (DELETE_IMAGES, [10**30, [{"id": 1, "url": "a"}], "ann"]),
+        (DELETE_IMAGES, [7, [{"id": 1, "url": {}}], "ann"]),
+        (PROCESS_IMAGES, [float("inf"), [], []]),
+    ],
+)
+def test_the_end_of_a_malformed_task_can_be_told(
+    producer: Producer, settings: Settings, name: str, args: list[Any]
+) -> None:
+    """It is the sweep's first for ever: an error there kept all later ends from being told."""
+    with producer.database.begin() as session:
+        tasks.add(session, "malformed", name, args)
+        session.flush()
+        claim = tasks.claim(session, "malformed", 30)
+        assert claim is not None
+        outcomes.conclude_failure(session, claim, "wrong arguments")
+    outcomes.announce(producer.database, Publisher(settings), ResultStore(settings), "malformed")
+    with producer.database.read() as session:
+        assert not tasks.unannounced(session, after_s=-1, limit=1)
