@@ -99,6 +99,7 @@ class Answering(Middleware):
         client = Redis.from_url(
             self._settings.events_url,
             decode_responses=True,
+            encoding_errors="replace",  # bytes that are no text are no question, and no end of the thread
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_keepalive=True,
             health_check_interval=_SILENCE_S,

@@ -10,6 +10,7 @@ from typing import Any
 
 import dramatiq
 import pytest
+import redis
 from dramatiq import Worker
 
 from dream.broker import make_broker
@@ -17,6 +18,7 @@ from dream.compat import Celery
 from dream.compat.exceptions import OperationalError, Unsupported
 from dream.messages import DEFAULT_QUEUE
 from dream.middleware.answering import Answering
+from dream.notifications import keys
 from dream.settings import Settings, load
 from tests.conftest import wait_for
 from tests.queues import delete_queues
@@ -86,6 +88,9 @@ def shop(
 @pytest.mark.parametrize("shop", ["valkey"], indirect=True)
 def test_workers_say_what_they_do_and_what_waits_in_them(shop: Shop) -> None:
     shop.start()
+    with redis.Redis.from_url(load().events_url) as stranger:
+        for noise in (b"\xff", b"[" * 100_000, b"5", b'{"command": [], "ticket": "a"}'):
+            assert stranger.publish(keys.questions(load().redis_prefix), noise) == 2
     inspect = shop.app.control.inspect(timeout=5)
     for number in range(6):
         shop.send.send("order", number)
