@@ -139,7 +139,8 @@ class Events:
         try:
             if is_after(seq, await self._last_seq(dream_id)) or not await self._reaches_back(dream_id, seq):
                 return None
-            return await self._after(dream_id, seq, self._settings.events_max_length * 10)
+            entries = await self._after(dream_id, seq, self._settings.events_max_length * 10)
+            return [event for _, event in entries if event is not None]
         except RedisError as error:
             log.warning("events_not_read", dream_id=dream_id, error=str(error))
             return None
@@ -163,9 +164,10 @@ class Events:
             return int(await self._client.xlen(self._stream(dream_id))) < self._settings.events_max_length
         return bool(await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1))
 
-    async def _after(self, dream_id: int, seq: str, count: int) -> list[Event]:
+    async def _after(self, dream_id: int, seq: str, count: int) -> list[tuple[str, Event | None]]:
+        """The entries after `seq`: the place of each, and its event, or None where it has none that we can read."""
         entries: Any = await self._client.xrange(self._stream(dream_id), min=f"({seq}", max="+", count=count)
-        return [json.loads(fields["event"]) | {"seq": entry} for entry, fields in entries]
+        return [(entry, _event_of(entry, fields)) for entry, fields in entries]
 
     # --- the listener: one connection that hears which dreams have news
 
@@ -187,7 +189,13 @@ class Events:
                 elif message["type"] == "subscribe":
                     self._wake_all()
                 elif message["type"] == "message":
-                    self._wake(int(json.loads(message["data"])["dream_id"]))
+                    self._wake_by(message["data"])
+
+    def _wake_by(self, data: str) -> None:
+        try:
+            self._wake(int(json.loads(data)["dream_id"]))
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
+            log.warning("wake_not_understood", data=data[:100])
 
     def _wake_all(self) -> None:
         """After a (re)connect: anything may have been missed."""
@@ -224,12 +232,12 @@ class Events:
         if dream.must_check or dream.seq is None:
             await self._find_place(dream_id, dream)
         while dream.seq is not None:
-            events = await self._after(dream_id, dream.seq, _READ_AT_ONCE)
-            for event in events:
+            entries = await self._after(dream_id, dream.seq, _READ_AT_ONCE)
+            for seq, event in entries:
                 for subscription in dream.subscriptions:
                     subscription.put(event)
-                dream.seq = event["seq"]
-            if len(events) < _READ_AT_ONCE:
+                dream.seq = seq
+            if len(entries) < _READ_AT_ONCE:
                 return
 
     async def _find_place(self, dream_id: int, dream: _Dream) -> None:
@@ -243,6 +251,14 @@ class Events:
         if is_gap:
             for subscription in dream.subscriptions:
                 subscription.put(None)
+
+
+def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
+    try:
+        event = json.loads(fields["event"])
+    except (KeyError, RecursionError, ValueError):
+        event = None
+    return event | {"seq": entry} if isinstance(event, dict) else None
 
 
 async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:

@@ -137,6 +137,26 @@ def test_subscribers_get_every_event_in_order_and_once(valkey: Valkey) -> None:
     watch(settings_for(valkey), scenario)
 
 
+def test_what_no_publisher_of_ours_wrote_ends_nothing(valkey: Valkey) -> None:
+    """A word on the channel that names no dream is passed over; an entry that is no event is a gap."""
+    settings = settings_for(valkey)
+
+    async def scenario(events: Events, publisher: Publisher) -> None:
+        subscription = await events.subscribe(7)
+        assert publisher.publish(update(7, 1))
+        assert progress(await take(subscription, 1)) == [1]
+        with redis.Redis.from_url(valkey.url) as stranger:
+            for noise in ("5", '{"dream_id": null}', "[" * 100_000, "no JSON"):
+                stranger.publish(keys.channel(settings.redis_prefix), noise)
+            stranger.xadd(keys.stream(settings.redis_prefix, 7), {"event": "5"})
+            stranger.xadd(keys.stream(settings.redis_prefix, 7), {"another": "5"})
+        assert publisher.publish(update(7, 2))
+        assert await take(subscription, 2) == [None, None]
+        assert progress(await take(subscription, 1)) == [2]
+
+    watch(settings, scenario)
+
+
 def test_a_subscription_begins_now(valkey: Valkey) -> None:
     """What was published before is not sent to a new subscriber."""
 
