@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_session", "follow"]
 
-#: Where the session keeps what is to follow.
+#: Where the session keeps what is to follow, and whether its COMMIT has begun.
 _OUTBOX = "dream_outbox"
+_IS_COMMITTING = "dream_is_committing"
 
 
 def check_session(session: object) -> None:
@@ -31,7 +32,10 @@ def check_session(session: object) -> None:
 
 
 def follow(session: Session, *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:
-    """Call `commit` after the session's transaction has committed, or `rollback` where it ended otherwise."""
+    """Call `commit` after the session's transaction has committed, or `rollback` where it was not to be committed.
+
+    Where a COMMIT fails neither is called: it may have taken place all the same, and its answer been lost.
+    """
     from sqlalchemy import event
     from sqlalchemy.orm import scoped_session
 
@@ -40,9 +44,15 @@ def follow(session: Session, *, commit: Callable[[], None], rollback: Callable[[
         session = session()
     if _OUTBOX not in session.info:
         session.info[_OUTBOX] = []
+        event.listen(session, "before_commit", _committing)
         event.listen(session, "after_commit", _committed)
         event.listen(session, "after_transaction_end", _ended)
     session.info[_OUTBOX].append((commit, rollback))
+
+
+def _committing(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info[_IS_COMMITTING] = True
 
 
 def _committed(session: Session) -> None:
@@ -56,8 +66,10 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
     # Rolled back, or closed without a word. Where only a savepoint goes, the message still follows; its worker finds
     # no row and drops it.
     if transaction.parent is None:
+        is_uncertain = session.info.pop(_IS_COMMITTING, False)
         for _, forget in _emptied(session):
-            forget()
+            if not is_uncertain:
+                forget()
 
 
 def _emptied(session: Session) -> list[tuple[Callable[[], None], Callable[[], None]]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from dream.broker.redis import RedisBroker
@@ -271,6 +272,21 @@ def test_where_nobody_knows_whether_it_was_accepted_its_bytes_stay(
     with network.commits_cut(committed=True, then_away=True), pytest.raises(DatabaseUnavailable, match="not known"):
         far.upload_images(7, [PICTURE])
     assert counts(far, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 0}
+
+
+def test_with_a_session_whose_commit_went_unanswered_the_bytes_stay(
+    far: Producer, network: Proxy, settings: Settings
+) -> None:
+    """The caller cannot know either; the sweep sends what was committed, and the nightly one takes what was not."""
+    with Session(far.database.engine) as session:
+        far.upload_images(7, [PICTURE], session=session)
+        with network.commits_cut(committed=True), pytest.raises(OperationalError):
+            session.commit()
+    assert counts(far, settings) == {"tasks": 1, "images": 1, "staged": 1, "messages": 0}
+    with Session(far.database.engine) as session:
+        far.upload_images(7, [PICTURE], session=session)
+        session.rollback()
+    assert counts(far, settings)["staged"] == 1
 
 
 def test_an_id_that_is_taken_spoils_no_transaction_of_the_callers(producer: Producer, settings: Settings) -> None:
