@@ -17,6 +17,7 @@ from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.conftest import wait_for
+from tests.pictures import noise
 from tests.processes import Parts
 
 
@@ -91,17 +92,10 @@ def system(settings: Settings) -> Iterator[System]:
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
     """A small picture."""
-    return _jpeg(160, 120)
+    return noise()
 
 
 @pytest.fixture(scope="session")
 def slow_picture() -> bytes:
     """A picture that a pool process works on for a second or more."""
-    return _jpeg(9000, 6000)
-
-
-def _jpeg(width_px: int, height_px: int) -> bytes:
-    noise = Image.effect_noise((width_px, height_px), 60).convert("RGB")
-    file = io.BytesIO()
-    noise.save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return noise(9000, 6000)

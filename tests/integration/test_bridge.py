@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import multiprocessing
 import os
@@ -21,7 +20,6 @@ from uuid import uuid4
 import pika
 import pytest
 import redis
-from PIL import Image
 from sqlalchemy import func, select
 
 from dream import producer
@@ -36,6 +34,7 @@ from dream.compat.tasks import app as own_app
 from dream.db import DreamImage, DreamTask
 from dream.settings import Settings
 from tests.commands import dream
+from tests.pictures import noise
 from tests.processes import Parts
 
 WORKER = Path(__file__).parents[2] / "dream/celery/worker.py"
@@ -207,9 +206,7 @@ def waiting(settings: Settings, queue: str = "default") -> list[dict[str, Any]]:
 
 
 def encoded() -> dict[str, str]:
-    file = io.BytesIO()
-    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG")
-    return {"name": "a.jpg", "data": base64.b64encode(file.getvalue()).decode()}
+    return {"name": "a.jpg", "data": base64.b64encode(noise()).decode()}
 
 
 def test_everything_is_moved_once_and_nothing_is_thrown_away(old: Old, settings: Settings) -> None:

@@ -38,6 +38,7 @@ from dream.messages import DEFAULT_QUEUE, IMAGES_QUEUE, ImageState, TaskState
 from dream.settings import Settings
 from dream.storage import Storage
 from dream.websocket.utils import send_image_update
+from tests.pictures import noise
 from tests.processes import Parts
 
 
@@ -97,12 +98,6 @@ def parts(environment: dict[str, str], tmp_path: Path) -> Iterator[Parts]:
     parts.end()
 
 
-def jpeg(width_px: int = 160, height_px: int = 120) -> bytes:
-    file = io.BytesIO()
-    Image.effect_noise((width_px, height_px), 60).convert("RGB").save(file, "JPEG", quality=80)
-    return file.getvalue()
-
-
 def encoded(data: bytes, name: str = "a.jpg") -> dict[str, str]:
     return {"name": name, "data": base64.b64encode(data).decode()}
 
@@ -116,7 +111,7 @@ def test_a_direct_call_returns_the_urls_and_leaves_what_a_worker_leaves(
     """Rows, objects and events; and it asks no broker: there is none."""
     monkeypatch.setenv("DREAM_BROKER_URL", "redis://127.0.0.1:1/0")
     forget()
-    urls = process_and_upload_images(7, [encoded(jpeg()), encoded(jpeg(), "b.jpg")], [3, 3])
+    urls = process_and_upload_images(7, [encoded(noise()), encoded(noise(), "b.jpg")], [3, 3])
     first, second = web.rows(DreamImage)
     assert urls == [first.url, second.url]
     assert [first.state, second.state] == [ImageState.COMPLETED] * 2
@@ -139,7 +134,7 @@ def test_a_direct_call_raises_where_no_picture_is_good(web: Web) -> None:
 
 def test_a_direct_call_leaves_a_gap_for_a_bad_picture_among_good_ones(web: Web) -> None:
     first, gap, third = process_and_upload_images(
-        7, [encoded(jpeg()), encoded(b"no picture"), encoded(jpeg())], positions=[0, 1, 2]
+        7, [encoded(noise()), encoded(b"no picture"), encoded(noise())], positions=[0, 1, 2]
     )
     assert first
     assert gap == ""
@@ -147,8 +142,8 @@ def test_a_direct_call_leaves_a_gap_for_a_bad_picture_among_good_ones(web: Web) 
 
 
 def test_a_direct_deletion_says_for_each_whether_it_is_gone(web: Web) -> None:
-    [url] = process_and_upload_images(7, [encoded(jpeg())], [0])
-    [elsewhere] = process_and_upload_images(8, [encoded(jpeg())], [0])
+    [url] = process_and_upload_images(7, [encoded(noise())], [0])
+    [elsewhere] = process_and_upload_images(8, [encoded(noise())], [0])
     wanted = [{"id": 1, "url": url}, {"id": 2, "url": elsewhere}]
     assert delete_dream_images(7, wanted, "ann") == [True, False]
     assert [image.state for image in web.rows(DreamImage)] == [ImageState.DELETED, ImageState.COMPLETED]
@@ -181,7 +176,7 @@ def test_a_direct_call_keeps_its_task_for_as_long_as_it_takes(web: Web, monkeypa
     monkeypatch.setenv("DREAM_LEASE_S", "0.6")
     monkeypatch.setenv("DREAM_LEASE_RENEW_S", "0.2")
     forget()
-    slow = encoded(jpeg(9000, 6000))
+    slow = encoded(noise(9000, 6000))
     refused = 0
     with ThreadPoolExecutor(1) as caller:
         call = caller.submit(process_and_upload_images, 7, [slow], [0])
@@ -201,7 +196,7 @@ def test_a_direct_calls_lines_name_its_task_its_dream_and_its_attempt(
 ) -> None:
     """As a worker's do, for whoever looks for them."""
     with caplog.at_level(logging.INFO):
-        process_and_upload_images(7, [encoded(jpeg())], [0])
+        process_and_upload_images(7, [encoded(noise())], [0])
     [record] = [each for each in caplog.records if each.getMessage().startswith("image_completed")]
     [task] = web.rows(DreamTask)
     fields: dict[str, Any] = record.dream_fields  # type: ignore[attr-defined]
@@ -244,13 +239,13 @@ def test_a_worker_runs_what_is_sent_under_new_and_old_names(web: Web, parts: Par
     """Also by name alone, by the web layer's own function, and after a countdown."""
     parts.start("worker")
     sent = [
-        process_and_upload_images.delay(7, [encoded(jpeg())], [0]),
-        celery_upload_images.apply_async((7, [encoded(jpeg())]), {"positions": [1]}, queue=DEFAULT_QUEUE),
+        process_and_upload_images.delay(7, [encoded(noise())], [0]),
+        celery_upload_images.apply_async((7, [encoded(noise())]), {"positions": [1]}, queue=DEFAULT_QUEUE),
         celery_app.send_task(
-            "dream.celery.tasks.image_tasks.celery_upload_images", [7, [encoded(jpeg())], [2]], task_id="mine"
+            "dream.celery.tasks.image_tasks.celery_upload_images", [7, [encoded(noise())], [2]], task_id="mine"
         ),
         celery_app.AsyncResult(
-            upload_images(dream_id=7, image_files=[{"name": "a.jpg", "data": jpeg()}], positions=[3])
+            upload_images(dream_id=7, image_files=[{"name": "a.jpg", "data": noise()}], positions=[3])
         ),
     ]
     late = cleanup_expired_tokens.apply_async(countdown=1.5)
@@ -267,8 +262,8 @@ def test_a_worker_runs_what_is_sent_under_new_and_old_names(web: Web, parts: Par
 
 
 def test_a_task_is_put_on_the_queue_that_is_named(web: Web) -> None:
-    process_and_upload_images.delay(7, [encoded(jpeg())], [0])
-    process_and_upload_images.apply_async((7, [encoded(jpeg())], [0]), queue=DEFAULT_QUEUE)
+    process_and_upload_images.delay(7, [encoded(noise())], [0])
+    process_and_upload_images.apply_async((7, [encoded(noise())], [0]), queue=DEFAULT_QUEUE)
     cleanup_expired_tokens.delay()
     assert (web.queued(IMAGES_QUEUE), web.queued(DEFAULT_QUEUE)) == (1, 2)
 
@@ -276,7 +271,7 @@ def test_a_task_is_put_on_the_queue_that_is_named(web: Web) -> None:
 def test_a_second_task_of_the_same_id_is_not_accepted(web: Web) -> None:
     """Nor does it leave bytes or a message; its caller gets the result of the first."""
     for _ in range(2):
-        result = process_and_upload_images.apply_async((7, [encoded(jpeg())], [0]), task_id="mine")
+        result = process_and_upload_images.apply_async((7, [encoded(noise())], [0]), task_id="mine")
         assert (result.id, result.state) == ("mine", "PENDING")
     assert (web.count(DreamTask), web.count(DreamImage), len(web.objects())) == (1, 1, 1)
     assert web.queued(IMAGES_QUEUE) == 1
@@ -312,6 +307,6 @@ def test_an_update_of_the_callers_own_reaches_the_dreams_stream(web: Web) -> Non
 
 
 def test_a_picture_can_be_processed_without_any_server() -> None:
-    assert Image.open(io.BytesIO(process_image(jpeg(), "a.jpg", max_size=20_000))).format == "JPEG"
+    assert Image.open(io.BytesIO(process_image(noise(), "a.jpg", max_size=20_000))).format == "JPEG"
     with pytest.raises(ImageRejected):
         process_image(b"no picture", "a.jpg")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -15,7 +14,6 @@ from typing import Any
 
 import jwt
 import pytest
-from PIL import Image
 
 from dream.db import Database, images
 from dream.db.dreams import Owner, owner_of
@@ -24,6 +22,7 @@ from dream.settings import Settings
 from dream.storage import Storage
 from tests.commands import command, dream, on_a_terminal, only_line
 from tests.conftest import wait_for
+from tests.pictures import noise
 from tests.processes import Parts
 
 Environment = dict[str, str]
@@ -47,10 +46,8 @@ def parts(environment: Environment, settings: Settings, tmp_path: Path) -> Itera
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    file = io.BytesIO()
-    Image.effect_noise((160, 120), 60).save(file, "JPEG")
     path = tmp_path / "photo.jpg"
-    path.write_bytes(file.getvalue())
+    path.write_bytes(noise())
     return path
 
 

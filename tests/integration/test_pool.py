@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,19 +21,13 @@ from PIL import Image
 from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
 from dream.imaging import Limits
 from dream.imaging.pool import Pool
+from tests.conftest import wait_for
 
 GIBIBYTE = 2**30
 
 
 def idle() -> None:
     """What a waiter does who has nothing else to do."""
-
-
-def until(condition: Callable[[], object], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def children() -> set[int]:
@@ -133,7 +127,7 @@ def test_the_time_limit_does_not_count_the_queue(tmp_path: Path, picture: Path, 
 def test_a_busy_child_that_is_killed_fails_its_own_picture_only(tmp_path: Path, picture: Path, endless: Path) -> None:
     with running() as pool:
         job, behind = pool.submit(endless, tmp_path / "killed"), pool.submit(picture, tmp_path / "out")
-        until(lambda: not pool.has_free_child())
+        wait_for(lambda: not pool.has_free_child())
         for pid in children():
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(ImageCrashed, match="signal 9"):
@@ -151,7 +145,7 @@ def test_idle_children_that_are_killed_are_replaced(tmp_path: Path, picture: Pat
         before = children()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not any(map(is_alive, before)))
+        wait_for(lambda: not any(map(is_alive, before)))
         jobs = [pool.submit(picture, tmp_path / f"later{number}") for number in range(4)]
         assert [job.wait(idle).width_px for job in jobs] == [300] * 4
 
@@ -174,7 +168,7 @@ def test_children_that_are_killed_again_and_again_do_not_lose_a_picture(tmp_path
                 for pid in children():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                until(children)
+                wait_for(children)
             for future in work:
                 future.result(timeout=90)
         assert len(ended) == 40
@@ -256,7 +250,7 @@ def test_stop_ends_children_and_waiters_at_once(tmp_path: Path, endless: Path) -
     with running(processes=2) as pool, ThreadPoolExecutor(3) as threads:
         jobs = [pool.submit(endless, tmp_path / f"out{number}") for number in range(3)]
         waiters = [threads.submit(job.wait, idle) for job in jobs]
-        until(lambda: not pool.has_free_child())
+        wait_for(lambda: not pool.has_free_child())
         started_s = time.monotonic()
         pool.stop()
         assert time.monotonic() - started_s < 3
@@ -339,7 +333,7 @@ def test_children_die_with_a_parent_that_is_killed(parent: tuple[subprocess.Pope
     process, pids = parent
     assert all(map(is_alive, pids))
     process.kill()
-    until(lambda: not any(map(is_alive, pids)), within_s=5)
+    wait_for(lambda: not any(map(is_alive, pids)), timeout_s=5)
 
 
 def test_a_whole_service_that_gets_sigterm_ends_at_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from sqlalchemy import select
 
 from dream.broker import make_broker
@@ -32,6 +30,7 @@ from tests.acceptance.faults.cells import Cell
 from tests.acceptance.faults.servers import Postgres, Valkey
 from tests.conftest import settings_from, wait_for
 from tests.network import Proxy
+from tests.pictures import noise
 from tests.processes import Parts, Process
 from tests.store_proxy import StoreProxy
 
@@ -160,14 +159,14 @@ class Scene:
 
     def _picture(self, number: int) -> Path:
         path = self.folder / f"{number}.jpg"
-        path.write_bytes(_jpeg())
+        path.write_bytes(noise())
         return path
 
     def _stored_picture(self) -> dict[str, Any]:
         """A picture as an earlier upload left it: a row and its object."""
         key = f"{new_key_stem()}.jpg"
         bucket, url = self.settings.s3_bucket, canonical_url(self.settings, key)
-        Storage(self.settings).put_bytes(bucket, key, _jpeg())
+        Storage(self.settings).put_bytes(bucket, key, noise())
         with self.database.begin() as session:
             session.merge(_finished_task("stored", "settled"))
             session.flush()
@@ -279,9 +278,3 @@ def _state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
-
-
-def _jpeg() -> bytes:
-    file = io.BytesIO()
-    Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG", quality=80)
-    return file.getvalue()
