@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware import Middleware, SkipMessage
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dream.db import tasks
@@ -89,6 +89,11 @@ class Claims(Middleware):
             return
         try:
             claim = self._enter_and_claim(broker, message)
+        except DataError as error:
+            # A stranger's id, say, that is longer than a row has room for: it is so the next time, too.
+            message.fail()
+            log.error("task_not_claimable", task_id=message.message_id, error=str(error.orig))
+            raise SkipMessage("no row can hold it") from None
         except SQLAlchemyError as error:
             log.warning("task_not_claimed", task_id=message.message_id, error=type(error).__name__)
             self._come_back(broker, message, _COME_BACK_S)

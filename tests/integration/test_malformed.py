@@ -8,13 +8,15 @@ from typing import Any
 
 import dramatiq
 import pytest
-from dramatiq import Worker
+from dramatiq import MessageProxy, Worker
+from dramatiq.middleware import SkipMessage
 
 from dream import outcomes
 from dream.broker import make_broker
 from dream.broker.redis import RedisBroker
-from dream.db import tasks
+from dream.db import Database, tasks
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
+from dream.middleware.claims import Claims
 from dream.notifications import Publisher
 from dream.producer import Producer
 from dream.results import ResultStore
@@ -66,6 +68,21 @@ def test_a_malformed_message_is_a_dead_letter_and_stops_no_thread(broker: RedisB
         assert all(thread.is_alive() for thread in worker.workers)
     finally:
         worker.stop()
+
+
+def test_an_id_that_no_row_can_hold_is_a_dead_letter(
+    settings: Settings, broker: RedisBroker, postgres_url: str
+) -> None:
+    """It came back every five seconds for ever, as if the database were away."""
+    at_postgres = settings.model_copy(update={"database_url": postgres_url})
+    database = Database(at_postgres)
+    broker.add_middleware(Claims(at_postgres, database, Publisher(at_postgres)))
+    actor = dramatiq.actor(print, broker=broker, actor_name="stranger's", durable=True)
+    message = MessageProxy(actor.message().copy(message_id="x" * 300))
+    with pytest.raises(SkipMessage):
+        broker.emit_before("process_message", message)
+    assert message.failed
+    database.dispose()
 
 
 @pytest.mark.parametrize(
