@@ -13,7 +13,7 @@ from dream.messages import EncodedFile, ImageFile, UrlToDelete
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["check_deletion", "check_inline", "check_upload", "decode_inline"]
+__all__ = ["check_deletion", "check_inline", "check_upload", "checked_text", "decode_inline"]
 
 _MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
@@ -52,8 +52,8 @@ def check_inline(
     for index, file in enumerate(encoded_files):
         where = f"encoded_files[{index}]"
         if isinstance(file, Mapping) and "staged" in file:
-            _checked_text(file.get("name"), f"{where}: name")
-            _checked_text(file["staged"], f"{where}: staged")
+            checked_text(file.get("name"), f"{where}: name")
+            checked_text(file["staged"], f"{where}: staged")
         else:
             inline[index] = decode_inline(file)
             _check_file(inline[index], where, settings.max_upload_bytes)
@@ -79,7 +79,7 @@ def _check_dream_id(dream_id: Any) -> None:
 def _check_file(file: Any, where: str, max_bytes: int) -> None:
     if not isinstance(file, Mapping) or not {"name", "data"} <= file.keys():
         raise InvalidArguments(f'{where} must be {{"name": str, "data": bytes}}')
-    name, data = _checked_text(file["name"], f"{where}: name"), file["data"]
+    name, data = checked_text(file["name"], f"{where}: name"), file["data"]
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidArguments(f"{where} ({name}): data must be bytes, not {type(data).__name__}")
     size_bytes = memoryview(data).nbytes
@@ -91,7 +91,7 @@ def _check_file(file: Any, where: str, max_bytes: int) -> None:
         )
 
 
-def _checked_text(value: Any, where: str) -> str:
+def checked_text(value: Any, where: str) -> str:
     """A string that every database can hold."""
     if not isinstance(value, str):
         raise InvalidArguments(f"{where} must be a string, not {type(value).__name__}")
@@ -125,7 +125,7 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     if len(image_urls) > _MAX_DELETIONS:
         raise InvalidArguments(f"{len(image_urls)} images are more than the {_MAX_DELETIONS} that one call may delete")
     if username is not None:
-        _checked_text(username, "username")
+        checked_text(username, "username")
     return [_checked_url(item, f"image_urls[{index}]") for index, item in enumerate(image_urls)]
 
 
@@ -137,7 +137,7 @@ def _checked_url(item: Any, where: str) -> UrlToDelete:
         raise InvalidArguments(f"{where}: id must be an integer, not {image_id!r}")
     if "url" not in item:
         return {"id": image_id}
-    return {"id": image_id, "url": _checked_text(item["url"], f"{where}: url")}
+    return {"id": image_id, "url": checked_text(item["url"], f"{where}: url")}
 
 
 def decode_inline(file: EncodedFile) -> ImageFile:

@@ -16,13 +16,13 @@ An option whose value is None counts as not given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+from dream.arguments import checked_text
 from dream.errors import InvalidArguments
 from dream.messages import QUEUES
 
@@ -34,6 +34,8 @@ __all__ = ["check_priority", "moment_of", "parse", "task_id_of"]
 _MAX_ID_LENGTH = 155  # the column's
 _MAX_PRIORITY = 255
 _MAX_DELAY_S = 366 * 86400
+#: Beyond these no database can count: a task that was never to start would start after all.
+_MAX_SECONDS = 1000 * _MAX_DELAY_S
 _WITHOUT_EFFECT = frozenset({"add_to_parent", "ignore_result", "retry", "retry_policy"})
 _KNOWN = frozenset({"countdown", "eta", "expires", "priority", "queue", "routing_key", "serializer", "task_id"})
 _WHY_REFUSED = {
@@ -79,7 +81,7 @@ def task_id_of(value: Any) -> str:
         return str(uuid4())
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
         raise InvalidArguments(f"task_id must be a string of 1 to {_MAX_ID_LENGTH} characters, not {value!r}")
-    return value
+    return checked_text(value, "task_id")
 
 
 def _queue(given: Mapping[str, Any]) -> str | None:
@@ -122,7 +124,8 @@ def _expires_in_s(given: Mapping[str, Any]) -> float | None:
 
 
 def _seconds(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= _MAX_SECONDS:
         raise InvalidArguments(f"{name} must be a number of seconds, not {value!r}")
     return float(value)
 

@@ -89,6 +89,11 @@ def test_what_has_no_meaning_is_refused_by_name(option: str, value: Any) -> None
         ("task_id", ""),
         ("task_id", "x" * 156),
         ("task_id", 7),
+        ("task_id", "\x00"),
+        ("task_id", "\ud800"),
+        ("expires", 1e18),
+        ("expires", -1e18),
+        ("countdown", 10**400),
     ],
 )
 def test_a_wrong_value_is_refused(option: str, value: Any) -> None:
