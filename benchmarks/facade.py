@@ -27,7 +27,7 @@ __all__ = ["main"]
 HERE = Path(__file__).resolve().parent
 _THREADS = 4
 _PATIENCE_S = 120.0
-#: What the issue asks for: of whose rate, and how much of it.
+#: What is wanted: of whose rate, and how much of it.
 _TARGETS = {
     ("façade", "dramatiq"): 0.85,
     ("façade", "celery"): 3.0,
