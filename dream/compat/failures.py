@@ -54,8 +54,9 @@ def read_error(written: Any) -> BaseException | None:
     arguments = message if isinstance(message, list | tuple) else (message,)
     found = _find(str(module or "builtins"), name)
     if found is _NOTHING:
-        found = type(name.rpartition(".")[2], (TaskError,), {"__module__": str(module)})
-    if not isinstance(found, type) or not issubclass(found, BaseException):
+        found = _named(name.rpartition(".")[2], str(module))
+    # What is no `Exception`, as SystemExit, would end the process that looks.
+    if not isinstance(found, type) or not issubclass(found, Exception):
         return TaskError(f"a result names {module}.{name} as its error, which is no exception class")
     try:
         return found(*arguments)
@@ -64,6 +65,13 @@ def read_error(written: Any) -> BaseException | None:
 
 
 _NOTHING = object()
+
+
+def _named(name: str, module: str) -> type[TaskError]:
+    try:
+        return type(name, (TaskError,), {"__module__": module})
+    except ValueError:  # there are strings that are no name
+        return TaskError
 
 
 def _find(module: str, name: str) -> Any:
@@ -83,7 +91,7 @@ def _loaded(module: str) -> Any:
         return _NOTHING
     try:
         return importlib.import_module(module)
-    except Exception:  # noqa: BLE001 (whatever it raises: it is not to be had)
+    except (Exception, SystemExit):  # noqa: BLE001 (whatever it raises: it is not to be had)
         return _NOTHING
 
 
