@@ -12,8 +12,9 @@ import pytest
 
 from dream.actors.upload import upload
 from dream.db import tasks
-from dream.errors import AccessDenied, LeaseLost
+from dream.errors import AccessDenied, InvalidArguments, LeaseLost
 from dream.imaging import Limits, Processed
+from dream.messages import PROCESS_IMAGES
 from dream.middleware.run import Run
 from dream.notifications import Publisher
 from dream.producer import Producer
@@ -104,3 +105,19 @@ def test_a_run_that_fails_while_it_submits_leaves_no_picture_in_the_pool(
 
     jobs = work(settings, producer, run, tmp_path, at_last=refuse)
     assert [job.is_cancelled for job in jobs] == [True] * 2
+
+
+def test_a_message_that_names_a_picture_as_its_staged_bytes_is_refused(
+    producer: Producer, settings: Settings, tmp_path: Path
+) -> None:
+    """The picture of somebody else would be removed with them."""
+    key = "dreams/20260101/0123456789abcdef0123456789abcdef.jpg"
+    with producer.database.begin() as session:
+        tasks.add(session, "stranger's", PROCESS_IMAGES, [7, [{"name": "a.jpg", "staged": key}], [0]])
+        session.flush()
+        claim = tasks.claim(session, "stranger's", 30)
+    assert claim is not None
+    parts = Parts(settings, producer, tmp_path, Pool(lambda: None))
+    run = Run(claim, math.inf, threading.Event(), threading.Event())
+    with pytest.raises(InvalidArguments, match=key):
+        upload(parts, run, *claim.args)
