@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dream.errors import InvalidArguments
-from dream.messages import EncodedFile, ImageFile, UrlToDelete
+from dream.messages import STAGING_PREFIX, EncodedFile, ImageFile, UrlToDelete
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -53,7 +53,9 @@ def check_inline(
         where = f"encoded_files[{index}]"
         if isinstance(file, Mapping) and "staged" in file:
             checked_text(file.get("name"), f"{where}: name")
-            checked_text(file["staged"], f"{where}: staged")
+            if not checked_text(file["staged"], f"{where}: staged").startswith(STAGING_PREFIX):
+                # It is read, and deleted after the run: no other object may be named here.
+                raise InvalidArguments(f"{where}: staged must be a key under {STAGING_PREFIX}")
         else:
             inline[index] = decode_inline(file)
             _check_file(inline[index], where, settings.max_upload_bytes)

@@ -24,6 +24,7 @@ __all__ = [
     "PROCESS_IMAGES",
     "QUEUES",
     "SERIES",
+    "STAGING_PREFIX",
     "EncodedFile",
     "ImageFile",
     "ImageRef",
@@ -48,6 +49,9 @@ QUEUES = (DEFAULT_QUEUE, IMAGES_QUEUE)
 PROCESS_IMAGES = "dream.celery.tasks.image_tasks.process_and_upload_images"
 DELETE_IMAGES = "dream.celery.tasks.image_tasks.delete_dream_images"
 CLEANUP_TOKENS = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
+
+#: Where staged files lie: keys of other objects are in no message.
+STAGING_PREFIX = "staging/"
 
 #: Older names, still found in queues and in callers, and what they are now.
 ALIASES = {

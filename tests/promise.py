@@ -24,12 +24,12 @@ from sqlalchemy import select, update
 from dream.compat.result import FAILURE, AsyncResult
 from dream.db import DreamImage, DreamTask
 from dream.db.clock import now
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, STAGING_PREFIX, ImageState, TaskState, UpdateStatus
 from dream.producer import Producer, default, forget_default
 from dream.scheduler.leftovers import Leftovers
 from dream.settings import Settings, load
 from dream.storage import Storage
-from dream.storage.keys import STAGING_PREFIX, variant_key
+from dream.storage.keys import variant_key
 
 __all__ = ["Findings", "check", "sweep_the_night"]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from dream.db import images
 from dream.errors import DreamError
 from dream.log import get_logger
-from dream.storage.keys import STAGING_PREFIX, keys_of
+from dream.messages import STAGING_PREFIX
+from dream.storage.keys import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from dream.messages import STAGING_PREFIX
+
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = [
     "EXTENSIONS",
-    "STAGING_PREFIX",
     "Location",
     "canonical_url",
     "content_key",
@@ -38,7 +39,6 @@ __all__ = [
 
 #: Every extension that a processed picture can have.
 EXTENSIONS = ("jpg", "webp", "png", "gif", "avif")
-STAGING_PREFIX = "staging/"
 #: Older objects live in one bucket per user.
 OLD_BUCKET_PREFIX = "dreamlog-"
 

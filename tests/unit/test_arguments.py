@@ -141,6 +141,7 @@ def test_inline_files_are_told_from_staged_ones_by_their_place() -> None:
         ([{"name": 1, "data": "MTIz"}], "encoded_files[0]: name must be a string, not int"),
         ([{"staged": "staging/b"}], "encoded_files[0]: name must be a string, not NoneType"),
         ([{"name": "b", "staged": 7}], "encoded_files[0]: staged must be a string, not int"),
+        ([{"name": "b", "staged": "dreams/x"}], "encoded_files[0]: staged must be a key under staging/"),
     ],
 )
 def test_wrong_files_in_a_message_are_one_clear_error(files: Any, reason: str) -> None:
