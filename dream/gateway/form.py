@@ -73,6 +73,18 @@ class _Parser(MultiPartParser):
         self._most_files = count
         self._most_bytes = settings.max_upload_bytes
         self._part_bytes = 0
+        self._has_ended = False
+
+    async def parse(self) -> FormData:
+        """The form, which is whole: what was cut off in its last file would be taken without it."""
+        form = await super().parse()
+        if not self._has_ended:
+            await form.close()
+            raise MultiPartException("It has no end")
+        return form
+
+    def on_end(self) -> None:
+        self._has_ended = True
 
     def on_part_begin(self) -> None:
         super().on_part_begin()

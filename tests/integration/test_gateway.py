@@ -470,6 +470,13 @@ def test_an_upload_is_accepted_with_its_positions(
     assert staged(gateway) == 2
 
 
+#: The first file is whole.
+CUT_OFF = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b' % part
+    for part in ((b"a.jpg", b"whole\r\n"), (b"b.jpg", b"ha"))
+)
+
+
 @pytest.mark.parametrize(
     ("status", "form"),
     [
@@ -484,6 +491,7 @@ def test_an_upload_is_accepted_with_its_positions(
         (400, {"files": [("files", ("a.jpg", b"x"))], "data": {"positions": str(2**40)}}),
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data"}}),
+        (400, {"content": CUT_OFF, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
         (415, {"json": {}}),
     ],
     ids=[
@@ -498,6 +506,7 @@ def test_an_upload_is_accepted_with_its_positions(
         "range",
         "form",
         "boundary",
+        "cut off",
         "json",
     ],
 )
