@@ -18,12 +18,12 @@ from dream.actors.buckets import bucket_of
 from dream.actors.storing import RunStorage
 from dream.arguments import check_inline
 from dream.db import DreamImage, images, tasks
-from dream.errors import DreamError, HandedBack, ImageRejected, InvalidArguments, LeaseLost, ObjectMissing
+from dream.errors import DreamError, HandedBack, ImageRejected, LeaseLost, ObjectMissing
 from dream.fault_points import step
 from dream.imaging import Limits, variant_path
 from dream.log import get_logger
 from dream.messages import ImageState, ImageUpdate, UpdateStatus, VariantRef
-from dream.storage.keys import STAGING_PREFIX, canonical_url, content_key, keys_of, stem_of, variant_key
+from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, variant_key
 
 if TYPE_CHECKING:
     from dream.actors.resources import Job, Parts
@@ -100,10 +100,6 @@ class Upload:
         """A caller put the bytes into the message: stage them and write the rows that the producer would have."""
         producer = self._resources.producer
         inline, offsets = check_inline(self._settings, self._dream_id, encoded_files, positions)
-        for file in encoded_files:
-            # What is staged is removed in the end: a message must not name somebody's picture there.
-            if not file.get("staged", STAGING_PREFIX).startswith(STAGING_PREFIX):
-                raise InvalidArguments(f"{file['staged']!r} is no key of staged bytes")
         staged = dict(zip(inline, producer.staging.put(list(inline.values())), strict=True))
         encoded = [staged.get(index, file) for index, file in enumerate(encoded_files)]
         rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, offsets)
