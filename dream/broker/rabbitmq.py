@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -11,13 +11,17 @@ from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
 from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
 from dramatiq.common import dq_name
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import ConnectionClosed, DecodeError
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from dream.broker.addressed import check_addressed
 from dream.errors import SettingsError
 from dream.fault_points import step
+from dream.log import get_logger
 
 __all__ = ["RabbitmqBroker", "patient"]
+
+log = get_logger(__name__)
 
 
 #: Of a backlog, so many tasks are sent again in one sweep.
@@ -114,6 +118,30 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
 
 class _Consumer(StockConsumer):
+    def __init__(self, *how: Any, **more: Any) -> None:
+        super().__init__(*how, **more)
+        self.iterator = self._addressed(self.iterator)
+
     @step("ack")
     def ack(self, message: MessageProxy) -> None:
         super().ack(message)
+
+    def _addressed(self, deliveries: Iterator[Any]) -> Iterator[Any]:
+        """The deliveries that can be worked on, and time-outs; the others go to the dead letters."""
+        for method, properties, body in deliveries:
+            if method is None or _is_addressed(body, self.queue_name):
+                yield method, properties, body
+            else:
+                log.error("message_malformed", queue=self.queue_name)
+                self._nack(method.delivery_tag)
+                yield None, None, None
+
+
+def _is_addressed(body: bytes, queue_name: str) -> bool:
+    try:
+        check_addressed(Message.decode(body), queue_name)
+    except DecodeError:
+        return True  # stock knows what to do with it
+    except TypeError:
+        return False
+    return True

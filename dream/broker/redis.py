@@ -26,6 +26,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dream.broker.addressed import check_addressed
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, SERIES
@@ -212,14 +213,12 @@ def _outages() -> Iterator[None]:
 
 
 def _check(message: Message[Any] | MessageProxy, queue_name: str) -> None:
-    """Whether a worker can do with a message what it does: find its actor and its consumer, and ack it.
+    """Check that the message can be worked on, and acked.
 
     Raises:
-      TypeError: a thread that took it would die of it, for Dramatiq expects what it has written itself.
+      TypeError: it cannot.
     """
-    is_addressed = message.queue_name == queue_name and isinstance(message.actor_name, str)
-    if not (is_addressed and isinstance(message.message_id, str) and isinstance(message.options, dict)):
-        raise TypeError("a message with fields of other types than Dramatiq writes")
+    check_addressed(message, queue_name)
     if not isinstance(message.options.get("redis_message_id"), str):
         raise TypeError("a message without the id by which it is acked")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dramatiq
@@ -13,6 +13,7 @@ from dramatiq.middleware import SkipMessage
 
 from dream import outcomes
 from dream.broker import make_broker
+from dream.broker.rabbitmq import RabbitmqBroker
 from dream.broker.redis import RedisBroker
 from dream.db import Database, tasks
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
@@ -22,6 +23,7 @@ from dream.producer import Producer
 from dream.results import ResultStore
 from dream.settings import Settings
 from tests.conftest import wait_for
+from tests.queues import delete_queues
 
 _THREADS = 2
 #: What replaces a field of a message that is whole.
@@ -68,6 +70,35 @@ def test_a_malformed_message_is_a_dead_letter_and_stops_no_thread(broker: RedisB
         assert all(thread.is_alive() for thread in worker.workers)
     finally:
         worker.stop()
+
+
+def test_a_malformed_message_on_rabbitmq_is_a_dead_letter_too(
+    environment: dict[str, str], settings_of: Callable[..., Settings], local_rabbitmq_url: str
+) -> None:
+    """What stock would die of, or fetch again for ever; its neighbours are worked on."""
+    prefix = f"{environment['DREAM_REDIS_PREFIX']}-"
+    settings = settings_of(environment, broker_url=local_rabbitmq_url, queue_prefix=prefix)
+    queue = f"{prefix}default"
+    broker = make_broker(settings)
+    assert isinstance(broker, RabbitmqBroker)
+    done: list[int] = []
+    actor = dramatiq.actor(done.append, broker=broker, actor_name="note", queue_name=queue)
+    malformed = [wrong for wrong in MALFORMED if "options" not in wrong or wrong["options"] is None]
+    for number, wrong in enumerate(malformed):
+        actor.send(number)
+        body = json.dumps(actor.message(-1).asdict() | wrong)
+        broker.channel.basic_publish("", queue, body)
+    worker = Worker(broker, worker_threads=_THREADS, worker_timeout=100)
+    worker.start()
+    try:
+        wait_for(lambda: len(done) == len(malformed), what="every message that is whole")
+        wait_for(lambda: broker.get_queue_message_counts(queue)[2] == len(malformed), what="the dead letters")
+        assert sorted(done) == list(range(len(malformed)))
+        assert all(thread.is_alive() for thread in worker.workers)
+    finally:
+        worker.stop()
+        broker.close()
+        delete_queues(settings)
 
 
 def test_an_id_that_no_row_can_hold_is_a_dead_letter(

@@ -1,0 +1,20 @@
+"""Whether a message that was fetched can be worked on: Dramatiq's threads expect what Dramatiq itself has written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dramatiq import Message, MessageProxy
+
+__all__ = ["check_addressed"]
+
+
+def check_addressed(message: Message[Any] | MessageProxy, queue_name: str) -> None:
+    """Check that a worker can find the message's actor and its consumer.
+
+    Raises:
+      TypeError: a thread that took it would die of it.
+    """
+    is_addressed = message.queue_name == queue_name and isinstance(message.actor_name, str)
+    if not (is_addressed and isinstance(message.message_id, str) and isinstance(message.options, dict)):
+        raise TypeError("a message with fields of other types than Dramatiq writes")
