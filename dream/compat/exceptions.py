@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dream.errors import BrokerUnavailable, DreamError, InvalidArguments
+from dream.errors import BrokerUnavailable, DreamError, InvalidArguments, SettingsError
 
 __all__ = [
     "AlreadyRegistered",
@@ -38,7 +38,7 @@ class CeleryError(DreamError):
     permanent = True
 
 
-class ImproperlyConfigured(CeleryError):
+class ImproperlyConfigured(CeleryError, SettingsError):
     """The configuration asks for what is not there."""
 
 

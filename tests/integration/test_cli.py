@@ -327,6 +327,13 @@ def test_a_database_that_is_away_is_one_line_without_its_password(
     assert "hunter2" not in run.stderr
 
 
+def test_a_worker_for_an_app_that_is_not_there_ends_with_one_line(environment: Environment) -> None:
+    """It was started again every five seconds, for ever."""
+    run = dream(environment, "worker", "-A", "nope")
+    assert run.returncode == 2
+    assert only_line(run.stderr) == "dream: 'nope': there is no such module"
+
+
 @pytest.mark.parametrize("queues", ["nope", "default,dream_images", ","])
 def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environment, queues: str) -> None:
     """It would wait for ever and say nothing."""
