@@ -170,7 +170,7 @@ class Producer:
           DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
         order = Order(task_id, name, list(args), delivery)
-        is_new = self._recorder.record(order)
+        is_new = self._recorder.record_task(order)
         if is_new:
             self._send(order)
         return is_new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,19 +47,26 @@ class Recorder:
         self._settings = settings
         self._database = database
 
-    def record(self, order: Order, rows: Sequence[DreamImage] = ()) -> bool:
+    def record(self, order: Order, rows: Sequence[DreamImage]) -> bool:
         """Write the task and its pictures; False where a task of that id exists, whose rows stay as they are.
 
         Raises:
           DatabaseUnavailable: nothing was written.
           AcceptanceUnknown: it may be written.
         """
+        return self._committed(order, lambda session: self._write(session, order, rows))
+
+    def record_task(self, order: Order) -> bool:
+        """As `record`, for a task without pictures."""
+        return self._committed(order, lambda session: _add(session, order))
+
+    def _committed(self, order: Order, write: Callable[[Session], None]) -> bool:
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
         is_at_commit = False
         try:
             with self._database.begin() as session:
-                self._write(session, order, rows)
+                write(session)
                 is_at_commit = True
         except IntegrityError as error:
             if self._is_recorded(order.task_id):
@@ -95,16 +102,13 @@ class Recorder:
 
     @step("record")
     def _write(self, session: Session, order: Order, rows: Sequence[DreamImage]) -> None:
-        from dream.db import images, tasks
+        from dream.db import images
         from dream.targets import resolve
 
-        delivery = order.delivery
-        when = delivery.due_in_s, delivery.expires_in_s
-        tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
-        session.flush()
+        _add(session, order)
         session.add_all(rows)
         # A deletion that may expire hides nothing before it runs.
-        if order.name == DELETE_IMAGES and delivery.expires_in_s is None:
+        if order.name == DELETE_IMAGES and order.delivery.expires_in_s is None:
             targets = resolve(session, self._settings, *order.args)
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         session.flush()
@@ -120,6 +124,15 @@ class Recorder:
         with suppress(SQLAlchemyError), self._database.read() as session:
             is_recorded = session.get(DreamTask, task_id) is not None
         return is_recorded
+
+
+def _add(session: Session, order: Order) -> None:
+    from dream.db import tasks
+
+    delivery = order.delivery
+    when = delivery.due_in_s, delivery.expires_in_s
+    tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
+    session.flush()
 
 
 def _said(error: SQLAlchemyError) -> str:
