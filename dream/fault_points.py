@@ -11,6 +11,7 @@ arms one of them in every process that reads its settings (and in the processes 
 | `kill` | SIGKILL: no handler, no `finally`, nothing is flushed |
 | `stop` | SIGSTOP: the process stands still until somebody sends SIGCONT |
 | `hang` | blocks this thread for ever |
+| `hold` | blocks this thread until somebody writes a line `go` into FILE |
 
 Never set it where photos matter. Unset, a step costs one comparison.
 """
@@ -33,7 +34,7 @@ __all__ = ["ACTIONS", "Fault", "arm", "armed", "parse", "step"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ACTIONS = ("kill", "stop", "hang")
+ACTIONS = ("kill", "stop", "hang", "hold")
 _FORM = re.compile(r"(?P<point>[a-z_]+:(before|after))=(?P<action>[a-z]+)(\*(?P<times>[0-9]+)@(?P<counter>.+))?")
 
 
@@ -59,6 +60,10 @@ class Fault:
             return
         if self.action == "hang":
             threading.Event().wait()
+        if self.action == "hold":
+            while self.counter is not None and "go" not in self.counter.read_text().split():
+                threading.Event().wait(0.02)
+            return
         os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
 
     def _is_my_turn(self) -> bool:
