@@ -154,6 +154,9 @@ class Settings(BaseSettings):
     shutdown_timeout_s: Seconds = Field(
         30, description="Time a stopping worker gives its runs before handing them back."
     )
+    unknown_task_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        60, description="How long a task that a worker does not know waits for one that does."
+    )
     heartbeat_s: Seconds = Field(15, description="Silence after which a worker counts as dead for the broker.")
 
     # --- results

@@ -15,6 +15,7 @@ from dream.middleware.answering import Answering
 from dream.middleware.claims import Claims
 from dream.middleware.retries import Retries
 from dream.middleware.time_limit import TimeLimit
+from dream.middleware.unknown import Unknown
 from dream.process import node_name
 from dream.settings import load
 
@@ -35,6 +36,7 @@ broker.add_middleware(_claims, before=TimeLimit)
 next(each for each in broker.middleware if isinstance(each, Retries)).ledger = _claims.ledger
 broker.add_middleware(Lifetime(shared))
 broker.add_middleware(Answering(_settings, node_name(_settings.worker_name)))
+broker.add_middleware(Unknown(_settings))
 # A host that runs a task here and now may use Dramatiq itself; its own broker stays.
 if dramatiq.broker.global_broker is None:
     dramatiq.broker.set_broker(broker)

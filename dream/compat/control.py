@@ -6,11 +6,8 @@ Answers come as fast as workers give them: the wait ends when every worker that 
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
-from uuid import uuid4
 
 from dream.compat.conf.adoption import adopt
 from dream.compat.exceptions import OperationalError, Unsupported
@@ -18,10 +15,7 @@ from dream.compat.routes import queue_names
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from dream.compat.app import Celery
-    from dream.settings import Settings
 
 __all__ = ["Control", "Inspect"]
 
@@ -156,16 +150,15 @@ class Control:
         """
         from redis import RedisError
 
-        names = [destination] if isinstance(destination, str) else destination and list(destination)
-        question = {"command": command, "arguments": arguments, "destination": names, "ticket": uuid4().hex}
-        settings = adopt(self._app.conf)
-        client = _client(settings)
+        from dream.middleware.asking import ask
+        from dream.questions import Question
+
+        names = [destination] if isinstance(destination, str) else destination
+        question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))
         try:
-            return _answers(client, settings, question, timeout)
+            return ask(adopt(self._app.conf), question, timeout_s=timeout).by_worker
         except RedisError as error:
             raise OperationalError(f"workers cannot be asked: {error}") from error
-        finally:
-            client.close()
 
     def broadcast(
         self,
@@ -236,26 +229,3 @@ class Inspect:
     def _ask(self, command: str, destination: Iterable[str] | None = None) -> dict[str, Any] | None:
         wanted = destination or self._destination
         return self._control.ask(command, destination=wanted, timeout=self._timeout) or None
-
-
-def _client(settings: Settings) -> Redis:
-    from redis import Redis
-
-    return Redis.from_url(settings.events_url, decode_responses=True, socket_connect_timeout=2, socket_timeout=5)
-
-
-def _answers(client: Redis, settings: Settings, question: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    from dream.notifications import keys
-
-    heard_by: Any = client.publish(keys.questions(settings.redis_prefix), json.dumps(question))
-    if question["destination"] is not None:
-        heard_by = min(heard_by, len(question["destination"]))
-    answers: dict[str, Any] = {}
-    give_up, came_in = time.monotonic() + timeout_s, 0
-    while came_in < heard_by and (left_s := give_up - time.monotonic()) > 0:
-        came: Any = client.blpop([keys.answers(settings.redis_prefix, question["ticket"])], timeout=max(0.01, left_s))
-        if came is not None:
-            came_in += 1
-            answer = json.loads(came[1])
-            answers[answer["worker"]] = answer["reply"]
-    return answers

@@ -2,8 +2,8 @@
 
     who asks ─► channel ─► each worker ─► a list of answers, which expires
 
-A question is `{"ticket", "command", "destination", "arguments"}`, an answer `{"worker", "reply"}`. Others may add
-commands. A question that comes while Redis is away is not answered.
+Both are in `dream.questions`, and `asking.py` asks. Others may add commands. A question that comes while Redis is away
+is not answered.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from dream.log import get_logger
 from dream.notifications import keys
+from dream.questions import Answer, Question
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -125,17 +126,15 @@ class Answering(Middleware):
 
     def _answer(self, client: Redis, data: str) -> None:
         try:
-            question = json.loads(data)
-            destination = question.get("destination")
-            command = self.commands[question["command"]]
-            if destination is not None and self.worker_name not in destination:
+            question = Question.decode(data)
+            if not question.is_for(self.worker_name):
                 return
-            reply = command(question.get("arguments") or {})
-            answer = json.dumps({"worker": self.worker_name, "reply": reply}, default=repr)
-            key = keys.answers(self._settings.redis_prefix, question["ticket"])
+            reply = self.commands[question.command](question.arguments or {})
+            answer = Answer(self.worker_name, reply).encode()
         except Exception as error:  # noqa: BLE001 (an edge: whatever the question is, the next one is heard)
             log.warning("question_not_understood", question=data[:200], error=f"{type(error).__name__}: {error}")
             return
+        key = keys.answers(self._settings.redis_prefix, question.ticket)
         with client.pipeline() as both:
             both.rpush(key, answer)
             both.expire(key, _ANSWERS_LIVE_S)

@@ -1,0 +1,149 @@
+"""A task that this worker does not know is left to one that does; where none is there, it ends as a failure.
+
+message of an unknown task ─► put back, to come later ─► a worker that knows it
+                                  └─► DREAM_UNKNOWN_TASK_S later every worker is asked ─┬─► taken by one: put back
+                                                                                        └─► FAILURE, dead letters
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Actor, Broker, Message, MessageProxy, Worker
+from dramatiq.common import q_name
+from dramatiq.errors import BrokerError
+from dramatiq.middleware import CurrentMessage, Middleware, SkipMessage
+from redis import RedisError
+
+from dream.errors import ResultsUnavailable
+from dream.log import get_logger
+from dream.messages import SERIES
+from dream.middleware.answering import Answering
+from dream.middleware.asking import ask
+from dream.questions import Question
+from dream.results import ResultStore, meta_of
+from dream.results.states import FAILURE
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Unknown"]
+
+log = get_logger(__name__)
+
+#: The option of a message that says for how long it has waited for a worker that knows its task.
+_WAITED_S = "unknown_for_s"
+#: The option that the façade and the bridge give their messages: somebody may wait for the result.
+_CELERY = "celery"
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 5.0
+_ANSWER_S = 2.0
+#: What workers have said of a task counts for so long.
+_REMEMBERED_S = 5.0
+_PAUSE_S = 1.0
+_DAY_MS = 86_400_000
+
+
+class _Actors(dict[str, Actor[..., Any]]):
+    """Actors by name; any other name's is the one for what is not known. It is none of those that there are."""
+
+    def __init__(self, known: Mapping[str, Actor[..., Any]], unknown: Actor[..., Any]) -> None:
+        super().__init__(known)
+        self._unknown = unknown
+
+    def __missing__(self, name: str) -> Actor[..., Any]:
+        return self._unknown
+
+
+class Unknown(Middleware):
+    """See the module.
+
+    Parameters:
+      settings: how long a task waits, and where workers are asked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._results = ResultStore(settings)
+        self._said: dict[tuple[str, str], tuple[float, bool]] = {}
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        queue = next(iter(broker.queues))
+        # A run waits for as long as the broker is away.
+        options = {"max_retries": 0, "time_limit": _DAY_MS}
+        actor = Actor(
+            partial(self._run, broker),
+            broker=broker,
+            actor_name="dream.unknown",
+            queue_name=queue,
+            priority=0,
+            options=options,
+        )
+        known = {name: each for name, each in broker.actors.items() if each is not actor}
+        broker.actors = _Actors(known, actor)
+        for each in broker.middleware:
+            if isinstance(each, Answering):
+                each.commands["takes"] = partial(_takes, broker, worker)
+
+    def _run(self, broker: Broker, *_args: Any, **_kwargs: Any) -> None:
+        message: Any = CurrentMessage.get_current_message()
+        waited_s = float(message.options.get(_WAITED_S) or 0.0)
+        if waited_s < self._settings.unknown_task_s or self._is_taken(message):
+            self._put_back(broker, message, waited_s)
+        else:
+            self._end(message)
+
+    def _put_back(self, broker: Broker, message: MessageProxy, waited_s: float) -> None:
+        wait_s = min(max(waited_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
+        log_it = log.warning if not waited_s else log.debug
+        log_it("task_unknown", task=message.actor_name, task_id=message.message_id, waits_s=wait_s)
+        later: Message[Any] = message.copy(options={_WAITED_S: waited_s + wait_s})
+        # It is the newest of its series and known as that; it is not sent again but moved.
+        later.options.pop(SERIES, None)
+        while True:
+            try:
+                broker.enqueue(later, delay=round(wait_s * 1000))
+            except (RedisError, BrokerError, OSError) as error:
+                log.warning("message_not_put_back", task_id=message.message_id, error=str(error))
+                time.sleep(_PAUSE_S)  # its ack would not be heard, either
+            else:
+                return
+
+    def _is_taken(self, message: MessageProxy) -> bool:
+        """Whether a worker that runs will take the task, as far as that can be known."""
+        task = (message.actor_name, q_name(message.queue_name))
+        until, is_taken = self._said.get(task, (0.0, False))
+        if time.monotonic() < until:
+            return is_taken
+        question = Question(command="takes", arguments={"task": task[0], "queue": task[1]})
+        try:
+            answers = ask(self._settings, question, timeout_s=_ANSWER_S)
+        except (RedisError, ValueError) as error:
+            log.warning("workers_not_asked", error=str(error))
+            return True
+        is_taken = not answers.is_complete or any(answers.by_worker.values())
+        self._said[task] = (time.monotonic() + _REMEMBERED_S, is_taken)
+        return is_taken
+
+    def _end(self, message: MessageProxy) -> None:
+        log.error("task_not_registered", task=message.actor_name, task_id=message.message_id)
+        celery = message.options.get(_CELERY)
+        if isinstance(celery, dict) and not celery.get("ignore_result"):
+            error = {
+                "exc_type": "NotRegistered",
+                "exc_message": [message.actor_name],
+                "exc_module": "celery.exceptions",
+            }
+            try:
+                self._results.put(meta_of(message.message_id, FAILURE, error))
+            except ResultsUnavailable as away:
+                log.warning("result_not_kept", task_id=message.message_id, error=str(away))
+        message.fail()
+        raise SkipMessage(f"no worker knows the task {message.actor_name!r}")
+
+
+def _takes(broker: Broker, worker: Worker, arguments: Mapping[str, Any]) -> bool:
+    """The answer to the question whether a worker knows a task and takes its queue."""
+    return arguments["task"] in broker.get_declared_actors() and arguments["queue"] in worker.consumers
