@@ -30,6 +30,7 @@ __all__ = [
     "Limit",
     "RedisUrl",
     "Seconds",
+    "SharedFolder",
     "Timezone",
     "Variants",
 ]
@@ -66,6 +67,12 @@ def _database_url(value: str) -> str:
 def _folder(value: str) -> str:
     if not os.access(value, os.W_OK | os.X_OK) or not os.path.isdir(value):  # noqa: PTH112
         raise ValueError("it must be a folder that is there and may be written to")
+    return value
+
+
+def _shared_folder(value: str) -> str:
+    if not os.path.isabs(value):  # noqa: PTH117
+        raise ValueError("it must be an absolute path: parts start in different folders")
     return value
 
 
@@ -121,6 +128,7 @@ BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 Folder = Annotated[str, AfterValidator(_folder)]
+SharedFolder = Annotated[str, AfterValidator(_shared_folder)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]

@@ -32,6 +32,7 @@ from dream.setting_types import (
     Limit,
     RedisUrl,
     Seconds,
+    SharedFolder,
     Timezone,
     Variants,
 )
@@ -79,6 +80,10 @@ class Settings(BaseSettings):
         None,
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="Bucket of uploaded bytes that wait for their run; `DREAM_S3_BUCKET` unless that has `{username}`.",
+    )
+    staging_dir: SharedFolder | None = Field(
+        None,
+        description="Folder that all parts share, in which uploaded bytes wait; unset means the object store.",
     )
     s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="`virtual` for Aliyun OSS, `path` for most self-hosted stores."

@@ -53,12 +53,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 def environment_in(folder: Path, servers: dict[str, str]) -> dict[str, str]:
-    """`DREAM_…` variables of their own: own keys, own database, own bucket, quick clocks."""
+    """`DREAM_…` variables of their own: own keys, own database, own bucket, quick clocks; uploads wait in the store."""
     unique = uuid4().hex[:12]
     work_dir = folder / "work"
     work_dir.mkdir()
     return {
-        **servers,
+        **{name: value for name, value in servers.items() if name != "DREAM_STAGING_DIR"},
         "DREAM_REDIS_PREFIX": f"t{unique}",
         "DREAM_DATABASE_URL": f"sqlite:///{folder}/dream.db",
         "DREAM_S3_BUCKET": f"t-{unique}",

@@ -33,7 +33,7 @@ def bucket_of(resources: Parts, run: Run, dream_id: int) -> str:
             owner = owner_of(session, dream_id, settings.owners_sql)
         if owner is not None:
             bucket = user_bucket(settings.s3_bucket, owner.username)
-            RunStorage(resources.storage, run).ensure_bucket(bucket)
+            RunStorage(resources, run).ensure_bucket(bucket)
             return bucket
         run.check()
         if pause_s is not None:

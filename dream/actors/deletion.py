@@ -45,7 +45,7 @@ class Deletion:
 
     def __init__(self, resources: Parts, run: Run) -> None:
         self._resources = resources
-        self._storage = RunStorage(resources.storage, run)
+        self._storage = RunStorage(resources, run)
         self._run = run
         self._claim = run.claim
 
@@ -74,9 +74,9 @@ class Deletion:
         for target in targets:
             if target.bucket:
                 by_bucket[target.bucket].update(target.keys)
-            if target.image and target.image.staging_key:
-                by_bucket[self._resources.settings.staging_bucket].add(target.image.staging_key)
-        failed: dict[str, DreamError] = {}
+        failed = self._storage.delete_staged(
+            target.image.staging_key for target in targets if target.image and target.image.staging_key
+        )
         for bucket, keys in by_bucket.items():
             self._run.check()
             failed.update(self._storage.delete(bucket, sorted(keys)))

@@ -1,4 +1,4 @@
-"""The object store as a run sees it: no call outlasts the run, be it that the store hangs or drips.
+"""Objects and staged bytes as a run sees them: no call outlasts the run, be it that the store hangs or drips.
 
 The store's own time-outs are there for a request; a run ends at its limit, when its worker stops, or when another run
 has taken its task.
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dream.actors.resources import Parts
     from dream.errors import DreamError
     from dream.middleware.run import Run
-    from dream.storage import Storage
 
 __all__ = ["RunStorage"]
 
@@ -22,17 +22,23 @@ class RunStorage:
     """What a run does with the object store; each call raises as `Run.wait_for` where the run must end first.
 
     Parameters:
-      storage: the store.
+      resources: what the run works with.
       run: whose time it is.
     """
 
-    def __init__(self, storage: Storage, run: Run) -> None:
-        self._storage = storage
+    def __init__(self, resources: Parts, run: Run) -> None:
+        self._storage = resources.storage
+        self._staging = resources.producer.staging_area
         self._run = run
 
-    def download(self, bucket: str, key: str, path: Path) -> None:
-        """See `Storage.download`."""
-        self._run.wait_for(lambda: self._storage.download(bucket, key, path))
+    def fetch_staged(self, key: str, path: Path) -> None:
+        """See `StagingArea.fetch`."""
+        self._run.wait_for(lambda: self._staging.fetch(key, path))
+
+    def delete_staged(self, keys: Iterable[str]) -> dict[str, DreamError]:
+        """See `StagingArea.delete`."""
+        wanted = list(keys)
+        return self._run.wait_for(lambda: self._staging.delete(wanted))
 
     def put_file(self, bucket: str, key: str, path: Path, content_type: str) -> None:
         """See `Storage.put_file`."""

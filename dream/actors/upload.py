@@ -1,7 +1,7 @@
 """The steps of an upload's run: fetch, process, store, record, tell.
 
-    begin ─► fetch_and_submit ─► finish_image, one after another ─► end
-             (staged bytes → file → pool)   (put object, row, event, drop staged bytes)
+    begin ─► fetch_and_submit ─► finish_image, one after another ─► drop_staged ─► end
+             (staged bytes → file → pool)   (put object, row, event)
 
 A run works only on what is missing, so a second run of the task repeats nothing that the first has finished.
 """
@@ -43,6 +43,7 @@ def upload(resources: Parts, run: Run, dream_id: int, encoded_files: list[Any], 
     with resources.folder() as folder, ExitStack() as jobs:
         for work in steps.fetch_and_submit(folder, jobs):
             steps.finish_image(work)
+    steps.drop_staged()
     return steps.end()
 
 
@@ -66,7 +67,7 @@ class Upload:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database
-        self._storage = RunStorage(resources.storage, run)
+        self._storage = RunStorage(resources, run)
         self._limits = Limits.of(self._settings)
         self._run = run
         self._claim = run.claim
@@ -130,7 +131,7 @@ class Upload:
     @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
         try:
-            self._storage.download(self._settings.staging_bucket, image.staging_key or "", source)
+            self._storage.fetch_staged(image.staging_key or "", source)
         except ObjectMissing:
             raise ImageRejected("the uploaded file is no longer there; upload it again") from None
 
@@ -148,7 +149,6 @@ class Upload:
             if is_recorded:
                 self._run.has_progressed = True
                 self._tell_progress(once=f"image:{image.id}")
-                self._drop_staged(image)
             else:
                 self._take_back(image)
 
@@ -208,19 +208,21 @@ class Upload:
             failed = self._storage.delete(image.bucket or self._bucket, keys_of(image.storage_key, image.variant_names))
             for error in failed.values():
                 log.warning("object_left", image_id=image.id, error=str(error))
-            self._drop_staged(image)
 
     @step("drop")
-    def _drop_staged(self, image: DreamImage) -> None:
-        if image.staging_key is None:
+    def drop_staged(self) -> None:
+        """Remove the bytes of the pictures that are done or gone; those of failed ones wait for a replay."""
+        ended = (ImageState.COMPLETED, ImageState.DELETING, ImageState.DELETED)
+        staged = {each.id: each.staging_key for each in self._images if each.staging_key and each.state in ended}
+        if not staged:
             return
         try:
-            self._storage.delete(self._settings.staging_bucket, [image.staging_key])
+            failed = self._storage.delete_staged(staged.values())
         except DreamError as error:
-            log.warning("staged_bytes_left", image_id=image.id, error=str(error))  # the nightly sweep removes them
+            log.warning("staged_bytes_left", count=len(staged), error=str(error))  # the nightly sweep removes them
             return
         with self._database.begin() as session:
-            images.forget_staged(session, [image.id])
+            images.forget_staged(session, [image_id for image_id, key in staged.items() if key not in failed])
 
     def refuse(self, image: DreamImage, reason: str) -> None:
         """Record that this picture cannot be processed; its batch goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dream.db import Database, migrate
 from dream.db.clock import now
 from dream.errors import BucketMissing, DreamError
 from dream.storage import Storage, new_staging_key
+from dream.storage.folder import StagingFolder
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -31,6 +33,8 @@ _OLDEST_POSTGRESQL = 13
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROBE = b"written by `dream doctor`, which removes it at once"
 _STORE_ADVICE = "look at DREAM_S3_ENDPOINT_URL, DREAM_S3_REGION, the keys and the bucket's policy"
+_FOLDER_ADVICE = "look at DREAM_STAGING_DIR: every part must see the same folder, and may write there"
+_LEAST_FREE_BYTES = 2**30
 _KEY_ADVICE = "make a key: python3 -c 'import secrets; print(secrets.token_hex(32))'"
 _CLOCK_ADVICE = "set the clock of both machines by NTP"
 
@@ -108,6 +112,8 @@ def _bucket_checks(settings: Settings) -> Iterator[Check]:
     staging = settings.staging_bucket
     if staging != settings.s3_bucket:
         yield Check("staging bucket", partial(_bucket, settings, staging), _STORE_ADVICE)
+    if settings.staging_dir is not None:
+        yield Check("staging folder", partial(_staging_folder, Path(settings.staging_dir)), _FOLDER_ADVICE)
 
 
 def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
@@ -131,6 +137,23 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
         yield wrong(f"the object {key} cannot be deleted", "allow DeleteObject")
     else:
         yield right("a small object was written, read and deleted")
+
+
+def _staging_folder(path: Path) -> Iterator[Finding]:
+    folder = StagingFolder(path)
+    key = folder.put(_PROBE)
+    with tempfile.TemporaryDirectory() as name:
+        target = Path(name) / "file"
+        folder.fetch(key, target)
+        is_read = target.read_bytes() == _PROBE
+    failed = folder.delete([key])
+    if failed or not is_read:
+        yield wrong(f"a file that was written to {path} cannot be read or deleted", _FOLDER_ADVICE)
+        return
+    yield right(f"a small file was written, read and deleted in {path}")
+    free_bytes = shutil.disk_usage(path).free
+    if free_bytes < _LEAST_FREE_BYTES:
+        yield warning(f"{free_bytes / 2**20:.0f} MiB are free there", "uploads wait there: make room")
 
 
 def _read_back(storage: Storage, bucket: str, key: str) -> bool:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from dream.db import DreamTask
     from dream.producer import Producer
-    from dream.settings import Settings
 
 __all__ = ["register"]
 
@@ -101,7 +100,7 @@ def purge(
         if chosen and not yes:
             confirm(f"Throw away {len(chosen)} failed tasks for good?", "say --yes to throw them away; nothing was")
         for task_id in chosen:
-            _throw_away(settings, producer, task_id)
+            _throw_away(producer, task_id)
             typer.echo(task_id)
 
 
@@ -116,7 +115,7 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
         return [task.id for task in dead_letters.list_dead(session, older_than_s=older_than_s)]
 
 
-def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
+def _throw_away(producer: Producer, task_id: str) -> None:
     from dream.db import dead_letters
     from dream.storage.keys import keys_of
 
@@ -127,13 +126,13 @@ def _throw_away(settings: Settings, producer: Producer, task_id: str) -> None:
         raise InvalidArguments(f"{task_id} is no failed task (any more)")
     by_bucket: defaultdict[str, set[str]] = defaultdict(set)
     for picture in pictures:
-        if picture.staging_key:
-            by_bucket[settings.staging_bucket].add(picture.staging_key)
         if picture.bucket:
             by_bucket[picture.bucket].update(keys_of(picture.storage_key, picture.variant_names))
+    failed = producer.staging_area.delete(picture.staging_key for picture in pictures if picture.staging_key)
     for bucket, keys in by_bucket.items():
-        for error in producer.storage.delete(bucket, sorted(keys)).values():
-            raise error
+        failed |= producer.storage.delete(bucket, sorted(keys))
+    for error in failed.values():
+        raise error
 
 
 def _found(session: Session, task_id: str) -> DreamTask:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dream.db import Database, DreamImage, DreamTask
     from dream.results import ResultStore
     from dream.settings import Settings
-    from dream.storage import Storage
+    from dream.storage import StagingArea, Storage
 
 __all__ = ["Producer"]
 
@@ -76,8 +76,14 @@ class Producer:
         return Recorder(self._settings, self.database)
 
     @cached_property
+    def staging_area(self) -> StagingArea:
+        from dream.storage import StagingArea
+
+        return StagingArea(self._settings, self.storage)
+
+    @cached_property
     def staging(self) -> Staging:
-        return Staging(self._settings, self.storage)
+        return Staging(self.staging_area)
 
     @cached_property
     def broker(self) -> AnyBroker:

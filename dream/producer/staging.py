@@ -11,8 +11,7 @@ from dream.log import get_logger
 from dream.messages import EncodedFile, ImageFile
 
 if TYPE_CHECKING:
-    from dream.settings import Settings
-    from dream.storage import Storage
+    from dream.storage import StagingArea
 
 __all__ = ["Staging"]
 
@@ -25,29 +24,24 @@ class Staging:
     """Where uploaded bytes wait for their run.
 
     Parameters:
-      settings: names the bucket.
-      storage: the object store.
+      area: the place.
     """
 
-    def __init__(self, settings: Settings, storage: Storage) -> None:
-        self._bucket = settings.staging_bucket
-        self._storage = storage
+    def __init__(self, area: StagingArea) -> None:
+        self._area = area
 
     @step("stage")
     def put(self, image_files: Sequence[ImageFile]) -> list[EncodedFile]:
         """Store the bytes of all files, or of none.
 
         Raises:
-          DreamError: the object store did not take them.
+          DreamError: they could not be stored.
         """
-        from dream.storage import new_staging_key
-
         staged: list[EncodedFile] = []
         try:
             for file in image_files:
-                key = new_staging_key()
                 # One file's bytes at a time: a caller may read each from disk only when it is asked for.
-                self._storage.put_bytes(self._bucket, key, bytes(file["data"]))
+                key = self._area.put(bytes(file["data"]))
                 staged.append({"name": file["name"][-_MAX_NAME_LENGTH:], "staged": key})
         except DreamError:
             self.remove([file["staged"] for file in staged])
@@ -57,6 +51,6 @@ class Staging:
     def remove(self, keys: Sequence[str]) -> None:
         """Take staged bytes back; what cannot be removed now is removed by the nightly sweep, for no row names it."""
         try:
-            self._storage.delete(self._bucket, keys)
+            self._area.delete(keys)
         except DreamError as error:
             log.warning("staged_bytes_left", count=len(keys), error=str(error))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dream.db import images
 from dream.errors import DreamError
 from dream.log import get_logger
-from dream.messages import STAGING_PREFIX
+from dream.storage import StagingArea
 from dream.storage.keys import keys_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Leftovers:
         self._settings = settings
         self._database = database
         self._storage = storage
+        self._staging = StagingArea(settings, storage)
 
     def remove(self) -> dict[str, int]:
         """Remove all kinds of leftovers; returns how many of each.
@@ -61,7 +62,7 @@ class Leftovers:
                 rows = images.staged_leftovers(session, self._settings.staging_ttl_s, _AT_ONCE)
             if not rows:
                 return count
-            failed = self._storage.delete(self._settings.staging_bucket, [row.staging_key or "" for row in rows])
+            failed = self._staging.delete([row.staging_key or "" for row in rows])
             with self._database.begin() as session:
                 images.forget_staged(session, [row.id for row in rows if row.staging_key not in failed])
             count += len(rows) - len(failed)
@@ -106,14 +107,13 @@ class Leftovers:
     def _staged_without_rows(self) -> int:
         """Bytes of uploads whose rows were never committed."""
         oldest = datetime.now(UTC) - timedelta(seconds=self._settings.staging_orphan_s)
-        bucket = self._settings.staging_bucket
-        old = (key for key, written_at in self._storage.list_keys(bucket, STAGING_PREFIX) if written_at < oldest)
+        old = (key for key, written_at in self._staging.list_keys() if written_at < oldest)
         count = 0
         while batch := list(islice(old, _AT_ONCE)):
-            count += self._remove_unreferenced(bucket, batch)
+            count += self._remove_unreferenced(batch)
         return count
 
-    def _remove_unreferenced(self, bucket: str, keys: Collection[str]) -> int:
+    def _remove_unreferenced(self, keys: Collection[str]) -> int:
         with self._database.read() as session:
             orphans = set(keys) - images.staged_keys(session, keys)
-        return len(orphans) - len(self._storage.delete(bucket, sorted(orphans)))
+        return len(orphans) - len(self._staging.delete(sorted(orphans)))

@@ -31,6 +31,7 @@ def variables(folder: DataFolder, state: State) -> dict[str, str]:
         "DREAM_S3_SECRET_KEY": state.s3_secret_key,
         "DREAM_S3_BUCKET": BUCKET,
         "DREAM_S3_ADDRESSING_STYLE": "path",
+        "DREAM_STAGING_DIR": str(folder.staging),
         "DREAM_JWT_SECRET": state.jwt_secret,
         "DREAM_GATEWAY_URL": gateway_url(state),
         "DREAM_HOST": HOST,

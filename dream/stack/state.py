@@ -5,6 +5,7 @@
   stack.json         0600: ports and secrets, made once
   dream.db           SQLite
   valkey/ weed/      the servers' data and configuration
+  staging/           uploaded bytes that wait for their run
   logs/ run/         a log file a part; files that say "ready"
 """
 
@@ -78,6 +79,7 @@ class DataFolder:
         self.run = self.path / "run"
         self.valkey = self.path / "valkey"
         self.weed = self.path / "weed"
+        self.staging = self.path / "staging"
         self.database = self.path / "dream.db"
         self._lock = self.path / "stack.lock"
         self._state = self.path / "stack.json"

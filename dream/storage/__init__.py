@@ -2,5 +2,6 @@
 
 from dream.storage.keys import Location, locate, new_key_stem, new_staging_key, user_bucket
 from dream.storage.s3 import Storage
+from dream.storage.staging import StagingArea
 
-__all__ = ["Location", "Storage", "locate", "new_key_stem", "new_staging_key", "user_bucket"]
+__all__ = ["Location", "StagingArea", "Storage", "locate", "new_key_stem", "new_staging_key", "user_bucket"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -101,6 +102,19 @@ def test_a_bucket_that_is_missing_and_a_key_that_is_refused(environment: Environ
     refused = dream(environment, "doctor", DREAM_S3_SECRET_KEY="another")
     assert refused.returncode == 1
     assert "refused" in lines_of(refused, "wrong", "bucket")[0]
+
+
+def test_a_staging_folder_is_tried_out(environment: Environment, settings: Settings, tmp_path: Path) -> None:
+    right = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "staging"))
+    assert right.returncode == 0
+    assert "written, read and deleted" in lines_of(right, "right", "staging folder")[0]
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["id"]
+
+    (tmp_path / "file").touch()
+    wrong = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "file" / "staging"))
+    assert wrong.returncode == 1
+    assert "Not a directory" in lines_of(wrong, "wrong", "staging folder")[0]
+    assert "DREAM_STAGING_DIR" in wrong.stdout
 
 
 def test_a_key_for_tokens_that_is_missing_or_short(environment: Environment, settings: Settings) -> None:

@@ -149,7 +149,11 @@ def postgres_world(usual: dict[str, str], postgres: Postgres, network_of_postgre
 @pytest.fixture
 def small_disk_world(usual: dict[str, str], disk: Path, sqlite_template: Path) -> World:
     shutil.copy(sqlite_template, disk / "dream.db")
-    on_disk = {"DREAM_DATABASE_URL": f"sqlite:///{disk}/dream.db", "DREAM_WORK_DIR": str(disk)}
+    on_disk = {
+        "DREAM_DATABASE_URL": f"sqlite:///{disk}/dream.db",
+        "DREAM_WORK_DIR": str(disk),
+        "DREAM_STAGING_DIR": f"{disk}/staging",
+    }
     return {"environment": {**usual, **on_disk}}
 
 

@@ -1,0 +1,164 @@
+"""Uploaded bytes in a folder that the web layer and the workers share: one machine's disk, or a mounted volume.
+
+<folder>/id            made once; a key carries it, so that another folder is never taken for this one
+<folder>/<32 hex>      the bytes of one file
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from dream.errors import DreamError, ObjectMissing, ObjectStoreUnavailable
+from dream.messages import STAGING_PREFIX
+
+__all__ = ["StagingFolder"]
+
+_PREFIX = f"{STAGING_PREFIX}folder-"
+_KEY = re.compile(rf"{_PREFIX}(?P<folder>[0-9a-f]{{12}})/(?P<name>[0-9a-f]{{32}})")
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Its words without its path: what is said of an upload may reach the picture's owner.
+        raise ObjectStoreUnavailable(f"could not {action}: {error.strerror or type(error).__name__}") from error
+
+
+class StagingFolder:
+    """The folder; safe to use from several threads and processes.
+
+    Parameters:
+      path: `DREAM_STAGING_DIR`; made where it is missing, for this user alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @staticmethod
+    def is_key(key: str) -> bool:
+        """Whether the key's bytes lie in a folder."""
+        return key.startswith(_PREFIX)
+
+    def put(self, data: bytes) -> str:
+        """Store bytes, on the disk when this returns.
+
+        Returns:
+          Their key.
+
+        Raises:
+          ObjectStoreUnavailable: the folder is not there or is full, and nothing was kept.
+        """
+        with _translated("stage a file"):
+            key = self._key_of(uuid4().hex)
+            path = self._path_of(key)
+            try:
+                with path.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _sync(self._path)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return key
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Make the bytes stand at `path`, without a copy where that lies on the same disk.
+
+        Raises:
+          ObjectMissing: they are not there (any more).
+          ObjectStoreUnavailable: this machine does not see the folder in which they were staged.
+        """
+        with _translated("read a staged file"):
+            try:
+                _link_or_copy(self._path_of(key), path)
+            except FileNotFoundError:
+                raise ObjectMissing("could not read a staged file: no such file") from None
+
+    def delete(self, keys: Iterable[str]) -> dict[str, DreamError]:
+        """Delete staged files; one that is not there counts as deleted. Returns what failed, with its error."""
+        failed: dict[str, DreamError] = {}
+        for key in keys:
+            try:
+                with _translated("delete a staged file"):
+                    self._path_of(key).unlink(missing_ok=True)
+            except DreamError as error:
+                failed[key] = error
+        return failed
+
+    def list_keys(self) -> Iterator[tuple[str, datetime]]:
+        """Every key, with the time at which its bytes were written."""
+        with _translated("list staged files"):
+            for path in self._path.iterdir() if self._id else ():
+                if _NAME.fullmatch(path.name):
+                    with suppress(FileNotFoundError):
+                        yield self._key_of(path.name), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+    # --- which folder this is
+
+    def _key_of(self, name: str) -> str:
+        return f"{_PREFIX}{self._id}/{name}"
+
+    def _path_of(self, key: str) -> Path:
+        form = _KEY.fullmatch(key)
+        if form is None:
+            raise ObjectMissing(f"no staged file has the key {key}")
+        # Read each time: a volume that is not mounted leaves an empty folder, in which everything would be "missing".
+        if form["folder"] != self._read_id():
+            raise ObjectStoreUnavailable(
+                "the file was staged in another folder: DREAM_STAGING_DIR must be one folder, on this disk or a shared "
+                "volume, for the web layer, the workers and the scheduler"
+            )
+        return self._path / form["name"]
+
+    @cached_property
+    def _id(self) -> str:
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mine = self._path / f".id-{uuid4().hex}"
+        mine.write_text(f"{uuid4().hex[:12]}\n")
+        try:
+            os.link(mine, self._path / "id")  # whole, and only where nobody was first
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
+        return self._read_id()
+
+    def _read_id(self) -> str:
+        try:
+            return (self._path / "id").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, another owner, a file system without links
+        shutil.copyfile(source, target)
+
+
+def _sync(folder: Path) -> None:
+    """Write the folder's own entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)

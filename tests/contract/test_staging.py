@@ -1,0 +1,144 @@
+"""What every place for uploaded bytes must do: the object store, and a folder that all parts share."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dream.errors import ObjectMissing, ObjectStoreUnavailable
+from dream.messages import STAGING_PREFIX
+from dream.settings import Settings
+from dream.storage import StagingArea, Storage
+from dream.storage.folder import StagingFolder
+
+DATA = bytes(range(256)) * 1000
+
+
+def area_of(settings: Settings) -> StagingArea:
+    return StagingArea(settings, Storage(settings))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "staging"
+
+
+@pytest.fixture
+def in_folder(settings: Settings, folder: Path) -> StagingArea:
+    return area_of(settings.model_copy(update={"staging_dir": str(folder)}))
+
+
+@pytest.fixture
+def in_store(settings: Settings) -> StagingArea:
+    return area_of(settings)
+
+
+@pytest.fixture(params=["in_store", "in_folder"])
+def area(request: pytest.FixtureRequest) -> StagingArea:
+    area: StagingArea = request.getfixturevalue(request.param)
+    return area
+
+
+def test_bytes_come_back_as_they_went_in(area: StagingArea, tmp_path: Path) -> None:
+    key = area.put(DATA)
+    area.fetch(key, tmp_path / "fetched")
+    assert key.startswith(STAGING_PREFIX)
+    assert (tmp_path / "fetched").read_bytes() == DATA
+
+
+def test_what_was_fetched_outlives_the_staged_bytes(area: StagingArea, tmp_path: Path) -> None:
+    """A picture that is deleted while it is in work does not pull the file from under the pool."""
+    key = area.put(DATA)
+    area.fetch(key, tmp_path / "fetched")
+    assert area.delete([key]) == {}
+    assert (tmp_path / "fetched").read_bytes() == DATA
+
+
+def test_bytes_that_are_gone_are_said_to_be_missing(area: StagingArea, tmp_path: Path) -> None:
+    key, other = area.put(DATA), area.put(DATA)
+    assert area.delete([key]) == {}
+    assert area.delete([key]) == {}
+    with pytest.raises(ObjectMissing):
+        area.fetch(key, tmp_path / "fetched")
+    area.fetch(other, tmp_path / "other")
+
+
+def test_listing_gives_every_key_and_when_it_was_written(area: StagingArea) -> None:
+    keys = {area.put(DATA) for _ in range(3)}
+    listed = dict(area.list_keys())
+    assert listed.keys() == keys
+    assert all(abs(datetime.now(UTC) - at) < timedelta(minutes=1) for at in listed.values())
+
+
+def test_both_places_are_read_while_a_team_moves(in_store: StagingArea, in_folder: StagingArea, tmp_path: Path) -> None:
+    """A key says where its bytes lie: setting `DREAM_STAGING_DIR` loses nothing that waits in the store."""
+    old, new = in_store.put(b"old"), in_folder.put(b"new")
+    for key, data in ((old, b"old"), (new, b"new")):
+        in_folder.fetch(key, tmp_path / "fetched")
+        assert (tmp_path / "fetched").read_bytes() == data
+        (tmp_path / "fetched").unlink()
+    assert dict(in_folder.list_keys()).keys() == {old, new}
+    assert in_folder.delete([old, new]) == {}
+    assert not dict(in_folder.list_keys())
+
+
+def test_a_part_that_sees_another_folder_says_so_and_takes_nothing_for_missing(
+    in_store: StagingArea, in_folder: StagingArea, settings: Settings, tmp_path: Path
+) -> None:
+    """No folder set, another one, one that is not mounted: an error that passes, not a picture that is gone."""
+    key = in_folder.put(DATA)
+    other = area_of(settings.model_copy(update={"staging_dir": str(tmp_path / "other")}))
+    other.put(b"makes the folder")
+    not_mounted = area_of(settings.model_copy(update={"staging_dir": str(tmp_path / "not-mounted")}))
+    for area in (in_store, other, not_mounted):
+        with pytest.raises(ObjectStoreUnavailable, match="DREAM_STAGING_DIR"):
+            area.fetch(key, tmp_path / "fetched")
+        assert list(area.delete([key])) == [key]
+    in_folder.fetch(key, tmp_path / "fetched")
+
+
+def test_a_volume_that_was_unmounted_takes_no_uploads(in_folder: StagingArea, folder: Path) -> None:
+    """Bytes in the empty folder below it would be out of everybody's sight once it is back."""
+    in_folder.put(DATA)
+    folder.rename(folder.with_name("elsewhere"))
+    folder.mkdir()
+    with pytest.raises(ObjectStoreUnavailable):
+        in_folder.put(DATA)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_on_another_disk_is_copied_from(in_folder: StagingArea, tmp_path: Path) -> None:
+    """The work folder need not lie on the disk of the staging folder."""
+    other_disk = Path("/dev/shm")
+    if not other_disk.is_dir() or other_disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk")
+    target = other_disk / f"dream-test-{os.getpid()}"
+    try:
+        in_folder.fetch(in_folder.put(DATA), target)
+        assert target.read_bytes() == DATA
+    finally:
+        target.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "id", "0" * 31, "0" * 33, "0" * 32 + "/x"])
+def test_no_key_leads_out_of_the_folder(in_folder: StagingArea, folder: Path, tmp_path: Path, name: str) -> None:
+    """Keys come from messages, and whoever can write one could name any file."""
+    in_folder.put(DATA)
+    folder_id = (folder / "id").read_text().strip()
+    with pytest.raises(ObjectMissing):
+        in_folder.fetch(f"{STAGING_PREFIX}folder-{folder_id}/{name}", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_two_that_make_the_folder_agree_on_its_id(folder: Path, tmp_path: Path) -> None:
+    """Web layer and workers start together; whoever is first names it."""
+    first, second = StagingFolder(folder), StagingFolder(folder)
+    keys = first.put(b"1"), second.put(b"2")
+    for key in keys:
+        for each in (first, second):
+            each.fetch(key, tmp_path / "fetched")
+            (tmp_path / "fetched").unlink()
+    assert (folder.stat().st_mode & 0o777) == 0o700
