@@ -89,7 +89,7 @@ class Upload:
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             images.begin_task(session, self._claim.task_id, self._bucket, self._limits.variants)
-        self._load()
+            self._images = images.of_task(session, self._claim.task_id)
         self._tell_progress(once="started")
 
     def _load(self) -> bool:
@@ -183,7 +183,7 @@ class Upload:
                 dominant_colour=processed.dominant_colour,
                 variants=[self._variant_ref(image, each) for each in processed.variants],
             )
-        self._load()
+            self._images = images.of_task(session, self._claim.task_id)
         log.info("image_completed" if completed else "image_gone", image_id=image.id, size_bytes=processed.size_bytes)
         return completed
 
@@ -229,8 +229,8 @@ class Upload:
         with self._database.begin() as session:
             tasks.hold(session, self._claim)
             images.fail(session, image.id, reason)
+            self._images = images.of_task(session, self._claim.task_id)
         self._run.has_progressed = True
-        self._load()
         log.warning("image_refused", image_id=image.id, reason=reason)
 
     def retry_later(self, image: DreamImage, error: Exception) -> None:

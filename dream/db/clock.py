@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect
+from sqlalchemy import DateTime, Dialect, Float, literal
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 __all__ = ["UTCDateTime", "now"]
@@ -35,22 +36,23 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class now(ColumnElement[datetime]):  # noqa: N801 (reads as the SQL function it is)
-    """The database's clock, `plus_s` seconds from now (negative: ago)."""
+class now(FunctionElement[datetime]):  # noqa: N801 (reads as the SQL function it is)
+    """The database's clock, `plus_s` seconds from now (negative: ago), to the millisecond."""
 
     type = UTCDateTime()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, plus_s: float = 0.0) -> None:
-        self.plus_s = float(plus_s)
+        # A parameter, not part of the text: a statement is compiled once for all times.
+        super().__init__(literal(round(float(plus_s), 3), Float))
 
 
 @compiles(now, "sqlite")
-def _on_sqlite(element: now, _compiler: Any, **_: Any) -> str:
+def _on_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
     # SQLAlchemy stores microseconds as six digits; SQLite's clock has three.
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.plus_s:+.3f} seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {compiler.process(element.clauses, **options)} || ' seconds')"
 
 
 @compiles(now, "postgresql")
-def _on_postgresql(element: now, _compiler: Any, **_: Any) -> str:
-    return f"(clock_timestamp() + interval '{element.plus_s:.3f} seconds')"
+def _on_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
