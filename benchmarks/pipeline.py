@@ -1,24 +1,27 @@
 """The whole way of an upload, from `upload_images` to `completed`, against what the cores can do with the engine alone.
 
-    python -m benchmarks.pipeline --photos FOLDER [--batches 25] [--batch-size 4] [--worker-cores N]
+    python -m benchmarks.pipeline --photos FOLDER [--rounds 5] [--batches 25] [--batch-size 4] [--worker-cores N]
 
 Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer.
 All share the cores of the machine, as in `dream up`; with `--worker-cores` the worker has some to itself and all else
 the others, as where the worker has a machine of its own. The bound is cores ÷ (processor time of the engine for a
-picture), measured first, in one process. What the parts took of the processors says where the rest went.
+picture), measured in one process at the beginning of each round. What the parts took of the processors says where the
+rest went. Medians of the rounds are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -44,6 +47,7 @@ def main() -> None:
         prog="python -m benchmarks.pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument(
@@ -62,61 +66,97 @@ def main() -> None:
         migrate.upgrade(settings.database_url)
         Storage(settings).ensure_bucket(settings.s3_bucket)
         with _worker(Path(name), its_cores):
-            _measure(settings, photos, options.batches, options.batch_size, len(its_cores))
+            _measure(settings, photos, options, len(its_cores))
 
 
-def _measure(settings: Settings, photos: list[Path], batches: int, batch_size: int, cores: int) -> None:
-    engine_s = _engine_cpu_s(photos, Limits.of(settings))
-    bound = cores / engine_s
-    print(f"The engine takes {engine_s * 1e3:.1f} ms of a core for a picture: {bound:.1f} a second on {cores} core(s).")
+def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace, cores: int) -> None:
     database = Database(settings)
     broker = make_broker(settings)
     producer = Producer(settings, database=database, storage=Storage(settings), broker=broker)
     files = [ImageFile(name=photo.name, data=photo.read_bytes()) for photo in photos]
+    sent = 0
 
     def upload(count: int) -> None:
+        nonlocal sent
         for number in range(count):
-            chosen = [files[(number + index) % len(files)] for index in range(batch_size)]
-            producer.upload_images(number + 1, chosen, [0] * batch_size)
+            chosen = [files[(number + index) % len(files)] for index in range(options.batch_size)]
+            producer.upload_images(number + 1, chosen, [0] * options.batch_size)
+        sent += count
 
-    def done() -> int:
+    def all_done() -> bool:
         with database.read() as session:
             query = select(func.count()).select_from(DreamTask).where(DreamTask.state == TaskState.SUCCEEDED)
-            return session.scalar(query) or 0
+            return session.scalar(query) == sent
 
     upload(_WARM_UP_BATCHES)
-    _wait_until(lambda: done() == _WARM_UP_BATCHES)
-    before, started_s = cpu_by_part(), time.monotonic()
-    upload(batches)
-    accepted_s = time.monotonic() - started_s
-    _wait_until(lambda: done() == _WARM_UP_BATCHES + batches)
-    completed_s, after = time.monotonic() - started_s, cpu_by_part()
-    pictures = batches * batch_size
-    rate = pictures / completed_s
-    print(
-        f"{pictures} pictures in batches of {batch_size}: accepted in {accepted_s:.1f} s, done in {completed_s:.1f} s."
-    )
-    taken_s = {part: (after[part] - before.get(part, 0.0)) / pictures for part in after}
-    print(f"{rate:.1f} a second are {100 * rate / bound:.0f}% of that. Processor time for a picture:")
-    for part, part_s in sorted(taken_s.items(), key=lambda item: -item[1]):
-        print(f"{part_s * 1e3:8.1f} ms  {part}")
-    at_work_s = taken_s[CHILDREN] + taken_s[WORKER]
-    print("The engine's share of it, which is what cores that nobody else uses can reach:")
-    print(f"{100 * engine_s / sum(taken_s.values()):.0f}% of all processor time,")
-    print(f"{100 * engine_s / at_work_s:.0f}% of that of the worker and its children.")
+    _wait_until(all_done)
+    rounds = []
+    for _ in range(options.rounds):
+        engine_s = _engine_cpu_s(photos, Limits.of(settings))
+        before, started_s = cpu_by_part(), time.monotonic()
+        upload(options.batches)
+        _wait_until(all_done)
+        taken_s, after = time.monotonic() - started_s, cpu_by_part()
+        pictures = options.batches * options.batch_size
+        parts_s = {part: (after[part] - before.get(part, 0.0)) / pictures for part in after}
+        rounds.append(Round(engine_s, pictures / taken_s, cores, parts_s))
+    _report(rounds)
     broker.close()
     database.dispose()
 
 
-def _engine_cpu_s(photos: list[Path], limits: Limits, rounds: int = 6) -> float:
+class Round(NamedTuple):
+    """What one round gave; processor time is for a picture."""
+
+    engine_s: float
+    rate: float
+    cores: int
+    parts_s: dict[str, float]
+
+    @property
+    def of_bound(self) -> float:
+        return self.rate * self.engine_s / self.cores
+
+    @property
+    def of_all(self) -> float:
+        return self.engine_s / sum(self.parts_s.values())
+
+    @property
+    def of_worker(self) -> float:
+        return self.engine_s / (self.parts_s[CHILDREN] + self.parts_s[WORKER])
+
+
+def _report(rounds: Sequence[Round]) -> None:
+    def middle(value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, rounds))
+
+    def percent(value: Callable[[Round], float]) -> str:
+        percents = sorted(round(100 * value(each)) for each in rounds)
+        return f"{100 * middle(value):.0f}% ({percents[0]} to {percents[-1]})"
+
+    print(f"The engine takes {middle(lambda each: each.engine_s) * 1e3:.1f} ms of a core for a picture.")
+    rate = middle(lambda each: each.rate)
+    print(
+        f"{rate:.1f} pictures a second: {percent(lambda each: each.of_bound)} of what the cores can do with it alone."
+    )
+    print("Processor time for a picture:")
+    taken_s = {part: middle(lambda each, part=part: each.parts_s.get(part, 0.0)) for part in rounds[-1].parts_s}
+    for part, part_s in sorted(taken_s.items(), key=lambda item: -item[1]):
+        print(f"{part_s * 1e3:8.1f} ms  {part}")
+    print("The engine's share of it, which is what cores that nobody else uses can reach:")
+    print(f"{percent(lambda each: each.of_all)} of all processor time,")
+    print(f"{percent(lambda each: each.of_worker)} of that of the worker and its children.")
+
+
+def _engine_cpu_s(photos: list[Path], limits: Limits, passes: int = 3) -> float:
     """Processor time of `process_file` for one picture, on average over the photos."""
     with tempfile.TemporaryDirectory(prefix="dream-bench-") as folder:
         target = Path(folder, "target")
         process_file(photos[0], target, limits)
         started_s = time.process_time()
-        for photo in photos * rounds:
+        for photo in photos * passes:
             process_file(photo, target, limits)
-        return (time.process_time() - started_s) / (rounds * len(photos))
+        return (time.process_time() - started_s) / (passes * len(photos))
 
 
 @contextmanager
