@@ -1,12 +1,13 @@
-"""Whether a message that was fetched can be worked on: Dramatiq's threads expect what Dramatiq itself has written."""
+"""What is looked at in a message that was fetched, before a thread works on it: these expect what Dramatiq writes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dramatiq import Message, MessageProxy
+from dramatiq.errors import DecodeError
 
-__all__ = ["check_addressed"]
+__all__ = ["check_addressed", "id_of"]
 
 
 def check_addressed(message: Message[Any] | MessageProxy, queue_name: str) -> None:
@@ -18,3 +19,11 @@ def check_addressed(message: Message[Any] | MessageProxy, queue_name: str) -> No
     is_addressed = message.queue_name == queue_name and isinstance(message.actor_name, str)
     if not (is_addressed and isinstance(message.message_id, str) and isinstance(message.options, dict)):
         raise TypeError("a message with fields of other types than Dramatiq writes")
+
+
+def id_of(data: bytes) -> str:
+    """The id of an encoded message; "" where it has none."""
+    try:
+        return str(Message.decode(data).message_id)
+    except DecodeError:
+        return ""

@@ -14,7 +14,7 @@ from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from dream.broker.addressed import check_addressed
+from dream.broker.addressed import check_addressed, id_of
 from dream.errors import SettingsError
 from dream.fault_points import step
 from dream.log import get_logger
@@ -46,6 +46,8 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
     def __init__(self, *, confirm_delivery: bool = True, **parameters: Any) -> None:
         super().__init__(confirm_delivery=confirm_delivery, **parameters)
+        #: Ids of messages that this worker has, and that one had which may have died.
+        self.suspects: set[str] = set()
 
     @property
     def consumer_class(self) -> type[Consumer]:
@@ -118,18 +120,26 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
 
 class _Consumer(StockConsumer):
-    def __init__(self, *how: Any, **more: Any) -> None:
-        super().__init__(*how, **more)
+    def __init__(self, broker: RabbitmqBroker, *how: Any, **more: Any) -> None:
+        super().__init__(broker, *how, **more)
+        self._suspects = broker.suspects
         self.iterator = self._addressed(self.iterator)
 
     @step("ack")
     def ack(self, message: MessageProxy) -> None:
         super().ack(message)
+        self._suspects.discard(message.message_id)
+
+    def nack(self, message: MessageProxy) -> None:
+        super().nack(message)
+        self._suspects.discard(message.message_id)
 
     def _addressed(self, deliveries: Iterator[Any]) -> Iterator[Any]:
         """The deliveries that can be worked on, and time-outs; the others go to the dead letters."""
         for method, properties, body in deliveries:
             if method is None or _is_addressed(body, self.queue_name):
+                if method is not None and method.redelivered:
+                    self._suspects.add(id_of(body))
                 yield method, properties, body
             else:
                 log.error("message_malformed", queue=self.queue_name)

@@ -5,7 +5,7 @@
 - Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
 - What cannot be decoded goes to the dead letters and wedges nobody.
 - Heartbeats carry the time of Redis, so a worker's wrong clock kills no worker.
-- What a dead worker had in work goes before all that waits, not behind it.
+- What a dead worker had in work goes before all that waits, not behind it, and is known again as `suspects`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dream.broker.addressed import check_addressed
+from dream.broker.addressed import check_addressed, id_of
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, SERIES
@@ -42,6 +42,13 @@ _HANDED_BACK = "handed_back"
 _ASK_AT_ONCE = 500
 _STOCK_CLOCK = b"local timestamp = ARGV[2]"
 _REDIS_CLOCK = b"local t = redis.call('time'); local timestamp = t[1] * 1000 + math.floor(t[2] / 1000)"
+#: Before a message's JSON, which it leaves as it is: a worker died that had it.
+_SUSPECT = b" "
+_PUT_BACK = b'redis.call("rpush", queue_full_name, message_id)'
+_PUT_FIRST = b"""redis.call("lpush", queue_full_name, message_id)
+local message = redis.call("hget", queue_messages, message_id)
+if string.sub(message, 1, 1) ~= " " then redis.call("hset", queue_messages, message_id, " " .. message) end
+"""
 #: In stock's script the messages of dead workers are put back before this, and nothing else is put anywhere.
 _AFTER_THE_DEAD = b"local dead_message_ids"
 
@@ -51,11 +58,11 @@ def _script(name: str) -> str:
 
 
 def _changed(dispatch: bytes) -> bytes:
-    """Stock's script by the clock of Redis, which puts what dead workers had in work before all that waits."""
+    """Stock's script by the clock of Redis, which puts what dead workers had in work, marked, before all that waits."""
     of_the_dead, mark, others = dispatch.partition(_AFTER_THE_DEAD)
-    if _STOCK_CLOCK not in of_the_dead or of_the_dead.count(b'"rpush"') != 1 or not mark:
+    if _STOCK_CLOCK not in of_the_dead or of_the_dead.count(_PUT_BACK) != 1 or not mark:
         raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
-    return of_the_dead.replace(_STOCK_CLOCK, _REDIS_CLOCK).replace(b'"rpush"', b'"lpush"') + mark + others
+    return of_the_dead.replace(_STOCK_CLOCK, _REDIS_CLOCK).replace(_PUT_BACK, _PUT_FIRST) + mark + others
 
 
 def make_client(url: str) -> redis.Redis:
@@ -85,6 +92,8 @@ class RedisBroker(StockRedisBroker):
         self._missing = self.client.register_script(_script("missing.lua"))
         self._discard = self.client.register_script(_script("discard.lua"))
         self._held: defaultdict[str, set[str]] = defaultdict(set)
+        #: Ids of messages that this worker has, and that one had which died.
+        self.suspects: set[str] = set()
 
     @property
     def consumer_class(self) -> type[Consumer]:
@@ -170,6 +179,14 @@ class RedisBroker(StockRedisBroker):
         """
         message.options[_HANDED_BACK] = True
 
+    def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
+        """Up to `prefetch` messages, which are this worker's until it acks them."""
+        fetched: list[bytes] = self._dispatch("fetch")(queue_name, prefetch)
+        for data in fetched:
+            if data is not None and data.startswith(_SUSPECT):
+                self.suspects.add(id_of(data))
+        return fetched
+
     def hold(self, queue_name: str, message: MessageProxy) -> None:
         """A thread of this process has the message now."""
         self._held[queue_name].add(message.options["redis_message_id"])
@@ -177,6 +194,7 @@ class RedisBroker(StockRedisBroker):
     def let_go(self, queue_name: str, message: MessageProxy) -> None:
         """No thread of this process has the message any more."""
         self._held[queue_name].discard(message.options["redis_message_id"])
+        self.suspects.discard(message.message_id)
 
     def reclaim(self, queue_name: str) -> None:
         """Put back what was fetched from the queue and is held by no thread."""

@@ -31,7 +31,9 @@ _AT_HOME = {
     "TaskRevokedError": "celery.exceptions",
     "TimeoutError": "celery.exceptions",
     "SoftTimeLimitExceeded": "billiard.exceptions",
+    "Terminated": "billiard.exceptions",
     "TimeLimitExceeded": "billiard.exceptions",
+    "WorkerLostError": "billiard.exceptions",
     "EncodeError": "kombu.exceptions",
     "OperationalError": "kombu.exceptions",
 }

@@ -60,7 +60,8 @@ class Claims(Middleware):
         self._database = database
         #: What came of runs; `Retries` tells it of failures.
         self.ledger = RowLedger(settings, database, publisher)
-        self._isolation = Isolation()
+        #: Runs of tasks with a row, beside each other.
+        self.isolation = Isolation()
         self._stopping = threading.Event()
         self._keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
 
@@ -105,9 +106,9 @@ class Claims(Middleware):
     def _enter_and_claim(self, broker: Broker, message: MessageProxy) -> Claim:
         """Take a place beside the others and claim the task, or alone where it must run so."""
         for alone in (False, True):
-            self._isolation.enter(alone=alone)
+            self.isolation.enter(alone=alone)
             with ExitStack() as on_failure:
-                on_failure.callback(self._isolation.leave)
+                on_failure.callback(self.isolation.leave)
                 claim, reason, wait_s = self._claim(broker, message, alone=alone)
                 if claim is not None:
                     on_failure.pop_all()
@@ -157,13 +158,13 @@ class Claims(Middleware):
         except (LeaseLost, SQLAlchemyError) as error:
             log.warning("task_not_concluded", task_id=claim.task_id, error=str(error))  # by its next claim, then
         finally:
-            self._isolation.leave()
+            self.isolation.leave()
         raise SkipMessage(reason)
 
     def _begin(self, claim: Claim) -> None:
         deadline = time.monotonic() + self._settings.time_limit_s
         run = Run(claim, deadline, self._keeper.keep(claim.token), self._stopping)
-        run.scope.callback(self._isolation.leave)
+        run.scope.callback(self.isolation.leave)
         run.scope.callback(self._keeper.drop, claim.token)
         run.scope.enter_context(bind(**log_fields(claim)))
         attach(run)

@@ -20,21 +20,40 @@ class Isolation:
         self._alone = False
         self._waiting_alone = 0
 
-    def enter(self, *, alone: bool) -> None:
-        """Wait for a place. Whoever wants to be alone goes before newcomers, or it would wait for ever."""
+    def enter(self, *, alone: bool, patience_s: float | None = None) -> bool:
+        """Wait for a place. Whoever wants to be alone goes before newcomers, or it would wait for ever.
+
+        Parameters:
+          patience_s: seconds after which whoever wants to be alone goes away; None means never.
+
+        Returns:
+          Whether there is a place.
+        """
         with self._changed:
             if alone:
                 self._waiting_alone += 1
-                self._changed.wait_for(lambda: self._inside == 0)
+                is_empty = self._changed.wait_for(lambda: self._inside == 0, patience_s)
                 self._waiting_alone -= 1
+                if not is_empty:
+                    self._changed.notify_all()
+                    return False
                 self._alone = True
             else:
-                self._changed.wait_for(lambda: not self._alone and self._waiting_alone == 0)
+                while self._alone or self._waiting_alone:
+                    self._changed.wait()
             self._inside += 1
+        return True
+
+    def share(self) -> None:
+        """Whoever is alone lets others in."""
+        with self._changed:
+            self._alone = False
+            self._changed.notify_all()
 
     def leave(self) -> None:
         """Give the place back."""
         with self._changed:
             self._inside -= 1
-            self._alone = False
-            self._changed.notify_all()
+            if self._alone or self._waiting_alone:
+                self._alone = False
+                self._changed.notify_all()

@@ -36,6 +36,7 @@ __all__ = [
     "Ended",
     "ExceptionInfo",
     "Stopped",
+    "conclude",
     "trace",
 ]
 
@@ -109,6 +110,17 @@ def trace(task: Task, request: Context) -> Ended:
         state = ended.state if "ended" in locals() else None
         value = ended.value if "ended" in locals() else None
         signals.task_postrun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs, retval=value, state=state)
+        current.leave()
+
+
+def conclude(task: Task, request: Context, ended: Ended) -> None:
+    """Say what came of a task that is not run."""
+    current.enter(task, request)
+    try:
+        if request.delivered is not None:
+            request.delivered.ended(ended)
+        _follow(task, request, ended)
+    finally:
         current.leave()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,20 +10,26 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Actor, Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
 
+from dream.broker import send
 from dream.compat import signals
 from dream.compat.routes import named_queues, queue_names
 from dream.compat.worker.handling import handle
+from dream.compat.worker.keeping import patiently
 from dream.compat.worker.limits import Watch
 from dream.compat.worker.revoked import Revoked
+from dream.compat.worker.suspects import Crowded, Suspects
 from dream.log import get_logger
-from dream.messages import OWN_TASKS
+from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES
 from dream.middleware.answering import Answering
+from dream.middleware.claims import Claims
+from dream.middleware.isolation import Isolation
 from dream.middleware.time_limit import TimeLimit
 from dream.process import node_name
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker
     from dream.compat.app.base import Celery
+    from dream.compat.app.task import Task
     from dream.settings import Settings
 
 __all__ = ["Tasks", "register"]
@@ -31,6 +38,12 @@ log = get_logger(__name__)
 
 #: Dramatiq's limit comes this much after ours; it stops what ours did not.
 _BACKSTOP_S = 2.0
+#: The option of a suspect's message that was put off: its copy does not come from a dead worker.
+_SUSPECT = "suspect"
+#: A suspect that must run alone and cannot comes back after this long.
+_COME_BACK_S = 30.0
+#: A stopping worker keeps this much of its time for handing back what runs.
+_HAND_BACK_S = 1.0
 
 
 def register(app: Celery, queues: Iterable[str] = ()) -> Tasks:
@@ -59,6 +72,8 @@ class Tasks(Middleware):
         self.name = node_name(settings.worker_name)
         self.watch = Watch()
         self.revoked = Revoked(settings)
+        self._suspects = Suspects(settings, _runs_of_ours(broker))
+        self._patience_s = max(0.0, settings.shutdown_timeout_s - _HAND_BACK_S)
         self._broker = broker
         self._limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
         self._worker: Worker | None = None
@@ -85,7 +100,24 @@ class Tasks(Middleware):
 
     def _run(self, name: str, *_args: Any, **_kwargs: Any) -> None:
         message: Any = CurrentMessage.get_current_message()
-        handle(self, self.app.tasks[name], message._message, message)
+        task = self.app.tasks[name]
+        if message.message_id in self._broker.suspects or _SUSPECT in message.options:
+            self._run_suspect(task, message)
+            return
+        self._suspects.runs.enter(alone=False)
+        try:
+            handle(self, task, message._message, message)
+        finally:
+            self._suspects.runs.leave()
+
+    def _run_suspect(self, task: Task, message: Any) -> None:
+        try:
+            with self._suspects.suspected(_delivery_of(message)) as is_lost:
+                handle(self, task, message._message, message, is_lost=is_lost)
+        except Crowded:
+            later = message.copy(options={_SUSPECT: True})
+            later.options.pop(SERIES, None)  # it is not sent again but moved
+            patiently(lambda: send(self._broker, later, _COME_BACK_S))
 
     # --- what runs ask of the worker
 
@@ -96,6 +128,13 @@ class Tasks(Middleware):
     def hand_back(self, message: Any) -> None:
         """Put a message back on its queue, in place of the ack."""
         self._broker.hand_back(message)
+
+    def hand_back_now(self, message: Any) -> None:
+        """Put back a message whose run does not end; this worker stops."""
+        self._suspects.forget(_delivery_of(message))
+        self._broker.hand_back(message)
+        if self._worker is not None:
+            self._worker.consumers[message.queue_name].post_process_message(message)
 
     def give_up(self, message: Any) -> None:
         """Ack a message whose run does not end, and let this worker be replaced."""
@@ -120,6 +159,9 @@ class Tasks(Middleware):
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         signals.worker_shutting_down.send(self, sig="SIGTERM", how="Warm", exitcode=0)
+        timer = threading.Timer(self._patience_s, self.watch.hand_back)
+        timer.daemon = True
+        timer.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self.revoked.stop()
@@ -134,3 +176,14 @@ class Tasks(Middleware):
         ended = [each for each in task_ids if arguments.get("terminate") and self.watch.terminate(each)]
         log.info("tasks_revoked", count=len(task_ids), terminated=len(ended))
         return {"ok": f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")}
+
+
+def _delivery_of(message: Any) -> str:
+    delivery: str = message.options.get(DELIVERY_ID, message.message_id)
+    return delivery
+
+
+def _runs_of_ours(broker: Broker) -> Isolation:
+    """Those of dream's own tasks in this process."""
+    claims = next((each for each in broker.middleware if isinstance(each, Claims)), None)
+    return claims.isolation if claims is not None else Isolation()

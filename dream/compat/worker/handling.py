@@ -19,12 +19,13 @@ from dream.compat import signals
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
-from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, trace
+from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, conclude, trace
 from dream.compat.envelope import Envelope
-from dream.compat.exceptions import Retry, TaskRevokedError
+from dream.compat.exceptions import Retry, TaskRevokedError, WorkerLostError
 from dream.compat.worker.keeping import keep, patiently
+from dream.compat.worker.suspects import MAX_DEATHS
 from dream.log import bind, get_logger
-from dream.results.states import RETRY, REVOKED, STARTED
+from dream.results.states import FAILURE, RETRY, REVOKED, STARTED
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
@@ -35,15 +36,16 @@ __all__ = ["handle"]
 log = get_logger(__name__)
 
 
-def handle(worker: Tasks, task: Task, message: Any, proxy: Any) -> None:
+def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool = False) -> None:
     """Run the task that a message carries, and say what came of it.
 
     Parameters:
       message: what was sent.
       proxy: the same in Dramatiq's hands, which is acked, failed or handed back.
+      is_lost: it has killed its workers, and is not run again.
 
     Raises:
-      SkipMessage: the task has rejected the message.
+      SkipMessage: the message goes to the dead letters: the task has rejected it, or is lost.
       OperationalError, ResultsUnavailable: a server was away for too long; another run follows.
     """
     envelope = Envelope.from_message(message, worker.queue_prefix)
@@ -61,6 +63,8 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any) -> None:
         delivery.refuse(request)
         return
     with bind(task_id=envelope.id, task=task.name):
+        if is_lost:
+            delivery.bury(request)
         ended = trace(task, request)
     if ended.state == REJECTED:
         delivery.reject(ended.value)
@@ -124,9 +128,21 @@ class _Delivery:
         self._message.fail()
         raise SkipMessage(f"the task has rejected its message: {error.reason}")
 
+    def bury(self, request: Context) -> None:
+        """The task is not run, for it would kill this worker, too."""
+        error = WorkerLostError(f"its worker died {MAX_DEATHS} times while it ran")
+        log.error("task_lost", reason=str(error))
+        conclude(self._task, request, Ended(FAILURE, error, ExceptionInfo(error)))
+        self._message.fail()
+        raise SkipMessage(str(error))
+
     def _give_up(self, ended: Ended) -> None:
         """The run's thread blocks: say how it ended, in its place, and let the worker be replaced."""
         self._is_given_up = True
+        if ended.state == REJECTED:
+            log.warning("run_handed_back", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
+            self._worker.hand_back_now(self._message)
+            return
         log.error("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
         keep(self._task, self._envelope, ended)
         self._worker.give_up(self._message)

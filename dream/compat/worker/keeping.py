@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dream.compat.app.context import Context
 from dream.compat.app.trace import Ended
-from dream.compat.exceptions import EncodeError, OperationalError
+from dream.compat.exceptions import EncodeError
 from dream.compat.failures import write_error
-from dream.errors import ResultsUnavailable
+from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import get_logger
 from dream.results import meta_of
 from dream.results.states import EXCEPTION_STATES
@@ -89,7 +89,7 @@ def patiently(call: Callable[[], Any]) -> Any:
     while True:
         try:
             return call()
-        except (OperationalError, ResultsUnavailable) as error:
+        except (BrokerUnavailable, ResultsUnavailable) as error:
             if time.monotonic() >= give_up:
                 raise
             log.warning("server_away", error=str(error))

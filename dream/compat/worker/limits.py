@@ -3,6 +3,7 @@
     soft limit ─► SoftTimeLimitExceeded in the run's thread: the task may catch it
     hard limit ─► the run ends with TimeLimitExceeded, whatever the task catches
     terminated ─► the run ends as revoked
+    the worker stops ─► its message goes back on the queue
     … and does not listen for a second, for its thread blocks: it is given up
 
 What is given up is told as ended, and its worker is replaced: nothing else stops a thread that blocks.
@@ -19,8 +20,8 @@ from dataclasses import dataclass, field
 
 from dramatiq.middleware.threading import raise_thread_exception
 
-from dream.compat.app.trace import Ended, ExceptionInfo, Stopped
-from dream.compat.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
+from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, Stopped
+from dream.compat.exceptions import Reject, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from dream.results.states import FAILURE, REVOKED
 
 __all__ = ["Watch"]
@@ -38,6 +39,11 @@ class _AtLimit(Stopped):
 class _Terminated(Stopped):
     state = REVOKED
     error = TaskRevokedError("terminated")
+
+
+class _HandedBack(Stopped):
+    state = REJECTED
+    error = Reject("the worker stops", requeue=True)
 
 
 @dataclass
@@ -115,6 +121,11 @@ class Watch:
         for run in runs:
             run.end(_Terminated)
         return bool(runs)
+
+    def hand_back(self) -> None:
+        """End all runs, for others to run them again."""
+        for run in list(self._runs.values()):
+            run.end(_HandedBack)
 
     def _look_after(self) -> None:
         while not self._stopped.wait(_LOOK_EVERY_S):
