@@ -28,6 +28,7 @@ __all__ = [
     "RunContinues",
     "SettingsError",
     "StackError",
+    "TaskRevoked",
     "TaskTimedOut",
     "TokenRejected",
     "TooManyPending",
@@ -143,6 +144,12 @@ class TaskTimedOut(DreamError):
 
 class HandedBack(DreamError):
     """The run stops here and its task goes on in another, which counts neither as a failure nor as a death."""
+
+
+class TaskRevoked(DreamError):
+    """The task was revoked while it ran."""
+
+    permanent = True
 
 
 class WorkerStopping(HandedBack):

@@ -123,7 +123,7 @@ class TaskState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    #: It had not run when the time came after which its caller did not want it any more.
+    #: Its caller did not want it any more: it had a time until which it was to run, or was revoked.
     REVOKED = "revoked"
 
     @property

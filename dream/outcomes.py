@@ -70,14 +70,14 @@ def of_upload(session: Session, task_id: str) -> list[str]:
 def conclude_failure(session: Session, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
     """End a task that no retry can help, in the caller's transaction.
 
-    What is stored stays: an upload of which some pictures are done ends as completed, with errors.
+    What is stored stays: an upload of which some pictures are done ends as completed with errors, unless it is revoked.
     """
     tasks.hold(session, claim)
     if claim.name == PROCESS_IMAGES:
         for unfinished in (ImageState.PENDING, ImageState.PROCESSING):
             images.move_task(session, claim.task_id, unfinished, ImageState.FAILED, error)
         urls = of_upload(session, claim.task_id)
-        if any(urls):
+        if any(urls) and state is not TaskState.REVOKED:
             tasks.finish(session, claim, TaskState.SUCCEEDED, result=urls, error=error)
             return
     tasks.finish(session, claim, state, error=error)

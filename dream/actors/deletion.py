@@ -30,9 +30,11 @@ log = get_logger(__name__)
 def delete(resources: Parts, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
     """Delete pictures of a dream; returns for each whether it is gone."""
     deletion = Deletion(resources, run)
-    targets = deletion.begin(dream_id, image_urls, username)
-    deletion.delete_objects(targets)
-    return deletion.end(targets)
+    run.check()
+    with run.whole():
+        targets = deletion.begin(dream_id, image_urls, username)
+        deletion.delete_objects(targets)
+        return deletion.end(targets)
 
 
 class Deletion:

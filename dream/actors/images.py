@@ -10,7 +10,7 @@ import dramatiq
 from dream.actors import broker, shared
 from dream.actors.deletion import delete
 from dream.actors.upload import upload
-from dream.errors import ImageRejected, InvalidArguments
+from dream.errors import ImageRejected, InvalidArguments, TaskRevoked
 from dream.messages import ALIASES, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
 from dream.middleware.run import current_run
 
@@ -25,7 +25,7 @@ _options: dict[str, Any] = {
     "durable": True,
     "time_limit": _BACKSTOP_MS,
     # Not a fault of ours: told to the owner, not logged as a crash.
-    "throws": (ImageRejected, InvalidArguments),
+    "throws": (ImageRejected, InvalidArguments, TaskRevoked),
 }
 
 

@@ -140,17 +140,22 @@ class Upload:
         image = work.image
         with _Attempt(self, image):
             processed = work.job.wait(self._run.check)
-            self._store(work, processed)
-            try:
-                is_recorded = self._record(image, processed)
-            except LeaseLost:
-                self._take_back(image)
-                raise
-            if is_recorded:
-                self._run.has_progressed = True
-                self._tell_progress(once=f"image:{image.id}")
-            else:
-                self._take_back(image)
+            with self._run.whole():
+                self._store_and_record(work, processed)
+
+    def _store_and_record(self, work: InWork, processed: Processed) -> None:
+        image = work.image
+        self._store(work, processed)
+        try:
+            is_recorded = self._record(image, processed)
+        except LeaseLost:
+            self._take_back(image)
+            raise
+        if is_recorded:
+            self._run.has_progressed = True
+            self._tell_progress(once=f"image:{image.id}")
+        else:
+            self._take_back(image)
 
     @step("put")
     def _store(self, work: InWork, processed: Processed) -> None:

@@ -98,7 +98,7 @@ class Control:
 
         Parameters:
           task_id: one id, or several.
-          terminate: end the tasks of callers that run, too.
+          terminate: end what runs, too: tasks of callers, and uploads with what the pool does for them.
           reply: return what the workers say: `[{name: {"ok": …}}]`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Revoking tasks of ours: one that waits is not wanted any more, and whoever claims it ends it as revoked."""
+"""Revoking tasks of ours: they are not wanted any more, and whoever claims one next ends it as revoked."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["revoke"]
 
 
 def revoke(session: Session, task_ids: Collection[str]) -> int:
-    """Let the tasks that wait expire now; returns how many. What runs goes on."""
-    waiting = update(DreamTask).where(DreamTask.id.in_(task_ids), DreamTask.state == TaskState.QUEUED)
-    return rows_hit(session, waiting.values(expires_at=now()))
+    """Let the tasks that have not ended expire now; returns how many. A run that has begun goes on."""
+    unfinished = (TaskState.QUEUED, TaskState.RUNNING)
+    unended = update(DreamTask).where(DreamTask.id.in_(task_ids), DreamTask.state.in_(unfinished))
+    return rows_hit(session, unended.values(expires_at=now()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from dream.db import tasks
 from dream.db.tasks import Claim, Refusal
-from dream.errors import HandedBack, LeaseLost
+from dream.errors import HandedBack, LeaseLost, TaskRevoked
 from dream.fault_points import step
 from dream.log import bind, get_logger
 from dream.messages import ALIASES, DELIVERY_ID, TaskState
+from dream.middleware.answering import Answering
 from dream.middleware.isolation import Isolation
 from dream.middleware.leases import LeaseKeeper
 from dream.middleware.ledger import RowLedger
@@ -63,6 +64,7 @@ class Claims(Middleware):
         #: Runs of tasks with a row, beside each other.
         self.isolation = Isolation()
         self._stopping = threading.Event()
+        self._runs: dict[str, Run] = {}
         self._keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
 
     @property
@@ -73,6 +75,9 @@ class Claims(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._keeper.start()
+        for each in broker.middleware:
+            if isinstance(each, Answering):
+                each.commands.setdefault("revoke", self._revoke)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         patience_s = max(0.0, self._settings.shutdown_timeout_s - _HAND_BACK_S)
@@ -82,6 +87,18 @@ class Claims(Middleware):
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._keeper.stop()
+
+    def terminate(self, task_id: str) -> bool:
+        """End the run of a task, which is revoked; False where none is here. A deletion that has begun is finished."""
+        run = self._runs.get(task_id)
+        if run is not None:
+            run.revoked.set()
+        return run is not None
+
+    def _revoke(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to `control.revoke` of a worker that has no tasks but ours: that they are revoked is in rows."""
+        ended = [each for each in arguments["task_ids"] if arguments.get("terminate") and self.terminate(each)]
+        return {"ok": f"{len(ended)} terminated"}
 
     # --- before a run
 
@@ -167,6 +184,8 @@ class Claims(Middleware):
         run.scope.callback(self.isolation.leave)
         run.scope.callback(self._keeper.drop, claim.token)
         run.scope.enter_context(bind(**log_fields(claim)))
+        self._runs[claim.task_id] = run
+        run.scope.callback(self._runs.pop, claim.task_id, None)
         attach(run)
         log.info("task_started", task=claim.name.rpartition(".")[2])
 
@@ -182,13 +201,15 @@ class Claims(Middleware):
         self, broker: Any, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         run = attached()
-        if run is None or (exception is not None and not isinstance(exception, (HandedBack, LeaseLost))):
+        if run is None or (exception is not None and not isinstance(exception, (HandedBack, LeaseLost, TaskRevoked))):
             return  # a failure: Retries decides, and tells us below
         try:
             if exception is None:
                 self.ledger.succeed(run.claim, result)
             elif isinstance(exception, HandedBack):
                 self.ledger.hand_back(broker, message, run.claim, str(exception))
+            elif isinstance(exception, TaskRevoked):
+                self.ledger.conclude(run.claim, str(exception), TaskState.REVOKED)
             else:
                 log.info("lease_lost")
         except LeaseLost:

@@ -18,7 +18,7 @@ from dramatiq import Broker, Message, MessageProxy, Retry
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import Retries as StockRetries
 
-from dream.errors import DreamError, HandedBack, LeaseLost
+from dream.errors import DreamError, HandedBack, LeaseLost, TaskRevoked
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Retries(StockRetries):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if exception is None or isinstance(exception, (HandedBack, LeaseLost)):
+        if exception is None or isinstance(exception, (HandedBack, LeaseLost, TaskRevoked)):
             return
         outbox = _Outbox(broker, self, message, exception)
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from dramatiq.middleware import TimeLimitExceeded
 
 from dream.db.tasks import Claim
-from dream.errors import DreamError, LeaseLost, RunContinues, TaskTimedOut, WorkerStopping
+from dream.errors import DreamError, LeaseLost, RunContinues, TaskRevoked, TaskTimedOut, WorkerStopping
 from dream.outcomes import ANNOUNCED
 
 __all__ = ["Run", "attach", "attached", "current_run", "end", "log_fields", "reason_of"]
@@ -39,26 +39,41 @@ class Run:
     lost: threading.Event
     #: Set once the worker's time is up.
     stopping: threading.Event
+    #: Set once nobody wants the task any more.
+    revoked: threading.Event = field(default_factory=threading.Event)
     #: Whether this run has finished something that the next one need not do again.
     has_progressed: bool = False
     #: What ends with the run: its lease, its place beside the others, its log fields.
     scope: ExitStack = field(default_factory=ExitStack)
+    _is_whole: bool = False
 
     def check(self) -> None:
         """Called wherever the run waits, and between its steps.
 
         Raises:
           LeaseLost: another run has the task.
+          TaskRevoked: nobody wants the task any more.
           WorkerStopping: the worker's time is up.
           RunContinues: the time limit is reached, and the rest is for the next run.
           TaskTimedOut: the time limit is reached with nothing done.
         """
         if self.lost.is_set():
             raise LeaseLost
+        if self.revoked.is_set() and not self._is_whole:
+            raise TaskRevoked
         if self.stopping.is_set():
             raise WorkerStopping
         if time.monotonic() >= self.deadline:
             raise RunContinues if self.has_progressed else TaskTimedOut
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Around what must not be left half done by a revocation, which is heard behind it."""
+        self._is_whole = True
+        try:
+            yield
+        finally:
+            self._is_whole = False
 
     def wait_for(self, call: Callable[[], T]) -> T:
         """What `call` returns: code that waits where nothing can stop it, as a request to a store that hangs.
@@ -66,7 +81,7 @@ class Run:
         It runs in a thread of its own, which is left to its own time-outs where the run must end first.
 
         Raises:
-          LeaseLost, WorkerStopping, RunContinues, TaskTimedOut: as `check`.
+          LeaseLost, TaskRevoked, WorkerStopping, RunContinues, TaskTimedOut: as `check`.
           Exception: whatever `call` raises.
         """
         future: Future[T] = Future()

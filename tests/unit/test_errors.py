@@ -19,6 +19,7 @@ HOPELESS = {
     "ObjectMissing",
     "SettingsError",
     "StackError",
+    "TaskRevoked",
     "TokenRejected",
 }
 

@@ -72,7 +72,8 @@ class Tasks(Middleware):
         self.name = node_name(settings.worker_name)
         self.watch = Watch()
         self.revoked = Revoked(settings)
-        self._suspects = Suspects(settings, _runs_of_ours(broker))
+        self._claims = next((each for each in broker.middleware if isinstance(each, Claims)), None)
+        self._suspects = Suspects(settings, self._claims.isolation if self._claims is not None else Isolation())
         self._patience_s = max(0.0, settings.shutdown_timeout_s - _HAND_BACK_S)
         self._broker = broker
         self._limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
@@ -169,11 +170,15 @@ class Tasks(Middleware):
         signals.worker_process_shutdown.send(self)
         signals.worker_shutdown.send(self)
 
+    def _terminate(self, task_id: str) -> bool:
+        """End a caller's task that runs here, or one of ours."""
+        return self.watch.terminate(task_id) or (self._claims is not None and self._claims.terminate(task_id))
+
     def _revoke(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to `control.revoke`."""
         task_ids = list(arguments["task_ids"])
         self.revoked.add(task_ids)
-        ended = [each for each in task_ids if arguments.get("terminate") and self.watch.terminate(each)]
+        ended = [each for each in task_ids if arguments.get("terminate") and self._terminate(each)]
         log.info("tasks_revoked", count=len(task_ids), terminated=len(ended))
         return {"ok": f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")}
 
@@ -181,9 +186,3 @@ class Tasks(Middleware):
 def _delivery_of(message: Any) -> str:
     delivery: str = message.options.get(DELIVERY_ID, message.message_id)
     return delivery
-
-
-def _runs_of_ours(broker: Broker) -> Isolation:
-    """Those of dream's own tasks in this process."""
-    claims = next((each for each in broker.middleware if isinstance(each, Claims)), None)
-    return claims.isolation if claims is not None else Isolation()

@@ -1,0 +1,73 @@
+"""`revoke(terminate=True)` of an upload that runs: it stops in the pool, and nothing is left half done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dream import producer
+from dream.celery import celery_app
+from dream.compat.exceptions import TaskRevokedError
+from dream.messages import ImageState, TaskState
+from dream.settings import load
+from tests import promise
+from tests.acceptance.conftest import System
+from tests.conftest import wait_for
+from tests.pictures import noise
+from tests.processes import Parts
+
+_LARGE = (4000, 3000)
+
+
+@pytest.fixture(autouse=True)
+def _as_caller(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    load.cache_clear()
+    producer.forget_default()
+    yield
+    load.cache_clear()
+    producer.forget_default()
+
+
+def states(system: System, task_id: str) -> list[ImageState]:
+    return [image.state for image in system.images(task_id)]
+
+
+def test_an_upload_that_runs_is_stopped_and_told_as_revoked(
+    parts: Parts, system: System, environment: dict[str, str]
+) -> None:
+    """What is stored stays; what was in the pool is stopped there, so that the next upload has its place at once."""
+    parts.start("worker", DREAM_WORKER_THREADS="1")
+    large = noise(*_LARGE)
+    files = [{"name": f"{number}.jpg", "data": large} for number in range(12)]
+    task_id = system.producer.upload_images(7, files, [0] * len(files))
+    wait_for(lambda: ImageState.COMPLETED in states(system, task_id), 60, "the first picture")
+    result = celery_app.AsyncResult(task_id)
+    asked_at = time.monotonic()
+    result.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=5)
+    assert time.monotonic() - asked_at < 5
+    task = system.await_end(task_id)
+    assert (task.state, result.status) == (TaskState.REVOKED, "REVOKED")
+    ended = states(system, task_id)
+    assert set(ended) == {ImageState.COMPLETED, ImageState.FAILED}
+    last = system.events(7)[-1]
+    assert (last["status"], len(last["images"])) == ("failed", ended.count(ImageState.COMPLETED))
+    assert [event["status"] for event in system.events(7)].count("failed") == 1
+    after = system.producer.upload_images(8, [{"name": "a.jpg", "data": noise()}], [0])
+    assert system.await_end(after, 10).state is TaskState.SUCCEEDED
+    assert promise.check(environment, [task_id, after]).broken == []
+
+
+def test_an_upload_that_is_revoked_without_terminate_runs_to_its_end(parts: Parts, system: System) -> None:
+    """As in Celery: it has begun."""
+    parts.start("worker", DREAM_WORKER_THREADS="1")
+    large = noise(*_LARGE)
+    task_id = system.producer.upload_images(7, [{"name": f"{each}.jpg", "data": large} for each in range(3)], [0] * 3)
+    wait_for(lambda: ImageState.COMPLETED in states(system, task_id), 60, "the first picture")
+    celery_app.AsyncResult(task_id).revoke()
+    assert system.await_end(task_id).state is TaskState.SUCCEEDED
