@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine --photos FOLDER [--rounds 7] [--only speed exact png memory quality budget]
 
-Ratios are of medians of interleaved rounds, in one process on one core. Larger JPEGs are made of the photos by laying
-them side by side.
+Ratios are of medians of interleaved rounds on one core, a process for each contender. Larger JPEGs are made of the
+photos by laying them side by side.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.opponents import documented, documented_to, has_vips, thumbnail_to, vips_to
+from benchmarks.opponents import decoded, documented, documented_to, has_vips, thumbnail_to, vips_to
 from benchmarks.pictures import Picture, as_png, photos, screenshot, tiled
 from benchmarks.rounds import medians_ms, pin
 from dream.imaging import Limits, process_image
@@ -25,6 +25,8 @@ from dream.imaging.encode import JPEG
 from dream.imaging.transform import prepare
 
 __all__ = ["main"]
+
+_Contender = Callable[[bytes], object]
 
 _EDGE_PX, _QUALITY = 1920, 85
 _BUDGETS = (2**20, 300_000, 100_000, 20_000)
@@ -50,7 +52,7 @@ def main() -> None:
 
 def _speed(found: list[Picture], rounds: int) -> None:
     """All of `process_image` with default settings."""
-    contenders = {"engine": lambda data: process_image(data, "photo"), "documented": documented}
+    contenders: dict[str, _Contender] = {"engine": _engine, "documented": documented}
     _compare(_of(found, 11, 17), rounds, contenders)
     _compare([tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13)], rounds, contenders)
     _compare([photo for photo in found if photo.megapixels < 11], rounds, contenders)
@@ -61,13 +63,13 @@ def _exact(found: list[Picture], rounds: int) -> None:
     twelve = _of(found, 11, 13)
     larger = [tiled(photo, 2, down, size) for photo in twelve for down, size in ((1, 8_000_000), (2, 13_000_000))]
     with tempfile.TemporaryDirectory() as folder:
-        contenders: dict[str, Callable[[bytes], object]] = {
-            "engine": lambda data: _exactly(data, Path(folder, "out")),
-            "documented": lambda data: documented_to(data, _EDGE_PX, _QUALITY),
-            "Pillow thumbnail": lambda data: thumbnail_to(data, _EDGE_PX, _QUALITY),
+        contenders: dict[str, _Contender] = {
+            "engine": partial(_exactly, target=Path(folder, "out")),
+            "documented": partial(documented_to, edge_px=_EDGE_PX, quality=_QUALITY),
+            "Pillow thumbnail": partial(thumbnail_to, edge_px=_EDGE_PX, quality=_QUALITY),
         }
         if has_vips():
-            contenders["libvips"] = lambda data: vips_to(data, _EDGE_PX, _QUALITY)
+            contenders["libvips"] = partial(vips_to, edge_px=_EDGE_PX, quality=_QUALITY)
         else:
             print("pyvips is not installed (`make .venv/bench.stamp`): libvips was not measured.\n")
         _compare(_of(found, 11, 17), rounds, contenders)
@@ -77,15 +79,7 @@ def _exact(found: list[Picture], rounds: int) -> None:
 def _png(found: list[Picture], rounds: int) -> None:
     """PNGs, where decoding cannot be reduced: all of `process_image`, and what decoding alone takes."""
     pictures = [*(as_png(photo) for photo in _of(found, 11, 13)), screenshot(found[0])]
-    _compare(
-        pictures,
-        rounds,
-        {
-            "engine": lambda data: process_image(data, "picture"),
-            "documented": documented,
-            "decoding alone": lambda data: Picture("", data).pixels(),
-        },
-    )
+    _compare(pictures, rounds, {"engine": _engine, "documented": documented, "decoding alone": decoded})
 
 
 def _memory(found: list[Picture], _rounds: int) -> None:
@@ -134,12 +128,16 @@ def _budget(found: list[Picture], _rounds: int) -> None:
     print(f"The fullest uses {max(shares):.1%} of it.")
 
 
+def _engine(data: bytes) -> bytes:
+    return process_image(data, "picture")
+
+
 def _exactly(data: bytes, target: Path) -> None:
     limits = Limits(max_edge_px=_EDGE_PX, least_edge_share=1.0)
     JPEG.save(prepare(decode(open_image(io.BytesIO(data), limits), limits)), target, _QUALITY)
 
 
-def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, Callable[[bytes], object]]) -> None:
+def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, _Contender]) -> None:
     """A row for each picture: the engine's time, and the others' with how many times as long they took; the medians."""
     if not pictures:
         return

@@ -8,7 +8,14 @@ import os
 
 from PIL import Image
 
-__all__ = ["documented", "documented_to", "has_vips", "thumbnail_to", "vips_to"]
+__all__ = ["decoded", "documented", "documented_to", "has_vips", "thumbnail_to", "vips_to"]
+
+
+def decoded(data: bytes) -> Image.Image:
+    """All pixels, by Pillow: what nobody who decodes in full can do without."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
 def documented(data: bytes, max_bytes: int = 2**20) -> bytes:
@@ -44,14 +51,14 @@ def has_vips() -> bool:
         import pyvips
     except (ImportError, OSError):
         return False
-    pyvips.cache_set_max(0)
-    return True
+    return bool(pyvips)
 
 
 def vips_to(data: bytes, edge_px: int, quality: int) -> bytes:
     """libvips' `thumbnail`, which also reduces while decoding."""
     import pyvips
 
+    pyvips.cache_set_max(0)
     smaller = pyvips.Image.thumbnail_buffer(data, edge_px, height=edge_px, size="down", no_rotate=True)
     out = smaller.jpegsave_buffer(Q=quality, keep="none")
     assert isinstance(out, bytes)
