@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy.orm import Session
 
-from dream.db import DreamImage, DreamTask, images, tasks
+from dream.db import DreamImage, DreamTask, announcements, images, tasks
 from dream.db.tasks import Claim
 from dream.errors import ResultsUnavailable
 from dream.fault_points import step
@@ -39,12 +39,8 @@ _STATES = {
     TaskState.FAILED: states.FAILURE,
     TaskState.REVOKED: states.REVOKED,
 }
-#: As what a row's error comes back; modules that the real Celery may not have give a class of that name there.
-_ERRORS = {
-    states.RETRY: ("dream.compat.exceptions", "TaskError"),
-    states.FAILURE: ("dream.compat.exceptions", "TaskError"),
-    states.REVOKED: ("celery.exceptions", "TaskRevokedError"),
-}
+#: As what a row's error comes back that an older release wrote, and the end of what was revoked.
+_NO_CLASS, _REVOKED = "dream.compat.exceptions:TaskError", "celery.exceptions:TaskRevokedError"
 #: The tasks whose end is told to a dream.
 ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
 
@@ -67,7 +63,14 @@ def of_upload(session: Session, task_id: str) -> list[str]:
     ]
 
 
-def conclude_failure(session: Session, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
+def conclude_failure(
+    session: Session,
+    claim: Claim,
+    error: str,
+    state: TaskState = TaskState.FAILED,
+    *,
+    error_class: str | None = None,
+) -> None:
     """End a task that no retry can help, in the caller's transaction.
 
     What is stored stays: an upload of which some pictures are done ends as completed with errors, unless it is revoked.
@@ -80,7 +83,7 @@ def conclude_failure(session: Session, claim: Claim, error: str, state: TaskStat
         if any(urls) and state is not TaskState.REVOKED:
             tasks.finish(session, claim, TaskState.SUCCEEDED, result=urls, error=error)
             return
-    tasks.finish(session, claim, state, error=error)
+    tasks.finish(session, claim, state, error=error, error_class=error_class)
 
 
 def update_of(session: Session, task: DreamTask) -> ImageUpdate:
@@ -146,7 +149,7 @@ def kept_of(task: DreamTask) -> Meta:
     state = states.RETRY if task.state is TaskState.QUEUED and task.attempts else _STATES[task.state]
     result = task.result
     if state in states.EXCEPTION_STATES:
-        module, name = _ERRORS[state]
+        module, _, name = (_REVOKED if state == states.REVOKED else task.error_class or _NO_CLASS).partition(":")
         result = {"exc_type": name, "exc_message": [task.error], "exc_module": module}
     return meta_of(task.id, state, result, done_at=task.finished_at)
 
@@ -175,7 +178,7 @@ def announce(database: Database, publisher: Publisher, results: ResultStore, tas
     is_kept = _keep(results, kept)
     if (update is None or publisher.publish(update, once=ending)) and is_kept:
         with database.begin() as session:
-            tasks.mark_announced(session, task_id)
+            announcements.mark_announced(session, task_id)
 
 
 def _keep(results: ResultStore, kept: Meta) -> bool:

@@ -27,7 +27,7 @@ from dream.imaging import Limits, Processed, process_file
 from dream.log import bind, get_logger
 from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskState
 from dream.middleware.leases import LeaseKeeper
-from dream.middleware.run import Run, log_fields, reason_of
+from dream.middleware.run import Run, class_of, log_fields, reason_of
 from dream.notifications import Publisher
 from dream.results import ResultStore
 
@@ -100,8 +100,9 @@ def _run(parts: _Parts, run: Run) -> Any:
 
 def _conclude(parts: _Parts, claim: Claim, error: BaseException) -> Any:
     """Write a failure; returns the result where the task has one nevertheless: of a batch, some pictures are stored."""
-    parts.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason_of(error)))
-    log.warning("task_failed", error=reason_of(error))
+    reason, kind = reason_of(error), class_of(error)
+    parts.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason, error_class=kind))
+    log.warning("task_failed", error=reason)
     outcomes.announce(parts.database, parts.publisher, parts.results, claim.task_id)
     with parts.database.read() as session:
         task = session.get(DreamTask, claim.task_id)

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from dream.errors import SettingsError
 from dream.messages import QUEUES
+from dream.settings import load
 
 __all__ = ["Orders", "Refused", "parse_beat", "parse_worker"]
 
@@ -239,7 +240,7 @@ def _queues(wanted: str | None, unwanted: str | None, app: str | None) -> frozen
 
 def _names(option: str, value: str, app: str | None) -> frozenset[str]:
     names = frozenset(_listed(value))
-    for name in sorted(names - set(QUEUES)) if app is None else ():
+    for name in sorted(names - set(QUEUES)) if app is None and load().app is None else ():
         raise Refused(f"{option}={value}: there is no queue {name!r}; use {' or '.join(QUEUES)}, or name an --app")
     return names
 

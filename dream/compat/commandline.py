@@ -88,6 +88,7 @@ def _configure(orders: Orders) -> Settings:
         os.chdir(orders.folder)
     # Into the environment, so that they are read once, in one place, and by child processes too.
     os.environ.update(orders.variables)
+    load.cache_clear()
     settings = load()
     log.configure(settings)
     return settings

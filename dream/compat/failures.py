@@ -2,13 +2,12 @@
 
     {"exc_type": qualified name, "exc_message": its arguments, "exc_module": its module}
 
-A class is looked for in modules that are loaded, and in those of packages that are: reading a result must not import
-whatever its writer names. Nothing but exception classes is ever built.
+A class is looked for in modules that are loaded, as Celery does: reading a result must not import whatever its writer
+names, and who catches a class has imported it. Nothing but exception classes is ever built.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +24,7 @@ _AT_HOME = {
     "MaxRetriesExceededError": "celery.exceptions",
     "Ignore": "celery.exceptions",
     "ImproperlyConfigured": "celery.exceptions",
+    "InvalidTaskError": "celery.exceptions",
     "NotRegistered": "celery.exceptions",
     "Reject": "celery.exceptions",
     "Retry": "celery.exceptions",
@@ -78,23 +78,12 @@ def _named(name: str, module: str) -> type[TaskError]:
 
 def _find(module: str, name: str) -> Any:
     for place in (_OURS, module) if module in _CELERYS else (module,):
-        found: Any = _loaded(place)
+        found: Any = sys.modules.get(place, _NOTHING)
         for part in name.split("."):
             found = getattr(found, part, _NOTHING)
         if found is not _NOTHING:
             return found
     return _NOTHING
-
-
-def _loaded(module: str) -> Any:
-    if module in sys.modules:
-        return sys.modules[module]
-    if "." not in module or module.partition(".")[0] not in sys.modules:
-        return _NOTHING
-    try:
-        return importlib.import_module(module)
-    except (Exception, SystemExit):  # noqa: BLE001 (whatever it raises: it is not to be had)
-        return _NOTHING
 
 
 def _carried(value: Any) -> Any:

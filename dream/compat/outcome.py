@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from dream.compat.exceptions import TaskError
 from dream.compat.failures import read_error
 from dream.results.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
 
@@ -81,7 +82,7 @@ class Outcome:
         meta = self._look()
         result = result_of(meta)
         if propagate and meta and meta["status"] in PROPAGATE_STATES:
-            raise result
+            raise result if result is not None else TaskError("it has ended so, and no error is kept of it")
         if callback is not None:
             callback(self.id, result)
         return result

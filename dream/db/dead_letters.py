@@ -52,6 +52,7 @@ def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamT
             resends=0,
             resent_at=None,
             error=None,
+            error_class=None,
             announced_at=None,
             finished_at=None,
         )

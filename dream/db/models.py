@@ -66,6 +66,8 @@ class DreamTask(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     result: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[str | None] = mapped_column(Text)
+    #: As what callers get it: `module:QualifiedName`.
+    error_class: Mapped[str | None] = mapped_column(String(255))
     #: When its last event was appended to the stream.
     announced_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     #: How often, and when last, the sweep sent it again.

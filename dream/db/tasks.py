@@ -31,7 +31,6 @@ __all__ = [
     "give_turn_back",
     "hand_back",
     "hold",
-    "mark_announced",
     "may_resend",
     "newest_of",
     "overdue",
@@ -39,7 +38,6 @@ __all__ = [
     "renew",
     "replace_args",
     "retry_later",
-    "unannounced",
 ]
 
 #: A task whose worker died this often is not tried again.
@@ -212,10 +210,18 @@ def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
     )
 
 
-def retry_later(session: Session, claim: Claim, error: str, delay_s: float) -> int:
+def retry_later(session: Session, claim: Claim, error: str, delay_s: float, *, error_class: str | None = None) -> int:
     """Count a failed run and free the task until `delay_s` from now; returns the attempts so far."""
     attempts = claim.attempts + 1
-    _release(session, claim, state=TaskState.QUEUED, attempts=attempts, due_at=now(delay_s), error=error)
+    _release(
+        session,
+        claim,
+        state=TaskState.QUEUED,
+        attempts=attempts,
+        due_at=now(delay_s),
+        error=error,
+        error_class=error_class,
+    )
     return attempts
 
 
@@ -224,8 +230,19 @@ def hand_back(session: Session, claim: Claim) -> None:
     _release(session, claim, state=TaskState.QUEUED, due_at=now())
 
 
-def finish(session: Session, claim: Claim, state: TaskState, *, result: Any = None, error: str | None = None) -> None:
+def finish(
+    session: Session,
+    claim: Claim,
+    state: TaskState,
+    *,
+    result: Any = None,
+    error: str | None = None,
+    error_class: str | None = None,
+) -> None:
     """Write the outcome, once.
+
+    Parameters:
+      error, error_class: what a person reads, and as what callers get it (`module:QualifiedName`).
 
     Raises:
       LeaseLost: another run has the task, or it is finished.
@@ -234,7 +251,8 @@ def finish(session: Session, claim: Claim, state: TaskState, *, result: Any = No
     if not state.is_terminal:
         raise DreamError(f"a task cannot end as {state}")
     attempts = claim.attempts + (state is TaskState.FAILED)
-    _release(session, claim, state=state, attempts=attempts, result=result, error=error, finished_at=now())
+    ended = {"result": result, "error": error, "error_class": error_class, "finished_at": now()}
+    _release(session, claim, state=state, attempts=attempts, **ended)
 
 
 def overdue(session: Session, overdue_s: float) -> Sequence[DreamTask]:
@@ -272,28 +290,8 @@ def give_turn_back(session: Session, task: DreamTask) -> None:
     )
 
 
-def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:
-    """Finished tasks whose last event is not known to be in the stream."""
-    return session.scalars(
-        select(DreamTask)
-        .where(DreamTask.announced_at.is_(None), DreamTask.finished_at <= now(-after_s))
-        .order_by(DreamTask.finished_at)
-        .limit(limit)
-    ).all()
-
-
 def newest_of(session: Session, prefix: str) -> DreamTask | None:
     """The task whose id is the last of those that start so; a scheduled task's id ends with its date."""
     return session.scalar(
         select(DreamTask).where(DreamTask.id.startswith(prefix, autoescape=True)).order_by(DreamTask.id.desc()).limit(1)
-    )
-
-
-def mark_announced(session: Session, task_id: str) -> None:
-    """The end has been told; the first time stays."""
-    session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == task_id)
-        .values(announced_at=func.coalesce(DreamTask.announced_at, now()))
-        .execution_options(synchronize_session=False)
     )

@@ -43,6 +43,8 @@ log = get_logger(__name__)
 _COME_BACK_S = 5.0
 #: A stranger's task whose row another run writes at this moment is that run's; its message comes back after this long.
 _RACED_S = 1.0
+#: Celery's word for a task that killed its workers.
+_WORKER_LOST = "billiard.exceptions:WorkerLostError"
 #: A stopping worker keeps this much of its time for handing back what runs.
 _HAND_BACK_S = 1.0
 
@@ -171,7 +173,7 @@ class Claims(Middleware):
             return
         # Anything but SkipMessage would let Dramatiq run the task, without a claim.
         try:
-            self.ledger.conclude(claim, reason, state)
+            self.ledger.conclude(claim, reason, state, error_class=_WORKER_LOST)
         except (LeaseLost, SQLAlchemyError) as error:
             log.warning("task_not_concluded", task_id=claim.task_id, error=str(error))  # by its next claim, then
         finally:

@@ -20,7 +20,7 @@ from dream.errors import LeaseLost
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, PROCESS_IMAGES, ImageState, ImageUpdate, TaskState, UpdateStatus, delivery_id
-from dream.middleware.run import attached, end, reason_of
+from dream.middleware.run import attached, class_of, end, reason_of
 from dream.results import ResultStore
 
 if TYPE_CHECKING:
@@ -74,13 +74,17 @@ class RowLedger:
         broker.hand_back(message)
         log.info("task_handed_back", reason=reason)
 
-    def conclude(self, claim: Claim, error: str, state: TaskState = TaskState.FAILED) -> None:
+    def conclude(
+        self, claim: Claim, error: str, state: TaskState = TaskState.FAILED, *, error_class: str | None = None
+    ) -> None:
         """The task has come to an end that is no success.
 
         Raises:
           LeaseLost: another run has the task; nothing was written.
         """
-        self._database.persist(lambda session: outcomes.conclude_failure(session, claim, error, state))
+        self._database.persist(
+            lambda session: outcomes.conclude_failure(session, claim, error, state, error_class=error_class)
+        )
         if state is TaskState.REVOKED:
             log.info("task_revoked", task_id=claim.task_id, reason=error)
         else:
@@ -100,7 +104,7 @@ class RowLedger:
         claim, reason = run.claim, reason_of(exception)
 
         def write(session: Session) -> int:
-            attempts = tasks.retry_later(session, claim, reason, delay_s)
+            attempts = tasks.retry_later(session, claim, reason, delay_s, error_class=class_of(exception))
             images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
             return attempts
 
@@ -131,7 +135,7 @@ class RowLedger:
         if run is None:
             return
         try:
-            self.conclude(run.claim, reason_of(exception))
+            self.conclude(run.claim, reason_of(exception), error_class=class_of(exception))
         except LeaseLost:
             log.info("lease_lost")
         finally:

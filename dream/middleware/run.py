@@ -18,13 +18,15 @@ from dream.db.tasks import Claim
 from dream.errors import DreamError, LeaseLost, RunContinues, TaskRevoked, TaskTimedOut, WorkerStopping
 from dream.outcomes import ANNOUNCED
 
-__all__ = ["Run", "attach", "attached", "current_run", "end", "log_fields", "reason_of"]
+__all__ = ["Run", "attach", "attached", "class_of", "current_run", "end", "log_fields", "reason_of"]
 
 T = TypeVar("T")
 
 _local = threading.local()
 #: How often a run that waits for somebody else's code looks whether it must end.
 _LOOK_EVERY_S = 0.1
+#: As many characters as a row has room for.
+_LONGEST_CLASS = 255
 
 
 @dataclass
@@ -134,6 +136,12 @@ def log_fields(claim: Claim) -> dict[str, Any]:
     """What every line of a run carries, wherever it runs: task, attempt (from 1), and the dream where there is one."""
     dream_id = {"dream_id": claim.args[0]} if claim.name in ANNOUNCED and claim.args else {}
     return {"task_id": claim.task_id, "attempt": claim.attempts + 1, **dream_id}
+
+
+def class_of(exception: BaseException) -> str:
+    """As what callers get an error: `module:QualifiedName`."""
+    kind = TaskTimedOut if isinstance(exception, TimeLimitExceeded) else type(exception)
+    return f"{kind.__module__}:{kind.__qualname__}"[:_LONGEST_CLASS]
 
 
 def reason_of(exception: BaseException) -> str:

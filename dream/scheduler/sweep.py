@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dream import outcomes
 from dream.broker import missing, send_missing
-from dream.db import DreamTask, tasks
+from dream.db import DreamTask, announcements, tasks
 from dream.errors import BrokerUnavailable
 from dream.log import get_logger
 from dream.results import ResultStore
@@ -86,7 +86,7 @@ class Sweep:
     def announce(self) -> int:
         """Say what finished tasks could not say; returns how many tried."""
         with self._database.read() as session:
-            unsaid: Sequence[DreamTask] = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
+            unsaid: Sequence[DreamTask] = announcements.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
         for task in unsaid:
             outcomes.announce(self._database, self._publisher, self._results, task.id)
         return len(unsaid)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text, update
 
 from dream import outcomes
-from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
+from dream.db import Database, Dream, DreamImage, DreamTask, announcements, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
 from dream.db.session import make_engine
 from dream.errors import DreamError, LeaseLost
@@ -309,9 +309,9 @@ def test_unannounced_ends_are_found_once(database: Database, task_id: str) -> No
     claim = claimed(database, task_id)
     with database.begin() as session:
         tasks.finish(session, claim, TaskState.SUCCEEDED)
-        assert [task.id for task in tasks.unannounced(session, -1, 10)] == [task_id]
-        tasks.mark_announced(session, task_id)
-        assert tasks.unannounced(session, -1, 10) == []
+        assert [task.id for task in announcements.unannounced(session, -1, 10)] == [task_id]
+        announcements.mark_announced(session, task_id)
+        assert announcements.unannounced(session, -1, 10) == []
 
 
 def test_expired_revocations_go_and_others_stay(database: Database) -> None:

@@ -392,7 +392,7 @@ print(type(bad.get(timeout=40, propagate=False)).__name__, bad.state)
     try:
         bridge = parts.start(*common, ready=False)
         parts.start("-A", "shop", "worker", "-Q", "default,dream_image_processing", program=[str(WORKER)], cwd=folder)
-        assert celery(old.url, program, settings.events_url) == "True 5\nTaskError FAILURE\n"
+        assert celery(old.url, program, settings.events_url) == "True 5\nImageRejected FAILURE\n"
         assert parts.stop(bridge) == 0
         assert parts.log_of(bridge).splitlines()[-1].startswith("handed over 3, duplicates 0, parked 0;")
     finally:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from dramatiq import Message
 
 from dream import producer
 from dream import settings as settings_module
 from dream.compat import Celery
-from dream.compat.exceptions import TaskRevokedError, TimeLimitExceeded
-from dream.messages import CLEANUP_TOKENS
+from dream.compat.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
+from dream.compat.worker.revoked import Revoked
+from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 
@@ -149,6 +152,28 @@ def test_what_came_too_late_or_was_revoked_does_not_run(shop: Celery) -> None:
         with pytest.raises(TaskRevokedError):
             result.get(timeout=10)
         assert result.state == "REVOKED"
+
+
+def test_a_message_that_says_what_cannot_be_ends_as_a_failure(shop: Celery) -> None:
+    """Somebody may wait for the result."""
+    celery = {"expires": "soon"}
+    message: Message[None] = Message(
+        "default", "shop.add", (1, 2), {}, {DELIVERY_ID: "broken:0", "celery": celery}, "broken"
+    )
+    shop.producer.broker.enqueue(message)
+    with pytest.raises(InvalidTaskError, match="soon"):
+        shop.AsyncResult("broken").get(timeout=10)
+
+
+def test_bytes_among_the_revoked_that_are_no_text_hide_no_other(shop: Celery) -> None:
+    """The thread that learns of them ended."""
+    settings = shop.settings
+    with redis.Redis.from_url(settings.events_url) as client:
+        client.zadd(f"{settings.redis_prefix}:revoked", {b"\xff": time.time(), b"good": time.time()})
+    revoked = Revoked(settings)
+    revoked.start()
+    revoked.stop()
+    assert "good" in revoked
 
 
 def test_a_run_that_was_terminated_ends_whatever_it_catches(shop: Celery, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dream import outcomes
 from dream.broker import make_broker
 from dream.broker.rabbitmq import RabbitmqBroker
 from dream.broker.redis import RedisBroker
-from dream.db import Database, tasks
+from dream.db import Database, announcements, tasks
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
 from dream.middleware.claims import Claims
 from dream.notifications import Publisher
@@ -137,4 +137,4 @@ def test_the_end_of_a_malformed_task_can_be_told(
         outcomes.conclude_failure(session, claim, "wrong arguments")
     outcomes.announce(producer.database, Publisher(settings), ResultStore(settings), "malformed")
     with producer.database.read() as session:
-        assert not tasks.unannounced(session, after_s=-1, limit=1)
+        assert not announcements.unannounced(session, after_s=-1, limit=1)

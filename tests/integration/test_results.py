@@ -99,6 +99,12 @@ store("runs", {{"pid": 1}}, states.STARTED)
     assert (AsyncResult("runs").state, AsyncResult("runs").ready()) == ("STARTED", False)
 
 
+def test_a_failure_of_which_no_error_is_kept_is_an_error(store: ResultStore) -> None:
+    store.put(meta_of("bare", "FAILURE"))
+    with pytest.raises(exceptions.TaskError, match="no error is kept"):
+        AsyncResult("bare").get(timeout=5)
+
+
 def test_the_real_celery_returns_when_a_task_of_ours_ends(settings: Settings, store: ResultStore) -> None:
     """It waits before the end comes, and the row's end is said in its form."""
     database = producer.default().database

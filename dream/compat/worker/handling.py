@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq.middleware import SkipMessage
 
@@ -21,7 +21,7 @@ from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
 from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, conclude, trace
 from dream.compat.envelope import Envelope
-from dream.compat.exceptions import Retry, TaskRevokedError, WorkerLostError
+from dream.compat.exceptions import InvalidTaskError, Retry, TaskRevokedError, WorkerLostError
 from dream.compat.worker.keeping import keep, patiently
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.log import bind, get_logger
@@ -48,18 +48,21 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
       SkipMessage: the message goes to the dead letters: the task has rejected it, or is lost.
       OperationalError, ResultsUnavailable: a server was away for too long; another run follows.
     """
-    envelope = Envelope.from_message(message, worker.queue_prefix)
-    delivery = _Delivery(worker, task, envelope, proxy)
-    request = task.Request(
-        envelope,
-        delivery,
-        args=list(_opened(envelope.args)),
-        kwargs=dict(_opened(envelope.kwargs)),
-        hostname=worker.name,
-    )
-    delivery.request = request
+    try:
+        envelope = Envelope.from_message(message, worker.queue_prefix)
+        delivery = _Delivery(worker, task, envelope, proxy)
+        request = delivery.request = task.Request(
+            envelope,
+            delivery,
+            args=list(_opened(envelope.args)),
+            kwargs=dict(_opened(envelope.kwargs)),
+            hostname=worker.name,
+        )
+        is_unwanted = envelope.id in worker.revoked or envelope.has_expired
+    except Exception as error:  # noqa: BLE001 (a stranger may have written anything)
+        _refuse_malformed(task, message, proxy, error)
     signals.task_received.send(worker, request=request)
-    if envelope.id in worker.revoked or envelope.has_expired:
+    if is_unwanted:
         delivery.refuse(request)
         return
     with bind(task_id=envelope.id, task=task.name):
@@ -68,6 +71,15 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
         ended = trace(task, request)
     if ended.state == REJECTED:
         delivery.reject(ended.value)
+
+
+def _refuse_malformed(task: Task, message: Any, proxy: Any, error: Exception) -> NoReturn:
+    """A message that says what cannot be, such as a time that is none."""
+    log.error("message_malformed", task=task.name, task_id=message.message_id, error=repr(error))
+    invalid = InvalidTaskError(f"the message of {task.name} is malformed: {error!r}")
+    keep(task, Envelope(task=task.name, id=message.message_id), Ended(FAILURE, invalid, ExceptionInfo(invalid)))
+    proxy.fail()
+    raise SkipMessage(str(invalid))
 
 
 def _opened(value: Any) -> Any:

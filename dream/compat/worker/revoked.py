@@ -33,7 +33,13 @@ def _key(settings: Settings) -> str:
 
 
 def _client(settings: Settings) -> Redis:
-    return Redis.from_url(settings.events_url, decode_responses=True, socket_connect_timeout=2, socket_timeout=5)
+    return Redis.from_url(
+        settings.events_url,
+        decode_responses=True,
+        encoding_errors="replace",  # bytes that are no text are no id of a task, and no end of the thread
+        socket_connect_timeout=2,
+        socket_timeout=5,
+    )
 
 
 def revoke(settings: Settings, task_ids: Iterable[str]) -> None:

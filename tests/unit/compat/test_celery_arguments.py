@@ -7,6 +7,7 @@ import os
 import pytest
 
 from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
+from dream.settings import load
 
 
 def test_no_arguments_change_nothing() -> None:
@@ -108,3 +109,15 @@ def test_what_has_no_counterpart_is_refused_by_name(line: str, named: str) -> No
 def test_beat_refuses_by_name_too(line: str) -> None:
     with pytest.raises(Refused, match=line.split("=")[0].split()[0]):
         parse_beat(line.split())
+
+
+def test_an_app_of_the_environment_has_queues_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the command line names."""
+    with pytest.raises(Refused, match="there is no queue 'mail'"):
+        parse_worker(["-Q", "mail"])
+    monkeypatch.setenv("DREAM_APP", "shop")
+    load.cache_clear()
+    try:
+        assert parse_worker(["-Q", "mail"]).queues == {"mail"}
+    finally:
+        load.cache_clear()

@@ -1,0 +1,33 @@
+"""Which tasks' ends have been told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from dream.db.clock import now
+from dream.db.models import DreamTask
+
+__all__ = ["mark_announced", "unannounced"]
+
+
+def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:
+    """Finished tasks whose last event is not known to be in the stream."""
+    return session.scalars(
+        select(DreamTask)
+        .where(DreamTask.announced_at.is_(None), DreamTask.finished_at <= now(-after_s))
+        .order_by(DreamTask.finished_at)
+        .limit(limit)
+    ).all()
+
+
+def mark_announced(session: Session, task_id: str) -> None:
+    """The end has been told; the first time stays."""
+    session.execute(
+        update(DreamTask)
+        .where(DreamTask.id == task_id)
+        .values(announced_at=func.coalesce(DreamTask.announced_at, now()))
+        .execution_options(synchronize_session=False)
+    )
