@@ -1,22 +1,29 @@
 """How fast the bridge moves: messages of the real Celery, from Redis or RabbitMQ onto our queue.
 
-    python -m benchmarks.bridge --redis redis://127.0.0.1:6379/9 [--from amqp://127.0.0.1/] [--messages 10000]
+    python -m benchmarks.bridge --redis redis://127.0.0.1:6379/9 [--from amqp://127.0.0.1/] [--messages 10000] [--own]
 
 A process with Celery sends them; then `dream bridge --drain` moves them, timed from its start to its end. Without
-`--from` they come from the same Redis. The database of the Redis URL is emptied, before and after.
+`--from` they come from the same Redis. With `--own` they are tasks of dream's own, deletions, each of which becomes a
+row; else an app's. The database of the Redis URL is emptied, before and after.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pika
 import redis
+
+from dream.db import migrate
+from dream.messages import DEFAULT_QUEUE, DELETE_IMAGES, IMAGES_QUEUE
 
 __all__ = ["main"]
 
@@ -24,16 +31,29 @@ HERE = Path(__file__).resolve().parent
 QUEUE = "benchmark-bridge"
 TARGET_S = 20.0
 _SENDER = """
-import sys
+import json, sys
 from celery import Celery
 
-url, queue, messages = sys.argv[1:]
+url, queue, messages, task, args = sys.argv[1:]
 app = Celery(broker=url)
 app.conf.task_default_queue = queue
 with app.producer_pool.acquire() as producer:
     for number in range(int(messages)):
-        app.send_task("noop.kept", task_id=f"{number}", producer=producer)
+        app.send_task(task, json.loads(args), task_id=f"{number}", producer=producer)
 """
+
+
+class Kind(NamedTuple):
+    """What is sent."""
+
+    task: str
+    args: list[Any]
+    queue: str
+
+
+_APPS = Kind("noop.kept", [], DEFAULT_QUEUE)
+_PICTURE = {"id": 1, "url": "dreams/20260101/0123456789abcdef0123456789abcdef.jpg"}
+_OWN = Kind(DELETE_IMAGES, [7, [_PICTURE], "owner"], IMAGES_QUEUE)
 
 
 def main() -> None:
@@ -42,14 +62,18 @@ def main() -> None:
     parser.add_argument("--redis", required=True, help="our broker; its database is emptied")
     parser.add_argument("--from", dest="source", help="Celery's broker; by default the same Redis")
     parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--own", action="store_true", help="send tasks of dream's own, not an app's")
     arguments = parser.parse_args()
     source = arguments.source or arguments.redis
     with redis.Redis.from_url(arguments.redis) as client:
         client.flushdb()
         try:
-            subprocess.run([sys.executable, "-c", _SENDER, source, QUEUE, str(arguments.messages)], check=True)
-            took_s, said = _move(arguments.redis, source)
-            moved = int(str(client.llen("dream:default")))
+            kind = _OWN if arguments.own else _APPS
+            sender = [sys.executable, "-c", _SENDER, source, QUEUE, str(arguments.messages)]
+            subprocess.run([*sender, kind.task, json.dumps(kind.args)], check=True)
+            with tempfile.TemporaryDirectory(prefix="dream-bench-") as folder:
+                took_s, said = _move(arguments.redis, source, f"sqlite:///{folder}/dream.db")
+            moved = int(str(client.llen(f"dream:{kind.queue}")))
         finally:
             client.flushdb()
             _forget(source)
@@ -67,8 +91,9 @@ def _forget(source: str) -> None:
             channel.exchange_delete(QUEUE)
 
 
-def _move(broker: str, source: str) -> tuple[float, str]:
-    environment = {**os.environ, "DREAM_BROKER_URL": broker, "DREAM_DATABASE_URL": "sqlite:///unused.db"}
+def _move(broker: str, source: str, database: str) -> tuple[float, str]:
+    migrate.upgrade(database)
+    environment = {**os.environ, "DREAM_BROKER_URL": broker, "DREAM_DATABASE_URL": database}
     command = ["-m", "dream", "bridge", "--from", source, "--queues", QUEUE, "--drain"]
     begun = time.perf_counter()
     answer = subprocess.run(

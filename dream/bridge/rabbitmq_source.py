@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker
 
 from dream.bridge.protocol import Taken
-from dream.bridge.sources import CELERYS_QUEUES
+from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
 from dream.broker.rabbitmq import patient
 from dream.errors import SettingsError
 from dream.fault_points import step
@@ -50,9 +50,11 @@ class RabbitmqSource:
     @step("bridge_take")
     def take(self, most: int) -> Sequence[Taken]:
         taken: list[Taken] = []
+        left_bytes = MOST_BYTES
         for queue in self._queues:
-            while len(taken) < most and (message := self._get(queue)) is not None:
+            while len(taken) < most and left_bytes > 0 and (message := self._get(queue)) is not None:
                 taken.append(message)
+                left_bytes -= _size(message)
         if not taken:
             self._connection.process_data_events(0)  # heartbeats
         return taken
@@ -101,6 +103,10 @@ class RabbitmqSource:
 
 def _place(parts: Any) -> tuple[Any, ...]:
     return parts.scheme.removesuffix("s"), parts.hostname, parts.port or 5672, parts.path.strip("/") or "%2F"
+
+
+def _size(taken: Taken) -> int:
+    return len(taken.raw["body"] if isinstance(taken.raw, Mapping) else taken.raw)
 
 
 def _raw(properties: Any, body: bytes) -> dict[str, Any]:

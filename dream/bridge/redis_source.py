@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dream.bridge.protocol import Taken
-from dream.bridge.sources import CELERYS_QUEUES
+from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
 from dream.broker.redis import make_client
 from dream.fault_points import step
 from dream.log import get_logger
@@ -70,9 +70,11 @@ class RedisSource:
 
     @step("bridge_take")
     def take(self, most: int) -> Sequence[Taken]:
-        found = self._pop(keys=self._keys, args=[most, *chain.from_iterable(self._lists)])
+        found = self._pop(keys=self._keys, args=[most, MOST_BYTES, *chain.from_iterable(self._lists)])
         if not found:
-            found = self._pop_unacked(keys=[*self._keys, *self._unacked_keys()], args=[most, self._taken_before()])
+            found = self._pop_unacked(
+                keys=[*self._keys, *self._unacked_keys()], args=[most, MOST_BYTES, self._taken_before()]
+            )
         return [_taken(tag, value) for tag, value in zip(found[::2], found[1::2], strict=True)]
 
     @step("bridge_remove")

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from dream.bridge.protocol import Taken
     from dream.settings import Settings
 
-__all__ = ["CELERYS_QUEUES", "Source", "open_source"]
+__all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Source", "open_source"]
 
 #: Celery's own default queue, and the documented ones.
 CELERYS_QUEUES = ("celery", *QUEUES)
+#: What is taken in one step is in memory several times over: messages may have pictures in them.
+MOST_BYTES = 32 * 2**20
 
 
 class Source(Protocol):
@@ -29,7 +31,7 @@ class Source(Protocol):
         ...
 
     def take(self, most: int) -> Sequence[Taken]:
-        """Take that many messages at most, the most urgent first."""
+        """Take that many messages at most, and no further one after `MOST_BYTES`; the most urgent first."""
         ...
 
     def done(self, taken: Sequence[Taken]) -> None:

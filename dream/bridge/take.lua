@@ -1,11 +1,12 @@
 -- Take messages from Celery's lists: each is in flight in the step in which it leaves its list.
 -- KEYS: hash of what is in flight, counter of what was ever taken
--- ARGV: how many, then pairs of queue and list
+-- ARGV: how many, how many bytes (one message more than fit), then pairs of queue and list
 -- Returns tag, value, tag, value, …; a value is "<queue>\n<message>".
 local taken = {}
 local left = tonumber(ARGV[1])
-for i = 2, #ARGV, 2 do
-  while left > 0 do
+local bytes = tonumber(ARGV[2])
+for i = 3, #ARGV, 2 do
+  while left > 0 and bytes > 0 do
     local message = redis.call('RPOP', ARGV[i + 1])
     if not message then break end
     local tag = tostring(redis.call('INCR', KEYS[2]))
@@ -14,7 +15,7 @@ for i = 2, #ARGV, 2 do
     taken[#taken + 1] = tag
     taken[#taken + 1] = value
     left = left - 1
+    bytes = bytes - #message
   end
-  if left == 0 then break end
 end
 return taken

@@ -113,6 +113,7 @@ def replay(
 def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Handover, ParkingPlace]]:
     from dream import producer
     from dream.bridge.handover import Handover
+    from dream.bridge.own import OwnTasks
     from dream.bridge.parked import ParkingPlace
     from dream.compat.finding import find_app
     from dream.compat.tasks import app as own
@@ -122,7 +123,7 @@ def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Ha
         app.finalize()
     place = ParkingPlace(settings)
     with opened(settings) as opened_producer:
-        handover = Handover(settings, app, own, opened_producer.broker, place)
+        handover = Handover(settings, app, OwnTasks(own, producer.default()), opened_producer.broker, place)
         try:
             yield handover, place
         finally:

@@ -20,7 +20,7 @@ from dream.compat.app.task import Task
 from dream.compat.schedules import crontab
 from dream.errors import InvalidArguments
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
-from dream.producer import NOT_SENT, Delivery, default
+from dream.producer import NOT_SENT, Delivery, Order, default
 
 if TYPE_CHECKING:
     from dream.messages import EncodedFile, ImageFile, UrlToDelete
@@ -45,39 +45,39 @@ def _timetable() -> dict[str, dict[str, Any]]:
 app.conf.compute("beat_schedule", _timetable)
 
 
-def _known(name: str, accept: Callable[..., object]) -> Callable[[Callable[..., Any]], Task]:
+def _known(name: str, order: Callable[..., Order]) -> Callable[[Callable[..., Any]], Task]:
     """Register a task that workers know, under its name and its older ones."""
 
     def register(function: Callable[..., Any]) -> Task:
-        task = app.register_task(OwnTask(app, name, function, accept))
+        task = app.register_task(OwnTask(app, name, function, order))
         app.tasks.update({alias: task for alias, target in ALIASES.items() if target == name})
         return task
 
     return register
 
 
-def _run_here(accept: Callable[..., object], *arguments: Any) -> Any:
+def _run_here(order: Callable[..., Order], *arguments: Any) -> Any:
     from dream.actors.inline import run_recorded
     from dream.settings import load
 
     settings, task_id = load(), str(uuid4())
-    accept(task_id, NOT_SENT, *arguments)
+    default().accept(order(task_id, NOT_SENT, *arguments))
     return run_recorded(settings, default(), task_id)
 
 
-# --- how each is accepted
+# --- what each becomes
 
 
-def _accept_upload(task_id: str, delivery: Delivery, dream_id: int, encoded_files: Any, positions: Any) -> None:
-    default().upload_images(dream_id, _decoded(encoded_files), positions, task_id=task_id, delivery=delivery)
+def _upload(task_id: str, delivery: Delivery, dream_id: int, encoded_files: Any, positions: Any) -> Order:
+    return default().order_upload(dream_id, _decoded(encoded_files), positions, task_id=task_id, delivery=delivery)
 
 
-def _accept_deletion(task_id: str, delivery: Delivery, dream_id: int, image_urls: Any, username: Any) -> None:
-    default().delete_images(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
+def _deletion(task_id: str, delivery: Delivery, dream_id: int, image_urls: Any, username: Any) -> Order:
+    return default().order_deletion(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
 
 
-def _accept_cleanup(task_id: str, delivery: Delivery) -> None:
-    default().submit(CLEANUP_TOKENS, [], task_id=task_id, delivery=delivery)
+def _cleanup(task_id: str, delivery: Delivery) -> Order:
+    return Order(task_id, CLEANUP_TOKENS, [], delivery)
 
 
 def _decoded(encoded_files: Any) -> list[ImageFile]:
@@ -98,7 +98,7 @@ def _decoded_file(file: Any, where: str) -> ImageFile:
 # --- the tasks
 
 
-@_known(PROCESS_IMAGES, _accept_upload)
+@_known(PROCESS_IMAGES, _upload)
 def process_and_upload_images(dream_id: int, encoded_files: list[EncodedFile], positions: list[int]) -> list[str]:
     """Process and store pictures.
 
@@ -114,11 +114,11 @@ def process_and_upload_images(dream_id: int, encoded_files: list[EncodedFile], p
       InvalidArguments: the arguments are wrong.
       ImageRejected: no picture could be processed.
     """
-    urls: list[str] = _run_here(_accept_upload, dream_id, encoded_files, positions)
+    urls: list[str] = _run_here(_upload, dream_id, encoded_files, positions)
     return urls
 
 
-@_known(DELETE_IMAGES, _accept_deletion)
+@_known(DELETE_IMAGES, _deletion)
 def delete_dream_images(dream_id: int, image_urls: list[UrlToDelete], username: str) -> list[bool]:
     """Delete pictures of a dream.
 
@@ -130,12 +130,12 @@ def delete_dream_images(dream_id: int, image_urls: list[UrlToDelete], username: 
     Returns:
       For each whether it is gone.
     """
-    gone: list[bool] = _run_here(_accept_deletion, dream_id, image_urls, username)
+    gone: list[bool] = _run_here(_deletion, dream_id, image_urls, username)
     return gone
 
 
-@_known(CLEANUP_TOKENS, _accept_cleanup)
+@_known(CLEANUP_TOKENS, _cleanup)
 def cleanup_expired_tokens() -> int:
     """Delete expired revocations of tokens; returns how many."""
-    deleted: int = _run_here(_accept_cleanup)
+    deleted: int = _run_here(_cleanup)
     return deleted

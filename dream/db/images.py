@@ -145,7 +145,8 @@ def fail(session: Session, image_id: int, error: str) -> bool:
 
 def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
     """From here on these pictures are gone for every reader."""
-    _move(session, ImageState.DELETING, DreamImage.id.in_(list(image_ids)))
+    if ids := list(image_ids):
+        _move(session, ImageState.DELETING, DreamImage.id.in_(ids))
 
 
 def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:

@@ -16,8 +16,19 @@ from typing import Any
 from dream.messages import ImageFile, UrlToDelete
 from dream.producer.accepting import Producer
 from dream.producer.delivery import AT_ONCE, NOT_SENT, Delivery
+from dream.producer.recording import Order
 
-__all__ = ["AT_ONCE", "NOT_SENT", "Delivery", "Producer", "default", "delete_images", "forget_default", "upload_images"]
+__all__ = [
+    "AT_ONCE",
+    "NOT_SENT",
+    "Delivery",
+    "Order",
+    "Producer",
+    "default",
+    "delete_images",
+    "forget_default",
+    "upload_images",
+]
 
 _default: Producer | None = None
 

@@ -124,16 +124,9 @@ class Producer:
           AcceptanceUnknown: a COMMIT went unanswered, and the database cannot be asked.
         """
         check_session(session)
-        offsets = check_upload(self._settings, dream_id, image_files, positions)
-        check_backlog(self._settings, self.database, len(offsets), dream_id, user_id)
-        task_id = task_id or str(uuid4())
-        encoded = self.staging.put(image_files)
-        rows = self.image_rows(dream_id, task_id, encoded, offsets, user_id)
-        staged = [file["staged"] for file in encoded]
-        order = Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery)
-        if self._accept(order, rows, staged, session):
-            log.info("upload_accepted", task_id=task_id, dream_id=dream_id, files=len(encoded))
-        return task_id
+        order = self.order_upload(dream_id, image_files, positions, task_id=task_id, delivery=delivery, user_id=user_id)
+        self.accept(order, session)
+        return order.task_id
 
     def delete_images(
         self,
@@ -161,12 +154,9 @@ class Producer:
           DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
         check_session(session)
-        wanted = check_deletion(dream_id, image_urls, username)
-        task_id = task_id or str(uuid4())
-        order = Order(task_id, DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
-        if self._accept(order, [], [], session):
-            log.info("deletion_accepted", task_id=task_id, dream_id=dream_id, images=len(wanted))
-        return task_id
+        order = self.order_deletion(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
+        self.accept(order, session)
+        return order.task_id
 
     @step("submit")
     def submit(self, name: str, args: Sequence[Any], *, task_id: str, delivery: Delivery = AT_ONCE) -> bool:
@@ -175,17 +165,89 @@ class Producer:
         Raises:
           DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
-        order = Order(task_id, name, list(args), delivery)
-        is_new = self._recorder.record_task(order)
-        if is_new:
-            self._send(order)
-        return is_new
+        return self.accept(Order(task_id, name, list(args), delivery))
 
     def send_again(self, task: DreamTask) -> None:
         """Send a task that is recorded already; where the broker is away, the sweep does."""
         self._send(Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
 
     # --- steps
+
+    def order_upload(
+        self,
+        dream_id: int,
+        image_files: Sequence[ImageFile],
+        positions: Sequence[int] | None = None,
+        *,
+        task_id: str | None = None,
+        delivery: Delivery = AT_ONCE,
+        user_id: int | None = None,
+    ) -> Order:
+        """Check an upload and stage its bytes; `accept` does the rest. Arguments and errors as of `upload_images`."""
+        offsets = check_upload(self._settings, dream_id, image_files, positions)
+        check_backlog(self._settings, self.database, len(offsets), dream_id, user_id)
+        task_id = task_id or str(uuid4())
+        encoded = self.staging.put(image_files)
+        rows = self.image_rows(dream_id, task_id, encoded, offsets, user_id)
+        return Order(task_id, PROCESS_IMAGES, [dream_id, encoded, offsets], delivery, rows)
+
+    def order_deletion(
+        self,
+        dream_id: int,
+        image_urls: Sequence[UrlToDelete],
+        username: str,
+        *,
+        task_id: str | None = None,
+        delivery: Delivery = AT_ONCE,
+    ) -> Order:
+        """Check a deletion; `accept` does the rest. Arguments and errors as of `delete_images`."""
+        wanted = check_deletion(dream_id, image_urls, username)
+        return Order(task_id or str(uuid4()), DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
+
+    def accept(self, order: Order, session: Session | None = None) -> bool:
+        """Write an order's rows and send its message; False where a task of that id exists.
+
+        Raises:
+          DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
+        """
+        if session is None:
+            return self.accept_all([order])[0]
+        try:
+            is_new = self._recorder.record_within(session, order)
+        except DatabaseUnavailable:
+            self.staging.remove(order.staged)
+            raise
+        if is_new:
+            follow(session, commit=partial(self._send, order), rollback=partial(self.staging.remove, order.staged))
+        else:
+            self._forget(order)
+        return is_new
+
+    def accept_all(self, orders: Sequence[Order]) -> list[bool]:
+        """As `accept`, many in one transaction: all of them, or none.
+
+        Returns:
+          For each whether it is new.
+        """
+        first = {order.task_id: order for order in reversed(orders)}
+        try:
+            new = self._recorder.record(list(first.values()))
+        except AcceptanceUnknown:
+            raise  # the rows may be there and need their bytes; where they are not, the nightly sweep takes those
+        except Exception:
+            self.staging.remove([key for order in orders for key in order.staged])
+            raise
+        accepted = [order.task_id in new and first[order.task_id] is order for order in orders]
+        for order, is_new in zip(orders, accepted, strict=True):
+            if is_new:
+                self._send(order)
+            else:
+                self._forget(order)
+        return accepted
+
+    def _forget(self, order: Order) -> None:
+        self.staging.remove(order.staged)
+        log.info("task_exists", task_id=order.task_id)
 
     def image_rows(
         self,
@@ -215,31 +277,11 @@ class Producer:
             for index, (file, position) in enumerate(zip(encoded, offsets, strict=True))
         ]
 
-    def _accept(self, order: Order, rows: Sequence[DreamImage], staged: Sequence[str], session: Session | None) -> bool:
-        """Write the rows and send the message; False where a task of that id exists."""
-        try:
-            if session is not None:
-                is_new = self._recorder.record_within(session, order, rows)
-            else:
-                is_new = self._recorder.record(order, rows)
-        except AcceptanceUnknown:
-            raise  # the rows may be there and need their bytes; where they are not, the nightly sweep takes those
-        except DatabaseUnavailable:
-            self.staging.remove(staged)
-            raise
-        if not is_new:
-            self.staging.remove(staged)
-            log.info("task_exists", task_id=order.task_id)
-        elif session is not None:
-            follow(session, commit=partial(self._send, order), rollback=partial(self.staging.remove, staged))
-        else:
-            self._send(order)
-        return is_new
-
     @step("enqueue")
     def _send(self, order: Order) -> None:
         from dream.broker import message_of, send
 
+        log.info("task_accepted", task_id=order.task_id, task=order.name, files=len(order.rows))
         if not order.delivery.is_sent:
             return
         message = message_of(self._settings, order.task_id, order.name, order.args, queue=order.delivery.queue)

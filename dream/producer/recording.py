@@ -1,16 +1,16 @@
-"""An order's rows: written in a transaction of their own or the caller's; looked up where a COMMIT went unanswered."""
+"""The rows of orders: written in one transaction, ours or the caller's; looked up where a COMMIT went unanswered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dream.errors import AcceptanceUnknown, DatabaseUnavailable
+from dream.errors import AcceptanceUnknown, DatabaseUnavailable, InvalidArguments
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import DELETE_IMAGES
+from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
 from dream.producer.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -27,12 +27,19 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """A task on its way into the database and onto a queue."""
+    """A task on its way into the database and onto a queue; its bytes are staged already."""
 
     task_id: str
     name: str
     args: list[Any]
     delivery: Delivery
+    #: Its pictures, where it is an upload.
+    rows: Sequence[DreamImage] = ()
+
+    @property
+    def staged(self) -> Sequence[str]:
+        """The keys of its staged bytes."""
+        return [row.staging_key for row in self.rows if row.staging_key]
 
 
 class Recorder:
@@ -47,42 +54,57 @@ class Recorder:
         self._settings = settings
         self._database = database
 
-    def record(self, order: Order, rows: Sequence[DreamImage]) -> bool:
-        """Write the task and its pictures; False where a task of that id exists, whose rows stay as they are.
+    def record(self, orders: Sequence[Order]) -> set[str]:
+        """Write the tasks and their pictures, all of them or none; those whose ids exist keep the rows they have.
+
+        Parameters:
+          orders: no two with one id.
+
+        Returns:
+          The ids of those that are new.
 
         Raises:
+          InvalidArguments: the database cannot hold a value; nothing was written.
           DatabaseUnavailable: nothing was written.
-          AcceptanceUnknown: it may be written.
+          AcceptanceUnknown: they may be written.
         """
-        return self._committed(order, lambda session: self._write(session, order, rows))
+        from sqlalchemy.exc import IntegrityError
 
-    def record_task(self, order: Order) -> bool:
-        """As `record`, for a task without pictures."""
-        return self._committed(order, lambda session: _add(session, order))
+        new = {order.task_id: order for order in orders}
+        while new:
+            try:
+                self._commit(list(new.values()))
+                break
+            except IntegrityError as error:
+                recorded = self._recorded(new) or set()
+                if not recorded:
+                    raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
+                for task_id in recorded:
+                    del new[task_id]
+        return set(new)
 
-    def _committed(self, order: Order, write: Callable[[Session], None]) -> bool:
-        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+    def _commit(self, orders: Sequence[Order]) -> None:
+        from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
         is_at_commit = False
         try:
             with self._database.begin() as session:
-                write(session)
+                self._write(session, orders)
                 is_at_commit = True
-        except IntegrityError as error:
-            if self._is_recorded(order.task_id):
-                return False
-            raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
+        except IntegrityError:
+            raise
+        except DataError as error:
+            raise InvalidArguments(f"the database cannot hold it: {_said(error)}") from error
         except SQLAlchemyError as error:
-            is_recorded = self._is_recorded(order.task_id) if is_at_commit else False
-            if is_recorded is None:
+            recorded = self._recorded([orders[0].task_id]) if is_at_commit else set()
+            if recorded is None:
                 raise AcceptanceUnknown(f"it is not known whether this was accepted: {_said(error)}") from error
-            if not is_recorded:
+            if not recorded:
                 raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
-            log.warning("commit_answer_lost", task_id=order.task_id)
-        return True
+            log.warning("commit_answer_lost", task_id=orders[0].task_id, tasks=len(orders))
 
-    def record_within(self, session: Session, order: Order, rows: Sequence[DreamImage]) -> bool:
-        """As `record`, in the caller's transaction.
+    def record_within(self, session: Session, order: Order) -> bool:
+        """As `record`, for one, in the caller's transaction; False where a task of that id exists.
 
         Raises:
           DatabaseUnavailable: the transaction is to be rolled back.
@@ -95,44 +117,47 @@ class Recorder:
             # Asked for first: to meet a row that exists would spoil the caller's transaction.
             if session.get(DreamTask, order.task_id) is not None:
                 return False
-            self._write(session, order, rows)
+            self._write(session, [order])
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(f"nothing was accepted; roll back: {_said(error)}") from error
         return True
 
+    def _write(self, session: Session, orders: Sequence[Order]) -> None:
+        from dream.db import tasks
+
+        for order in orders:
+            delivery = order.delivery
+            when = delivery.due_in_s, delivery.expires_in_s
+            tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
+        session.flush()
+        for order in orders:
+            if order.name in (PROCESS_IMAGES, DELETE_IMAGES):
+                self._write_pictures(session, order)
+
     @step("record")
-    def _write(self, session: Session, order: Order, rows: Sequence[DreamImage]) -> None:
+    def _write_pictures(self, session: Session, order: Order) -> None:
         from dream.db import images
         from dream.targets import resolve
 
-        _add(session, order)
-        session.add_all(rows)
+        session.add_all(order.rows)
         # A deletion that may expire hides nothing before it runs.
         if order.name == DELETE_IMAGES and order.delivery.expires_in_s is None:
             targets = resolve(session, self._settings, *order.args)
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         session.flush()
 
-    def _is_recorded(self, task_id: str) -> bool | None:
-        """Whether a commit took place though its answer was lost; None where that cannot be known."""
+    def _recorded(self, task_ids: Collection[str]) -> set[str] | None:
+        """Which of them exist, though the answer to a COMMIT was lost; None where that cannot be known."""
+        from sqlalchemy import select
         from sqlalchemy.exc import SQLAlchemyError
 
         from dream.db import DreamTask
 
-        is_recorded = None
+        recorded = None
         # Known once it is read, whatever becomes of the connection after that.
         with suppress(SQLAlchemyError), self._database.read() as session:
-            is_recorded = session.get(DreamTask, task_id) is not None
-        return is_recorded
-
-
-def _add(session: Session, order: Order) -> None:
-    from dream.db import tasks
-
-    delivery = order.delivery
-    when = delivery.due_in_s, delivery.expires_in_s
-    tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
-    session.flush()
+            recorded = set(session.scalars(select(DreamTask.id).where(DreamTask.id.in_(list(task_ids)))))
+        return recorded
 
 
 def _said(error: SQLAlchemyError) -> str:

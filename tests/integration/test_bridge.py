@@ -20,18 +20,21 @@ from uuid import uuid4
 import pika
 import pytest
 import redis
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from dream import producer
 from dream import settings as settings_module
 from dream.bridge import Bridge, Moved, open_source
 from dream.bridge.handover import Handover
+from dream.bridge.own import OwnTasks
 from dream.bridge.parked import ParkingPlace
 from dream.bridge.replaying import replayed
+from dream.bridge.sources import MOST_BYTES
 from dream.broker import make_broker
 from dream.compat import Celery
 from dream.compat.tasks import app as own_app
 from dream.db import DreamImage, DreamTask
+from dream.messages import DELETE_IMAGES
 from dream.settings import Settings
 from tests.commands import dream
 from tests.pictures import noise
@@ -82,7 +85,9 @@ class Old:
     @contextmanager
     def handover(self, *known: str) -> Iterator[tuple[Handover, ParkingPlace]]:
         place, broker = ParkingPlace(self.settings), make_broker(self.settings)
-        handover = Handover(self.settings, shop(*(known or ("shop.add",))), own_app, broker, place)
+        handover = Handover(
+            self.settings, shop(*(known or ("shop.add",))), OwnTasks(own_app, producer.default()), broker, place
+        )
         yield handover, place
         handover.close()
         place.close()
@@ -361,6 +366,46 @@ def test_a_rabbitmq_whose_queues_are_ours_is_refused(environment: dict[str, str]
     changes = {"DREAM_BROKER_URL": local_rabbitmq_url}
     said = dream(environment, "bridge", "--from", local_rabbitmq_url, "--check", **changes)
     assert (said.returncode, "DREAM_QUEUE_PREFIX" in said.stderr, len(said.stderr.splitlines())) == (2, True, 1)
+
+
+def deletions(made: list[dict[str, Any]], ids: list[int]) -> list[dict[str, Any]]:
+    """Deletions of pictures of those ids."""
+    (sample,) = [message for message in made if message["headers"]["task"] == CLEAN_UP]
+    messages = []
+    for number, image_id in enumerate(ids):
+        body = json.dumps([[7, [{"id": image_id}], "owner"], {}, {}]).encode()
+        headers = {**sample["headers"], "task": DELETE_IMAGES, "id": f"deletion-{number}"}
+        messages.append({**sample, "headers": headers, "body": base64.b64encode(body).decode()})
+    return messages
+
+
+def test_tasks_of_ours_cross_in_one_transaction(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
+    """A commit waits for the disk: with one for each task a backlog would take its time."""
+    commits: list[object] = []
+    put_there(old_redis, deletions(made, list(range(1, 101))))
+    event.listen(producer.default().database.engine, "commit", commits.append)
+    assert old_redis.move() == Moved(handed_over=100)
+    assert rows() == len(waiting(settings, "dream_image_processing")) == 100
+    assert len(commits) < 5
+
+
+def test_a_task_that_the_database_cannot_hold_is_parked_and_harms_no_other(
+    old_redis: Old, made: list[dict[str, Any]]
+) -> None:
+    put_there(old_redis, deletions(made, [1, 2**70, 3]))
+    assert old_redis.move() == Moved(handed_over=2, parked=1)
+    assert "not accepted" in old_redis.parked()[DELETE_IMAGES]
+    assert rows() == 2
+
+
+def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dict[str, Any]]) -> None:
+    """What is taken is in memory: two hundred uploads of several megabytes would not fit."""
+    large = base64.b64encode(b" " * (MOST_BYTES // 2)).decode()
+    put_there(old, [{**made[0], "body": large}] * 5)
+    source = open_source(old.settings, old.url, [old.queue])
+    source.begin()
+    assert 2 <= len(source.take(200)) <= 3
+    source.close()
 
 
 def test_a_thousand_messages_move_in_seconds(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:

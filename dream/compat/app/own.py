@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import options as sending
 from dream.compat.app.task import Task
+from dream.producer import default
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
     from dream.compat.result import AsyncResult, EagerResult
+    from dream.producer import Order
 
 __all__ = ["OwnTask"]
 
@@ -24,15 +25,15 @@ class OwnTask(Task):
       app: the app that it belongs to.
       name: its full name, as messages carry it.
       function: what a call runs.
-      accept: takes `(task_id, delivery, *arguments)` and hands the task to the workers.
+      order: makes of `(task_id, delivery, *arguments)` what the producer accepts.
     """
 
-    def __init__(self, app: Celery, name: str, function: Callable[..., Any], accept: Callable[..., object]) -> None:
+    def __init__(self, app: Celery, name: str, function: Callable[..., Any], order: Callable[..., Order]) -> None:
         functools.update_wrapper(self, function)
         self.app = app
         self.name = name
         self.run = function  # type: ignore[method-assign]
-        self._accept = accept
+        self._order = order
 
     def apply_async(
         self,
@@ -52,10 +53,22 @@ class OwnTask(Task):
           TypeError: the function does not take these arguments.
           InvalidArguments: an option, or an argument's value, is refused; nothing was stored.
         """
-        self._check_arguments(args, kwargs)
         if self.app.conf.task_always_eager:
+            self._check_arguments(args, kwargs)
             return self.apply(args, kwargs, task_id=task_id, **options)
+        order = self.order(args, kwargs, task_id, **options)
+        default().accept(order)
+        return self.app.AsyncResult(order.task_id)
+
+    def order(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Order:
+        """What the producer is to accept, with its bytes staged. Arguments and errors as of `apply_async`."""
+        self._check_arguments(args, kwargs)
         used_id, delivery = sending.parse(self.name, {**options, "task_id": task_id})
-        arguments = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {})).args
-        self._accept(used_id, delivery, *arguments)
-        return self.app.AsyncResult(used_id)
+        arguments = self._signature.bind(*(args or ()), **(kwargs or {})).args
+        return self._order(used_id, delivery, *arguments)
