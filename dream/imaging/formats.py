@@ -1,7 +1,7 @@
 """Which picture formats are accepted, told apart by their first bytes and never by a file's name.
 
-Each opens with Pillow's class for it, so that no other decoder ever sees an uploaded file. A multi-picture JPEG (MPO)
-opens as the JPEG that it begins with.
+Each opens with Pillow's class for it, or with ours on top of that, so that no other decoder ever sees an uploaded
+file. A multi-picture JPEG (MPO) opens as the JPEG that it begins with.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
+from dream.imaging.png import PngFile
 
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
@@ -35,7 +35,7 @@ HEAD_BYTES = 64
 
 _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngFile),
     (b"GIF87a", GifImageFile),
     (b"GIF89a", GifImageFile),
     (b"II*\0", TiffImageFile),
