@@ -23,6 +23,7 @@ from dream.compat.canvas import (
     xstarmap,
 )
 from dream.compat.current import current_app, current_task
+from dream.compat.refused import install
 from dream.compat.result import AsyncResult
 from dream.compat.utils import uuid
 
@@ -50,3 +51,5 @@ __all__ = [
     "xmap",
     "xstarmap",
 ]
+
+install()

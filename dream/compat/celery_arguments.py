@@ -103,8 +103,11 @@ class Orders:
     soft_time_limit_s: float | None = None
 
 
-def parse_worker(arguments: Sequence[str]) -> Orders:
+def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> Orders:
     """Read the arguments of `celery worker`; the word `worker` itself may be among them.
+
+    Parameters:
+      has_app: an app is there that they need not name, and its queues.
 
     Raises:
       Refused: one line that names the option, why, and what to use.
@@ -132,7 +135,7 @@ def parse_worker(arguments: Sequence[str]) -> Orders:
     }
     return Orders(
         variables,
-        _queues(given.queues, given.exclude_queues, given.app),
+        _queues(given.queues, given.exclude_queues, has_app=has_app or given.app is not None),
         given.app,
         given.workdir,
         tuple(_listed(given.include)),
@@ -227,20 +230,20 @@ def _threads(value: str) -> int:
     return number
 
 
-def _queues(wanted: str | None, unwanted: str | None, app: str | None) -> frozenset[str] | None:
+def _queues(wanted: str | None, unwanted: str | None, *, has_app: bool) -> frozenset[str] | None:
     """The queues that are left; which an app has is known only once it is loaded."""
     if wanted is None and unwanted is None:
         return None
-    queues = _names("--queues", wanted, app) if wanted is not None else frozenset(QUEUES)
-    queues -= _names("--exclude-queues", unwanted or "", app)
+    queues = _names("--queues", wanted, has_app=has_app) if wanted is not None else frozenset(QUEUES)
+    queues -= _names("--exclude-queues", unwanted or "", has_app=has_app)
     if not queues:
         raise Refused("no queue is left to take messages from")
     return queues
 
 
-def _names(option: str, value: str, app: str | None) -> frozenset[str]:
+def _names(option: str, value: str, *, has_app: bool) -> frozenset[str]:
     names = frozenset(_listed(value))
-    for name in sorted(names - set(QUEUES)) if app is None and load().app is None else ():
+    for name in sorted(names - set(QUEUES)) if not has_app and load().app is None else ():
         raise Refused(f"{option}={value}: there is no queue {name!r}; use {' or '.join(QUEUES)}, or name an --app")
     return names
 

@@ -22,38 +22,42 @@ __all__ = ["beat", "keep_time", "work", "worker"]
 _LEAVE_S = 1.0
 
 
-def worker(arguments: Sequence[str]) -> int:
-    """Work until a signal; returns the exit code."""
-    return exit_code(lambda: work(parse_worker(arguments)))
+def worker(arguments: Sequence[str], app: Celery | None = None) -> int:
+    """Work until a signal; returns the exit code.
+
+    Parameters:
+      app: whose tasks run beside dream's; by default the one that the arguments name.
+    """
+    return exit_code(lambda: work(parse_worker(arguments, has_app=app is not None), app))
 
 
-def beat(arguments: Sequence[str]) -> int:
+def beat(arguments: Sequence[str], app: Celery | None = None) -> int:
     """Keep the timetable until a signal; returns the exit code."""
-    return exit_code(lambda: _keep_time(parse_beat(arguments)))
+    return exit_code(lambda: _keep_time(parse_beat(arguments), app))
 
 
-def work(orders: Orders) -> int:
+def work(orders: Orders, app: Celery | None = None) -> int:
     """Run dream's tasks, and an app's, until a signal; returns the exit code."""
     settings = _configure(orders)
     from dream.stack.respawn import keep_running
 
     def once() -> int:
         # In the process that works, and anew in each one that takes the place of another.
-        app = _load_app(orders)
-        app.finalize()
-        adopted = adopt(app.conf)
+        used = _load_app(orders, app)
+        used.finalize()
+        adopted = adopt(used.conf)
         from dream.actors.worker import run
         from dream.compat.worker.actors import register
 
-        register(app, orders.queues or ())
+        register(used, orders.queues or ())
         return run(adopted, queues=set(orders.queues) if orders.queues else None)
 
     return keep_running(lambda: exit_code(once), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
 
 
-def _keep_time(orders: Orders) -> int:
+def _keep_time(orders: Orders, app: Celery | None) -> int:
     _configure(orders)
-    return keep_time(_load_app(orders))
+    return keep_time(_load_app(orders, app))
 
 
 def keep_time(app: Celery) -> int:
@@ -67,11 +71,11 @@ def keep_time(app: Celery) -> int:
     return run(adopt(app.conf), periodic_tasks(app))
 
 
-def _load_app(orders: Orders) -> Celery:
+def _load_app(orders: Orders, app: Celery | None = None) -> Celery:
     """The app whose tasks run beside dream's, or dream's own."""
     from dream.compat.finding import find_app
 
-    app = find_app(orders.app)
+    app = app or find_app(orders.app)
     if orders.include:
         app.conf.include = (*app.conf.include, *orders.include)
     if orders.soft_time_limit_s is not None:

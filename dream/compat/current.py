@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHARED",
+    "app_or_default",
     "current_app",
     "current_request",
     "current_task",
     "enter",
     "get_current_app",
+    "innermost_task",
     "leave",
     "request_of",
     "set_current_app",
@@ -58,6 +60,11 @@ def get_current_app() -> Celery:
     return _app
 
 
+def app_or_default(app: Celery | None = None) -> Celery:
+    """The app, else the current one."""
+    return get_current_app() if app is None else app
+
+
 def enter(task: Any, request: Context) -> None:
     """A run of the task begins in this thread."""
     _runs.stack.append((task, request))
@@ -81,9 +88,10 @@ def current_request() -> Context | None:
     return None if request.called_directly else request
 
 
-def _current_task() -> Any:
+def innermost_task() -> Any:
+    """The task that runs in this thread, or None."""
     return _runs.stack[-1][0] if _runs.stack else None
 
 
 current_app: Any = Proxy(get_current_app)
-current_task: Any = Proxy(_current_task)
+current_task: Any = Proxy(innermost_task)

@@ -9,10 +9,17 @@ from dream.errors import BrokerUnavailable, DreamError, InvalidArguments, Settin
 __all__ = [
     "AlreadyRegistered",
     "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
+    "CDeprecationWarning",
+    "CPendingDeprecationWarning",
     "CeleryError",
+    "CeleryWarning",
+    "ChordError",
     "EncodeError",
     "Ignore",
     "ImproperlyConfigured",
+    "IncompleteStream",
     "InvalidTaskError",
     "MaxRetriesExceededError",
     "NotRegistered",
@@ -20,6 +27,7 @@ __all__ = [
     "QueueNotFound",
     "Reject",
     "Retry",
+    "SecurityError",
     "SoftTimeLimitExceeded",
     "TaskError",
     "TaskPredicate",
@@ -29,6 +37,8 @@ __all__ = [
     "TimeoutError",
     "Unsupported",
     "WorkerLostError",
+    "WorkerShutdown",
+    "WorkerTerminate",
 ]
 
 
@@ -48,6 +58,14 @@ class Unsupported(CeleryError, NotImplementedError):
 
 class BackendError(CeleryError):
     """The results cannot be read or written."""
+
+
+class BackendGetMetaError(BackendError):
+    """A result cannot be read."""
+
+
+class BackendStoreError(BackendError):
+    """A result cannot be written."""
 
 
 class OperationalError(CeleryError, BrokerUnavailable):
@@ -174,6 +192,18 @@ class TimeLimitExceeded(CeleryError):
     permanent = False
 
 
+class ChordError(CeleryError):
+    """A part of a chord failed; there are none here."""
+
+
+class SecurityError(CeleryError):
+    """A message may not be trusted; none is signed here."""
+
+
+class IncompleteStream(CeleryError):
+    """A stream of bytes ended early."""
+
+
 class Terminated(CeleryError):
     """The run was ended because its task was revoked."""
 
@@ -182,3 +212,32 @@ class WorkerLostError(CeleryError):
     """The process that ran the task died."""
 
     permanent = False
+
+
+# --- warnings, which nothing here gives
+
+
+class CeleryWarning(UserWarning):
+    """Celery's."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Celery's."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Celery's."""
+
+
+# --- refused where they are raised
+
+
+class WorkerShutdown(SystemExit):
+    """Refused: stop workers with their service manager."""
+
+    def __new__(cls, *_: Any) -> Any:
+        raise Unsupported(f"{cls.__name__} is not supported: stop workers with their service manager")
+
+
+class WorkerTerminate(WorkerShutdown):
+    """Refused: stop workers with their service manager."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dream.compat.exceptions import TaskError
+from dream.compat import exceptions
 from dream.compat.failures import read_error
+from dream.compat.refused import RESULT, refuse_attribute
 from dream.results.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["Outcome", "is_end", "result_of"]
 class Outcome:
     """What results say, whatever they read it from."""
 
+    TimeoutError = exceptions.TimeoutError
     id: str
 
     def _look(self) -> Meta | None:
@@ -82,7 +84,7 @@ class Outcome:
         meta = self._look()
         result = result_of(meta)
         if propagate and meta and meta["status"] in PROPAGATE_STATES:
-            raise result if result is not None else TaskError("it has ended so, and no error is kept of it")
+            raise result if result is not None else exceptions.TaskError("it has ended so, and no error is kept of it")
         if callback is not None:
             callback(self.id, result)
         return result
@@ -93,10 +95,15 @@ class Outcome:
         """As it is written into messages and results."""
         return (self.id, None), None
 
+    def as_list(self) -> list[str]:
+        """Its id, then those of the tasks that sent it, where they are known."""
+        parent = getattr(self, "parent", None)
+        return [self.id, *(parent.as_list() if parent is not None else ())]
+
     def __getattr__(self, name: str) -> Any:
         # Of Celery's `result_extended`, where a worker has written it.
         if name not in {"name", "args", "kwargs", "worker", "retries", "queue", "parent_id", "group_id"}:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            refuse_attribute(type(self).__name__, RESULT, name)
         meta: Any = self._look()
         return meta.get(name) if meta else None
 

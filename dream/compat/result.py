@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dream.compat import exceptions
 from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
 from dream.compat.outcome import Outcome, is_end
+from dream.compat.refused import RESULTS, refuse_name
 from dream.errors import DatabaseUnavailable, ResultsUnavailable
 from dream.results.states import FAILURE, PENDING, PROPAGATE_STATES, RETRY, REVOKED, STARTED, SUCCESS
 
@@ -41,6 +42,10 @@ __all__ = [
 _FIRST_INTERVAL_S = 0.05
 _INTERVAL_GROWTH = 1.5
 _LONGEST_INTERVAL_S = 1.0
+
+
+def __getattr__(name: str) -> Any:
+    refuse_name("result", RESULTS, name)
 
 
 class AsyncResult(Outcome):

@@ -14,6 +14,7 @@ from dramatiq import Message
 from dream import producer
 from dream import settings as settings_module
 from dream.compat import Celery
+from dream.compat.contrib.abortable import AbortableAsyncResult
 from dream.compat.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
 from dream.compat.worker.revoked import Revoked
 from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
@@ -24,6 +25,7 @@ WORKER = Path(__file__).resolve().parents[2] / "dream" / "celery" / "worker.py"
 SHOP = """
 import pathlib, time
 from dream.compat import Celery, shared_task
+from dream.compat.contrib.abortable import AbortableTask
 from dream.compat.exceptions import Reject, SoftTimeLimitExceeded
 
 app = Celery("shop", task_routes={"shop.routed": "mail"})
@@ -76,6 +78,13 @@ def endless(path):
 def blocks():
     time.sleep(60)
 
+@app.task(name="shop.polite", bind=True, base=AbortableTask)
+def polite(self, path):
+    note(path, "begun")
+    while not self.is_aborted():
+        time.sleep(0.02)
+    return "aborted"
+
 @app.task(name="shop.dies", bind=True)
 def dies(self, path):
     import os, signal
@@ -84,6 +93,9 @@ def dies(self, path):
         pathlib.Path(path + ".died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return "run again"
+
+if __name__ == "__main__":
+    app.worker_main(["worker", "-c", "4", "-Q", "default,mail"])
 """
 
 
@@ -99,7 +111,7 @@ def shop(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
             patch.setenv(name, value)
         forget()
         parts = Parts(environment, folder)
-        parts.start("-A", "shop", "-c", "4", program=[str(WORKER)], cwd=folder)
+        parts.start(program=[str(folder / "shop.py")], cwd=folder)  # as `app.worker_main` starts it
         yield Celery("caller", task_routes={"shop.routed": "mail"})
         parts.end()
     forget()
@@ -182,6 +194,15 @@ def test_a_run_that_was_terminated_ends_whatever_it_catches(shop: Celery, tmp_pa
     result.revoke(terminate=True)
     with pytest.raises(TaskRevokedError):
         result.get(timeout=10)
+
+
+def test_a_run_that_looks_hears_that_it_is_aborted(shop: Celery, tmp_path: Path) -> None:
+    path = tmp_path / "noted"
+    sent = shop.send_task("shop.polite", (str(path),))
+    wait_for(path.exists, what="the run")
+    result = AbortableAsyncResult(sent.id)
+    result.abort()
+    assert result.get(timeout=10) == "aborted"
 
 
 def test_time_limits_hold_for_code_that_listens(shop: Celery, tmp_path: Path) -> None:

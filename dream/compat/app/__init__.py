@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dream.compat.app.base import Celery
     from dream.compat.app.shared import shared_task
 
-__all__ = ["Celery", "shared_task"]
+__all__ = ["Celery", "app_or_default", "default_app", "shared_task"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from dream.compat.app.shared import shared_task
 
         return shared_task
+    if name in ("app_or_default", "default_app"):
+        from dream.compat import current
+
+        return current.app_or_default if name == "app_or_default" else current.current_app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from dream.compat.app.configured import Configured
 from dream.compat.app.definition import complete, define_task
 from dream.compat.app.task import Task
 from dream.compat.control import Control
-from dream.compat.exceptions import ImproperlyConfigured, NotRegistered
+from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
 from dream.compat.periodic import entry_of
+from dream.compat.refused import APP, refuse_attribute
 from dream.errors import InvalidArguments
 from dream.messages import OWN_TASKS
 
@@ -211,6 +213,27 @@ class Celery(Configured):
 
     # --- as Celery has them
 
+    def worker_main(self, argv: Sequence[str] | None = None) -> None:
+        """Work on this app's tasks, and dream's, until a signal, with the arguments of `celery worker`; then exit."""
+        from dream.compat.commandline import worker
+
+        raise SystemExit(worker(sys.argv[1:] if argv is None else argv, app=self))
+
+    def start(self, argv: Sequence[str] | None = None) -> None:
+        """Do what `celery` would with these arguments: `worker …` or `beat …`; then exit.
+
+        Raises:
+          Unsupported: they name another command.
+        """
+        from dream.compat.commandline import beat
+
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        if "worker" in arguments:
+            self.worker_main(arguments)
+        if "beat" not in arguments:
+            raise Unsupported(f"celery {' '.join(arguments)} is not there: use `dream`, or app.control")
+        raise SystemExit(beat(arguments, app=self))
+
     def set_current(self) -> None:
         """Make it the current app."""
         current.set_current_app(self)
@@ -219,6 +242,9 @@ class Celery(Configured):
 
     def close(self) -> None:
         """Nothing is held that the process does not share."""
+
+    def __getattr__(self, name: str) -> Any:
+        refuse_attribute("app", APP, name)
 
     def __enter__(self) -> Celery:
         return self

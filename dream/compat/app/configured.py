@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,18 @@ class Configured:
             if not silent:
                 raise
             self.conf.read_from({}, namespace)
+
+    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> None:
+        """Take the settings of the module that an environment variable names; see `config_from_object`.
+
+        Raises:
+          ImproperlyConfigured: it is not set.
+        """
+        name = os.environ.get(variable_name)
+        if name:
+            self.config_from_object(name, silent=silent, force=force)
+        elif not silent:
+            raise ImproperlyConfigured(f"{variable_name} is not set: it must name a module with settings")
 
     @property
     def timezone(self) -> tzinfo:

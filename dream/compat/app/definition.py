@@ -22,6 +22,9 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
     "backend": ((None,), "results are kept in DREAM_REDIS_URL"),
     "compression": ((None, ""), "messages are not compressed"),
+    "acks_on_failure": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
+    "acks_on_failure_or_timeout": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
+    "acks_on_timeout": ((True, None), "a message is acknowledged after its run"),
     "trail": ((True, False, None), ""),
 }
 

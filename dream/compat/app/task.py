@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dream.compat import current
 from dream.compat.app import retrying
 from dream.compat.app.context import Context
-from dream.compat.exceptions import MaxRetriesExceededError, Unsupported
+from dream.compat.exceptions import MaxRetriesExceededError, OperationalError, Unsupported
+from dream.compat.refused import TASK, refuse_attribute
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Task:
     """
 
     MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
     Request: ClassVar[type[Context]] = Context
 
     #: Full name, as messages carry it.
@@ -194,6 +196,14 @@ class Task:
 
     add_to_chord = replace
 
+    def push_request(self, *args: Any, **named: Any) -> None:
+        """Let the code that follows see a run with these attributes, as tests do; until `pop_request`."""
+        current.enter(self, Context(args=args, **named))
+
+    def pop_request(self) -> None:
+        """What `push_request` began is over."""
+        current.leave()
+
     # --- for subclasses
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
@@ -242,6 +252,9 @@ class Task:
     def AsyncResult(self, task_id: str, **_: Any) -> AsyncResult:  # noqa: N802 (Celery's name)
         """The result of a run."""
         return self.app.AsyncResult(task_id)
+
+    def __getattr__(self, name: str) -> Any:
+        refuse_attribute(self.name or type(self).__name__, TASK, name)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"

@@ -38,7 +38,8 @@ def test_an_error_in_a_tasks_module_is_told(shop: Path) -> None:
         Celery("shop").autodiscover_tasks(["shop"], force=True)
 
 
-def test_djangos_apps_are_asked_for_only_where_there_is_django() -> None:
+def test_djangos_apps_are_asked_for_only_where_there_is_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django.apps", None)  # as where it is not installed
     with pytest.raises(ImproperlyConfigured, match="without Django name packages"):
         Celery("shop").autodiscover_tasks(force=True)
 

@@ -1,0 +1,1 @@
+"""Celery's `celery.contrib`: `abortable` and `django`; the rest is refused by name (`dream.compat.refused`)."""

@@ -1,0 +1,159 @@
+"""What of Celery is not there, by name, and what to use in its place: one error wherever it is asked for.
+
+from dream.compat.bootsteps import …   a module: asked of the finder, when nobody else has found it
+from dream.compat.result import …      a name of a module that is there: its `__getattr__`
+app.backend                            an attribute: its class's `__getattr__`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import NoReturn
+
+from dream.compat.exceptions import Unsupported
+
+__all__ = [
+    "APP",
+    "MODULES",
+    "RESULT",
+    "RESULTS",
+    "TASK",
+    "MissingAttribute",
+    "MissingName",
+    "install",
+    "refuse_attribute",
+    "refuse_name",
+]
+
+_ROOT = "dream.compat."
+_BY_ID = "AsyncResult finds a result by its id"
+_LIST = "a list of AsyncResult"
+_NO_PARTS = "workers are dramatiq's, and these parts are not there: use signals, or a middleware of dramatiq"
+_CONNECTION = "`dream doctor` and app.control.ping() say whether the broker is there; send with send_task"
+
+MODULES = {
+    "app.amqp": "set task_queues and task_routes",
+    "app.backends": "results are kept in DREAM_REDIS_URL",
+    "app.log": "set DREAM_LOG_LEVEL and DREAM_LOG_FORMAT",
+    "apps": "run python dream/celery/worker.py, or app.worker_main",
+    "backends": "results are kept in DREAM_REDIS_URL; " + _BY_ID,
+    "beat": "write entries into beat_schedule, and run python dream/celery/beat.py (`dream scheduler`)",
+    "bin": "run python dream/celery/worker.py or beat.py, or app.worker_main",
+    "bootsteps": _NO_PARTS,
+    "concurrency": "tasks run in threads",
+    "contrib.migrate": "`dream bridge` moves what waits",
+    "contrib.pytest": "set task_always_eager, or start a worker for the tests",
+    "contrib.rdb": "the debugger of Python, in a task that is called",
+    "contrib.sphinx": "sphinx.ext.autodoc",
+    "contrib.testing": "set task_always_eager, or start a worker for the tests",
+    "events": "there are no monitor events: the rows of dream_tasks, the logs, control.inspect",
+    "fixups": "what Celery's does for Django is done anyway",
+    "loaders": "config_from_object and autodiscover_tasks",
+    "platforms": "leave that to the service manager",
+    "security": "messages are not signed: let only your own processes reach the broker",
+    "task": "from dream.compat import Task, shared_task",
+    "utils.nodenames": "DREAM_WORKER_NAME",
+    "utils.threads": "threading",
+    "worker.consumer": _NO_PARTS,
+    "worker.control": "workers answer to control.inspect, and to no commands of your own",
+    "worker.request": "task.Request, or self.request in the task",
+}
+RESULTS = {"GroupResult": _LIST, "ResultBase": "AsyncResult", "ResultSet": _LIST}
+APP = {
+    "Beat": "run python dream/celery/beat.py (`dream scheduler`)",
+    "GroupResult": _LIST,
+    "ResultSet": _LIST,
+    "WorkController": "app.worker_main",
+    "Worker": "app.worker_main",
+    "amqp": "set task_queues and task_routes",
+    "backend": _BY_ID,
+    "broker_connection": _CONNECTION,
+    "bugreport": "`dream doctor`",
+    "config_from_cmdline": "set DREAM_… variables",
+    "connection": _CONNECTION,
+    "connection_for_read": _CONNECTION,
+    "connection_for_write": _CONNECTION,
+    "connection_or_acquire": _CONNECTION,
+    "default_connection": _CONNECTION,
+    "default_producer": _CONNECTION,
+    "events": MODULES["events"],
+    "loader": MODULES["loaders"],
+    "log": MODULES["app.log"],
+    "pool": _CONNECTION,
+    "producer_or_acquire": _CONNECTION,
+    "producer_pool": _CONNECTION,
+    "select_queues": "start the worker with --queues",
+    "setup_security": MODULES["security"],
+    "steps": _NO_PARTS,
+    "user_options": "the app's own settings, or environment variables",
+}
+TASK = {
+    "add_around": "a base class with __call__, or signals",
+    "backend": _BY_ID,
+    "on_bound": "app.on_after_configure",
+    "request_stack": "self.request",
+    "send_event": MODULES["events"],
+    "signature_from_request": "task.s(…)",
+    "subtask_from_request": "task.s(…)",
+}
+RESULT = {
+    "backend": _BY_ID,
+    "build_graph": "result.children",
+    "collect": "result.children",
+    "get_leaf": "result.children",
+    "graph": "result.children",
+    "iterdeps": "result.children",
+    "on_ready": "link= where it is sent, or get()",
+    "then": "link= where it is sent, or get()",
+}
+
+
+class MissingName(Unsupported, ImportError):
+    """A module of Celery's, or a name in one, is not there."""
+
+
+class MissingAttribute(Unsupported, AttributeError):
+    """An attribute that Celery's object has is not there."""
+
+
+def refuse_name(module: str, table: Mapping[str, str], name: str) -> NoReturn:
+    """Say of a module's name that it is not there; its `__getattr__`.
+
+    Raises:
+      MissingName: Celery has it.
+      AttributeError: nobody has it.
+    """
+    if name in table:
+        raise MissingName(f"celery.{module}.{name} is not there: {table[name]}")
+    raise AttributeError(f"module {_ROOT + module!r} has no attribute {name!r}")
+
+
+def refuse_attribute(kind: str, table: Mapping[str, str], name: str) -> NoReturn:
+    """Say of an object's attribute that it is not there; its `__getattr__`.
+
+    Raises:
+      AttributeError: a `MissingAttribute` where Celery's has it.
+    """
+    if name in table:
+        raise MissingAttribute(f"{kind}.{name} is not there: {table[name]}")
+    raise AttributeError(f"{kind} has no attribute {name!r}")
+
+
+class _Finder(MetaPathFinder):
+    """Asked last, for a module that is nowhere."""
+
+    def find_spec(self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
+        if not fullname.startswith(_ROOT):
+            return
+        name = fullname.removeprefix(_ROOT)
+        if name in MODULES:
+            raise MissingName(f"celery.{name} is not there: {MODULES[name]}")
+
+
+def install() -> None:
+    """Let imports of modules that are not there say so."""
+    if not any(isinstance(each, _Finder) for each in sys.meta_path):
+        sys.meta_path.append(_Finder())

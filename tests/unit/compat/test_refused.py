@@ -1,0 +1,99 @@
+"""What of Celery is not there says so, and what to use, wherever it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from dream.compat import AsyncResult, Celery, exceptions, refused
+from dream.compat.exceptions import Unsupported
+
+TABLE = (Path(__file__).resolve().parents[3] / "docs" / "celery.md").read_text()
+app = Celery("shop", set_as_current=False)
+task = app.task(name="shop.task")(print)
+
+
+@pytest.mark.parametrize("name", refused.MODULES)
+def test_a_module_that_is_not_there_says_what_to_use(name: str) -> None:
+    """As an ImportError, which callers may expect; what is in it is not there, either."""
+    for module in (name, f"{name}.deeper"):
+        with pytest.raises(ImportError, match=f"celery.{name} is not there: .") as caught:
+            import_module(f"dream.compat.{module}")
+        assert isinstance(caught.value, Unsupported)
+
+
+def test_what_nobody_has_is_as_ever() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        import_module("dream.compat.no_such_module")
+    with pytest.raises(ImportError, match="cannot import name 'NoSuchName'"):
+        from dream.compat.result import NoSuchName  # type: ignore[attr-defined]  # noqa: F401
+    for each in (app, task, AsyncResult("t")):
+        assert not hasattr(each, "no_such_attribute")
+
+
+@pytest.mark.parametrize("name", refused.RESULTS)
+def test_a_name_of_a_module_says_what_to_use(name: str) -> None:
+    program = f"from dream.compat.result import {name}"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert f"celery.result.{name} is not there: {refused.RESULTS[name]}" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        *((app, name) for name in refused.APP),
+        *((task, name) for name in refused.TASK),
+        *((AsyncResult("t"), name) for name in refused.RESULT),
+    ],
+)
+def test_an_attribute_says_what_to_use(thing: object, name: str) -> None:
+    assert not hasattr(thing, name)
+    with pytest.raises(Unsupported, match=f"{name} is not there: ."):
+        getattr(thing, name)
+
+
+def test_the_table_names_all_of_it() -> None:
+    tables = (refused.MODULES, refused.RESULTS, refused.APP, refused.TASK, refused.RESULT)
+    assert [name for table in tables for name in table if f"`{name}`" not in TABLE] == []
+
+
+def test_a_worker_is_not_ended_from_a_task() -> None:
+    with pytest.raises(Unsupported, match="service manager"):
+        raise exceptions.WorkerShutdown(0)
+
+
+@pytest.mark.parametrize("option", ["acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout"])
+def test_a_message_is_acknowledged_after_its_run(option: str) -> None:
+    with pytest.raises(Unsupported, match=option):
+        app.task(name=f"shop.{option}", **{option: False})(print)
+
+
+def test_celerys_small_paths_are_there() -> None:
+    state, django = import_module("dream.compat._state"), import_module("dream.compat.contrib.django.task")
+    assert (state.get_current_task(), state.get_current_app()) == (None, state.current_app)
+    assert hasattr(django.DjangoTask, "delay_on_commit")
+    assert import_module("dream.compat.app").app_or_default(app) is app
+    assert import_module("dream.compat.app.control").Control is type(app.control)
+
+
+def test_a_request_can_be_pushed_as_tests_do() -> None:
+    task.push_request(id="t", retries=3)
+    try:
+        assert (task.request.id, task.request.retries) == ("t", 3)
+    finally:
+        task.pop_request()
+    assert task.request.id is None
+
+
+def test_the_settings_module_may_be_named_by_a_variable(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shop / "conf.py").write_text("task_default_queue = 'mail'")
+    fresh = Celery("shop", set_as_current=False)
+    with pytest.raises(exceptions.ImproperlyConfigured, match="SHOP_CONF is not set"):
+        fresh.config_from_envvar("SHOP_CONF")
+    monkeypatch.setenv("SHOP_CONF", "shop.conf")
+    fresh.config_from_envvar("SHOP_CONF")
+    assert fresh.conf.task_default_queue == "mail"
