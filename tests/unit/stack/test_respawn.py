@@ -12,6 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from dream.stack.supervisor import SAME_SIGNAL_S
+from tests.conftest import wait_for
+
 START = """
 import os, signal, sys, time
 from dream.stack.respawn import keep_running
@@ -145,11 +148,10 @@ def test_a_second_signal_kills_but_an_echo_of_the_first_does_not(is_running) -> 
         kept.process.terminate()
         kept.says("no")
         kept.process.terminate()  # at once: `timeout` signals a process and then its group
+        echo_until = time.monotonic() + SAME_SIGNAL_S
+        wait_for(lambda: not is_running(child) or time.monotonic() > echo_until)
         assert is_running(child)
-        deadline = time.monotonic() + 10
-        while kept.process.poll() is None and time.monotonic() < deadline:
-            kept.process.terminate()
-            time.sleep(0.1)
+        kept.process.terminate()
         assert kept.ends() == 137
 
 
