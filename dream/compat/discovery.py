@@ -5,9 +5,11 @@ A web process imports its tasks where it uses them; a worker or a scheduler has 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 
 from dream.compat.exceptions import ImproperlyConfigured
 
@@ -74,9 +76,10 @@ def _imported(package: str) -> str:
 
 
 def _set_up_django() -> None:
-    """Where an app takes its settings from Django, its tasks' models need Django's apps."""
+    """Where Django's settings are named or loaded, the models of tasks need Django's apps."""
     conf = sys.modules.get("django.conf")
-    if conf is not None and conf.settings.configured:
+    is_loaded = conf is not None and conf.settings.configured
+    if is_loaded or ("DJANGO_SETTINGS_MODULE" in os.environ and find_spec("django") is not None):
         import_module("django").setup()
 
 

@@ -136,7 +136,7 @@ class Task:
         from functools import partial
 
         try:
-            from django.db import transaction  # type: ignore[import-not-found, unused-ignore]
+            from django.db import transaction
         except ModuleNotFoundError:
             raise Unsupported(f"{self.name}: *_on_commit is Django's, which is not installed: use delay()") from None
         transaction.on_commit(partial(self.apply_async, *args, **kwargs))

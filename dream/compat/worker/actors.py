@@ -13,6 +13,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from dream.broker import send
 from dream.compat import signals
 from dream.compat.routes import named_queues, queue_names
+from dream.compat.worker.django import care_for_connections
 from dream.compat.worker.handling import handle
 from dream.compat.worker.keeping import patiently
 from dream.compat.worker.limits import Watch
@@ -147,6 +148,7 @@ class Tasks(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._worker = worker
+        care_for_connections()
         signals.worker_init.send(self)
         self.watch.start()
         self.revoked.start()
