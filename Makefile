@@ -39,11 +39,11 @@ lint: $(VENV)/dev.stamp
 # Only when dependencies change: writes the locked, hashed requirements.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --extra png --group build -o requirements/run.txt
+		pyproject.toml --extra stack --group build -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --extra png --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+		pyproject.toml --extra stack --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --extra png --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
+		pyproject.toml --extra stack --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 clean:
 	rm -rf $(VENV) .dream

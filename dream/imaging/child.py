@@ -68,7 +68,7 @@ def prepare_process(parent_pid: int, memory_bytes: int, fault: str | None) -> No
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     with contextlib.suppress(OSError):  # where memory runs out, the kernel takes this process and not the worker
         Path("/proc/self/oom_score_adj").write_text("500")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy (extra `png`) reserves address space for a thread on each core
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy reserves address space for a thread on each core
     importlib.import_module("dream.imaging.pipeline")
     warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
 

@@ -1,4 +1,4 @@
-"""PNGs of the common kinds, decoded by Rust's png crate (extra `png`) in less than half the time of Pillow's decoder.
+"""PNGs of the common kinds, decoded by Rust's png crate in less than half the time of Pillow's decoder.
 
 Common are 8 bits a channel in grey, RGB or RGBA, neither interlaced nor animated nor with a colour that stands for
 transparency. All others, and all that the crate refuses, are Pillow's: what is damaged ends as it does there.
@@ -6,13 +6,10 @@ transparency. All others, and all that the crate refuses, are Pillow's: what is 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from PIL.PngImagePlugin import PngImageFile
 
 __all__ = ["PngFile"]
 
-_HAS_CRATE = all(find_spec(name) for name in ("kornia_rs", "numpy"))
 _COMMON_MODES = frozenset({"L", "RGB", "RGBA"})
 
 
@@ -28,7 +25,7 @@ class PngFile(PngImageFile):
     def load_prepare(self) -> None:
         """Decode, and have Pillow take the rows as they are (a hook of Pillow's, as are the next two)."""
         super().load_prepare()
-        self._rows = self._decoded() if _HAS_CRATE and self._is_common() else None
+        self._rows = self._decoded() if self._is_common() else None
         if self._rows is not None:
             self._at = 0
             self.tile = [self.tile[0]._replace(codec_name="raw", args=(self.mode, 0, 1))]

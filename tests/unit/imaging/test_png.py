@@ -7,8 +7,6 @@ those of the file's chunks, does not look at it.
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -112,17 +110,3 @@ def test_what_stands_behind_the_pixels_is_read() -> None:
     image = PngFile(io.BytesIO(data))
     image.load()
     assert image.getexif()[274] == 6
-
-
-def test_without_the_extra_pillow_decodes(tmp_path: Path) -> None:
-    """In a process where the crate cannot be imported."""
-    (tmp_path / "good").write_bytes(COMMON["RGB"])
-    (tmp_path / "wrong").write_bytes(with_wrong_checksum(COMMON["RGB"]))
-    code = (
-        "import sys; sys.modules['kornia_rs'] = None\n"
-        "from pathlib import Path; from dream.imaging import Limits, process_file\n"
-        "for name in ('good', 'wrong'): print(process_file(Path(name), Path('out'), Limits()).width_px)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["300"]
-    assert done.stderr.splitlines()[-1].endswith("the picture is damaged or incomplete")
