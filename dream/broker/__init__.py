@@ -53,7 +53,7 @@ def make_broker(settings: Settings) -> AnyBroker:
         broker = RedisBroker(
             client=make_client(settings.broker_url),
             namespace=settings.redis_prefix,
-            # Every command looks after the messages of workers that are gone: at most 20 s, never a lottery.
+            # Whoever looks after the messages of workers that are gone does it: at most 20 s, never a lottery.
             maintenance_chance=1_000_000,
             heartbeat_timeout=int(settings.heartbeat_s * 1000),
             middleware=middleware,

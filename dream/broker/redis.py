@@ -5,29 +5,28 @@
 - Whatever this worker fetched but no thread holds is put back when a consumer (re)connects.
 - What cannot be decoded goes to the dead letters and wedges nobody.
 - Heartbeats carry the time of Redis, so a worker's wrong clock kills no worker.
+- A message moves to its queue, and back among the delayed ones, in one step.
 - What a dead worker had in work goes before all that waits, not behind it, and is known again as `suspects`.
 """
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
-from dramatiq.brokers.redis import _RedisConsumer as StockConsumer
 from dramatiq.brokers.redis import _scripts as stock_scripts
 from dramatiq.common import current_millis, dq_name, q_name, xq_name
-from dramatiq.errors import ConnectionClosed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dream.broker.addressed import check_addressed, id_of
-from dream.fault_points import step
+from dream.broker.addressed import id_of
+from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, SERIES
 
@@ -35,11 +34,10 @@ __all__ = ["RedisBroker", "make_client"]
 
 log = get_logger(__name__)
 
-#: Says, in this process only, that the message goes back on its queue instead of being acked.
-_HANDED_BACK = "handed_back"
-
 #: Ids in one question to Redis: long enough to be quick, short enough not to block it.
 _ASK_AT_ONCE = 500
+#: How often a worker looks for messages of dead ones.
+_LOOK_EVERY_S = 1.0
 _STOCK_CLOCK = b"local timestamp = ARGV[2]"
 _REDIS_CLOCK = b"local t = redis.call('time'); local timestamp = t[1] * 1000 + math.floor(t[2] / 1000)"
 #: Before a message's JSON, which it leaves as it is: a worker died that had it.
@@ -90,14 +88,17 @@ class RedisBroker(StockRedisBroker):
         self._bury = self.client.register_script(_script("bury.lua"))
         self._hand_over = self.client.register_script(_script("hand_over.lua"))
         self._missing = self.client.register_script(_script("missing.lua"))
+        self._exchange = self.client.register_script(_script("exchange.lua"))
         self._discard = self.client.register_script(_script("discard.lua"))
         self._held: defaultdict[str, set[str]] = defaultdict(set)
+        self._done: defaultdict[str, list[str]] = defaultdict(list)
+        self._looked_at: defaultdict[str, float] = defaultdict(float)
         #: Ids of messages that this worker has, and that one had which died.
         self.suspects: set[str] = set()
 
     @property
     def consumer_class(self) -> type[Consumer]:
-        return _Consumer
+        return RedisConsumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Put the message on its queue; one that names its delivery is not put there twice.
@@ -166,26 +167,56 @@ class RedisBroker(StockRedisBroker):
         )
 
     def _put(self, message: Message[Any], unless_on: list[str]) -> bool:
-        arguments = [message.queue_name, message.options["redis_message_id"], message.encode(), *unless_on]
+        queue = message.queue_name
+        other = q_name(queue) if queue != q_name(queue) else dq_name(queue)
+        of_message = [queue, message.options["redis_message_id"], message.encode()]
         keys = [self.namespace]
         if SERIES in message.options:
-            keys.append(f"{self.namespace}:{message.queue_name}.series:{message.options[SERIES]}")
-        return bool(self._enqueue_once(keys=keys, args=arguments))
+            keys.append(f"{self.namespace}:{queue}.series:{message.options[SERIES]}")
+        return bool(self._enqueue_once(keys=keys, args=[*of_message, self.broker_id, other, *unless_on]))
 
     def hand_back(self, message: MessageProxy) -> None:
         """Put a message that is in work back on its queue, in place of the ack that follows.
 
         Not at once: this worker could fetch it again before that ack, which would then remove it.
         """
-        message.options[_HANDED_BACK] = True
+        message.options[HANDED_BACK] = True
 
-    def do_fetch(self, queue_name: str, prefetch: int) -> list[bytes]:
-        """Up to `prefetch` messages, which are this worker's until it acks them."""
-        fetched: list[bytes] = self._dispatch("fetch")(queue_name, prefetch)
+    def exchange(self, queue_name: str, prefetch: int, *, only_if_done: bool = False) -> list[bytes]:
+        """Ack what is done and take up to `prefetch` messages, which are this worker's until it acks them.
+
+        For the thread of the queue's consumer.
+
+        Parameters:
+          only_if_done: do nothing where there is nothing to ack.
+        """
+        count = len(self._done[queue_name])
+        if only_if_done and not count:
+            return []
+        self._look_after_the_dead(queue_name)
+        arguments: list[Any] = [self.broker_id, queue_name, prefetch, *self._done[queue_name][:count]]
+        fetched: list[bytes] = self._exchange(keys=[self.namespace], args=arguments)
+        del self._done[queue_name][:count]
         for data in fetched:
-            if data is not None and data.startswith(_SUSPECT):
+            if data.startswith(_SUSPECT):
                 self.suspects.add(id_of(data))
         return fetched
+
+    def _look_after_the_dead(self, queue_name: str) -> None:
+        """Once in a while, let stock's script put back what dead workers had."""
+        now = time.monotonic()
+        if now >= self._looked_at[queue_name] + _LOOK_EVERY_S:
+            self._looked_at[queue_name] = now
+            self.do_fetch(queue_name, 0)
+
+    def wait_for_messages(self, queue_name: str, timeout_s: float) -> None:
+        """Wait until the queue has a message, which stays there."""
+        key = f"{self.namespace}:{queue_name}"
+        self.client.execute_command("BLMOVE", key, key, "LEFT", "LEFT", timeout_s)
+
+    def note_done(self, queue_name: str, message: MessageProxy) -> None:
+        """The message is acked with the next exchange."""
+        self._done[queue_name].append(message.options["redis_message_id"])
 
     def hold(self, queue_name: str, message: MessageProxy) -> None:
         """A thread of this process has the message now."""
@@ -198,7 +229,9 @@ class RedisBroker(StockRedisBroker):
 
     def reclaim(self, queue_name: str) -> None:
         """Put back what was fetched from the queue and is held by no thread."""
+        # In this order: what is held may be done a moment later.
         held = [] if queue_name != q_name(queue_name) else list(self._held[queue_name])
+        held += self._done[queue_name]
         reclaimed = self._reclaim(keys=[self.namespace], args=[self.broker_id, queue_name, *held])
         if reclaimed:
             log.info("messages_reclaimed", queue=queue_name, count=reclaimed)
@@ -209,7 +242,7 @@ class RedisBroker(StockRedisBroker):
         fetched: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
         for message_id in fetched:
             data: Any = self.client.hget(f"{queue}.msgs", message_id)
-            if data is not None and not _is_whole(data, queue_name):
+            if data is not None and not is_whole(data, queue_name):
                 self.bury(queue_name, data, "it is no message of this queue")
 
     def bury(self, queue_name: str, data: bytes, reason: str) -> None:
@@ -217,83 +250,3 @@ class RedisBroker(StockRedisBroker):
         dead_letters = xq_name(q_name(queue_name))
         buried = self._bury(keys=[self.namespace], args=[self.broker_id, queue_name, dead_letters, data])
         log.error("message_undecodable", queue=queue_name, reason=reason, buried_as=buried)
-
-
-@contextmanager
-def _outages() -> Iterator[None]:
-    """Whatever Redis says instead of an answer is an outage, and over some time: its memory is full, it loads its file,
-    it is a replica for a moment.
-    """
-    try:
-        yield
-    except redis.RedisError as error:
-        raise ConnectionClosed(error) from None
-
-
-def _check(message: Message[Any] | MessageProxy, queue_name: str) -> None:
-    """Check that the message can be worked on, and acked.
-
-    Raises:
-      TypeError: it cannot.
-    """
-    check_addressed(message, queue_name)
-    if not isinstance(message.options.get("redis_message_id"), str):
-        raise TypeError("a message without the id by which it is acked")
-
-
-def _is_whole(data: bytes, queue_name: str) -> bool:
-    try:
-        _check(Message.decode(data), queue_name)
-    except (DecodeError, TypeError):
-        return False
-    return True
-
-
-class _Consumer(StockConsumer):
-    broker: RedisBroker
-
-    def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
-        with _outages():
-            broker.reclaim(queue_name)
-
-    def __next__(self) -> MessageProxy | None:
-        message: MessageProxy | None = None
-        with _outages():
-            try:
-                message = super().__next__()
-                if message is not None:
-                    _check(message, self.queue_name)
-                    self.broker.hold(self.queue_name, message)
-            except DecodeError as error:
-                self.broker.bury(self.queue_name, error.data, str(error.error))
-                return None
-            except TypeError:
-                if message is not None:
-                    self.queued_message_ids.discard(message.message_id)
-                self.broker.bury_malformed(self.queue_name)
-                return None
-        return message
-
-    @step("ack")
-    def ack(self, message: MessageProxy) -> None:
-        # Stock would give up at some of these and leave the message in this worker's ack set until it exits.
-        with _outages():
-            if message.options.get(_HANDED_BACK):
-                super().requeue([message])
-                self.queued_message_ids.discard(message.message_id)
-            else:
-                super().ack(message)
-        self.broker.let_go(self.queue_name, message)
-
-    def nack(self, message: MessageProxy) -> None:
-        with _outages():
-            super().nack(message)
-        self.broker.let_go(self.queue_name, message)
-
-    def requeue(self, messages: Any) -> None:
-        messages = list(messages)
-        with _outages():
-            super().requeue(messages)
-        for message in messages:
-            self.broker.let_go(self.queue_name, message)

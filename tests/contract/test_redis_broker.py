@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import pytest
 from dramatiq import Message, Worker
+from dramatiq.common import dq_name
 
 from dream.broker import make_broker, send
 from dream.broker.redis import RedisBroker
@@ -160,3 +162,42 @@ def test_a_message_handed_back_is_never_removed_by_its_own_ack(
         next(consumer)
         consumer.ack(held)
         assert redis_broker.missing(queue, [delivery_id("task", 0)]) == set()
+
+
+def test_a_message_that_is_put_back_before_the_ack_of_its_move_stays(
+    redis_broker: RedisBroker, broker_settings: Settings
+) -> None:
+    """A delayed message that is due moves to its queue; another worker may run it and put it back at once."""
+    queue, other = broker_settings.queue_prefix + IMAGES_QUEUE, make_broker(broker_settings)
+    send(redis_broker, message(broker_settings), delay_s=0.01)
+    delaying, running = (b.consume(q, 1, 50) for b, q in ((redis_broker, dq_name(queue)), (other, queue)))
+    delayed = wait_for(lambda: next(delaying), what="the delayed message")
+    redis_broker.enqueue(delayed.copy(queue_name=queue))
+    run = wait_for(lambda: next(running), what="the message that is due")
+    other.enqueue(run._message, delay=60_000)
+    delaying.ack(delayed)
+    running.ack(run)
+    assert other.missing(queue, [delivery_id("task", 0)]) == set()
+    assert redis_broker.client.llen(f"{redis_broker.namespace}:{dq_name(queue)}") == 1
+
+
+@pytest.mark.parametrize("then", ["ask", "close", "reconnect"])
+def test_what_other_threads_have_done_is_acked_by_the_consumers(
+    redis_broker: RedisBroker, broker_settings: Settings, then: str
+) -> None:
+    """It is held until then, and gone afterwards; it is not run again."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    consumer = redis_broker.consume(queue, prefetch=4, timeout=50)
+    held = wait_for(lambda: next(consumer), what="the message")
+    thread = threading.Thread(target=consumer.ack, args=(held,))
+    thread.start()
+    thread.join()
+    assert redis_broker.missing(queue, [delivery_id("task", 0)]) == set()
+    if then == "reconnect":
+        consumer = redis_broker.consume(queue, prefetch=4, timeout=50)
+    if then == "ask":
+        assert next(consumer) is None
+    elif then == "close":
+        consumer.close()
+    assert redis_broker.do_qsize(queue) == 0
