@@ -115,13 +115,20 @@ class Handover:
 
     def _understood(self, taken: Taken) -> Envelope:
         envelope = read(taken, self._zone)
-        if envelope.task not in OWN_TASKS and envelope.task not in self._app.tasks:
-            raise Refused(f"no worker knows a task {envelope.task!r}: name its app with --app")
+        self._check_known(envelope.task, "a task")
+        for link in (*envelope.link, *envelope.link_error):
+            self._check_known(link.get("task"), "its link")
         try:
             envelope.to_message().encode()
         except (RecursionError, TypeError, ValueError) as error:  # AMQP's headers may have more types than JSON
             raise Refused(f"JSON cannot carry it: {error}") from None
         return envelope
+
+    def _check_known(self, task: Any, what: str) -> None:
+        if not isinstance(task, str) or (task not in OWN_TASKS and task not in self._app.tasks):
+            if str(task).startswith("celery."):
+                raise Refused(f"{what} {task!r:.200} is a work flow or a task of Celery's own, which is not supported")
+            raise Refused(f"no worker knows {what} {task!r:.200}: name its app with --app")
 
     def close(self) -> None:
         self._own.close()
@@ -132,18 +139,17 @@ class Handover:
         if not tasks:
             return Moved()
         if isinstance(self._broker, RedisBroker):
-            new = self._put_once(self._broker, source, tasks)
-        else:
-            new = self._send(tasks)
-            source.done([taken for taken, _ in tasks])
+            return self._put_once(self._broker, source, tasks)
+        new = self._send(tasks)
+        source.done([taken for taken, _ in tasks])
         return Moved(handed_over=new, duplicates=len(tasks) - new)
 
-    def _put_once(self, broker: RedisBroker, source: Source, tasks: Tasks) -> int:
+    def _put_once(self, broker: RedisBroker, source: Source, tasks: Tasks) -> Moved:
         is_same = bool(source.in_flight_key) and source.is_on(self._settings.broker_url)
         outcome = self._hand_over(broker, tasks, source.in_flight_key if is_same else "")
         if not is_same:
             source.done([taken for taken, _ in tasks])
-        return outcome.count(1)
+        return Moved(handed_over=outcome.count(1), duplicates=outcome.count(0))
 
     @step("bridge_hand_over")
     def _hand_over(self, broker: RedisBroker, tasks: Tasks, in_flight: str) -> list[int]:

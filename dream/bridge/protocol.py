@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import bz2
 import json
-from collections.abc import Mapping, Sequence
+import lzma
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
@@ -30,6 +33,14 @@ _OF_CELERY = frozenset(
     }
 )
 _LONGEST_ID = 155
+#: What kombu compresses with, as far as Python has it. Its gzip is zlib's.
+_OPENERS: dict[Any, Callable[[], Any]] = {
+    "application/x-gzip": zlib.decompressobj,
+    "application/x-bz2": bz2.BZ2Decompressor,
+    "application/x-lzma": lzma.LZMADecompressor,
+}
+#: As much as Redis takes in one value.
+_LARGEST_BODY_BYTES = 512 * 2**20
 
 
 class Refused(Exception):
@@ -108,12 +119,12 @@ def _body(
 ) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     if raw.get("content-type") not in _JSON_TYPES:
         raise Refused(f"its content type is {raw.get('content-type')!r}, and only JSON is read")
-    if headers.get("compression"):
-        raise Refused(f"it is compressed ({headers['compression']}): set task_compression = None in its sender")
     try:
         body = raw["body"]
         if properties.get("body_encoding") == "base64":
             body = base64.b64decode(body, validate=True)
+        if headers.get("compression"):
+            body = _decompressed(body, headers["compression"])
         args, kwargs, embed = json.loads(body)
     except (KeyError, RecursionError, TypeError, ValueError, binascii.Error) as error:
         raise Refused(f"its body is not [args, kwargs, embed] in JSON: {error}") from None
@@ -122,10 +133,40 @@ def _body(
     return args, kwargs, embed or {}
 
 
+def _decompressed(body: Any, kind: Any) -> bytes:
+    opener = _OPENERS.get(kind)
+    if opener is None or not isinstance(body, bytes):
+        raise Refused(f"it is compressed ({kind!r:.80}), and only gzip, bzip2 and lzma are read")
+    opened = opener()
+    try:
+        text: bytes = opened.decompress(body, _LARGEST_BODY_BYTES)
+    except (OSError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise Refused(f"its body is not what it is compressed as ({kind}): {error}") from None
+    if not opened.eof:
+        raise Refused(f"its compressed body is cut off, or over {_LARGEST_BODY_BYTES:,} bytes")
+    return text
+
+
 def _check_canvas(embed: Mapping[str, Any]) -> None:
     for name in ("chain", "chord"):
         if embed.get(name):
             raise Refused(f"it is part of a {name}, which is not supported")
+    for name in ("callbacks", "errbacks"):
+        for link in _links(embed, name):
+            _check_link(link)
+
+
+def _check_link(link: Mapping[str, Any]) -> None:
+    """A link whose work would be refused when this task has run already."""
+    if link.get("subtask_type"):
+        raise Refused(f"its link is a {link['subtask_type']!s:.80}, which is not supported")
+    options = _mapping(link, "options")
+    for name in ("link", "link_error"):
+        following = options.get(name) or ()
+        for each in following if isinstance(following, list | tuple) else [following]:
+            if not isinstance(each, Mapping):
+                raise Refused("a link of its link is no signature")
+            _check_link(each)
 
 
 def _mapping(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -138,7 +179,7 @@ def _mapping(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _links(embed: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     links = embed.get(name) or ()
     if not isinstance(links, list | tuple) or not all(isinstance(link, Mapping) for link in links):
-        raise ValueError(f"{name} must be a list of signatures")
+        raise Refused(f"its {name} are not a list of signatures")
     return links
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pika
 from pika.exceptions import ChannelClosedByBroker
@@ -13,14 +14,17 @@ from pika.exceptions import ChannelClosedByBroker
 from dream.bridge.protocol import Taken
 from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
 from dream.broker.rabbitmq import patient
-from dream.errors import SettingsError
+from dream.errors import InvalidArguments, SettingsError
 from dream.fault_points import step
+from dream.log import redact
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["RabbitmqSource"]
+
+_FIND_EVERY_S = 5.0
 
 
 class RabbitmqSource:
@@ -30,8 +34,13 @@ class RabbitmqSource:
 
     def __init__(self, settings: Settings, url: str, queues: Sequence[str]) -> None:
         self._url = url
-        self._wanted = queues
+        self._wanted = queues or CELERYS_QUEUES
         self._queues: list[str] = []
+        self._find_again_at = 0.0
+        try:
+            self._parameters = pika.URLParameters(patient(url))
+        except (TypeError, ValueError) as error:
+            raise InvalidArguments(f"--from {redact(url)}: {error}") from None
         self._connection: Any = None
         self._channel: Any = None
         if self.is_on(settings.broker_url) and not settings.queue_prefix and set(queues or QUEUES) & set(QUEUES):
@@ -42,13 +51,15 @@ class RabbitmqSource:
 
     def begin(self) -> Sequence[Taken]:
         self.close()
-        self._connection = pika.BlockingConnection(pika.URLParameters(patient(self._url)))
-        self._queues = [queue for queue in self._wanted or CELERYS_QUEUES if self._count(queue) is not None]
+        self._connection = pika.BlockingConnection(self._parameters)
+        self._find()
         self._channel = self._connection.channel()
         return []  # what was not acked is delivered again
 
     @step("bridge_take")
     def take(self, most: int) -> Sequence[Taken]:
+        if time.monotonic() >= self._find_again_at:
+            self._find()
         taken: list[Taken] = []
         left_bytes = MOST_BYTES
         for queue in self._queues:
@@ -80,13 +91,17 @@ class RabbitmqSource:
         self.close()
 
     def is_on(self, url: str) -> bool:
-        ours, theirs = urlsplit(self._url), urlsplit(url)
-        return _place(ours) == _place(theirs)
+        return url.startswith("amqp") and _place(self._parameters) == _place(pika.URLParameters(patient(url)))
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and connection.is_open:
             connection.close()
+
+    def _find(self) -> None:
+        """Which queues there are; others may come while the bridge runs."""
+        self._queues = [queue for queue in self._wanted if self._count(queue) is not None]
+        self._find_again_at = time.monotonic() + _FIND_EVERY_S
 
     def _count(self, queue: str) -> int | None:
         """The messages that wait there; None where there is no such queue."""
@@ -101,8 +116,13 @@ class RabbitmqSource:
         return count
 
 
-def _place(parts: Any) -> tuple[Any, ...]:
-    return parts.scheme.removesuffix("s"), parts.hostname, parts.port or 5672, parts.path.strip("/") or "%2F"
+def _place(parameters: Any) -> tuple[Any, ...]:
+    """The virtual host, and where its server is: a host has several names."""
+    try:
+        host = min(str(found[4][0]) for found in socket.getaddrinfo(parameters.host, None, socket.AF_INET))
+    except OSError:
+        host = parameters.host
+    return host, parameters.port, parameters.virtual_host
 
 
 def _size(taken: Taken) -> int:

@@ -8,6 +8,7 @@ _kombu.binding.<exchange>       the queues that are bound there
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,12 +29,15 @@ __all__ = ["RedisSource"]
 
 log = get_logger(__name__)
 
-_SEPARATOR = "\x06\x16"
 #: Lists of one queue, the most urgent first: kombu's own steps are 0, 3, 6, 9.
 _PRIORITIES = range(10)
 #: Queues of Celery's remote control and of its events are none of ours.
 _NOT_TASKS = ("celery.pidbox", "celeryev")
 _PEEK_AT_ONCE = 200
+#: Queues may come while the bridge runs. Looking for them walks through all keys of that Redis, so it may take this
+#: part of the time at most.
+_FIND_EVERY_S = 5.0
+_MOST_FINDING = 0.05
 
 
 class RedisSource:
@@ -47,15 +51,20 @@ class RedisSource:
         take_unacked: bool,
         visibility_timeout_s: float,
         key_prefix: str,
+        separator: str,
     ) -> None:
         self._client: Any = make_client(url)
         self._queues = queues
         self._take_unacked = take_unacked
         self._visibility_timeout_s = visibility_timeout_s
         self._key_prefix = key_prefix
+        self._separator = separator
         self.in_flight_key = f"{settings.redis_prefix}:bridge:in_flight"
         self._keys = [self.in_flight_key, f"{settings.redis_prefix}:bridge:taken"]
         self._lists: list[tuple[str, str]] = []
+        self._foreign: set[str] = set()
+        self._bindings: dict[str, list[tuple[str, str]]] = {}
+        self._find_again_at = 0.0
         self._pop = self._script("take.lua")
         self._pop_unacked = self._script("take_unacked.lua")
 
@@ -63,19 +72,34 @@ class RedisSource:
         return self._client.register_script(Path(__file__).with_name(name).read_text())
 
     def begin(self) -> Sequence[Taken]:
-        queues = sorted(self._queues or {*CELERYS_QUEUES, *self._bound()})
-        self._lists = self._readable([(queue, self._list_of(queue, step)) for step in _PRIORITIES for queue in queues])
+        self._find()
         held = self._client.hgetall(self.in_flight_key)
-        return [_taken(tag, held[tag]) for tag in sorted(held, key=int)]
+        return [self._taken(tag, held[tag]) for tag in sorted(held, key=int)]
 
     @step("bridge_take")
     def take(self, most: int) -> Sequence[Taken]:
+        if time.monotonic() >= self._find_again_at:
+            self._find()
         found = self._pop(keys=self._keys, args=[most, MOST_BYTES, *chain.from_iterable(self._lists)])
-        if not found:
-            found = self._pop_unacked(
-                keys=[*self._keys, *self._unacked_keys()], args=[most, MOST_BYTES, self._taken_before()]
-            )
-        return [_taken(tag, value) for tag, value in zip(found[::2], found[1::2], strict=True)]
+        if not found and (tags := self._abandoned()[:most]):
+            found = self._pop_unacked(keys=[*self._keys, *self._unacked_keys()], args=[MOST_BYTES, *tags])
+        return [self._taken(tag, value) for tag, value in zip(found[::2], found[1::2], strict=True)]
+
+    def _abandoned(self) -> list[bytes]:
+        """What Celery's workers took from our queues and have not acknowledged in time, by their tags."""
+        unacked, index = self._unacked_keys()
+        if self._take_unacked:
+            tags = self._client.hkeys(unacked)
+        else:
+            tags = self._client.zrangebyscore(index, "-inf", time.time() - self._visibility_timeout_s)
+        if not self._queues or not tags:
+            return list(tags)
+        values = self._client.hmget(unacked, tags)
+        return [
+            tag
+            for tag, value in zip(tags, values, strict=True)
+            if value and self._taken(tag, b"\n" + value).queue in self._queues
+        ]
 
     @step("bridge_remove")
     def done(self, taken: Sequence[Taken]) -> None:
@@ -94,9 +118,11 @@ class RedisSource:
         for queue, key in self._lists:
             for start in range(0, self._client.llen(key), _PEEK_AT_ONCE):
                 for message in self._client.lrange(key, start, start + _PEEK_AT_ONCE - 1):
-                    yield _taken(b"", queue.encode() + b"\n" + message)
+                    yield self._taken(b"", queue.encode() + b"\n" + message)
         for _, message in self._client.hscan_iter(self._unacked_keys()[0]):
-            yield _taken(b"", b"\n" + message)
+            taken = self._taken(b"", b"\n" + message)
+            if not self._queues or taken.queue in self._queues:
+                yield taken
 
     @cache  # noqa: B019 (there is one source in a process, and two brokers)
     def is_on(self, url: str) -> bool:
@@ -112,42 +138,63 @@ class RedisSource:
 
     # --- keys
 
+    def _find(self) -> None:
+        """Which lists there are, or may come."""
+        begun = time.monotonic()
+        self._bindings = self._bound()
+        bound = {queue for pairs in self._bindings.values() for _, queue in pairs}
+        queues = sorted(self._queues or {*CELERYS_QUEUES, *bound})
+        self._lists = self._readable([(queue, self._list_of(queue, step)) for step in _PRIORITIES for queue in queues])
+        ended = time.monotonic()
+        self._find_again_at = ended + max(_FIND_EVERY_S, (ended - begun) / _MOST_FINDING)
+
     def _readable(self, lists: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Those that are lists or may become some: somebody else's key does not keep the others from being read."""
         with self._client.pipeline(transaction=False) as pipe:
             for _, key in lists:
                 pipe.type(key)
             kinds = pipe.execute()
-        for (_, key), kind in zip(lists, kinds, strict=True):
-            if kind not in (b"list", b"none"):
-                log.warning("key_is_no_queue", key=key, type=kind.decode())
-        return [each for each, kind in zip(lists, kinds, strict=True) if kind in (b"list", b"none")]
+        foreign = {key: kind for (_, key), kind in zip(lists, kinds, strict=True) if kind not in (b"list", b"none")}
+        for key in foreign.keys() - self._foreign:
+            log.warning("key_is_no_queue", key=key, type=foreign[key].decode())
+        self._foreign = set(foreign)
+        return [each for each in lists if each[1] not in foreign]
 
     def _list_of(self, queue: str, priority: int) -> str:
-        return self._key_prefix + (f"{queue}{_SEPARATOR}{priority}" if priority else queue)
+        return self._key_prefix + (f"{queue}{self._separator}{priority}" if priority else queue)
 
     def _unacked_keys(self) -> list[str]:
         return [f"{self._key_prefix}unacked", f"{self._key_prefix}unacked_index"]
 
-    def _taken_before(self) -> str:
-        return "" if self._take_unacked else str(time.time() - self._visibility_timeout_s)
-
-    def _bound(self) -> set[str]:
-        found = set()
-        for key in self._client.scan_iter(f"{self._key_prefix}_kombu.binding.*", count=1000):
+    def _bound(self) -> dict[str, list[tuple[str, str]]]:
+        """Of each exchange the routing keys with their queues."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        prefix = f"{self._key_prefix}_kombu.binding."
+        for key in self._client.scan_iter(_literally(prefix) + "*", count=1000):
+            pairs = found.setdefault(key.decode(errors="replace").removeprefix(prefix), [])
             for member in self._client.smembers(key):
-                queue = member.decode().rpartition(_SEPARATOR)[2]
+                routing_key, _, rest = member.decode(errors="replace").partition(self._separator)
+                queue = rest.rpartition(self._separator)[2]
                 if queue and not any(name in queue for name in _NOT_TASKS):
-                    found.add(queue)
+                    pairs.append((routing_key, queue))
         return found
 
+    def _queue_of(self, exchange: str, routing_key: str) -> str:
+        bound = dict(self._bindings.get(exchange, ()))
+        return bound.get(routing_key) or (next(iter(bound.values())) if len(bound) == 1 else routing_key)
 
-def _taken(tag: bytes, value: bytes) -> Taken:
-    queue, _, message = value.partition(b"\n")
-    try:
-        raw = json.loads(message)
-    except (RecursionError, ValueError):
-        return Taken(tag.decode(), queue.decode(), message)
-    if not queue and isinstance(raw, list) and len(raw) == 3:  # of a worker: [message, exchange, routing key]
-        return Taken(tag.decode(), str(raw[2]), raw[0] if isinstance(raw[0], dict) else message)
-    return Taken(tag.decode(), queue.decode(), raw if isinstance(raw, dict) else message)
+    def _taken(self, tag: bytes, value: bytes) -> Taken:
+        queue, _, message = value.partition(b"\n")
+        try:
+            raw = json.loads(message)
+        except (RecursionError, ValueError):
+            return Taken(tag.decode(), queue.decode(), message)
+        if not queue and isinstance(raw, list) and len(raw) == 3:  # of a worker: [message, exchange, routing key]
+            queue_name = self._queue_of(str(raw[1]), str(raw[2]))
+            return Taken(tag.decode(), queue_name, raw[0] if isinstance(raw[0], dict) else message)
+        return Taken(tag.decode(), queue.decode(), raw if isinstance(raw, dict) else message)
+
+
+def _literally(text: str) -> str:
+    """The text as a pattern of Redis's that means just it."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dramatiq.errors import BrokerError
@@ -17,6 +16,7 @@ from dream.log import get_logger
 
 if TYPE_CHECKING:
     from dream.bridge.handover import Handover
+    from dream.bridge.protocol import Taken
     from dream.bridge.sources import Source
 
 __all__ = ["Bridge", "Moved"]
@@ -47,7 +47,7 @@ class Bridge:
 
     def run(
         self,
-        stopping: threading.Event,
+        stopped: Callable[[float], bool],
         *,
         drain: bool,
         report: Callable[[Moved], None] = lambda _: None,
@@ -56,40 +56,40 @@ class Bridge:
         """Move until told to stop.
 
         Parameters:
-          stopping: what is in hand is finished, then it ends.
+          stopped: waits so many seconds for the word to stop, and says whether it came, once; what is in hand is
+            finished then.
           drain: end when nothing waits any more.
           report: told from time to time what was moved so far.
+
+        Raises:
+          AMQPError, RedisError, OSError: the source could not be reached at the beginning. Later it is waited for.
         """
+        held: Sequence[Taken] | None = self._source.begin()
         pause_s, next_report = _FIRST_PAUSE_S, time.monotonic() + report_every_s
-        is_connected = False
-        while not stopping.is_set():
+        wait_s = 0.0
+        while not stopped(wait_s):
             try:
-                if not is_connected:
-                    self._replay()
-                    is_connected = True
+                held = self._replay(self._source.begin() if held is None else held)
                 count = self._step()
+                if time.monotonic() >= next_report:
+                    report(self.moved)
+                    next_report = time.monotonic() + report_every_s
             except _OUTAGES as error:
                 if isinstance(error, DreamError) and error.permanent:
                     raise
                 log.warning("bridge_waits", error=f"{type(error).__name__}: {error}", again_in_s=pause_s)
-                stopping.wait(pause_s)
-                pause_s, is_connected = min(pause_s * 2, _LONGEST_PAUSE_S), False
+                wait_s, pause_s, held = pause_s, min(pause_s * 2, _LONGEST_PAUSE_S), None
                 continue
-            pause_s = _FIRST_PAUSE_S
-            if time.monotonic() >= next_report:
-                report(self.moved)
-                next_report = time.monotonic() + report_every_s
-            if not count:
-                if drain:
-                    break
-                stopping.wait(_LOOK_EVERY_S)
+            if drain and not count:
+                break
+            wait_s, pause_s = 0.0 if count else _LOOK_EVERY_S, _FIRST_PAUSE_S
         return self.moved
 
-    def _replay(self) -> None:
-        """Connect, and hand over what was in flight."""
-        held = self._source.begin()
+    def _replay(self, held: Sequence[Taken]) -> Sequence[Taken]:
+        """Hand over what was in flight; nothing of it is left."""
         for start in range(0, len(held), _AT_ONCE):
             self.moved.add(self._handover.move(self._source, held[start : start + _AT_ONCE]))
+        return ()
 
     def _step(self) -> int:
         taken = self._source.take(_AT_ONCE)

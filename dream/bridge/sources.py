@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from dream.errors import InvalidArguments
+from dream.bridge.addresses import client_url
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
@@ -61,26 +61,27 @@ def open_source(
     take_unacked: bool = False,
     visibility_timeout_s: float = 3600,
     key_prefix: str = "",
+    separator: str = "\x06\x16",
 ) -> Source:
     """Celery's broker.
 
     Parameters:
-      url: `redis://…` or `amqp://…`.
+      url: as in Celery's `broker_url`.
       queues: Celery's names; by default all that kombu has bound there (Redis), or `CELERYS_QUEUES` as far as they
         are there (RabbitMQ).
       take_unacked: Redis: take at once what Celery's workers have taken; only when none of them runs.
       visibility_timeout_s: Redis: take it after that long, as Celery's own workers do.
       key_prefix: Redis: `global_keyprefix` of the senders.
+      separator: Redis: `sep` of the senders.
 
     Raises:
-      InvalidArguments: there is no such kind of broker.
+      InvalidArguments: it cannot be read from such a broker.
     """
-    if url.startswith(("redis://", "rediss://", "unix://")):
-        from dream.bridge.redis_source import RedisSource
-
-        return RedisSource(settings, url, queues, take_unacked, visibility_timeout_s, key_prefix)
-    if url.startswith(("amqp://", "amqps://")):
+    url = client_url(url)
+    if url.startswith("amqp"):
         from dream.bridge.rabbitmq_source import RabbitmqSource
 
         return RabbitmqSource(settings, url, queues)
-    raise InvalidArguments("--from must be redis://…, rediss://…, unix://…, amqp://… or amqps://…")
+    from dream.bridge.redis_source import RedisSource
+
+    return RedisSource(settings, url, queues, take_unacked, visibility_timeout_s, key_prefix, separator)

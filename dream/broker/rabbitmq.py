@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
 from dramatiq import Consumer, Message, MessageProxy
@@ -32,10 +32,16 @@ _PATIENCE_S = {"heartbeat": 5, "blocked_connection_timeout": 10, "socket_timeout
 
 
 def patient(url: str) -> str:
-    """The URL with time-outs for what would otherwise wait for minutes or for ever; those it names itself stay."""
+    """The URL with time-outs for what would otherwise wait for minutes or for ever; those it names itself stay.
+
+    All behind the host is the virtual host, as for Celery: `amqp://guest@host//` means `/`, and guest's password.
+    """
     parts = urlsplit(url)
     named = dict(parse_qsl(parts.query))
-    return urlunsplit(parts._replace(query=urlencode({**_PATIENCE_S, **named})))
+    host = quote(unquote(parts.path[1:]) or "/", safe="")
+    user = parts.netloc.rpartition("@")[0]
+    netloc = parts.netloc.replace("@", ":guest@", 1) if user and ":" not in user else parts.netloc
+    return urlunsplit(parts._replace(netloc=netloc, path=f"/{host}", query=urlencode({**_PATIENCE_S, **named})))
 
 
 class RabbitmqBroker(StockRabbitmqBroker):

@@ -65,12 +65,9 @@ def _changed(dispatch: bytes) -> bytes:
 
 def make_client(url: str) -> redis.Redis:
     """A client that never repeats a command by itself: a repeated fetch would strand what the lost reply carried."""
+    keepalive = {} if url.startswith("unix") else {"socket_keepalive": True}
     return redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=2,
-        socket_timeout=5,
-        socket_keepalive=True,
+        url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, socket_timeout=5, **keepalive
     )
 
 

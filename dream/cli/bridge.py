@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +25,9 @@ __all__ = ["register"]
 AppName = Annotated[
     str | None, typer.Option("--app", "-A", help="The app whose tasks the workers run, as in shop.celery:app.")
 ]
+
+#: Where what is parked is kept.
+_OURS = "DREAM_REDIS_URL"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +55,9 @@ def bridge(
         float, typer.Option(min=0, help="Redis: seconds after which what a worker of Celery holds is taken anyway.")
     ] = 3600,
     key_prefix: Annotated[str, typer.Option(help="Redis: the global_keyprefix of the senders.")] = "",
+    separator: Annotated[
+        str, typer.Option(help="Redis: the sep of the senders' broker_transport_options.", show_default=False)
+    ] = "\x06\x16",
 ) -> None:
     """Move messages of Celery's producers to dream's workers, until Ctrl-C (or with --drain until nothing waits)."""
     if context.invoked_subcommand is not None:
@@ -61,6 +65,7 @@ def bridge(
     if source_url is None:
         raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
     from dream.bridge import open_source
+    from dream.bridge.addresses import reached
 
     settings = load_quietly()
     names = [name.strip() for name in (queues or "").split(",") if name.strip()]
@@ -71,25 +76,24 @@ def bridge(
         take_unacked=take_unacked,
         visibility_timeout_s=visibility_timeout_s,
         key_prefix=key_prefix,
+        separator=separator,
     )
-    with _handing_over(settings, app) as (handover, _):
-        try:
-            if check:
-                _check(source, handover)
-            else:
-                _move(source, handover, drain=drain)
-        finally:
-            source.close()
+    with closing(source), reached(f"--from {source_url}"), _handing_over(settings, app) as (handover, _):
+        if check:
+            _check(source, handover)
+        else:
+            _move(source, handover, drain=drain)
 
 
 def parked() -> None:
     """List what was not understood: id, queue, task, when, why."""
+    from dream.bridge.addresses import reached
     from dream.bridge.parked import ParkingPlace
     from dream.cli.showing import clean, show_rows
 
-    place = ParkingPlace(load_quietly())
-    rows = [(each.taken.tag, each.taken.queue, clean(each.task), each.at, clean(each.reason)) for each in place.all()]
-    place.close()
+    with closing(ParkingPlace(load_quietly())) as place, reached(_OURS):
+        found = sorted(place.all(), key=lambda each: each.at)
+    rows = [(each.taken.tag, each.taken.queue, clean(each.task), each.at, clean(each.reason)) for each in found]
     show_rows(("id", "queue", "task", "parked at", "why"), rows)
 
 
@@ -99,12 +103,13 @@ def replay(
     app: AppName = None,
 ) -> None:
     """Hand parked messages over; what is still not understood stays parked."""
+    from dream.bridge.addresses import reached
     from dream.bridge.replaying import replayed
 
     if bool(ids) == everything:
         raise InvalidArguments("name the messages by their ids, or say --all")
     settings = load_quietly()
-    with _handing_over(settings, app) as (handover, place):
+    with reached(_OURS), _handing_over(settings, app) as (handover, place):
         moved = replayed(place, handover, ids)
     typer.echo(f"handed over {moved.handed_over}, duplicates {moved.duplicates}, still parked {moved.parked}")
 
@@ -118,7 +123,7 @@ def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Ha
     from dream.compat.finding import find_app
     from dream.compat.tasks import app as own
 
-    app = find_app(app_name) if app_name else own
+    app = find_app(app_name)
     if app is not own:
         app.finalize()
     place = ParkingPlace(settings)
@@ -150,19 +155,30 @@ def _check(source: Source, handover: Handover) -> None:
 
 def _move(source: Source, handover: Handover, *, drain: bool) -> None:
     from dream.bridge import Bridge
+    from dream.process import StopSignal
 
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     begun = time.monotonic()
-
-    def report(moved: Moved) -> None:
-        rate = moved.total / max(0.001, time.monotonic() - begun)
-        sys.stderr.write(f"{_said(moved)}; {rate:.0f} a second, {source.waiting()} wait\n")
-        sys.stderr.flush()
-
-    moved = Bridge(source, handover).run(stopping, drain=drain, report=report)
+    shown = _Progress(source)
+    with closing(StopSignal()) as signal:
+        moved = Bridge(source, handover).run(signal.wait, drain=drain, report=shown.report)
     typer.echo(f"{_said(moved)}; in {time.monotonic() - begun:.1f} s")
+
+
+class _Progress:
+    """A line on standard error, where there is something to say."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._told, self._told_at, self._waited = 0, time.monotonic(), 0
+
+    def report(self, moved: Moved) -> None:
+        """Say what was moved in all, how fast since the last time, and what waits."""
+        now, waiting = time.monotonic(), self._source.waiting()
+        rate = (moved.total - self._told) / max(0.001, now - self._told_at)
+        if (moved.total, waiting) != (self._told, self._waited):
+            sys.stderr.write(f"{_said(moved)}; {rate:.0f} a second, {waiting} wait\n")
+            sys.stderr.flush()
+        self._told, self._told_at, self._waited = moved.total, now, waiting
 
 
 def _said(moved: Moved) -> str:

@@ -102,7 +102,6 @@ class Answering(Middleware):
             decode_responses=True,
             encoding_errors="replace",  # bytes that are no text are no question, and no end of the thread
             socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_keepalive=True,
             health_check_interval=_SILENCE_S,
         )
         while not self._stopped.is_set():

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import multiprocessing
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pika
 import pytest
@@ -23,26 +15,18 @@ import redis
 from sqlalchemy import event, func, select
 
 from dream import producer
-from dream import settings as settings_module
-from dream.bridge import Bridge, Moved, open_source
-from dream.bridge.handover import Handover
-from dream.bridge.own import OwnTasks
-from dream.bridge.parked import ParkingPlace
+from dream.bridge import Moved, open_source
 from dream.bridge.replaying import replayed
 from dream.bridge.sources import MOST_BYTES
-from dream.broker import make_broker
-from dream.compat import Celery
-from dream.compat.tasks import app as own_app
 from dream.db import DreamImage, DreamTask
 from dream.messages import DELETE_IMAGES
 from dream.settings import Settings
 from tests.commands import dream
+from tests.old_system import CLEAN_UP, UPLOAD, Old, celery, old_system, waiting
 from tests.pictures import noise
 from tests.processes import Parts
 
 WORKER = Path(__file__).parents[2] / "dream/celery/worker.py"
-UPLOAD = "dream.celery.tasks.image_tasks.celery_upload_images"
-CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
 STEPS = ("bridge_take", "bridge_hand_over", "bridge_accept", "bridge_park", "bridge_remove")
 APP = """
 from dream.compat import Celery
@@ -54,160 +38,9 @@ def add(x, y):
 """
 
 
-def celery(url: str, program: str, backend: str | None = None) -> str:
-    """What a process with the real Celery, in its default configuration, writes."""
-    head = f"from celery import Celery\napp = Celery(broker={url!r}, backend={backend!r})\nsend = app.send_task\n"
-    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
-
-
-def shop(*names: str) -> Celery:
-    """An app whose workers know these tasks."""
-    app = Celery("shop")
-    for name in names:
-        app.task(name=name)(lambda *_arguments: None)
-    return app
-
-
-class Old:
-    """The old system: Celery's broker, and what the bridge makes of its messages."""
-
-    def __init__(self, settings: Settings, url: str) -> None:
-        self.settings = settings
-        self.url = url
-        self.queue = f"old-{uuid4().hex[:8]}"
-
-    def send(self, program: str) -> None:
-        """`send(name, args, …)` puts a task on the old queue."""
-        celery(self.url, f"app.conf.task_default_queue = {self.queue!r}\n{program}")
-
-    @contextmanager
-    def handover(self, *known: str) -> Iterator[tuple[Handover, ParkingPlace]]:
-        place, broker = ParkingPlace(self.settings), make_broker(self.settings)
-        handover = Handover(
-            self.settings, shop(*(known or ("shop.add",))), OwnTasks(own_app, producer.default()), broker, place
-        )
-        yield handover, place
-        handover.close()
-        place.close()
-        broker.close()
-
-    def move(self, **options: Any) -> Moved:
-        """All that waits."""
-        source = open_source(self.settings, self.url, [self.queue], **options)
-        with self.handover() as (handover, _):
-            moved = Bridge(source, handover).run(threading.Event(), drain=True)
-        source.close()
-        return moved
-
-    def move_and_die(self, fault: str) -> int | None:
-        """In a process of its own, with that fault; returns its exit code."""
-
-        def run() -> None:
-            os.environ["DREAM_FAULT"] = fault
-            settings_module.load()
-            self.move()
-
-        process = multiprocessing.get_context("fork").Process(target=run)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    def parked(self) -> dict[str, str]:
-        """The reasons, by the task's name."""
-        with self.handover() as (_, place):
-            return {each.task: each.reason for each in place.all()}
-
-
-@pytest.fixture
-def as_environment(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is configured as the bridge's would be."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    settings_module.load.cache_clear()
-    producer.forget_default()
-    yield
-    producer.default().database.dispose()
-    producer.forget_default()
-    settings_module.load.cache_clear()
-
-
-@contextmanager
-def _old(kind: str, request: pytest.FixtureRequest, settings: Settings) -> Iterator[Old]:
-    names = {"other-redis": "local_redis_url", "rabbitmq": "local_rabbitmq_url"}
-    url = request.getfixturevalue(names[kind]) if kind in names else settings.broker_url
-    old = Old(settings, url)
-    yield old
-    if kind == "rabbitmq":
-        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-            connection.channel().queue_delete(old.queue)
-            connection.channel().exchange_delete(old.queue)
-        return
-    with redis.Redis.from_url(url) as client:
-        for pattern in (f"*{old.queue}*", f"{settings.redis_prefix}:*", "unacked*"):
-            for key in client.scan_iter(pattern):
-                client.delete(key)
-
-
-@pytest.fixture(params=["same-redis", "other-redis", "rabbitmq"])
-def old(request: pytest.FixtureRequest, settings: Settings, as_environment: None) -> Iterator[Old]:
-    with _old(request.param, request, settings) as old:
-        yield old
-
-
-@pytest.fixture
-def old_redis(request: pytest.FixtureRequest, settings: Settings, as_environment: None) -> Iterator[Old]:
-    with _old("same-redis", request, settings) as old:
-        yield old
-
-
-@pytest.fixture(scope="module")
-def made(servers: dict[str, str]) -> list[dict[str, Any]]:
-    """Messages that the real Celery has made: three of an app's, one of ours, one that nobody knows."""
-    url = servers["DREAM_BROKER_URL"]
-    celery(
-        url,
-        f"""
-app.conf.task_default_queue = "made"
-for number in range(3):
-    send("shop.add", [number, 1], task_id=f"add-{{number}}")
-send({CLEAN_UP!r}, task_id="clean-up")
-send("nobody.knows", [1], task_id="unknown")
-""",
-    )
-    with redis.Redis.from_url(url) as client:
-        messages: Any = client.lrange("made", 0, -1)
-        client.delete("made")
-    return [json.loads(message) for message in reversed(messages)]
-
-
-def put_there(old: Old, messages: list[dict[str, Any]]) -> None:
-    """The same messages as Celery would put them there."""
-    if old.url.startswith("redis"):
-        with redis.Redis.from_url(old.url) as client:
-            for message in messages:
-                client.lpush(old.queue, json.dumps(message))
-        return
-    with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
-        channel = connection.channel()
-        channel.queue_declare(old.queue, durable=True)
-        for message in messages:
-            properties = pika.BasicProperties(headers=message["headers"], content_type=message["content-type"])
-            channel.basic_publish("", old.queue, base64.b64decode(message["body"]), properties)
-
-
 def rows(of: type[Any] = DreamTask) -> int:
     with producer.default().database.read() as session:
         return session.scalar(select(func.count()).select_from(of)) or 0
-
-
-def waiting(settings: Settings, queue: str = "default") -> list[dict[str, Any]]:
-    """The messages on a queue of ours, in order."""
-    with redis.Redis.from_url(settings.broker_url) as client:
-        name = f"{settings.redis_prefix}:{queue}"
-        ids: Any = client.lrange(name, 0, -1)
-        return [json.loads(client.hget(f"{name}.msgs", each) or "{}") for each in ids]
 
 
 def encoded() -> dict[str, str]:
@@ -255,7 +88,7 @@ KILLS = [("same-redis", f"{step}:{when}") for step in STEPS for when in ("before
 def test_a_bridge_that_is_killed_anywhere_loses_and_doubles_nothing(
     old: Old, settings: Settings, made: list[dict[str, Any]], point: str
 ) -> None:
-    put_there(old, made)
+    old.put(made)
     assert old.move_and_die(f"{point}=kill") == -9
     old.move()
     assert sorted(each["message_id"] for each in waiting(settings) if each["actor_name"] == "shop.add") == [
@@ -326,18 +159,18 @@ def test_a_malformed_message_is_parked_and_stops_nothing(
     with redis.Redis.from_url(old_redis.url) as client:
         client.lpush(old_redis.queue, "[" * 100_000)
         client.set(f"{old_redis.queue}\x06\x163", "no list")
-    put_there(old_redis, [made[0] | wrong for wrong in MALFORMED] + [made[1]])
+    old_redis.put([made[0] | wrong for wrong in MALFORMED] + [made[1]])
     assert old_redis.move() == Moved(handed_over=1, parked=len(MALFORMED) + 1)
     assert old_redis.parked().keys() == {"-", "shop.add"}
     assert [each["message_id"] for each in waiting(settings)] == ["add-1"]
 
 
 def test_a_header_that_json_cannot_carry_is_parked(
-    request: pytest.FixtureRequest, settings: Settings, as_environment: None, made: list[dict[str, Any]]
+    local_rabbitmq_url: str, settings: Settings, as_environment: None, made: list[dict[str, Any]]
 ) -> None:
     """AMQP's headers have times and bytes."""
-    with _old("rabbitmq", request, settings) as old:
-        put_there(old, [made[0] | {"headers": made[0]["headers"] | {"at": datetime(2026, 1, 2)}}, made[1]])
+    with old_system(settings, local_rabbitmq_url) as old:
+        old.put([made[0] | {"headers": made[0]["headers"] | {"at": datetime(2026, 1, 2)}}, made[1]])
         with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
             connection.channel().exchange_declare(old.queue)
         assert old.move() == Moved(handed_over=1, parked=1)
@@ -382,7 +215,7 @@ def deletions(made: list[dict[str, Any]], ids: list[int]) -> list[dict[str, Any]
 def test_tasks_of_ours_cross_in_one_transaction(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
     """A commit waits for the disk: with one for each task a backlog would take its time."""
     commits: list[object] = []
-    put_there(old_redis, deletions(made, list(range(1, 101))))
+    old_redis.put(deletions(made, list(range(1, 101))))
     event.listen(producer.default().database.engine, "commit", commits.append)
     assert old_redis.move() == Moved(handed_over=100)
     assert rows() == len(waiting(settings, "dream_image_processing")) == 100
@@ -392,7 +225,7 @@ def test_tasks_of_ours_cross_in_one_transaction(old_redis: Old, settings: Settin
 def test_a_task_that_the_database_cannot_hold_is_parked_and_harms_no_other(
     old_redis: Old, made: list[dict[str, Any]]
 ) -> None:
-    put_there(old_redis, deletions(made, [1, 2**70, 3]))
+    old_redis.put(deletions(made, [1, 2**70, 3]))
     assert old_redis.move() == Moved(handed_over=2, parked=1)
     assert "not accepted" in old_redis.parked()[DELETE_IMAGES]
     assert rows() == 2
@@ -401,7 +234,7 @@ def test_a_task_that_the_database_cannot_hold_is_parked_and_harms_no_other(
 def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dict[str, Any]]) -> None:
     """What is taken is in memory: two hundred uploads of several megabytes would not fit."""
     large = base64.b64encode(b" " * (MOST_BYTES // 2)).decode()
-    put_there(old, [{**made[0], "body": large}] * 5)
+    old.put([{**made[0], "body": large}] * 5)
     source = open_source(old.settings, old.url, [old.queue])
     source.begin()
     assert 2 <= len(source.take(200)) <= 3
@@ -410,7 +243,7 @@ def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dic
 
 def test_a_thousand_messages_move_in_seconds(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
     many = [{**made[0], "headers": {**made[0]["headers"], "id": f"{number}"}} for number in range(1000)]
-    put_there(old_redis, many)
+    old_redis.put(many)
     begun = time.monotonic()
     assert old_redis.move() == Moved(handed_over=1000)
     assert time.monotonic() - begun < 5
