@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat.conf.adoption import adopt
 from dream.compat.exceptions import OperationalError, Unsupported
+from dream.compat.refused import INSPECT, refuse_attribute
 from dream.compat.routes import queue_names
 from dream.messages import QUEUES
 
@@ -32,6 +33,7 @@ _REFUSED = {
     "pool_restart": "start the worker again",
     "pool_shrink": "start workers with --concurrency",
     "rate_limit": "use dramatiq.rate_limits in the task",
+    "revoke_by_stamped_headers": "there are no stamps; revoke by ids",
     "shutdown": "stop workers with their service manager",
     "time_limit": "set it where the task is defined",
 }
@@ -229,3 +231,6 @@ class Inspect:
     def _ask(self, command: str, destination: Iterable[str] | None = None) -> dict[str, Any] | None:
         wanted = destination or self._destination
         return self._control.ask(command, destination=wanted, timeout=self._timeout) or None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        refuse_attribute("control.inspect()", INSPECT, name)

@@ -17,6 +17,7 @@ from dream.compat.exceptions import Unsupported
 
 __all__ = [
     "APP",
+    "INSPECT",
     "MODULES",
     "RESULT",
     "RESULTS",
@@ -30,6 +31,7 @@ __all__ = [
 
 _ROOT = "dream.compat."
 _BY_ID = "AsyncResult finds a result by its id"
+_PROFILER = "a profiler of the worker's process"
 _LIST = "a list of AsyncResult"
 _NO_PARTS = "workers are dramatiq's, and these parts are not there: use signals, or a middleware of dramatiq"
 _CONNECTION = "`dream doctor` and app.control.ping() say whether the broker is there; send with send_task"
@@ -108,6 +110,17 @@ RESULT = {
     "iterdeps": "result.children",
     "on_ready": "link= where it is sent, or get()",
     "then": "link= where it is sent, or get()",
+}
+INSPECT = {
+    "clock": "workers have no logical clock",
+    "conf": "app.conf, and the DREAM_… variables",
+    "hello": "workers do not gossip",
+    "memdump": _PROFILER,
+    "memsample": _PROFILER,
+    "objgraph": _PROFILER,
+    "query_task": "active, reserved or scheduled; " + _BY_ID,
+    "report": "`dream doctor`",
+    "revoked": _BY_ID + ", and its state says so",
 }
 
 

@@ -1,7 +1,7 @@
 """Signals: functions that are called when something happens, in the process where it does.
 
 `send` calls each receiver with `signal=` and `sender=` and what the table of Celery's documentation names; an error of
-a receiver is logged and harms nobody else.
+a receiver is logged and harms nobody else. All of Celery's are here; docs/celery.md says which are sent.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ __all__ = [
     "before_task_publish",
     "celeryd_after_setup",
     "celeryd_init",
+    "eventlet_pool_apply",
+    "eventlet_pool_postshutdown",
+    "eventlet_pool_preshutdown",
+    "eventlet_pool_started",
     "heartbeat_sent",
     "import_modules",
     "setup_logging",
@@ -34,6 +38,7 @@ __all__ = [
     "task_revoked",
     "task_success",
     "task_unknown",
+    "worker_before_create_process",
     "worker_init",
     "worker_process_init",
     "worker_process_shutdown",
@@ -104,6 +109,8 @@ class Signal:
                 answers.append((receiver, self._call(receiver, sender, named)))
         return answers
 
+    send_robust = send
+
     def _call(self, receiver: Receiver, sender: Any, named: dict[str, Any]) -> Any:
         try:
             return receiver(signal=self, sender=sender, **named)
@@ -156,10 +163,15 @@ task_unknown = Signal("task_unknown")
 
 # --- a worker's life
 
+eventlet_pool_started = Signal("eventlet_pool_started")
+eventlet_pool_preshutdown = Signal("eventlet_pool_preshutdown")
+eventlet_pool_postshutdown = Signal("eventlet_pool_postshutdown")
+eventlet_pool_apply = Signal("eventlet_pool_apply")
 celeryd_init = Signal("celeryd_init")
 celeryd_after_setup = Signal("celeryd_after_setup")
 import_modules = Signal("import_modules")
 worker_init = Signal("worker_init")
+worker_before_create_process = Signal("worker_before_create_process")
 worker_process_init = Signal("worker_process_init")
 worker_process_shutdown = Signal("worker_process_shutdown")
 worker_ready = Signal("worker_ready")

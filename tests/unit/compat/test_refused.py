@@ -48,6 +48,7 @@ def test_a_name_of_a_module_says_what_to_use(name: str) -> None:
         *((app, name) for name in refused.APP),
         *((task, name) for name in refused.TASK),
         *((AsyncResult("t"), name) for name in refused.RESULT),
+        *((app.control.inspect(), name) for name in refused.INSPECT),
     ],
 )
 def test_an_attribute_says_what_to_use(thing: object, name: str) -> None:
@@ -57,7 +58,7 @@ def test_an_attribute_says_what_to_use(thing: object, name: str) -> None:
 
 
 def test_the_table_names_all_of_it() -> None:
-    tables = (refused.MODULES, refused.RESULTS, refused.APP, refused.TASK, refused.RESULT)
+    tables = (refused.MODULES, refused.RESULTS, refused.APP, refused.TASK, refused.RESULT, refused.INSPECT)
     assert [name for table in tables for name in table if f"`{name}`" not in TABLE] == []
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +97,10 @@ def test_headers_that_a_listener_adds_are_the_tasks() -> None:
     finally:
         signals.before_task_publish.disconnect(add)
     assert envelope.headers == {"tenant": 7, "request_id": "r1"}
+
+
+def test_the_page_names_those_that_are_sent_and_no_other() -> None:
+    root = Path(__file__).resolve().parents[3]
+    code = "\n".join(path.read_text() for path in (root / "dream").rglob("*.py"))
+    [row] = re.findall(r"^\| `celery.signals` \|.*$", (root / "docs/celery.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == set(re.findall(r"\bsignals\.(\w+)\.send\(", code))
