@@ -1,4 +1,4 @@
-"""What may be said about how a task is sent: Celery's options, each with a meaning here or refused by name.
+"""What may be said about how a task of dream's own is sent: Celery's options, each with a meaning or refused by name.
 
 | option | here |
 | --- | --- |

@@ -46,18 +46,15 @@ _AS_THEY_ARE = ("headers", "reply_to", "correlation_id", "root_id", "parent_id",
 _PROPERTIES = frozenset({"app_id", "cluster_id", "type", "user_id"})
 _WITHOUT_EFFECT = frozenset(
     {
-        "add_to_parent",
         "argsrepr",
         "kwargsrepr",
         "compression",
         "delivery_mode",
         "exchange",
         "exchange_type",
-        "expiration",
         "mandatory",
         "retry",
         "retry_policy",
-        "serializer",
         "throw",
     }
 )
@@ -68,13 +65,14 @@ _KNOWN = frozenset(
         *_PROPERTIES,
         *_WITHOUT_EFFECT,
         *("task_id", "countdown", "eta", "expires", "queue", "routing_key", "ignore_result", "group_id"),
-        *("time_limit", "soft_time_limit", "link", "link_error"),
+        *("time_limit", "soft_time_limit", "link", "link_error", "add_to_parent", "serializer"),
     }
 )
 _WHY_REFUSED = {
     "chain": "send the next task with link=, or use dramatiq.pipeline",
     "chord": "count the tasks yourself, or use dramatiq.group with its completion callback",
     "connection": "set DREAM_BROKER_URL",
+    "expiration": "set expires",
     "producer": "set DREAM_BROKER_URL",
     "stamped_headers": "name what belongs to a task in headers=",
 }

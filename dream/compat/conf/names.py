@@ -56,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
 _RESULTS_IN_REDIS = ("redis", "rediss", "unix", "socket", "rpc", "disabled", "cache+memory")
 _JSON = ("json", "application/json")
 _NOTHING: tuple[Any, ...] = (None, False, "", (), [], {})
+_ACKED = ((True, None), "a message is acknowledged after its run: raise Reject in the task")
 #: Values that may be set, and what to do in place of any other.
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "beat_enable_remote_control": (_NOTHING, "start and stop the scheduler with its service manager"),
@@ -71,6 +72,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "result_serializer": (_JSON, "use json: nothing else is read"),
     "security_certificate": (_NOTHING, "messages are not signed: let only your own processes reach the broker"),
     "security_key": (_NOTHING, "messages are not signed: let only your own processes reach the broker"),
+    "task_acks_on_failure": _ACKED,
+    "task_acks_on_failure_or_timeout": _ACKED,
+    "task_acks_on_timeout": _ACKED,
     "task_annotations": (_NOTHING, "set the options where the tasks are defined"),
     "task_default_rate_limit": (_NOTHING, "use dramatiq.rate_limits in the task"),
     "task_protocol": ((2,), "protocol 1 is not read"),

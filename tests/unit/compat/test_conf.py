@@ -181,6 +181,7 @@ def test_every_setting_that_celery_has_is_known_here_under_its_old_name_too() ->
         ("accept_content", ["pickle"], "only json is read"),
         ("result_backend", "django-db", r"use redis://"),
         ("CELERY_RESULT_BACKEND", "db+postgresql://h/d", r"use redis://"),
+        ("task_acks_on_failure_or_timeout", False, "raise Reject in the task"),
         ("task_annotations", {"*": {"rate_limit": "10/s"}}, "set the options where the tasks are defined"),
         ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "beat_schedule"),
         ("broker_use_ssl", {"cert_reqs": 0}, "rediss://"),

@@ -153,6 +153,7 @@ def test_what_json_cannot_carry_fails_at_the_call() -> None:
     ("options", "said"),
     [
         ({"colour": "red"}, "'colour' is not supported"),
+        ({"expiration": 5}, "'expiration' is not supported: set expires"),
         ({"chord": {}}, r"'chord' is not supported: .*dramatiq\.group"),
         ({"queue": "a b"}, "queue must begin with a letter"),
         ({"serializer": "pickle"}, "serializer must be 'json'"),
