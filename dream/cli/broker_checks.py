@@ -17,10 +17,10 @@ from dream.messages import QUEUES
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["broker_checks", "redis_clock_s"]
+__all__ = ["broker_checks", "is_too_old", "redis_clock_s"]
 
-#: The client speaks RESP3, which no older server does.
-_OLDEST_REDIS = 6
+#: Idle workers wait with BLMOVE, which no older server has.
+_OLDEST_REDIS = (6, 2)
 #: What a broker's Redis must be set to, and what to do where it is not.
 _WANTED = {
     "appendonly": (
@@ -67,11 +67,16 @@ def _redis(url: str) -> Iterator[Finding]:
         about: dict[str, Any] = client.info("server")
     name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
     version = str(about.get("valkey_version") or about.get("redis_version") or "of unknown version")
-    major = version.split(".")[0]
-    if major.isdigit() and int(major) < _OLDEST_REDIS:
-        yield wrong(f"{name} {version} answers, but is too old", f"use {_OLDEST_REDIS} or newer")
+    if is_too_old(version):
+        yield wrong(f"{name} {version} answers, but is too old", f"use {'.'.join(map(str, _OLDEST_REDIS))} or newer")
     else:
         yield right(f"{name} {version} answers at {url}")
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a server of this version lacks a command that dream uses; one that names no version is trusted."""
+    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+    return () < numbers < _OLDEST_REDIS
 
 
 def _redis_settings(url: str) -> Iterator[Finding]:

@@ -55,7 +55,7 @@ class Processed:
       extension: `jpg`, `webp` or `avif`, without a dot.
       width_px, height_px: its size, upright.
       size_bytes: the size of its file.
-      placeholder: its ThumbHash in base64, at most 100 characters.
+      placeholder: its ThumbHash in base64, at most 36 characters.
       dominant_colour: the colour that most of it has, as `#rrggbb`.
       variants: the smaller versions that were wanted, in that order.
     """
@@ -65,8 +65,8 @@ class Processed:
     width_px: int
     height_px: int
     size_bytes: int
-    placeholder: str | None
-    dominant_colour: str | None = None
+    placeholder: str
+    dominant_colour: str
     variants: tuple[Variant, ...] = ()
 
 

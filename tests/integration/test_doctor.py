@@ -12,6 +12,7 @@ import pika
 import pytest
 import redis
 
+from dream.cli.broker_checks import is_too_old
 from dream.cli.checks import judge_clock
 from dream.cli.findings import Outcome
 from dream.db.migrate import head
@@ -208,3 +209,10 @@ def test_clocks_may_differ_by_two_seconds_and_must_not_by_sixty(ahead_s: float, 
     finding = judge_clock(ahead_s, "the clock")
     assert finding.outcome is outcome
     assert ("behind" in finding.said) == (outcome is not Outcome.RIGHT and ahead_s < 0)
+
+
+@pytest.mark.parametrize(("version", "too_old"), [("5.0.14", True), ("6.0.20", True), ("6.2.0", False), ("8.1", False)])
+def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> None:
+    """BLMOVE came with 6.2; a worker on an older one would take nothing."""
+    assert is_too_old(version) is too_old
+    assert not is_too_old("of unknown version")

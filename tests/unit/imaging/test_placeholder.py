@@ -37,7 +37,7 @@ def test_alpha_is_marked_and_does_not_darken() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (4000, 2), (33, 32), (640, 480)])
 def test_it_is_short_whatever_the_shape(size: tuple[int, int]) -> None:
     for mode in ("L", "RGB", "RGBA"):
-        assert 10 <= len(placeholder(Image.new(mode, size))) <= 100
+        assert 10 <= len(placeholder(Image.new(mode, size))) <= 36
 
 
 def test_wide_and_tall_are_told_apart() -> None:
