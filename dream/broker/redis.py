@@ -29,6 +29,7 @@ from dream.broker.addressed import id_of
 from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, SERIES
+from dream.redis_script import RedisScript
 
 __all__ = ["RedisBroker", "make_client"]
 
@@ -49,10 +50,6 @@ if string.sub(message, 1, 1) ~= " " then redis.call("hset", queue_messages, mess
 """
 #: In stock's script the messages of dead workers are put back before this, and nothing else is put anywhere.
 _AFTER_THE_DEAD = b"local dead_message_ids"
-
-
-def _script(name: str) -> str:
-    return Path(__file__).with_name(name).read_text()
 
 
 def _changed(dispatch: bytes) -> bytes:
@@ -80,18 +77,21 @@ class RedisBroker(StockRedisBroker):
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
         self.scripts["dispatch"] = self.client.register_script(_changed(stock_scripts["dispatch"]))
-        self._enqueue_once = self.client.register_script(_script("enqueue_once.lua"))
-        self._reclaim = self.client.register_script(_script("reclaim.lua"))
-        self._bury = self.client.register_script(_script("bury.lua"))
-        self._hand_over = self.client.register_script(_script("hand_over.lua"))
-        self._missing = self.client.register_script(_script("missing.lua"))
-        self._exchange = self.client.register_script(_script("exchange.lua"))
-        self._discard = self.client.register_script(_script("discard.lua"))
+        self._enqueue_once = self._script("enqueue_once")
+        self._reclaim = self._script("reclaim")
+        self._bury = self._script("bury")
+        self._hand_over = self._script("hand_over")
+        self._missing = self._script("missing")
+        self._exchange = self._script("exchange")
+        self._discard = self._script("discard")
         self._held: defaultdict[str, set[str]] = defaultdict(set)
         self._done: defaultdict[str, list[str]] = defaultdict(list)
         self._looked_at: defaultdict[str, float] = defaultdict(float)
         #: Ids of messages that this worker has, and that one had which died.
         self.suspects: set[str] = set()
+
+    def _script(self, name: str) -> RedisScript:
+        return RedisScript(self.client, Path(__file__).with_name(f"{name}.lua"))
 
     @property
     def consumer_class(self) -> type[Consumer]:

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from dream import serialization
 from dream.errors import ResultsUnavailable
+from dream.redis_script import RedisScript
 from dream.results.states import READY_STATES
 
 if TYPE_CHECKING:
     from redis import Redis
     from redis.client import PubSub
-    from redis.commands.core import Script
 
     from dream.settings import Settings
 
@@ -102,8 +102,8 @@ class ResultStore:
         )
 
     @cached_property
-    def _store(self) -> Script:
-        return self._client.register_script(files("dream.results").joinpath("store.lua").read_text("utf-8"))
+    def _store(self) -> RedisScript:
+        return RedisScript(self._client, Path(__file__).with_name("store.lua"))
 
     def put(self, meta: Meta, *, ttl_s: int | None = None) -> bool:
         """Keep a task's state, and tell who waits for it.
