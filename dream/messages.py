@@ -16,6 +16,7 @@ from dream.errors import DreamError
 __all__ = [
     "ALIASES",
     "CLEANUP_TOKENS",
+    "COPY",
     "DEFAULT_QUEUE",
     "DELETE_IMAGES",
     "DELIVERY_ID",
@@ -76,6 +77,11 @@ DELIVERY_ID = "delivery_id"
 #: The option of a message that names a series, such as an entry of a schedule: its newest message is put on a queue
 #: once, however often it is sent and wherever it is by then.
 SERIES = "series"
+
+
+#: The option of a message that names one of several copies of a delivery, on a broker that cannot tell whether it has
+#: it: workers run the copy that is first, and drop the others.
+COPY = "copy"
 
 
 def delivery_id(task_id: str, attempt: int) -> str:

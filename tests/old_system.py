@@ -100,7 +100,9 @@ class Old:
 
         def run() -> None:
             os.environ["DREAM_FAULT"] = fault
+            settings_module.load.cache_clear()
             settings_module.load()
+            producer.forget_default()
             self.move()
 
         process = multiprocessing.get_context("fork").Process(target=run)

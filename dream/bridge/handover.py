@@ -6,7 +6,7 @@
     not understood            parked, each message once; then gone from its source
 
 RabbitMQ as our broker cannot tell whether it has a message: there a bridge that is killed between the two leaves a
-delivery that may come twice.
+second copy, which workers drop (`dream.bridge.sent`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from dream.bridge.protocol import Refused, Taken, read
-from dream.broker import send
+from dream.bridge.sent import Sent
 from dream.broker.redis import RedisBroker
 from dream.compat.envelope import Envelope
 from dream.compat.routes import named_queues, queue_names
@@ -81,6 +81,7 @@ class Handover:
         self._own = own
         self._broker = broker
         self._parking = parking
+        self._sent = Sent(settings, broker, _REMEMBERED_S)
         self._zone = ZoneInfo(settings.timezone)
         conf = app.conf
         self._queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
@@ -132,6 +133,7 @@ class Handover:
 
     def close(self) -> None:
         self._own.close()
+        self._sent.close()
 
     # --- an app's tasks
 
@@ -140,7 +142,7 @@ class Handover:
             return Moved()
         if isinstance(self._broker, RedisBroker):
             return self._put_once(self._broker, source, tasks)
-        new = self._send(tasks)
+        new = self._send_once(tasks)
         source.done([taken for taken, _ in tasks])
         return Moved(handed_over=new, duplicates=len(tasks) - new)
 
@@ -159,10 +161,12 @@ class Handover:
         return broker.hand_over(deliveries, in_flight, remembered_s=_REMEMBERED_S)
 
     @step("bridge_hand_over")
-    def _send(self, tasks: Tasks) -> int:
-        for _, envelope in tasks:
-            send(self._broker, self._message(envelope), envelope.delay_s)
-        return len(tasks)
+    def _send_once(self, tasks: Tasks) -> int:
+        envelopes = {envelope.delivery_id: envelope for _, envelope in tasks}
+        unknown = self._sent.unknown(list(envelopes))
+        new = {each: envelope for each, envelope in envelopes.items() if each in unknown}
+        self._sent.send({each: (self._message(envelope), envelope.delay_s) for each, envelope in new.items()})
+        return len(new)
 
     def _message(self, envelope: Envelope) -> Any:
         """On the queue that it names, where workers take from that; Celery's `celery` is our default queue."""

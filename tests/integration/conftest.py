@@ -34,7 +34,9 @@ def as_environment(environment: dict[str, str], settings: Settings, monkeypatch:
     settings_module.load.cache_clear()
     producer_module.forget_default()
     yield
-    producer_module.default().database.dispose()
+    default = producer_module.default()
+    default.database.dispose()
+    default.broker.close()
     producer_module.forget_default()
     settings_module.load.cache_clear()
 

@@ -13,6 +13,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from dream.broker import send
 from dream.compat import signals
 from dream.compat.routes import named_queues, queue_names
+from dream.compat.worker.copies import Copies
 from dream.compat.worker.django import care_for_connections
 from dream.compat.worker.handling import handle
 from dream.compat.worker.keeping import patiently
@@ -75,6 +76,7 @@ class Tasks(Middleware):
         self.revoked = Revoked(settings)
         self._claims = next((each for each in broker.middleware if isinstance(each, Claims)), None)
         self._suspects = Suspects(settings, self._claims.isolation if self._claims is not None else Isolation())
+        self._copies = Copies(settings)
         self._patience_s = max(0.0, settings.shutdown_timeout_s - _HAND_BACK_S)
         self._broker = broker
         self._limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
@@ -103,6 +105,9 @@ class Tasks(Middleware):
     def _run(self, name: str, *_args: Any, **_kwargs: Any) -> None:
         message: Any = CurrentMessage.get_current_message()
         task = self.app.tasks[name]
+        if self._copies.is_another(message):
+            log.info("copy_dropped", task=name, task_id=message.message_id)
+            return
         if message.message_id in self._broker.suspects or _SUSPECT in message.options:
             self._run_suspect(task, message)
             return
