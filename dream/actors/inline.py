@@ -29,7 +29,6 @@ from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskSt
 from dream.middleware.leases import LeaseKeeper
 from dream.middleware.run import Run, class_of, log_fields, reason_of
 from dream.notifications import Publisher
-from dream.results import ResultStore
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -116,7 +115,7 @@ class _Parts:
         self.settings = settings
         self.producer = producer
         self.publisher = _publisher(settings)
-        self.results = _results(settings)
+        self.results = producer.results
         self.pool = _Here()
 
     @property
@@ -137,11 +136,6 @@ class _Parts:
 @lru_cache(maxsize=1)
 def _publisher(settings: Settings) -> Publisher:
     return Publisher(settings)
-
-
-@lru_cache(maxsize=1)
-def _results(settings: Settings) -> ResultStore:
-    return ResultStore(settings)
 
 
 class _Here:

@@ -1,4 +1,4 @@
-"""Uploaded bytes are put away before anything is recorded (claim-check): messages carry their keys only."""
+"""Uploaded bytes are put away before anything is recorded: those of a call all, or none."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MAX_NAME_LENGTH = 255
 
 
 class Staging:
-    """Where uploaded bytes wait for their run.
+    """Puts the files of a call away, and takes them back.
 
     Parameters:
-      area: the place.
+      area: where they wait for their run.
     """
 
     def __init__(self, area: StagingArea) -> None:

@@ -1,4 +1,4 @@
-"""Objects: the S3 store and the keys and URLs by which pictures are named."""
+"""Where bytes lie: the S3 store, the area in which uploads wait, and the keys and URLs by which pictures are named."""
 
 from dream.storage.keys import Location, locate, new_key_stem, new_staging_key, user_bucket
 from dream.storage.s3 import Storage

@@ -79,6 +79,9 @@ class Storage:
 
     Parameters:
       settings: endpoint, credentials, time-outs.
+
+    Raises:
+      ObjectMissing, BucketMissing, AccessDenied, ObjectStoreUnavailable: each method that asks the store.
     """
 
     def __init__(self, settings: Settings) -> None:

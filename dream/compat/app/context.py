@@ -11,14 +11,9 @@ from dream.compat.envelope import Envelope
 if TYPE_CHECKING:
     from dream.compat.app.delivery import Delivered
 
-__all__ = ["Context", "node_name"]
+__all__ = ["Context", "origin"]
 
 _HOST = socket.gethostname()
-
-
-def node_name() -> str:
-    """What this worker is called."""
-    return f"dream@{_HOST}"
 
 
 def origin() -> str:
@@ -131,7 +126,7 @@ def _seen(envelope: Envelope) -> dict[str, Any]:
         "callbacks": list(envelope.link) or None,
         "errbacks": list(envelope.link_error) or None,
         "ignore_result": envelope.ignore_result,
-        "hostname": node_name(),
+        "hostname": _HOST,
     }
     # A header of the sender's own is an attribute too, unless it is called as one that is there.
     return {**{name: value for name, value in envelope.headers.items() if not hasattr(Context, name)}, **seen}

@@ -94,6 +94,7 @@ def trace(task: Task, request: Context) -> Ended:
     """Run the task, and say what came of it. Only what is no error of a task goes through."""
     current.enter(task, request)
     task_id, args, kwargs = request.id or "", request.args, request.kwargs
+    ended: Ended | None = None
     try:
         signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
         ended = _run(task, request, args, kwargs)
@@ -107,8 +108,7 @@ def trace(task: Task, request: Context) -> Ended:
         task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
         return ended
     finally:
-        state = ended.state if "ended" in locals() else None
-        value = ended.value if "ended" in locals() else None
+        state, value = (ended.state, ended.value) if ended is not None else (None, None)
         signals.task_postrun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs, retval=value, state=state)
         current.leave()
 
