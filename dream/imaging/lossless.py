@@ -5,12 +5,11 @@ SOI │ APP0 JFIF │ APP1 Exif, XMP │ APP2 ICC │ APP13 IPTC │ COM │ DQT
  ✓       ✓              ✗             ✓          ✗         ✗            ✓             ✓              ✗
 ```
 
-(Source of markers and segments: ITU-T T.81, annex B; of what is in them: JFIF 1.02, Exif 2.32, ICC.1:2022 annex B.)
+(Source of what is in segments: JFIF 1.02, Exif 2.32, ICC.1:2022 annex B.)
 """
 
 from __future__ import annotations
 
-import re
 from typing import BinaryIO
 
 from PIL.ImageFile import ImageFile
@@ -18,25 +17,23 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from dream.imaging.colour import is_srgb
 from dream.imaging.decode import orientation_of
+from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, WITHOUT_LENGTH, segments
 from dream.imaging.limits import Limits
 
 __all__ = ["cleaned"]
 
-_EOI, _SOS, _APP0, _APP2, _APP14 = 0xD9, 0xDA, 0xE0, 0xE2, 0xEE
+_APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
 #: Frames of Huffman-coded baseline, extended and progressive pictures: what every browser shows.
 _SHOWN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: Markers without a segment, which have no business between segments.
-_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+#: What has no business between the segments of such a picture.
+_STRANGE = (FRAMES - _SHOWN_FRAMES) | WITHOUT_LENGTH
 #: Tables, scans and intervals: what pixels are decoded with.
-_DECODING = frozenset({*_SHOWN_FRAMES, 0xC4, 0xDB, _SOS, 0xDD})
+_DECODING = frozenset({*_SHOWN_FRAMES, 0xC4, 0xDB, START_OF_SCAN, 0xDD})
 #: Application data that says how to show the pixels, told by what it begins with.
 _SHOWING = {_APP0: b"JFIF\0", _APP2: b"ICC_PROFILE\0", _APP14: b"Adobe"}
 #: What these two segments hold; a thumbnail may follow the first, and anything the second.
 _JFIF_BYTES = 14
 _ADOBE_BYTES = 12
-#: The end of a scan: FF not followed by 00 (a data byte), D0–D7 (a restart) or FF (filling).
-_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
@@ -65,25 +62,20 @@ def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
 def _without_private_segments(data: bytes) -> bytes | None:
     """The JPEG at the start of `data`; None where it is not put together as it should be."""
     kept = [data[:2]]
-    at = 2
-    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
-        marker = data[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-            continue
-        if marker == _EOI:
-            return b"".join((*kept, data[at : at + 2]))
-        if marker in _BARE or marker in _OTHER_FRAMES:
+    end, is_in_scan = 2, False
+    for segment in segments(data):
+        between = data[end : segment.start]
+        if is_in_scan:
+            kept.append(between)
+        elif between.strip(b"\xff"):  # more than filling
             return None
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        kept.append(_kept_of(marker, data[at:end]))
-        if marker == _SOS:
-            found = _NEXT_MARKER.search(data, end)
-            if found is None:
-                return None
-            kept.append(data[end : found.start()])
-            end = found.start()
-        at = end
+        end = segment.end
+        if segment.marker == END_OF_IMAGE:
+            return b"".join((*kept, data[segment.start : end]))
+        if segment.marker in _STRANGE:
+            return None
+        kept.append(_kept_of(segment.marker, data[segment.start : end]))
+        is_in_scan = segment.marker == START_OF_SCAN
     return None
 
 

@@ -11,13 +11,13 @@ section 2.
 from __future__ import annotations
 
 import mmap
-import re
 import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
 from dream.errors import ImageRejected
 from dream.imaging.damage import DAMAGED
+from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, segments
 from dream.imaging.limits import Limits
 
 __all__ = ["check_structure"]
@@ -27,15 +27,8 @@ _TOO_MANY_PARTS = "the file is made of too many small pieces"
 #: Bytes as they lie in memory or in a mapped file.
 _Bytes = bytes | mmap.mmap
 
-# In a JPEG's compressed data FF is followed by 00 (a data byte), D0–D7 (a restart) or FF (filling). All else is the
-# next marker.
-_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_END_OF_IMAGE = 0xD9
-_START_OF_SCAN = 0xDA
-_WITHOUT_LENGTH = frozenset({0x01, 0xD8})
 #: Frames whose pixels are complete after a first scan of all components: decoders stop there.
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 #: Filling between the segments of a JPEG's head. Cameras pad to a few KiB; Pillow reads it byte by byte.
 _MOST_FILLING_BYTES = 2**20
 
@@ -72,37 +65,34 @@ def check_structure(file: BinaryIO, limits: Limits) -> None:
 
 
 def _check_jpeg(data: _Bytes, limits: Limits) -> None:
-    scans, segments, filling_bytes = _count_in_jpeg(data, limits.max_jpeg_scans, limits.max_parts)
-    if scans > limits.max_jpeg_scans:
-        raise ImageRejected(f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)")
-    if segments > limits.max_parts or filling_bytes > _MOST_FILLING_BYTES:
-        raise ImageRejected(_TOO_MANY_PARTS)
-
-
-def _count_in_jpeg(data: _Bytes, most_scans: int, most_segments: int) -> tuple[int, int, int]:
-    """Scans, segments, and bytes between the segments before the first scan; counting stops where one is too high.
+    """Count scans, segments, and bytes between the segments before the first scan.
 
     Thumbnails in metadata do not count, nor does what a decoder does not come to.
     """
-    scans = segments = filling_bytes = components = 0
-    position = 2
-    while scans <= most_scans and segments <= most_segments and filling_bytes <= _MOST_FILLING_BYTES:
-        found = _NEXT_MARKER.search(data, position)
-        if found is None or data[found.start() + 1] == _END_OF_IMAGE:
+    scans = filling_bytes = components = 0
+    end = 2
+    for parts, segment in enumerate(segments(data), start=1):
+        if segment.marker == END_OF_IMAGE:
             break
-        filling_bytes += 0 if scans else found.start() - position
-        marker, position = data[found.start() + 1], found.end()
-        segments += 1
-        if marker in _WITHOUT_LENGTH:
-            continue
-        if marker in _FRAMES:
-            components = data[position + 7] if marker in _SEQUENTIAL and position + 7 < len(data) else 0
-        if marker == _START_OF_SCAN:
-            scans += 1
-            if components and data[position + 2 : position + 3] == bytes((components,)):
-                break
-        position += int.from_bytes(data[position : position + 2], "big")
-    return scans, segments, filling_bytes
+        filling_bytes += 0 if scans else segment.start - end
+        end = segment.end
+        if segment.marker in FRAMES:
+            components = _byte(data, segment.payload + 5) if segment.marker in _SEQUENTIAL else 0
+        is_scan = segment.marker == START_OF_SCAN
+        scans += is_scan
+        if scans > limits.max_jpeg_scans:
+            raise ImageRejected(
+                f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)"
+            )
+        if parts > limits.max_parts or filling_bytes > _MOST_FILLING_BYTES:
+            raise ImageRejected(_TOO_MANY_PARTS)
+        if is_scan and components and _byte(data, segment.payload) == components:
+            break
+
+
+def _byte(data: _Bytes, position: int) -> int:
+    """The byte there; 0 behind the end."""
+    return data[position] if position < len(data) else 0
 
 
 def _check_png(data: _Bytes, limits: Limits) -> None:
@@ -138,7 +128,7 @@ def _check_gif(data: _Bytes, limits: Limits) -> None:
 
 def _colours_bytes(data: _Bytes, flags_at: int) -> int:
     """The length of the colour table that these flags announce."""
-    flags = data[flags_at] if flags_at < len(data) else 0
+    flags = _byte(data, flags_at)
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
