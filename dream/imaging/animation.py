@@ -60,16 +60,15 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
     """
     if limits.output_format == "jpeg":
         return None
-    with rejecting_damage():
-        first, count = _frame_range(image)
-        if count < 2:
-            return None
-        _check(image.size, count, limits)
-        fitted_px = _fit(image.size, count, limits)
-        frames, durations_ms = [], []
-        for frame in _seen(image, range(first, first + count)):
-            frames.append(_prepared(frame, fitted_px))
-            durations_ms.append(_duration_ms(frame))
+    first, count = _frame_range(image)
+    if count < 2:
+        return None
+    _check(image.size, count, limits)
+    fitted_px = _fit(image.size, count, limits)
+    frames, durations_ms = [], []
+    for frame in _seen(image, range(first, first + count)):
+        frames.append(_prepared(frame, fitted_px))
+        durations_ms.append(_duration_ms(frame))
     return Animation(frames, durations_ms, _plays(image))
 
 
@@ -114,7 +113,8 @@ def _frame_range(image: ImageFile) -> tuple[int, int]:
     """The first frame of the animation, and how many there are."""
     if not isinstance(image, GifImageFile | PngImageFile | WebPImageFile | AvifImageFile):
         return 0, 1  # pages, not frames
-    count = getattr(image, "n_frames", 1)
+    with rejecting_damage():  # a GIF's frames are counted by reading it
+        count = getattr(image, "n_frames", 1)
     is_apart = bool(getattr(image, "default_image", False))  # a PNG for those who cannot show the animation
     return int(is_apart), count - is_apart
 
@@ -137,8 +137,9 @@ def _fit(size: tuple[int, int], count: int, limits: Limits) -> tuple[int, int]:
 
 def _seen(image: ImageFile, numbers: range) -> Iterator[ImageFile]:
     for number in numbers:
-        image.seek(number)
-        image.load()
+        with rejecting_damage():
+            image.seek(number)
+            image.load()
         yield image
 
 

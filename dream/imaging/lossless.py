@@ -46,10 +46,9 @@ def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
     """
     if not isinstance(image, JpegImageFile) or limits.output_format not in {"auto", "jpeg"}:
         return None
-    if max(image.size) > limits.max_edge_px or image.mode not in {"L", "RGB"} or orientation_of(image) != 1:
+    if max(image.size) > limits.max_edge_px or orientation_of(image) != 1:
         return None
-    profile = image.info.get("icc_profile")
-    if profile and not (image.mode == "RGB" and is_srgb(profile)):
+    if not is_srgb(image.mode, image.info.get("icc_profile")):
         return None
     place = file.tell()
     file.seek(0)
