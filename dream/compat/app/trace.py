@@ -125,9 +125,9 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
 
 
 def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ended:
+    if request.delivered is not None:
+        request.delivered.started()
     try:
-        if request.delivered is not None:
-            request.delivered.started()
         task.before_start(request.id or "", args, kwargs)
         with request.delivered.watched() if request.delivered is not None else nullcontext():
             return Ended(SUCCESS, call(task, args, kwargs))

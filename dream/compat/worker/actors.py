@@ -20,6 +20,7 @@ from dream.compat.worker.keeping import patiently
 from dream.compat.worker.limits import Watch
 from dream.compat.worker.revoked import Revoked
 from dream.compat.worker.suspects import Crowded, Suspects
+from dream.errors import ResultsUnavailable
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES
 from dream.middleware.answering import Answering
@@ -92,7 +93,7 @@ class Tasks(Middleware):
             queue = self.app.queue_named(task.queue or self.app.default_queue)
             named.add(queue)
             Actor(
-                partial(self._run, task.name),
+                partial(self._run_or_hand_back, task.name),
                 broker=self._broker,
                 actor_name=task.name,
                 queue_name=self.queue_prefix + queue,
@@ -102,7 +103,15 @@ class Tasks(Middleware):
         for queue in named:
             self._broker.declare_queue(self.queue_prefix + self.app.queue_named(queue))
 
-    def _run(self, name: str, *_args: Any, **_kwargs: Any) -> None:
+    def _run_or_hand_back(self, name: str, *_args: Any, **_kwargs: Any) -> None:
+        try:
+            self._run(name)
+        except ResultsUnavailable as error:  # a minute long: the task is not lost for that, but runs later
+            message: Any = CurrentMessage.get_current_message()
+            log.warning("run_handed_back", task=name, task_id=message.message_id, reason=str(error))
+            self.hand_back(message)
+
+    def _run(self, name: str) -> None:
         message: Any = CurrentMessage.get_current_message()
         task = self.app.tasks[name]
         if self._copies.is_another(message):

@@ -46,7 +46,7 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
 
     Raises:
       SkipMessage: the message goes to the dead letters: the task has rejected it, or is lost.
-      OperationalError, ResultsUnavailable: a server was away for too long; another run follows.
+      ResultsUnavailable: Redis was away for a minute; the message is to be handed back.
     """
     try:
         envelope = Envelope.from_message(message, worker.queue_prefix)
