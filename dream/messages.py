@@ -24,6 +24,7 @@ __all__ = [
     "OWN_TASKS",
     "PROCESS_IMAGES",
     "QUEUES",
+    "REDELIVERED",
     "SERIES",
     "STAGING_PREFIX",
     "EncodedFile",
@@ -82,6 +83,10 @@ SERIES = "series"
 #: The option of a message that names one of several copies of a delivery, on a broker that cannot tell whether it has
 #: it: workers run the copy that is first, and drop the others.
 COPY = "copy"
+
+
+#: The option of a message that a run has put back: it is not its first delivery.
+REDELIVERED = "redelivered"
 
 
 def delivery_id(task_id: str, attempt: int) -> str:

@@ -18,6 +18,7 @@ from dream.broker.addressed import check_addressed, id_of
 from dream.errors import SettingsError
 from dream.fault_points import step
 from dream.log import get_logger
+from dream.messages import REDELIVERED
 
 __all__ = ["RabbitmqBroker", "patient"]
 
@@ -122,7 +123,7 @@ class RabbitmqBroker(StockRabbitmqBroker):
 
     def hand_back(self, message: MessageProxy) -> None:
         """Put a copy of a message that is in work back on its queue; the ack that follows removes the original."""
-        self.enqueue(message._message)
+        self.enqueue(message.copy(options={REDELIVERED: True}))
 
 
 class _Consumer(StockConsumer):

@@ -28,7 +28,7 @@ from redis.retry import Retry
 from dream.broker.addressed import id_of
 from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole
 from dream.log import get_logger
-from dream.messages import DELIVERY_ID, SERIES
+from dream.messages import DELIVERY_ID, REDELIVERED, SERIES
 from dream.redis_script import RedisScript
 
 __all__ = ["RedisBroker", "make_client"]
@@ -214,6 +214,12 @@ class RedisBroker(StockRedisBroker):
     def note_done(self, queue_name: str, message: MessageProxy) -> None:
         """The message is acked with the next exchange."""
         self._done[queue_name].append(message.options["redis_message_id"])
+
+    def mark_redelivered(self, queue_name: str, message: MessageProxy) -> None:
+        """Say in a message that is about to be put back that it was in work."""
+        again = message.copy(options={REDELIVERED: True})
+        again.options.pop(HANDED_BACK, None)
+        self.client.hset(f"{self.namespace}:{queue_name}.msgs", message.options["redis_message_id"], again.encode())
 
     def hold(self, queue_name: str, message: MessageProxy) -> None:
         """A thread of this process has the message now."""

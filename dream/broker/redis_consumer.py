@@ -163,6 +163,7 @@ class RedisConsumer(StockConsumer):
         # Stock would give up at some errors and leave the message in this worker's ack set until it exits.
         if message.options.get(HANDED_BACK):
             with _outages():
+                self.broker.mark_redelivered(self.queue_name, message)
                 super().requeue([message])
                 self.queued_message_ids.discard(message.message_id)
         elif not self._leave(message):

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat.conf.adoption import adopt
-from dream.compat.exceptions import OperationalError, Unsupported
+from dream.compat.exceptions import OperationalError, TaskRevokedError, Unsupported
 from dream.compat.refused import INSPECT, refuse_attribute
 from dream.compat.routes import queue_names
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
     from dream.compat.app import Celery
+    from dream.middleware.asking import Answers
 
 __all__ = ["Control", "Inspect"]
 
@@ -117,8 +118,22 @@ class Control:
             raise OperationalError(f"the revocation cannot be written down: {error}") from error
         self._revoke_rows(task_ids)
         arguments = {"task_ids": task_ids, "terminate": terminate}
-        answers = self.ask("revoke", arguments, destination=destination, timeout=timeout)
-        return [{name: answer} for name, answer in answers.items()] if reply else None
+        answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
+        if answers.is_complete:
+            running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
+            self._tell_of_those_that_wait([task_id for task_id in task_ids if task_id not in running])
+        return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
+
+    def _tell_of_those_that_wait(self, task_ids: Sequence[str]) -> None:
+        """Their end is known: nobody need wait for their message to be due."""
+        from dream.compat.failures import write_error
+        from dream.results import meta_of
+        from dream.results.states import PENDING, RETRY, REVOKED
+
+        error = write_error(TaskRevokedError("revoked"))
+        for task_id in task_ids:
+            if self._app.AsyncResult(task_id).state in (PENDING, RETRY):
+                self._app.producer.results.put(meta_of(task_id, REVOKED, error))
 
     def _revoke_rows(self, task_ids: Sequence[str]) -> None:
         """Dream's own tasks are revoked in their rows; an app without any needs no database."""
@@ -150,6 +165,16 @@ class Control:
         Raises:
           OperationalError: Redis is away.
         """
+        return self._asked(command, arguments, destination=destination, timeout=timeout).by_worker
+
+    def _asked(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None,
+        *,
+        destination: Iterable[str] | None,
+        timeout: float,
+    ) -> Answers:
         from redis import RedisError
 
         from dream.middleware.asking import ask
@@ -158,7 +183,7 @@ class Control:
         names = [destination] if isinstance(destination, str) else destination
         question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))
         try:
-            return ask(adopt(self._app.conf), question, timeout_s=timeout).by_worker
+            return ask(adopt(self._app.conf), question, timeout_s=timeout)
         except RedisError as error:
             raise OperationalError(f"workers cannot be asked: {error}") from error
 
@@ -176,7 +201,9 @@ class Control:
         Raises:
           Unsupported: workers do not know the command.
         """
-        if command not in _COMMANDS:
+        from dream.compat.worker.control import COMMANDS
+
+        if command not in _COMMANDS and command not in COMMANDS:
             raise Unsupported(f"control.{command} is not supported: {_REFUSED.get(command, 'workers do not know it')}")
         answers = self.ask(command, arguments, destination=destination, timeout=timeout)
         return [{name: answer} for name, answer in answers.items()] if reply else None

@@ -60,7 +60,6 @@ MODULES = {
     "utils.nodenames": "DREAM_WORKER_NAME",
     "utils.threads": "threading",
     "worker.consumer": _NO_PARTS,
-    "worker.control": "workers answer to control.inspect, and to no commands of your own",
     "worker.request": "task.Request, or self.request in the task",
 }
 RESULTS = {"GroupResult": _LIST, "ResultBase": "AsyncResult", "ResultSet": _LIST}

@@ -14,7 +14,9 @@ from dramatiq import Message, Worker
 from dream.broker import make_broker, send
 from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, SERIES
 from dream.middleware.answering import Answering
+from dream.middleware.asking import ask
 from dream.middleware.unknown import Unknown
+from dream.questions import Question
 from dream.results import ResultStore
 from dream.settings import Settings
 from tests.conftest import wait_for
@@ -99,6 +101,8 @@ def test_a_task_of_a_worker_that_is_busy_is_not_given_up(broker: AnyBroker, brok
         def block() -> None:
             free.wait(30)
 
+        ping = Question(command="ping")
+        wait_for(lambda: len(ask(settings, ping, timeout_s=0.5).by_worker) == 2, what="both workers")
         block.send()
         wait_for(lambda: owner.work_queue.unfinished_tasks, what="a busy worker")
         for number in range(6):

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import redis
 from dramatiq import Message
+from pydantic import BaseModel
 
 from dream import producer
 from dream import settings as settings_module
 from dream.compat import Celery
 from dream.compat.contrib.abortable import AbortableAsyncResult
-from dream.compat.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
+from dream.compat.exceptions import InvalidTaskError, Reject, TaskRevokedError, TimeLimitExceeded
+from dream.compat.worker.control import inspect_command
 from dream.compat.worker.revoked import Revoked
 from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
@@ -27,6 +29,8 @@ import pathlib, time
 from dream.compat import Celery, shared_task
 from dream.compat.contrib.abortable import AbortableTask
 from dream.compat.exceptions import Reject, SoftTimeLimitExceeded
+from dream.compat.worker.control import inspect_command
+from pydantic import BaseModel
 
 app = Celery("shop", task_routes={"shop.routed": "mail"})
 
@@ -77,6 +81,31 @@ def endless(path):
 @app.task(name="shop.blocks", time_limit=0.5)
 def blocks():
     time.sleep(60)
+
+@app.task(name="shop.second_try", bind=True)
+def second_try(self):
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject(requeue=True)
+    return "second"
+
+@app.task(name="shop.rejects")
+def rejects():
+    raise Reject("no use", requeue=False)
+
+@app.task(name="shop.limits", bind=True, time_limit=60, soft_time_limit=45)
+def limits(self):
+    return [self.request.time_limit, self.request.soft_time_limit]
+
+class Price(BaseModel):
+    cents: int
+
+@app.task(name="shop.price", pydantic=True)
+def price(price: Price) -> Price:
+    return Price(cents=price.cents + 1)
+
+@inspect_command(args=[("factor", int)])
+def answer(state, factor=1):
+    return [state.app.main, 42 * factor]
 
 @app.task(name="shop.polite", bind=True, base=AbortableTask)
 def polite(self, path):
@@ -186,6 +215,43 @@ def test_bytes_among_the_revoked_that_are_no_text_hide_no_other(shop: Celery) ->
     revoked.start()
     revoked.stop()
     assert "good" in revoked
+
+
+def test_a_message_that_its_task_rejects_comes_back_or_is_a_failure(shop: Celery) -> None:
+    """As in Celery 5.7."""
+    assert shop.send_task("shop.second_try").get(timeout=10) == "second"
+    with pytest.raises(Reject, match="no use"):
+        shop.send_task("shop.rejects").get(timeout=10)
+
+
+def test_a_run_sees_its_time_limits(shop: Celery) -> None:
+    assert shop.send_task("shop.limits").get(timeout=10) == [60, 45]
+    assert shop.send_task("shop.limits", time_limit=10, soft_time_limit=5).get(timeout=10) == [10, 5]
+
+
+def test_what_is_revoked_while_it_waits_ends_at_once(shop: Celery) -> None:
+    """Not when it would have been due."""
+    result = shop.send_task("shop.add", (1, 2), countdown=3600)
+    result.revoke()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=5)
+
+
+def test_models_are_arguments_of_a_task_that_wants_them(shop: Celery) -> None:
+    class Price(BaseModel):
+        cents: int
+
+    def price(price: Price) -> Price:
+        return price
+
+    sent = shop.task(name="shop.price", pydantic=True)(price).delay(Price(cents=4))
+    assert sent.get(timeout=10) == {"cents": 5}
+
+
+def test_workers_answer_to_a_command_of_a_callers_own(shop: Celery) -> None:
+    inspect_command(name="answer")(lambda _state: None)
+    [answers] = shop.control.broadcast("answer", {"factor": 2}, reply=True, timeout=5) or []
+    assert list(answers.values()) == [["shop", 84]]
 
 
 def test_a_run_that_was_terminated_ends_whatever_it_catches(shop: Celery, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
 
-__all__ = ["call", "most_positional"]
+__all__ = ["call", "dumped", "most_positional"]
 
 
 def call(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -28,6 +28,16 @@ def call(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             bound.arguments[name] = kind.model_validate(value)
     result = task.run(*bound.args, **bound.kwargs)
     return result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+
+
+def dumped(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Arguments as a message carries them: of models of Pydantic their values."""
+    from pydantic import BaseModel
+
+    def plain(value: Any) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+    return [plain(each) for each in args or ()], {name: plain(each) for name, each in (kwargs or {}).items()}
 
 
 def _model_of(hint: Any, base: type) -> Any:

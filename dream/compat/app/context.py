@@ -54,6 +54,8 @@ class Context:
     chord: Any = None
     shadow: str | None = None
     timelimit: Any = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
     callbacks: Any = None
     errbacks: Any = None
     ignore_result = False

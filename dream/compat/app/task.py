@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dream.compat import current
 from dream.compat.app import retrying
+from dream.compat.app.arguments import dumped
 from dream.compat.app.context import Context
 from dream.compat.exceptions import MaxRetriesExceededError, OperationalError, Unsupported
 from dream.compat.refused import TASK, refuse_attribute
@@ -125,6 +126,8 @@ class Task:
             return self.apply(args, kwargs, task_id=task_id, **options)
         from dream.compat.app.publishing import publish
 
+        if self.pydantic:
+            args, kwargs = dumped(args, kwargs)
         return publish(self.app, self.name, args, kwargs, {**options, "task_id": task_id}, self)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Actor, Broker, Worker
@@ -13,6 +14,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from dream.broker import send
 from dream.compat import signals
 from dream.compat.routes import named_queues, queue_names
+from dream.compat.worker.control import COMMANDS
 from dream.compat.worker.copies import Copies
 from dream.compat.worker.django import care_for_connections
 from dream.compat.worker.handling import handle
@@ -117,7 +119,7 @@ class Tasks(Middleware):
         if self._copies.is_another(message):
             log.info("copy_dropped", task=name, task_id=message.message_id)
             return
-        if message.message_id in self._broker.suspects or _SUSPECT in message.options:
+        if self.is_suspect(message):
             self._run_suspect(task, message)
             return
         self._suspects.runs.enter(alone=False)
@@ -136,6 +138,10 @@ class Tasks(Middleware):
             patiently(lambda: send(self._broker, later, _COME_BACK_S))
 
     # --- what runs ask of the worker
+
+    def is_suspect(self, message: Any) -> bool:
+        """Whether a worker died that had the message."""
+        return message.message_id in self._broker.suspects or _SUSPECT in message.options
 
     def set_backstop(self, hard_s: float) -> None:
         """Let Dramatiq's own limit follow that of the run in this thread."""
@@ -169,6 +175,8 @@ class Tasks(Middleware):
         for each in self._broker.middleware:
             if isinstance(each, Answering):
                 each.commands["revoke"] = self._revoke
+                state = SimpleNamespace(app=self.app, hostname=self.name)
+                each.commands |= {name: partial(_obey, command, state) for name, command in COMMANDS.items()}
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         signals.worker_process_init.send(self)
@@ -194,9 +202,16 @@ class Tasks(Middleware):
         """The answer to `control.revoke`."""
         task_ids = list(arguments["task_ids"])
         self.revoked.add(task_ids)
+        running = [each for each in task_ids if self.watch.has(each)]
         ended = [each for each in task_ids if arguments.get("terminate") and self._terminate(each)]
         log.info("tasks_revoked", count=len(task_ids), terminated=len(ended))
-        return {"ok": f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")}
+        said = f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")
+        return {"ok": said, "running": running}
+
+
+def _obey(command: Callable[..., Any], state: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
+    """A command of a caller's own, in the form of ours."""
+    return command(state, **arguments)
 
 
 def _delivery_of(message: Any) -> str:

@@ -25,6 +25,7 @@ from dream.compat.exceptions import InvalidTaskError, Retry, TaskRevokedError, W
 from dream.compat.worker.keeping import keep, patiently
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.log import bind, get_logger
+from dream.messages import REDELIVERED
 from dream.results.states import FAILURE, RETRY, REVOKED, STARTED
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
             args=list(_opened(envelope.args)),
             kwargs=dict(_opened(envelope.kwargs)),
             hostname=worker.name,
+            time_limit=delivery.limits[0],
+            soft_time_limit=delivery.limits[1],
         )
+        if REDELIVERED in message.options or worker.is_suspect(proxy):
+            request.delivery_info["redelivered"] = True
         is_unwanted = envelope.id in worker.revoked or envelope.has_expired
     except Exception as error:  # noqa: BLE001 (a stranger may have written anything)
         _refuse_malformed(task, message, proxy, error)
@@ -99,6 +104,8 @@ class _Delivery:
         self._envelope = envelope
         self._message = message
         self._is_given_up = False
+        #: Seconds, hard and soft, as far as they are set.
+        self.limits = limits_of(envelope, task)
         self.request: Context | None = None
 
     def started(self) -> None:
@@ -108,7 +115,7 @@ class _Delivery:
             keep(self._task, self._envelope, Ended(STARTED, about))
 
     def watched(self) -> AbstractContextManager[object]:
-        hard_s, soft_s = limits_of(self._envelope, self._task)
+        hard_s, soft_s = self.limits
         hard_s = self._worker.time_limit_s if hard_s is None else hard_s
         if hard_s != self._worker.time_limit_s:
             self._worker.set_backstop(hard_s)
@@ -137,6 +144,7 @@ class _Delivery:
         if error.requeue:
             self._worker.hand_back(self._message)
             return
+        keep(self._task, self._envelope, Ended(FAILURE, error, ExceptionInfo(error)))
         self._message.fail()
         raise SkipMessage(f"the task has rejected its message: {error.reason}")
 

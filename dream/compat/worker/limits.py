@@ -115,6 +115,10 @@ class Watch:
             run.over()
             self._runs.pop(thread_id, None)
 
+    def has(self, task_id: str) -> bool:
+        """Whether a run of the task is here."""
+        return any(run.task_id == task_id for run in list(self._runs.values()))
+
     def terminate(self, task_id: str) -> bool:
         """End the run of a task; False where none is here."""
         runs = [run for run in list(self._runs.values()) if run.task_id == task_id]
