@@ -21,6 +21,7 @@ __all__ = [
     "DELETE_IMAGES",
     "DELIVERY_ID",
     "IMAGES_QUEUE",
+    "MAX_ID_LENGTH",
     "OWN_TASKS",
     "PROCESS_IMAGES",
     "QUEUES",
@@ -69,6 +70,9 @@ def queue_of(task_name: str) -> str:
     """The queue, without prefix, on which a task of ours runs."""
     return DEFAULT_QUEUE if task_name == CLEANUP_TOKENS else IMAGES_QUEUE
 
+
+#: Characters that a task's id may have: as many as in Celery's own result tables.
+MAX_ID_LENGTH = 155
 
 #: The option of a message that names its delivery; two messages of one name are one. A message without it was sent by
 #: somebody who writes no rows.

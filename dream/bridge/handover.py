@@ -28,7 +28,7 @@ from dream.messages import DELIVERY_ID, OWN_TASKS, QUEUES
 if TYPE_CHECKING:
     from dream.bridge.own import OwnTasks
     from dream.bridge.parked import ParkingPlace
-    from dream.bridge.sources import Source
+    from dream.bridge.sources import Origin
     from dream.broker import AnyBroker
     from dream.compat.app import Celery
     from dream.settings import Settings
@@ -88,18 +88,18 @@ class Handover:
         self._queues.update(named_queues(conf.task_routes))
         self._queues.update(queue for task in app.tasks.values() if (queue := getattr(task, "queue", None)))
 
-    def move(self, source: Source, taken: Sequence[Taken]) -> Moved:
-        """Hand these over, and let the source forget them.
+    def move(self, origin: Origin, taken: Sequence[Taken]) -> Moved:
+        """Hand these over, and let their origin forget them.
 
         Raises:
-          DreamError: a server is away; what is not done stays with the source.
+          DreamError: a server is away; what is not done stays there.
         """
         refused, tasks = self.sort(taken)
         own = [each for each in tasks if each[1].task in OWN_TASKS]
         foreign = [each for each in tasks if each[1].task not in OWN_TASKS]
-        moved = self._put(source, foreign)
-        moved.add(self._accept(source, own, refused))
-        self._park(source, refused)
+        moved = self._put(origin, foreign)
+        moved.add(self._accept(origin, own, refused))
+        self._park(origin, refused)
         moved.parked = len(refused)
         return moved
 
@@ -137,20 +137,20 @@ class Handover:
 
     # --- an app's tasks
 
-    def _put(self, source: Source, tasks: Tasks) -> Moved:
+    def _put(self, origin: Origin, tasks: Tasks) -> Moved:
         if not tasks:
             return Moved()
         if isinstance(self._broker, RedisBroker):
-            return self._put_once(self._broker, source, tasks)
+            return self._put_once(self._broker, origin, tasks)
         new = self._send_once(tasks)
-        source.done([taken for taken, _ in tasks])
+        origin.done([taken for taken, _ in tasks])
         return Moved(handed_over=new, duplicates=len(tasks) - new)
 
-    def _put_once(self, broker: RedisBroker, source: Source, tasks: Tasks) -> Moved:
-        is_same = bool(source.in_flight_key) and source.is_on(self._settings.broker_url)
-        outcome = self._hand_over(broker, tasks, source.in_flight_key if is_same else "")
+    def _put_once(self, broker: RedisBroker, origin: Origin, tasks: Tasks) -> Moved:
+        is_same = bool(origin.in_flight_key) and origin.is_on(self._settings.broker_url)
+        outcome = self._hand_over(broker, tasks, origin.in_flight_key if is_same else "")
         if not is_same:
-            source.done([taken for taken, _ in tasks])
+            origin.done([taken for taken, _ in tasks])
         return Moved(handed_over=outcome.count(1), duplicates=outcome.count(0))
 
     @step("bridge_hand_over")
@@ -177,23 +177,23 @@ class Handover:
 
     # --- tasks of ours
 
-    def _accept(self, source: Source, tasks: Tasks, refused: list[tuple[Taken, str]]) -> Moved:
+    def _accept(self, origin: Origin, tasks: Tasks, refused: list[tuple[Taken, str]]) -> Moved:
         if not tasks:
             return Moved()
         accepted = self._own.accept(tasks)
         refused.extend(accepted.refused)
-        source.done(accepted.done)
+        origin.done(accepted.done)
         if accepted.trouble is not None:
-            self._park(source, refused)
+            self._park(origin, refused)
             raise accepted.trouble
         return Moved(handed_over=accepted.new, duplicates=len(accepted.done) - accepted.new)
 
     # --- what is not understood
 
-    def _park(self, source: Source, refused: Sequence[tuple[Taken, str]]) -> None:
+    def _park(self, origin: Origin, refused: Sequence[tuple[Taken, str]]) -> None:
         if not refused:
             return
         self._parking.put(refused)
-        source.done([taken for taken, _ in refused])
+        origin.done([taken for taken, _ in refused])
         for taken, reason in refused:
             log.warning("message_parked", queue=taken.queue, reason=reason)

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
+from dream.arguments import checked_text
 from dream.compat.envelope import Envelope
+from dream.messages import MAX_ID_LENGTH
 
 __all__ = ["Refused", "Taken", "read", "task_of"]
 
@@ -32,7 +34,6 @@ _OF_CELERY = frozenset(
         *("stamped_headers", "stamps", "redelivered", "compression", "x-delivery-count", "x-death"),
     }
 )
-_LONGEST_ID = 155
 #: What kombu compresses with, as far as Python has it. Its gzip is zlib's.
 _OPENERS: dict[Any, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
@@ -184,11 +185,9 @@ def _links(embed: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
-        raise ValueError(f"{name} must be a string of 1 to {_LONGEST_ID} characters, not {value!r:.80}")
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{name} has characters that are not text: {value!a:.80}")
-    return value
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
+        raise ValueError(f"{name} must be a string of 1 to {MAX_ID_LENGTH} characters, not {value!r:.80}")
+    return checked_text(value, name)
 
 
 def _other_id(headers: Mapping[str, Any], name: str) -> str | None:

@@ -1,8 +1,8 @@
-"""Parked messages, handed over again: the parking place as a source of the bridge."""
+"""Parked messages, handed over again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dream.bridge.handover import Moved
@@ -38,7 +38,7 @@ def replayed(place: ParkingPlace, handover: Handover, tags: Sequence[str] | None
 
 
 class _Place:
-    """What `Handover` asks of a source."""
+    """The parking place as an origin of messages."""
 
     in_flight_key = ""
 
@@ -48,20 +48,5 @@ class _Place:
     def done(self, taken: Sequence[Taken]) -> None:
         self._place.remove([each.tag for each in taken])
 
-    def begin(self) -> Sequence[Taken]:
-        return ()
-
-    def take(self, most: int) -> Sequence[Taken]:  # noqa: ARG002
-        return ()
-
-    def waiting(self) -> int:
-        return 0
-
-    def peek(self) -> Iterator[Taken]:
-        return iter(())
-
     def is_on(self, url: str) -> bool:  # noqa: ARG002
         return False
-
-    def close(self) -> None:
-        """It is its owner's."""

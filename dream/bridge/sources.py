@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dream.bridge.protocol import Taken
     from dream.settings import Settings
 
-__all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Source", "open_source"]
+__all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Origin", "Source", "open_source"]
 
 #: Celery's own default queue, and the documented ones.
 CELERYS_QUEUES = ("celery", *QUEUES)
@@ -20,11 +20,23 @@ CELERYS_QUEUES = ("celery", *QUEUES)
 MOST_BYTES = 32 * 2**20
 
 
-class Source(Protocol):
-    """A broker with Celery's messages. A message that was taken stays with it until it is `done`."""
+class Origin(Protocol):
+    """Where messages stay that were taken, until they are `done`."""
 
-    #: The hash of what is in flight, where that is in a Redis.
+    #: The hash of what is in flight, where that is in a Redis; else "".
     in_flight_key: str
+
+    def done(self, taken: Sequence[Taken]) -> None:
+        """They are handed over or parked: forget them."""
+        ...
+
+    def is_on(self, url: str) -> bool:
+        """Whether that URL leads to the same database of the same server."""
+        ...
+
+
+class Source(Origin, Protocol):
+    """A broker with Celery's messages."""
 
     def begin(self) -> Sequence[Taken]:
         """Connect anew, and give what was taken earlier and is not done."""
@@ -34,20 +46,12 @@ class Source(Protocol):
         """Take that many messages at most, and no further one after `MOST_BYTES`; the most urgent first."""
         ...
 
-    def done(self, taken: Sequence[Taken]) -> None:
-        """They are handed over or parked: forget them."""
-        ...
-
     def waiting(self) -> int:
         """How many messages wait."""
         ...
 
     def peek(self) -> Iterator[Taken]:
         """All that waits, which stays where it is."""
-        ...
-
-    def is_on(self, url: str) -> bool:
-        """Whether that URL leads to the same database of the same server."""
         ...
 
     def close(self) -> None: ...

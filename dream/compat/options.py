@@ -24,14 +24,13 @@ from zoneinfo import ZoneInfo
 
 from dream.arguments import checked_text
 from dream.errors import InvalidArguments
-from dream.messages import QUEUES
+from dream.messages import MAX_ID_LENGTH, QUEUES
 
 if TYPE_CHECKING:
     from dream.producer import Delivery
 
 __all__ = ["check_priority", "moment_of", "parse", "task_id_of"]
 
-_MAX_ID_LENGTH = 155  # the column's
 _MAX_PRIORITY = 255
 _MAX_DELAY_S = 366 * 86400
 #: Beyond these no database can count: a task that was never to start would start after all.
@@ -79,8 +78,8 @@ def task_id_of(value: Any) -> str:
     """
     if value is None:
         return str(uuid4())
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
-        raise InvalidArguments(f"task_id must be a string of 1 to {_MAX_ID_LENGTH} characters, not {value!r}")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
+        raise InvalidArguments(f"task_id must be a string of 1 to {MAX_ID_LENGTH} characters, not {value!r}")
     return checked_text(value, "task_id")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaD
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dream.db.clock import UTCDateTime, now
-from dream.messages import ImageState, TaskState, VariantRef, check_move
+from dream.messages import MAX_ID_LENGTH, ImageState, TaskState, VariantRef, check_move
 
 __all__ = ["Base", "Dream", "DreamImage", "DreamPeriodic", "DreamTask", "RevokedToken"]
 
@@ -49,7 +49,7 @@ class DreamTask(Base):
         _partial("ix_dream_tasks_unannounced", "finished_at", "finished_at IS NOT NULL AND announced_at IS NULL"),
     )
 
-    id: Mapped[str] = mapped_column(String(155), primary_key=True)
+    id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
     #: The queue that it was sent to, without prefix; None means the task's own.
     queue: Mapped[str | None] = mapped_column(String(255))
@@ -92,7 +92,7 @@ class DreamImage(Base):
     dream_id: Mapped[int] = mapped_column(BigInteger)
     #: Who uploaded it, where the gateway knows.
     user_id: Mapped[int | None] = mapped_column(BigInteger)
-    task_id: Mapped[str] = mapped_column(String(155), ForeignKey("dream_tasks.id"), index=True)
+    task_id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), ForeignKey("dream_tasks.id"), index=True)
     #: Place in the task's list of files.
     index: Mapped[int]
     #: Offset in the dream's text; many images may share one.
@@ -155,7 +155,7 @@ class DreamPeriodic(Base):
     #: The time from which the next run's is counted: when the newest run was due, or when the entry was first seen.
     ran_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     #: The run that a scheduler has taken and that the broker may not have yet.
-    task_id: Mapped[str | None] = mapped_column(String(155))
+    task_id: Mapped[str | None] = mapped_column(String(MAX_ID_LENGTH))
     taken_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
