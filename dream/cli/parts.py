@@ -79,11 +79,11 @@ def worker(
 
 def _work_for(app: str, queues: str | None, threads: int | None) -> int:
     """Work for an app, whose queues are known once it is loaded."""
-    from dream.compat.celery_arguments import Orders
+    from dream.compat.celery_arguments import CommandLine
     from dream.compat.commandline import work
 
     variables = {} if threads is None else {"DREAM_WORKER_THREADS": str(threads)}
-    return work(Orders(variables, frozenset(_listed(queues)) if queues is not None else None, app=app))
+    return work(CommandLine(variables, frozenset(_listed(queues)) if queues is not None else None, app=app))
 
 
 def _listed(given: str) -> set[str]:

@@ -31,7 +31,7 @@ from dream.errors import SettingsError
 from dream.messages import QUEUES
 from dream.settings import load
 
-__all__ = ["Orders", "Refused", "parse_beat", "parse_worker"]
+__all__ = ["CommandLine", "Refused", "parse_beat", "parse_worker"]
 
 _LEVELS = {
     "debug": "debug",
@@ -83,7 +83,7 @@ class Refused(SettingsError):
 
 
 @dataclass(frozen=True)
-class Orders:
+class CommandLine:
     """What a command line asks for.
 
     Parameters:
@@ -103,7 +103,7 @@ class Orders:
     soft_time_limit_s: float | None = None
 
 
-def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> Orders:
+def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> CommandLine:
     """Read the arguments of `celery worker`; the word `worker` itself may be among them.
 
     Parameters:
@@ -133,7 +133,7 @@ def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> Orders:
         **_variable("DREAM_TIME_LIMIT_S", given.time_limit),
         **_variable("DREAM_WORKER_NAME", _full_name(given.hostname)),
     }
-    return Orders(
+    return CommandLine(
         variables,
         _queues(given.queues, given.exclude_queues, has_app=has_app or given.app is not None),
         given.app,
@@ -143,7 +143,7 @@ def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> Orders:
     )
 
 
-def parse_beat(arguments: Sequence[str]) -> Orders:
+def parse_beat(arguments: Sequence[str]) -> CommandLine:
     """Read the arguments of `celery beat`; the word `beat` itself may be among them.
 
     Raises:
@@ -152,7 +152,7 @@ def parse_beat(arguments: Sequence[str]) -> Orders:
     parser = _parser("beat", _REFUSED_BY_BEAT)
     parser.add_argument("--no-enable-remote-control", action="store_true", help="accepted: there is none")
     given = _parse(parser, "beat", arguments)
-    return Orders(_shared_variables(given), app=given.app, folder=given.workdir)
+    return CommandLine(_shared_variables(given), app=given.app, folder=given.workdir)
 
 
 # --- steps

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dream.compat.celery_arguments import Orders, parse_beat, parse_worker
+from dream.compat.celery_arguments import CommandLine, parse_beat, parse_worker
 from dream.compat.conf.adoption import adopt
 from dream.process import exit_code
 
@@ -36,28 +36,28 @@ def beat(arguments: Sequence[str], app: Celery | None = None) -> int:
     return exit_code(lambda: _keep_time(parse_beat(arguments), app))
 
 
-def work(orders: Orders, app: Celery | None = None) -> int:
+def work(line: CommandLine, app: Celery | None = None) -> int:
     """Run dream's tasks, and an app's, until a signal; returns the exit code."""
-    settings = _configure(orders)
+    settings = _configure(line)
     from dream.stack.respawn import keep_running
 
     def once() -> int:
         # In the process that works, and anew in each one that takes the place of another.
-        used = _load_app(orders, app)
+        used = _load_app(line, app)
         used.finalize()
         adopted = adopt(used.conf)
         from dream.actors.worker import run
         from dream.compat.worker.actors import register
 
-        register(used, orders.queues or ())
-        return run(adopted, queues=set(orders.queues) if orders.queues else None)
+        register(used, line.queues or ())
+        return run(adopted, queues=set(line.queues) if line.queues else None)
 
     return keep_running(lambda: exit_code(once), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
 
 
-def _keep_time(orders: Orders, app: Celery | None) -> int:
-    _configure(orders)
-    return keep_time(_load_app(orders, app))
+def _keep_time(line: CommandLine, app: Celery | None) -> int:
+    _configure(line)
+    return keep_time(_load_app(line, app))
 
 
 def keep_time(app: Celery) -> int:
@@ -71,27 +71,27 @@ def keep_time(app: Celery) -> int:
     return run(adopt(app.conf), periodic_tasks(app))
 
 
-def _load_app(orders: Orders, app: Celery | None = None) -> Celery:
+def _load_app(line: CommandLine, app: Celery | None = None) -> Celery:
     """The app whose tasks run beside dream's, or dream's own."""
     from dream.compat.finding import find_app
 
-    app = app or find_app(orders.app)
-    if orders.include:
-        app.conf.include = (*app.conf.include, *orders.include)
-    if orders.soft_time_limit_s is not None:
-        app.conf.task_soft_time_limit = orders.soft_time_limit_s
+    app = app or find_app(line.app)
+    if line.include:
+        app.conf.include = (*app.conf.include, *line.include)
+    if line.soft_time_limit_s is not None:
+        app.conf.task_soft_time_limit = line.soft_time_limit_s
     return app
 
 
-def _configure(orders: Orders) -> Settings:
+def _configure(line: CommandLine) -> Settings:
     """The settings, with what the command line says, and logging as they say."""
     from dream import log
     from dream.settings import load
 
-    if orders.folder is not None:
-        os.chdir(orders.folder)
+    if line.folder is not None:
+        os.chdir(line.folder)
     # Into the environment, so that they are read once, in one place, and by child processes too.
-    os.environ.update(orders.variables)
+    os.environ.update(line.variables)
     load.cache_clear()
     settings = load()
     log.configure(settings)

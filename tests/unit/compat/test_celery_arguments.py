@@ -6,22 +6,22 @@ import os
 
 import pytest
 
-from dream.compat.celery_arguments import Orders, Refused, parse_beat, parse_worker
+from dream.compat.celery_arguments import CommandLine, Refused, parse_beat, parse_worker
 from dream.settings import load
 
 
 def test_no_arguments_change_nothing() -> None:
     """The defaults are the settings' own: threads, 4, both queues, info."""
-    assert parse_worker([]) == Orders({})
-    assert parse_beat([]) == Orders({})
+    assert parse_worker([]) == CommandLine({})
+    assert parse_beat([]) == CommandLine({})
 
 
 def test_the_documented_arguments_are_understood() -> None:
     line = "worker --pool=threads -Q default,dream_image_processing --loglevel=info --concurrency=4"
-    assert parse_worker(line.split()) == Orders(
+    assert parse_worker(line.split()) == CommandLine(
         {"DREAM_WORKER_THREADS": "4", "DREAM_LOG_LEVEL": "info"}, frozenset({"default", "dream_image_processing"})
     )
-    assert parse_beat(["beat", "--loglevel=info"]) == Orders({"DREAM_LOG_LEVEL": "info"})
+    assert parse_beat(["beat", "--loglevel=info"]) == CommandLine({"DREAM_LOG_LEVEL": "info"})
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_app_and_what_it_needs() -> None:
     line = (
         "-A shop.celery:app --workdir /srv worker -Q video,default -I shop.extra,shop.more --soft-time-limit 9 -Ofair"
     )
-    assert parse_worker(line.split()) == Orders(
+    assert parse_worker(line.split()) == CommandLine(
         {},
         frozenset({"video", "default"}),
         app="shop.celery:app",
@@ -50,7 +50,7 @@ def test_an_app_and_what_it_needs() -> None:
         include=("shop.extra", "shop.more"),
         soft_time_limit_s=9,
     )
-    assert parse_beat(["-A", "shop", "beat", "-n", "b@%h", "--no-enable-remote-control"]) == Orders({}, app="shop")
+    assert parse_beat(["-A", "shop", "beat", "-n", "b@%h", "--no-enable-remote-control"]) == CommandLine({}, app="shop")
 
 
 def test_what_is_given_in_other_words() -> None:
@@ -65,7 +65,7 @@ def test_what_is_given_in_other_words() -> None:
 def test_broker_time_limit_and_name() -> None:
     orders = parse_worker(["-b", "redis://h/1", "--time-limit=20", "-n", "w1@%h"])
     variables = {"DREAM_BROKER_URL": "redis://h/1", "DREAM_TIME_LIMIT_S": "20.0", "DREAM_WORKER_NAME": "w1@%h"}
-    assert orders == Orders(variables)
+    assert orders == CommandLine(variables)
     assert parse_worker(["--hostname=w1"]).variables == {"DREAM_WORKER_NAME": "w1@%h"}
 
 
