@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pika
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from dream.bridge.protocol import Taken
 from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
@@ -96,7 +97,8 @@ class RabbitmqSource:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and connection.is_open:
-            connection.close()
+            with contextlib.suppress(AMQPError):  # it is lost already
+                connection.close()
 
     def _find(self) -> None:
         """Which queues there are; others may come while the bridge runs."""

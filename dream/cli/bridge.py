@@ -169,7 +169,7 @@ class _Progress:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._told, self._told_at, self._waited = 0, time.monotonic(), 0
+        self._told, self._told_at, self._waited = 0, time.monotonic(), -1  # the first line is said anyway
 
     def report(self, moved: Moved) -> None:
         """Say what was moved in all, how fast since the last time, and what waits."""

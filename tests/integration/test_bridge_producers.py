@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
 
 import pika
 import pytest
@@ -14,6 +16,7 @@ from dream.bridge import Bridge, Moved, open_source
 from dream.messages import DELETE_IMAGES
 from dream.settings import Settings
 from tests.conftest import wait_for
+from tests.network import Proxy
 from tests.old_system import Old, celery, old_system, waiting
 
 _TASKS = """
@@ -147,6 +150,33 @@ for number in range(600):
     assert first.handed_over == 660
     assert sorted(each["message_id"] for each in waiting(settings)) == sorted(f"add-{each}" for each in range(600))
     assert len(waiting(settings, "dream_image_processing")) == 60
+    assert old.move() == Moved()
+
+
+def test_a_source_that_is_cut_off_is_waited_for_and_nothing_is_lost_or_doubled(
+    old: Old, settings: Settings, made: list[dict[str, Any]]
+) -> None:
+    """After each step."""
+    count = 2000
+    old.put([made[0] | {"headers": made[0]["headers"] | {"id": f"{number}"}} for number in range(count)])
+    parts = urlsplit(old.url)
+    network = Proxy((parts.hostname or "", parts.port or 6379))
+    netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}".removeprefix("@")
+    source = open_source(settings, parts._replace(netloc=netloc).geturl(), [old.queue])
+    cuts: list[int] = []
+
+    def cut(moved: Moved) -> None:
+        cuts.append(moved.total)
+        network.cut()
+        network.restore()
+
+    with old.handover() as (handover, _):
+        bridge = Bridge(source, handover)
+        moved = bridge.run(threading.Event().wait, drain=True, report=cut, report_every_s=0)
+    assert (moved.handed_over, len(cuts) >= count // 200) == (count, True)
+    source.close()
+    network.close()
+    assert sorted(int(each["message_id"]) for each in waiting(settings)) == list(range(count))
     assert old.move() == Moved()
 
 
