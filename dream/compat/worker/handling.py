@@ -1,6 +1,6 @@
 """What a worker does with one message of a caller's own task.
 
-message ─► revoked, expired? ─► STARTED ─► the task ─► its end is kept ─► links, hooks ─► acked
+message ─► revoked, expired? ─► STARTED ─► the task ─► links ─► its end is kept ─► hooks ─► acked
                 │                              └─► Retry: RETRY is kept, the next message goes out, then acked
                 └─► REVOKED
 """
