@@ -46,6 +46,20 @@ class Registry(UserDict[str, Task]):
             return current.SHARED[name](self._app)
         raise NotRegistered(f"no task is called {name!r}")
 
+    def register(self, task: Any) -> None:
+        """As the app's `register_task`."""
+        self._app.register_task(task)
+
+    def unregister(self, task: Any) -> None:
+        """Forget a task, or the one of that name.
+
+        Raises:
+          NotRegistered: there is none.
+        """
+        name = getattr(task, "name", task)
+        if self.data.pop(name, None) is None:
+            raise NotRegistered(f"no task is called {name!r}")
+
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or name in current.SHARED
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Context", "origin"]
 
 _HOST = socket.gethostname()
+_OF_THE_RUN = {"envelope", "delivered", "children", "most_retries"}
 
 
 def origin() -> str:
@@ -87,6 +88,11 @@ class Context:
     def update(self, *args: Any, **named: Any) -> None:
         """Set attributes."""
         self.__dict__.update(dict(*args, **named))
+
+    def clear(self) -> None:
+        """Forget all attributes but what the run itself needs."""
+        for name in self.__dict__.keys() - _OF_THE_RUN:
+            del self.__dict__[name]
 
     def __repr__(self) -> str:
         return f"<Context: {self.task} {self.id}>"

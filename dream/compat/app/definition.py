@@ -79,6 +79,8 @@ def _check(task: Task) -> None:
         value = getattr(task, option, None)
         if value not in harmless:
             raise Unsupported(f"{task.name}: the task option {option}={value!r} is not supported: {instead}")
+    if hasattr(task, "shadow_name"):
+        raise Unsupported(f"{task.name}: shadow_name is not called here: say shadow= where the task is sent")
     for option in ("time_limit", "soft_time_limit"):
         value = getattr(task, option)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):

@@ -10,7 +10,7 @@ from dream.compat.app.envelopes import envelope_of
 from dream.compat.app.trace import IGNORED, REJECTED, Ended, trace
 from dream.compat.exceptions import Retry
 from dream.compat.result import EagerResult
-from dream.results.states import PENDING, PROPAGATE_STATES, RETRY
+from dream.results.states import PENDING, PROPAGATE_STATES
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
@@ -40,7 +40,7 @@ def apply(
     request = _request(envelope, list(args or ()), dict(kwargs or {}), retries)
     while True:
         ended = trace(task, request)
-        again = ended.value.sig if isinstance(ended.value, Retry) and ended.state == RETRY else None
+        again = ended.value.sig if isinstance(ended.value, Retry) else None  # raised, or returned
         if again is None:
             break
         request = _request(again, list(again.args), dict(again.kwargs), again.retries)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dream.compat import AsyncResult, Celery, exceptions, refused
+from dream.compat import AsyncResult, Celery, Task, exceptions, refused
 from dream.compat.exceptions import Unsupported
 
 TABLE = (Path(__file__).resolve().parents[3] / "docs" / "celery.md").read_text()
@@ -98,3 +98,33 @@ def test_the_settings_module_may_be_named_by_a_variable(shop: Path, monkeypatch:
     monkeypatch.setenv("SHOP_CONF", "shop.conf")
     fresh.config_from_envvar("SHOP_CONF")
     assert fresh.conf.task_default_queue == "mail"
+
+
+def test_tasks_are_registered_and_forgotten_as_in_older_code() -> None:
+    class Old(Task):
+        name = "shop.old"
+
+    fresh = Celery("shop", set_as_current=False)
+    fresh.tasks.register(Old())
+    assert "shop.old" in fresh.tasks
+    fresh.tasks.unregister("shop.old")
+    assert "shop.old" not in fresh.tasks
+    with pytest.raises(exceptions.NotRegistered):
+        fresh.tasks.unregister("shop.old")
+
+
+def test_a_hook_that_is_not_called_is_refused() -> None:
+    class Named(Task):
+        def shadow_name(self, *_: object) -> str:
+            return "other"
+
+    with pytest.raises(Unsupported, match="shadow_name"):
+        app.task(name="shop.named", base=Named)(print)
+
+
+def test_a_retry_that_is_returned_and_not_raised_runs_in_place_too() -> None:
+    @app.task(name="shop.returns", bind=True, max_retries=3)
+    def returns(self: Task) -> object:
+        return 42 if self.request.retries == 3 else self.retry(exc=LookupError(), throw=False)
+
+    assert returns.apply().get() == 42
