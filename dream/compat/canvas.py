@@ -66,7 +66,6 @@ class Signature(dict[str, Any]):
             options={**(options or {}), **more},
             subtask_type=subtask_type,
             immutable=immutable,
-            chord_size=None,
         )
 
     @classmethod

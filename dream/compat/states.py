@@ -31,8 +31,35 @@ __all__ = [
     "STARTED",
     "SUCCESS",
     "UNREADY_STATES",
+    "precedence",
+    "state",
 ]
 
 REJECTED = "REJECTED"
 IGNORED = "IGNORED"
 ALL_STATES = READY_STATES | UNREADY_STATES
+#: From the last to the first; None is a state of a task's own.
+_PRECEDENCE = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
+
+
+def precedence(name: str) -> int:
+    """The place of a state in the order in which they follow each other; the last is 0."""
+    return _PRECEDENCE.index(name if name in _PRECEDENCE else None)
+
+
+class state(str):  # noqa: N801 (Celery's name)
+    """A state that can be compared: what follows is greater."""
+
+    __slots__ = ()
+
+    def __gt__(self, other: str) -> bool:
+        return precedence(self) < precedence(other)
+
+    def __ge__(self, other: str) -> bool:
+        return precedence(self) <= precedence(other)
+
+    def __lt__(self, other: str) -> bool:
+        return precedence(self) > precedence(other)
+
+    def __le__(self, other: str) -> bool:
+        return precedence(self) >= precedence(other)

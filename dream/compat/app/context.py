@@ -67,8 +67,6 @@ class Context:
     lang = "py"
     loglevel = 0
     logfile: str | None = None
-    argsrepr: str | None = None
-    kwargsrepr: str | None = None
 
     def __init__(self, envelope: Envelope | None = None, delivered: Delivered | None = None, **named: Any) -> None:
         self.envelope = envelope
@@ -80,6 +78,15 @@ class Context:
         if envelope is not None:
             self.__dict__.update(_seen(envelope))
         self.__dict__.update(named)
+
+    @property
+    def argsrepr(self) -> str:
+        """The arguments as they look."""
+        return repr(tuple(self.args or ()))
+
+    @property
+    def kwargsrepr(self) -> str:
+        return repr(dict(self.kwargs or {}))
 
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute, or a caller's own header."""
@@ -112,14 +119,14 @@ def _seen(envelope: Envelope) -> dict[str, Any]:
         "headers": dict(envelope.headers) or None,
         "delivery_info": {
             "exchange": "",
-            "priority": envelope.priority,
+            "priority": envelope.priority or 0,
             "redelivered": False,
             **envelope.delivery_info,
             "routing_key": routing_key,
         },
         "properties": {
             **envelope.properties,
-            "priority": envelope.priority,
+            "priority": envelope.priority or 0,
             "correlation_id": envelope.correlation_id or envelope.id,
             "reply_to": envelope.reply_to,
         },

@@ -37,13 +37,13 @@ def apply(
     throws = task.app.conf.task_eager_propagates if throw is None else throw
     # Times and queues mean nothing here; wrong ones are wrong nevertheless.
     envelope = envelope_of(task.app, task.name, (), {}, options, task)
-    request = _request(envelope, list(args or ()), dict(kwargs or {}), retries)
+    request = _request(envelope, tuple(args or ()), dict(kwargs or {}), retries)
     while True:
         ended = trace(task, request)
         again = ended.value.sig if isinstance(ended.value, Retry) else None  # raised, or returned
         if again is None:
             break
-        request = _request(again, list(again.args), dict(again.kwargs), again.retries)
+        request = _request(again, again.args, dict(again.kwargs), again.retries)
     if throws and ended.state in PROPAGATE_STATES:
         raise ended.value
     _keep(task, envelope, ended)
@@ -51,7 +51,7 @@ def apply(
     return EagerResult(envelope.id, ended.value, state, ended.traceback, task.name)
 
 
-def _request(envelope: Envelope, args: list[Any], kwargs: dict[str, Any], retries: int) -> Context:
+def _request(envelope: Envelope, args: Sequence[Any], kwargs: dict[str, Any], retries: int) -> Context:
     """As in Celery, arguments are not copied through JSON."""
     return Context(envelope, args=args, kwargs=kwargs, retries=retries, is_eager=True)
 

@@ -5,12 +5,13 @@ before_start, task_prerun ─► run ─┬─► returned  ─► SUCCESS: link
                                   ├─► Ignore    ─► nothing is stored
                                   ├─► Reject    ─► the message goes to the dead letters, or back
                                   └─► raised    ─► FAILURE: error links, on_failure, task_failure
-after_return, task_postrun
+after_return (not where a retry follows), task_postrun
 """
 
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -97,15 +98,18 @@ def trace(task: Task, request: Context) -> Ended:
     ended: Ended | None = None
     try:
         signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
+        began_at = time.monotonic()
         ended = _run(task, request, args, kwargs)
+        runtime_s = time.monotonic() - began_at
         if ended.state in (IGNORED, REJECTED):
             return ended
         if ended.state == SUCCESS and request.callbacks:
             ended = _linked(task, request, ended)
         if request.delivered is not None:
             ended = _told(request, ended)
-        _follow(task, request, ended)
-        task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
+        _follow(task, request, ended, runtime_s)
+        if ended.state != RETRY:
+            task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
         return ended
     finally:
         state, value = (ended.state, ended.value) if ended is not None else (None, None)
@@ -119,7 +123,7 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
     try:
         if request.delivered is not None:
             request.delivered.ended(ended)
-        _follow(task, request, ended)
+        _follow(task, request, ended, 0.0)
     finally:
         current.leave()
 
@@ -168,16 +172,15 @@ def _told(request: Context, ended: Ended) -> Ended:
     return ended
 
 
-def _follow(task: Task, request: Context, ended: Ended) -> None:
+def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> None:
     """Hooks, signals and links."""
     task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
     if ended.state == SUCCESS:
         task.on_success(ended.value, task_id, args, kwargs)
-        signals.task_success.send(task, result=ended.value)
+        signals.task_success.send(task, result=ended.value, runtime=runtime_s)
     elif ended.state == RETRY:
-        reason = ended.value.exc or ended.value
-        task.on_retry(reason, task_id, args, kwargs, info)
-        signals.task_retry.send(task, request=request, reason=reason, einfo=info)
+        task.on_retry(ended.value.exc, task_id, args, kwargs, info)
+        signals.task_retry.send(task, request=request, reason=ended.value, einfo=info)
         log.info("Task %s[%s] retry: %s", task.name, task_id, ended.value)
     elif ended.state == REVOKED:
         signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)

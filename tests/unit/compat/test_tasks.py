@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 import dream.compat
-from dream.compat import Celery, current_app, current_task, shared_task
+from dream.compat import Celery, Task, current_app, current_task, shared_task, signals
 from dream.compat.app.envelopes import envelope_of
 from dream.compat.app.retrying import backoff_s
-from dream.compat.exceptions import EncodeError, Ignore, ImproperlyConfigured, MaxRetriesExceededError, Unsupported
+from dream.compat.exceptions import (
+    EncodeError,
+    Ignore,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    Retry,
+    Unsupported,
+)
 from dream.errors import InvalidArguments
 
 
@@ -25,9 +32,37 @@ def test_a_bound_task_sees_its_run_and_none_outside_of_it(app: Celery) -> None:
         return self.request.id, self.request.retries, self.request.args, self.request.is_eager, current_task.name
 
     task_id, *rest = look.apply((1, 2), task_id="a1").get()
-    assert (task_id, rest) == ("a1", [0, [1, 2], True, look.name])
+    assert (task_id, rest) == ("a1", [0, (1, 2), True, look.name])
     assert look.request.called_directly
     assert look(1)[0] is None
+
+
+def test_hooks_and_signals_of_a_retry_are_celerys(app: Celery) -> None:
+    """`after_return` comes once, behind the last run; who hears of the retry gets the `Retry`."""
+    heard: list[Any] = []
+
+    class Noting(Task):
+        def on_retry(self, exc: Any, *_: Any) -> None:
+            heard.append(("on_retry", exc))
+
+        def after_return(self, status: str, *_: Any) -> None:
+            heard.append(("after_return", status))
+
+    @app.task(bind=True, base=Noting, max_retries=1)
+    def once_more(self: Any) -> str:
+        return "done" if self.request.retries else self.retry()
+
+    def hear(reason: Any, **_: Any) -> None:
+        heard.append(("task_retry", type(reason)))
+
+    def succeed(runtime: float, **_: Any) -> None:
+        heard.append(("task_success", runtime >= 0))
+
+    signals.task_retry.connect(hear, sender=once_more)
+    signals.task_success.connect(succeed, sender=once_more)
+    assert once_more.apply().get() == "done"
+    last = [("task_success", True), ("after_return", "SUCCESS")]
+    assert heard == [("on_retry", None), ("task_retry", Retry), *last]
 
 
 @pytest.mark.parametrize(("most", "runs"), [(0, 1), (1, 2), (5, 6)])
