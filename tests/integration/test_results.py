@@ -135,13 +135,13 @@ def test_a_wait_ends_when_the_result_is_published(store: ResultStore) -> None:
 
     def publish() -> None:
         store.put(meta_of("t", "STARTED"))
-        store.put(meta_of("t", "SUCCESS", 1))
         published.append(time.monotonic())
+        store.put(meta_of("t", "SUCCESS", 1))
 
     ending = threading.Timer(0.3, publish)
     ending.start()
     assert AsyncResult("t").get(timeout=30, interval=20) == 1
-    assert time.monotonic() - published[0] < 0.5
+    assert time.monotonic() - published[0] < 5
     ending.join()
 
 
