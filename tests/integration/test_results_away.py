@@ -1,4 +1,4 @@
-"""Callers' tasks while the Redis that keeps results is away for longer than a worker waits for it."""
+"""Callers' tasks while a server is away at their end: the Redis that keeps results, for long, or the broker."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.network import Proxy
 from tests.processes import Parts
 
 SHOP = """
+import os, time
 from dream.compat import Celery
 
 app = Celery("shop")
@@ -30,6 +31,14 @@ def note(path):
 @app.task(name="shop.add")
 def add(x, y):
     return x + y
+
+@app.task(name="shop.wait")
+def wait(path):
+    with open(path, "a") as file:
+        file.write("run\\n")
+    while not os.path.exists(path + ".go"):
+        time.sleep(0.02)
+    return 3
 """
 
 
@@ -48,21 +57,52 @@ def environment(servers: dict[str, str], tmp_path: Path) -> Iterator[dict[str, s
     forget()
 
 
-def test_what_cannot_say_how_it_ended_runs_later(environment: dict[str, str], tmp_path: Path) -> None:
-    """It went to the dead letters: one unheard, and one that tells of its start without having run at all."""
+def through(environment: dict[str, str], network: Proxy) -> str:
+    """The same Redis, by way of that network."""
     url = urlsplit(environment["DREAM_BROKER_URL"])
-    app, noted = Celery("caller"), tmp_path / "noted"
+    return url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}").geturl()
+
+
+@pytest.fixture
+def network(environment: dict[str, str]) -> Iterator[Proxy]:
+    url = urlsplit(environment["DREAM_BROKER_URL"])
     with closing(Proxy((url.hostname or "", url.port or 0))) as network:
-        parts = Parts(environment, tmp_path)
-        through = url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}").geturl()
-        try:
-            worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, DREAM_REDIS_URL=through)
-            network.cut()
-            tasks = [app.send_task("shop.note", (str(noted),)), app.send_task("shop.add", (1, 2))]
-            wait_for(lambda: parts.log_of(worker).count("run_handed_back") >= 2, 100, what="both of them again")
-            assert not noted.exists()
-            network.restore()
-            assert [task.get(timeout=30) for task in tasks] == ["noted", 3]
-            assert noted.read_text() == "run\n"
-        finally:
-            parts.end()
+        yield network
+
+
+def test_what_cannot_say_how_it_ended_runs_later(environment: dict[str, str], network: Proxy, tmp_path: Path) -> None:
+    """It went to the dead letters: one unheard, and one that tells of its start without having run at all."""
+    app, noted, parts = Celery("caller"), tmp_path / "noted", Parts(environment, tmp_path)
+    try:
+        redis_url = through(environment, network)
+        worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, DREAM_REDIS_URL=redis_url)
+        network.cut()
+        tasks = [app.send_task("shop.note", (str(noted),)), app.send_task("shop.add", (1, 2))]
+        wait_for(lambda: parts.log_of(worker).count("run_handed_back") >= 2, 100, what="both of them again")
+        assert not noted.exists()
+        network.restore()
+        assert [task.get(timeout=30) for task in tasks] == ["noted", 3]
+        assert noted.read_text() == "run\n"
+    finally:
+        parts.end()
+
+
+def test_a_link_waits_for_a_broker_that_is_away(environment: dict[str, str], network: Proxy, tmp_path: Path) -> None:
+    """The task that it follows ended as a failure."""
+    app, noted, parts = Celery("caller"), tmp_path / "noted", Parts(environment, tmp_path)
+    try:
+        servers = {
+            "DREAM_BROKER_URL": through(environment, network),
+            "DREAM_REDIS_URL": environment["DREAM_BROKER_URL"],
+        }
+        worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, **servers)
+        first = app.send_task("shop.wait", (str(noted),), link=app.signature("shop.add", (4,)))
+        wait_for(noted.exists, what="the run")
+        network.cut()
+        Path(f"{noted}.go").touch()
+        wait_for(lambda: "server_away" in parts.log_of(worker), what="a link that cannot be sent")
+        network.restore()
+        assert first.get(timeout=30) == 3
+        assert first.children[0].get(timeout=30) == 7
+    finally:
+        parts.end()

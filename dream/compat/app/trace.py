@@ -156,7 +156,7 @@ def _linked(task: Task, request: Context, ended: Ended) -> Ended:
         for number, link in enumerate(request.callbacks or ()):
             signature = _signature(task, link)
             link_id = signature.id or str(uuid5(NAMESPACE_OID, f"{request.id}:link:{number}"))
-            signature.apply_async((ended.value,), task_id=link_id)
+            _send(request, signature, ended.value, task_id=link_id)
     except Exception as error:  # noqa: BLE001 (a link that cannot be sent is a failure of the task, as in Celery)
         return Ended(FAILURE, error, ExceptionInfo(error))
     return ended
@@ -230,4 +230,11 @@ def _call_back(task: Task, request: Context, link: Any, ended: Ended) -> None:
         except Exception:
             log.error("the error link %s of %s[%s] failed", signature.task, task.name, request.id, exc_info=True)
     else:
-        signature.apply_async((request.id,))
+        _send(request, signature, request.id)
+
+
+def _send(request: Context, link: Any, *args: Any, **options: Any) -> None:
+    if request.delivered is not None:
+        request.delivered.follow(link, *args, **options)
+    else:
+        link.apply_async(args, **options)

@@ -30,6 +30,7 @@ from dream.results.states import FAILURE, RETRY, REVOKED, STARTED
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
+    from dream.compat.canvas import Signature
     from dream.compat.worker.actors import Tasks
 
 __all__ = ["handle"]
@@ -125,6 +126,9 @@ class _Delivery:
         why = retry.exc if isinstance(retry.exc, BaseException) else retry
         keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo(why)))
         patiently(lambda: put(self._task.app, envelope))
+
+    def follow(self, link: Signature, *args: Any, **options: Any) -> None:
+        patiently(lambda: link.apply_async(args, **options))
 
     def ended(self, ended: Ended) -> None:
         # What a retry means has been kept before its message went out.
