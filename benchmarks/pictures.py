@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-__all__ = ["Picture", "as_png", "photos", "screenshot", "tiled"]
+__all__ = ["Picture", "as_png", "photo_paths", "photos", "screenshot", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,14 @@ class Picture:
         return image
 
 
-def photos(folder: Path) -> list[Picture]:
+def photo_paths(folder: Path) -> list[Path]:
     """The JPEG files of a folder."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
-    return [Picture(path.stem, path.read_bytes()) for path in paths]
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+
+
+def photos(folder: Path) -> list[Picture]:
+    """The same, read."""
+    return [Picture(path.stem, path.read_bytes()) for path in photo_paths(folder)]
 
 
 def tiled(photo: Picture, across: int, down: int, size_bytes: int) -> Picture:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
+from benchmarks.pictures import photo_paths
 from benchmarks.processors import CHILDREN, WORKER, cpu_by_part
 from dream.broker import make_broker
 from dream.db import Database, DreamTask, migrate
@@ -54,7 +55,7 @@ def main() -> None:
         "--worker-cores", type=int, metavar="N", help="cores for the worker alone; by default it has all"
     )
     options = parser.parse_args()
-    photos = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+    photos = photo_paths(options.photos)
     if not photos:
         parser.error(f"no JPEG is in {options.photos}")
     cores = sorted(os.sched_getaffinity(0))

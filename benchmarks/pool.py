@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.pictures import photo_paths
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
 from dream.imaging.pool import Pool
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos")
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    photos = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+    photos = photo_paths(options.photos)
     settings = load()
     limits, processes = Limits.of(settings), settings.pool_processes
     pool = Pool(limits, processes, settings.image_time_limit_s, settings.child_memory_bytes)

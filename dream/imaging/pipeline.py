@@ -19,15 +19,12 @@ from dream.imaging.decode import decode, open_image
 from dream.imaging.encode import JPEG, Encoded, encode, kind_for
 from dream.imaging.limits import Limits
 from dream.imaging.lossless import cleaned
-from dream.imaging.placeholder import placeholder
-from dream.imaging.resize import swatch
+from dream.imaging.placeholder import dominant_colour, placeholder
+from dream.imaging.resize import SWATCH_EDGE_PX, swatch
 from dream.imaging.transform import prepare
-from dream.imaging.variants import dominant_colour, make_variants
+from dream.imaging.variants import make_variants
 
 __all__ = ["process"]
-
-#: Enough to know a picture's colours by.
-_SWATCH_EDGE_PX = 32
 
 
 def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
@@ -48,7 +45,7 @@ def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
 def _kept(clean: bytes, opened: ImageFile, target: Path, limits: Limits) -> Processed:
     """Write a JPEG that stays as it is. It is decoded all the same, to know it whole and for what is made of it."""
     encoded = Encoded(JPEG.content_type, JPEG.extension, *opened.size, len(clean))
-    edge_px = max((variant.edge_px for variant in limits.variants), default=_SWATCH_EDGE_PX)
+    edge_px = max((variant.edge_px for variant in limits.variants), default=SWATCH_EDGE_PX)
     image = prepare(decode(opened, replace(limits, max_edge_px=edge_px, least_edge_share=1.0)))
     target.write_bytes(clean)
     return _described(encoded, image, target, limits)
@@ -56,7 +53,7 @@ def _kept(clean: bytes, opened: ImageFile, target: Path, limits: Limits) -> Proc
 
 def _described(encoded: Encoded, image: Image.Image, target: Path, limits: Limits) -> Processed:
     """What is told of a picture that was written, and its variants, made from `image`."""
-    small = swatch(image, _SWATCH_EDGE_PX)
+    small = swatch(image)
     return Processed(
         **asdict(encoded),
         placeholder=placeholder(small),

@@ -1,7 +1,9 @@
-"""A picture in 25 bytes: what a page shows, blurred, until the real one has arrived.
+"""What stands for a picture until it has arrived: itself in 25 bytes, blurred, and the colour that most of it has.
 
 The format is ThumbHash (Evan Wallace, https://evanw.github.io/thumbhash/): the lowest frequencies of brightness, of two
 colour differences and, where there is one, of alpha, in 4 bits each behind a header of averages and scales.
+
+Both are made of the picture's `swatch`, which may be given in its place.
 """
 
 from __future__ import annotations
@@ -13,17 +15,36 @@ from PIL import Image
 
 from dream.imaging.resize import swatch
 
-__all__ = ["placeholder"]
+__all__ = ["dominant_colour", "placeholder"]
 
-#: Enough for the seven frequencies kept, and a millisecond or two each.
-_EDGE_PX = 32
+#: Those that a picture is cut to, of which one is taken.
+_COLOURS = 8
 
 _Channel = tuple[float, list[float], float]
 
 
 def placeholder(image: Image.Image) -> str:
     """The ThumbHash of a picture in mode L, RGB or RGBA, as at most 36 characters of base64."""
-    return base64.b64encode(_hash(swatch(image, _EDGE_PX).convert("RGBA"))).decode("ascii")
+    return base64.b64encode(_hash(swatch(image).convert("RGBA"))).decode("ascii")
+
+
+def dominant_colour(image: Image.Image) -> str:
+    """The colour that most of the picture has, as `#rrggbb`; what is transparent has none.
+
+    Colours are cut to eight by median cut; the one with the most pixels counts.
+
+    Parameters:
+      image: in mode L, RGB or RGBA.
+    """
+    pixels = swatch(image).convert("RGBA").tobytes()
+    seen = b"".join(pixels[at : at + 3] for at in range(0, len(pixels), 4) if pixels[at + 3] >= 128)
+    if not seen:
+        return "#ffffff"
+    strip = Image.frombytes("RGB", (len(seen) // 3, 1), seen).quantize(_COLOURS)
+    counted: list[tuple[int, int]] = strip.getcolors() or []  # type: ignore[assignment]
+    index = max(counted)[1]
+    palette = strip.getpalette() or []
+    return "#" + bytes(palette[3 * index : 3 * index + 3]).hex()
 
 
 def _hash(image: Image.Image) -> bytes:

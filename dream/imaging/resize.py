@@ -11,12 +11,14 @@ import threading
 from cykooz_resizer import FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
-__all__ = ["resize", "swatch"]
+__all__ = ["SWATCH_EDGE_PX", "resize", "swatch"]
 
 #: Modes that cykooz-resizer knows, of those that reach this module.
 _FAST_MODES = frozenset({"L", "RGB", "RGBA", "CMYK"})
 _LANCZOS = ResizeAlg.convolution(FilterType.lanczos3)
 _BOX = ResizeAlg.convolution(FilterType.box)
+#: Enough to know a picture's colours by.
+SWATCH_EDGE_PX = 32
 #: The largest memory for the half-resized picture that is kept for the next one.
 _MOST_KEPT_BYTES = 32 * 2**20
 
@@ -44,17 +46,16 @@ def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return _resized(image, size, _LANCZOS)
 
 
-def swatch(image: Image.Image, edge_px: int) -> Image.Image:
-    """A few pixels that stand for the picture, each the mean of what it covers.
+def swatch(image: Image.Image) -> Image.Image:
+    """A few pixels that stand for the picture, each the mean of what it covers; a small picture stays as it is.
 
     Parameters:
       image: in mode L, RGB or RGBA.
-      edge_px: their longest edge; a smaller picture stays as it is.
     """
     longest = max(image.size)
-    if longest <= edge_px:
+    if longest <= SWATCH_EDGE_PX:
         return image
-    width, height = (max(1, round(side * edge_px / longest)) for side in image.size)
+    width, height = (max(1, round(side * SWATCH_EDGE_PX / longest)) for side in image.size)
     return _resized(image, (width, height), _BOX)
 
 

@@ -77,8 +77,8 @@ def test_a_swatch_is_small_and_means_what_it_covers() -> None:
     stripes = Image.new("L", (4000, 1000), 0)
     for left in range(0, 4000, 2):
         stripes.paste(200, (left, 0, left + 1, 1000))
-    small = swatch(stripes, 32)
+    small = swatch(stripes)
     assert small.size == (32, 8)
     low, high = small.getextrema()
     assert 95 <= low <= high <= 105  # type: ignore[operator]
-    assert swatch(small, 32) is small
+    assert swatch(small) is small

@@ -1,4 +1,4 @@
-"""Placeholders are ThumbHashes: read back by the format's own rules, they look like the picture."""
+"""Placeholders are ThumbHashes: read by the format's own rules, they look like the picture; so does its colour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from imaging_pictures import BLUE, RED, YELLOW, is_near, quarters
 from PIL import Image
 
-from dream.imaging.placeholder import placeholder
+from dream.imaging.placeholder import dominant_colour, placeholder
 
 
 def average(text: str) -> tuple[int, int, int]:
@@ -49,3 +49,18 @@ def test_wide_and_tall_are_told_apart() -> None:
 def test_a_known_picture_has_a_known_hash() -> None:
     """Held, so that stored placeholders keep their meaning."""
     assert placeholder(quarters(32, 32)) == "XBkGXxZxeobAaIiHiKiGiIiGCKeOj+kI"
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 40), (0, 0, 0), (12, 120, 240)])
+def test_the_dominant_colour_is_that_of_most_pixels(colour: tuple[int, int, int]) -> None:
+    image = Image.new("RGB", (90, 90), (250, 250, 10))
+    image.paste(colour, (0, 0, 90, 60))
+    found = bytes.fromhex(dominant_colour(image)[1:])
+    assert all(abs(a - b) <= 8 for a, b in zip(found, colour, strict=True))
+
+
+def test_what_is_transparent_has_no_colour() -> None:
+    image = Image.new("RGBA", (60, 60), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 60, 10))
+    assert dominant_colour(image) == "#0000ff"
+    assert dominant_colour(Image.new("L", (40, 40), 128)) == "#808080"

@@ -51,6 +51,10 @@ def test_importing_it_does_not_import_pillow_or_the_pool() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_limits_and_settings_have_the_same_defaults() -> None:
+    assert Limits.of(Settings()) == Limits()
+
+
 def test_limits_come_from_settings() -> None:
     settings = Settings(max_image_bytes=1, max_edge_px=20, max_jpeg_pixels=3, max_pixels=4, max_upload_bytes=5)
     limits = Limits.of(settings)

@@ -1,15 +1,13 @@
-"""Variants come from the one decode: beside the picture, in its shape, never larger than it; and its colour."""
+"""Variants come from the one decode: beside the picture, in its shape, never larger than it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from imaging_pictures import encoded, noise, quarters
 from PIL import Image
 
 from dream.imaging import Limits, Processed, VariantSize, process_file, variant_path
-from dream.imaging.variants import dominant_colour
 
 
 def processed(folder: Path, image: Image.Image, *variants: VariantSize, max_bytes: int = 2**20) -> Processed:
@@ -52,21 +50,6 @@ def test_a_transparent_picture_has_transparent_variants(tmp_path: Path) -> None:
 def test_without_wish_there_is_none(tmp_path: Path) -> None:
     assert processed(tmp_path, quarters()).variants == ()
     assert {path.name for path in tmp_path.iterdir()} == {"source", "target"}
-
-
-@pytest.mark.parametrize("colour", [(200, 30, 40), (0, 0, 0), (12, 120, 240)])
-def test_the_dominant_colour_is_that_of_most_pixels(colour: tuple[int, int, int]) -> None:
-    image = Image.new("RGB", (90, 90), (250, 250, 10))
-    image.paste(colour, (0, 0, 90, 60))
-    found = bytes.fromhex(dominant_colour(image)[1:])
-    assert all(abs(a - b) <= 8 for a, b in zip(found, colour, strict=True))
-
-
-def test_what_is_transparent_has_no_colour() -> None:
-    image = Image.new("RGBA", (60, 60), (255, 0, 0, 0))
-    image.paste((0, 0, 255, 255), (0, 0, 60, 10))
-    assert dominant_colour(image) == "#0000ff"
-    assert dominant_colour(Image.new("L", (40, 40), 128)) == "#808080"
 
 
 def test_a_jpeg_that_is_kept_as_it_is_has_variants(tmp_path: Path) -> None:
