@@ -21,7 +21,10 @@ from dream.storage.keys import Location, keys_of, locate, user_buckets
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Target", "resolve"]
+__all__ = ["Target", "resolve", "resolve_all"]
+
+#: What a deletion says: dream, items, and the name of its user.
+Deletion = tuple[int, Sequence[UrlToDelete], str]
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,22 @@ def resolve(
     session: Session, settings: Settings, dream_id: int, image_urls: Sequence[UrlToDelete], username: str
 ) -> list[Target]:
     """What each item names, in order."""
-    places = [locate(settings, item["url"]) if item.get("url") else None for item in image_urls]
-    rows = images.by_keys(session, [place.key for place in places if place])
+    [targets] = resolve_all(session, settings, [(dream_id, image_urls, username)])
+    return targets
+
+
+def resolve_all(session: Session, settings: Settings, deletions: Sequence[Deletion]) -> list[list[Target]]:
+    """What each item of each deletion names, in order."""
+    places = [[locate(settings, item["url"]) if item.get("url") else None for item in urls] for _, urls, _ in deletions]
+    rows = images.by_keys(session, [place.key for each in places for place in each if place])
     return [
-        _by_place(settings, dream_id, place, rows.get(place.key), username)
-        if place
-        else _by_id(session, dream_id, item)
-        for item, place in zip(image_urls, places, strict=True)
+        [
+            _by_place(settings, dream_id, place, rows.get(place.key), username)
+            if place
+            else _by_id(session, dream_id, item)
+            for item, place in zip(image_urls, found, strict=True)
+        ]
+        for (dream_id, image_urls, username), found in zip(deletions, places, strict=True)
     ]
 
 

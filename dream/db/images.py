@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
@@ -34,6 +34,10 @@ __all__ = [
     "take_unswept",
 ]
 
+T = TypeVar("T")
+
+#: In one statement; SQLite has taken 999 at least, ever since.
+_MOST_VALUES = 500
 #: A finished picture's staged bytes are its own run's to drop; after this nobody but the sweep does.
 _DROPPED_AFTER_S = 3600
 #: A run that was paused may still put its object after its picture's end, but hardly this long after.
@@ -81,10 +85,12 @@ def by_stem(session: Session, stem: str, extensions: Iterable[str]) -> DreamImag
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
     """Images by their full keys, or by the stems that keys have before the format is known."""
-    wanted = list(keys)
-    stems = {key.rpartition(".")[0]: key for key in wanted if "." in key}
-    rows = session.scalars(select(DreamImage).where(DreamImage.storage_key.in_([*wanted, *stems])))
-    return {stems.get(row.storage_key, row.storage_key): row for row in rows}
+    stems = {key: key.rpartition(".")[0] or key for key in keys}
+    rows: dict[str, DreamImage] = {}
+    for some in _in_parts([*stems, *set(stems.values())]):
+        found = session.scalars(select(DreamImage).where(DreamImage.storage_key.in_(some)))
+        rows.update((row.storage_key, row) for row in found)
+    return {key: row for key, stem in stems.items() if (row := rows.get(key) or rows.get(stem))}
 
 
 def count_pending(session: Session, *, dream_id: int | None = None, user_id: int | None = None) -> int:
@@ -96,6 +102,12 @@ def count_pending(session: Session, *, dream_id: int | None = None, user_id: int
     if user_id is not None:
         query = query.where(DreamImage.user_id == user_id)
     return session.scalar(query) or 0
+
+
+def _in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many values at a time as a statement takes."""
+    for start in range(0, len(values), _MOST_VALUES):
+        yield values[start : start + _MOST_VALUES]
 
 
 def _move(session: Session, target: ImageState, *conditions: Any, **values: Any) -> Sequence[int]:
@@ -145,7 +157,7 @@ def fail(session: Session, image_id: int, error: str) -> bool:
 
 def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
     """From here on these pictures are gone for every reader."""
-    if ids := list(image_ids):
+    for ids in _in_parts(list(image_ids)):
         _move(session, ImageState.DELETING, DreamImage.id.in_(ids))
 
 

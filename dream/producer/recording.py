@@ -130,20 +130,23 @@ class Recorder:
             when = delivery.due_in_s, delivery.expires_in_s
             tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
         session.flush()
-        for order in orders:
-            if order.name in (PROCESS_IMAGES, DELETE_IMAGES):
-                self._write_pictures(session, order)
+        if with_pictures := [order for order in orders if order.name in (PROCESS_IMAGES, DELETE_IMAGES)]:
+            self._write_pictures(session, with_pictures)
 
     @step("record")
-    def _write_pictures(self, session: Session, order: Order) -> None:
+    def _write_pictures(self, session: Session, orders: Sequence[Order]) -> None:
         from dream.db import images
-        from dream.targets import resolve
+        from dream.targets import resolve_all
 
-        session.add_all(order.rows)
+        session.add_all([row for order in orders for row in order.rows])
         # A deletion that may expire hides nothing before it runs.
-        if order.name == DELETE_IMAGES and order.delivery.expires_in_s is None:
-            targets = resolve(session, self._settings, *order.args)
-            images.mark_deleting(session, [target.image.id for target in targets if target.image])
+        deletions = [
+            (order.args[0], order.args[1], order.args[2])
+            for order in orders
+            if order.name == DELETE_IMAGES and order.delivery.expires_in_s is None
+        ]
+        found = resolve_all(session, self._settings, deletions)
+        images.mark_deleting(session, {each.image.id for targets in found for each in targets if each.image})
         session.flush()
 
     def _recorded(self, task_ids: Collection[str]) -> set[str] | None:
