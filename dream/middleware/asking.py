@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dream.notifications import keys
 from dream.questions import Answer, Question
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["Answers", "ask"]
 
-_CONNECT_TIMEOUT_S = 2
-_SOCKET_TIMEOUT_S = 5
 _LEAST_WAIT_S = 0.01
 
 
@@ -37,14 +36,7 @@ def ask(settings: Settings, question: Question, *, timeout_s: float) -> Answers:
     Raises:
       RedisError
     """
-    from redis import Redis
-
-    client = Redis.from_url(
-        settings.events_url,
-        decode_responses=True,
-        socket_connect_timeout=_CONNECT_TIMEOUT_S,
-        socket_timeout=_SOCKET_TIMEOUT_S,
-    )
+    client = connect(settings.events_url, decode_responses=True)
     replies: dict[str, Any] = {}
     with closing(client):
         heard_by: Any = client.publish(keys.questions(settings.redis_prefix), question.encode())

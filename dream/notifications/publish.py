@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from dream.log import get_logger
 from dream.notifications import keys
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -46,17 +47,10 @@ class Publisher:
 
     @cached_property
     def _client(self) -> Redis:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # One more try, for a pooled connection that a restart of the server has closed.
-        return Redis.from_url(
+        return connect(
             self._settings.events_url,
-            retry=Retry(NoBackoff(), 1),
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             socket_timeout=_SOCKET_TIMEOUT_S,
-            protocol=2,
             decode_responses=True,
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from dream import serialization
 from dream.errors import ResultsUnavailable
+from dream.redis_client import SOCKET_TIMEOUT_S, connect
 from dream.redis_script import RedisScript
 from dream.results.states import READY_STATES
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["KEY_PREFIX", "Meta", "ResultStore", "Waiter", "meta_of"]
 
 KEY_PREFIX = "celery-task-meta-"
-
-_CONNECT_TIMEOUT_S = 2
-_SOCKET_TIMEOUT_S = 5
 
 
 class Meta(TypedDict):
@@ -88,18 +86,7 @@ class ResultStore:
 
     @cached_property
     def _client(self) -> Redis:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # One more try, for a pooled connection that a restart of the server has closed.
-        return Redis.from_url(
-            self._settings.events_url,
-            retry=Retry(NoBackoff(), 1),
-            socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            protocol=2,
-        )
+        return connect(self._settings.events_url)
 
     @cached_property
     def _store(self) -> RedisScript:
@@ -179,9 +166,9 @@ class Waiter:
 
     def begin(self) -> None:
         """Wait until Redis has confirmed the subscription."""
-        give_up = time.monotonic() + _SOCKET_TIMEOUT_S
+        give_up = time.monotonic() + SOCKET_TIMEOUT_S
         while time.monotonic() < give_up:
-            said = self._pubsub.get_message(timeout=_SOCKET_TIMEOUT_S)
+            said = self._pubsub.get_message(timeout=SOCKET_TIMEOUT_S)
             if said is not None and said["type"] == "subscribe":
                 return
         raise ResultsUnavailable

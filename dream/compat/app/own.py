@@ -12,7 +12,7 @@ from dream.producer import default
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
-    from dream.compat.result import AsyncResult, EagerResult
+    from dream.compat.result import AsyncResult
     from dream.producer import Order
 
 __all__ = ["OwnTask"]
@@ -35,27 +35,7 @@ class OwnTask(Task):
         self.run = function  # type: ignore[method-assign]
         self._order = order
 
-    def apply_async(
-        self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        task_id: str | None = None,
-        **options: Any,
-    ) -> AsyncResult | EagerResult:
-        """Send it; with `task_always_eager` run it here and now.
-
-        Parameters:
-          args, kwargs: its arguments.
-          task_id: the id to use; a new one by default.
-          **options: see `dream.compat.options`.
-
-        Raises:
-          TypeError: the function does not take these arguments.
-          InvalidArguments: an option, or an argument's value, is refused; nothing was stored.
-        """
-        if self.app.conf.task_always_eager:
-            self._check_arguments(args, kwargs)
-            return self.apply(args, kwargs, task_id=task_id, **options)
+    def _send(self, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> AsyncResult:
         order = self.order(args, kwargs, task_id, **options)
         default().accept(order)
         return self.app.AsyncResult(order.task_id)
@@ -67,7 +47,11 @@ class OwnTask(Task):
         task_id: str | None = None,
         **options: Any,
     ) -> Order:
-        """What the producer is to accept, with its bytes staged. Arguments and errors as of `apply_async`."""
+        """What the producer is to accept, with its bytes staged; `dream.compat.options` says what options there are.
+
+        Raises:
+          TypeError, InvalidArguments: as of `apply_async`; nothing was stored.
+        """
         self._check_arguments(args, kwargs)
         used_id, delivery = sending.parse(self.name, {**options, "task_id": task_id})
         arguments = self._signature.bind(*(args or ()), **(kwargs or {})).args

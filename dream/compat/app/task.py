@@ -124,6 +124,9 @@ class Task:
         self._check_arguments(args, kwargs)
         if self.app.conf.task_always_eager:
             return self.apply(args, kwargs, task_id=task_id, **options)
+        return self._send(args, kwargs, task_id, options)
+
+    def _send(self, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> AsyncResult:
         from dream.compat.app.publishing import publish
 
         if self.pydantic:

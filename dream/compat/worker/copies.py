@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from dream.compat.worker.keeping import patiently
 from dream.errors import ResultsUnavailable
 from dream.messages import COPY, DELIVERY_ID
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -49,7 +50,7 @@ class Copies:
 
     def _first(self, delivery: str, copy: str) -> Any:
         if self._client_or_none is None:
-            self._client_or_none = Redis.from_url(self._settings.events_url, socket_connect_timeout=2, socket_timeout=5)
+            self._client_or_none = connect(self._settings.events_url)
         key = f"{self._settings.redis_prefix}:bridge:first:{delivery}"
         try:
             if self._client_or_none.set(key, copy, nx=True, ex=_REMEMBERED_S):

@@ -15,6 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from dream.log import get_logger
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -33,13 +34,8 @@ def _key(settings: Settings) -> str:
 
 
 def _client(settings: Settings) -> Redis:
-    return Redis.from_url(
-        settings.events_url,
-        decode_responses=True,
-        encoding_errors="replace",  # bytes that are no text are no id of a task, and no end of the thread
-        socket_connect_timeout=2,
-        socket_timeout=5,
-    )
+    # Bytes that are no text are no id of a task, and no end of the thread.
+    return connect(settings.events_url, decode_responses=True, encoding_errors="replace")
 
 
 def revoke(settings: Settings, task_ids: Iterable[str]) -> None:

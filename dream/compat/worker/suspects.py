@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from dream.compat.worker.keeping import patiently
 from dream.errors import ResultsUnavailable
 from dream.middleware.isolation import Isolation
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -98,7 +99,7 @@ class Suspects:
 
     def _do(self, command: str, delivery: str, *arguments: Any, **more: Any) -> Any:
         if self._client_or_none is None:
-            self._client_or_none = Redis.from_url(self._settings.events_url, socket_connect_timeout=2, socket_timeout=5)
+            self._client_or_none = connect(self._settings.events_url)
         key = f"{self._settings.redis_prefix}:suspects:{delivery}"
         try:
             return getattr(self._client_or_none, command)(key, *arguments, **more)
