@@ -116,9 +116,12 @@ class Control:
             revoke(adopt(self._app.conf), task_ids)
         except RedisError as error:
             raise OperationalError(f"the revocation cannot be written down: {error}") from error
-        self._revoke_rows(task_ids)
+        # Workers first: who revokes is in a race with them, and the database may not have been asked before.
         arguments = {"task_ids": task_ids, "terminate": terminate}
-        answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
+        try:
+            answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
+        finally:
+            self._revoke_rows(task_ids)
         if answers.is_complete:
             running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
             self._tell_of_those_that_wait([task_id for task_id in task_ids if task_id not in running])
