@@ -1,17 +1,19 @@
-"""Plain Dramatiq with its own Redis broker, as it comes."""
+"""Plain Dramatiq with its own broker, as it comes."""
 
 from __future__ import annotations
 
 import os
 
 import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 
 from benchmarks.noop.sending import send
 
 __all__ = ["ignored"]
 
-dramatiq.set_broker(RedisBroker(url=os.environ["NOOP_REDIS"]))
+_url = os.environ["NOOP_BROKER"]
+dramatiq.set_broker(RabbitmqBroker(url=_url) if _url.startswith("amqp") else RedisBroker(url=_url))
 
 
 @dramatiq.actor
