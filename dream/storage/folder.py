@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +24,7 @@ __all__ = ["StagingFolder"]
 _PREFIX = f"{STAGING_PREFIX}folder-"
 _KEY = re.compile(rf"{_PREFIX}(?P<folder>[0-9a-f]{{12}})/(?P<name>[0-9a-f]{{32}})")
 _NAME = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(rb"[0-9a-f]{12}\n")
 
 
 @contextmanager
@@ -45,6 +45,8 @@ class StagingFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        #: Whether it was seen: one that is gone is not made anew.
+        self._is_known = False
 
     @staticmethod
     def is_key(key: str) -> bool:
@@ -61,7 +63,7 @@ class StagingFolder:
           ObjectStoreUnavailable: the folder is not there or is full, and nothing was kept.
         """
         with _translated("stage a file"):
-            key = self._key_of(uuid4().hex)
+            key = _key(self._id(), uuid4().hex)
             path = self._path_of(key)
             try:
                 with path.open("xb") as file:
@@ -101,15 +103,13 @@ class StagingFolder:
     def list_keys(self) -> Iterator[tuple[str, datetime]]:
         """Every key, with the time at which its bytes were written."""
         with _translated("list staged files"):
-            for path in self._path.iterdir() if self._id else ():
+            folder = self._read_id()
+            for path in self._path.iterdir() if folder else ():
                 if _NAME.fullmatch(path.name):
                     with suppress(FileNotFoundError):
-                        yield self._key_of(path.name), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                        yield _key(folder, path.name), datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
     # --- which folder this is
-
-    def _key_of(self, name: str) -> str:
-        return f"{_PREFIX}{self._id}/{name}"
 
     def _path_of(self, key: str) -> Path:
         form = _KEY.fullmatch(key)
@@ -123,24 +123,40 @@ class StagingFolder:
             )
         return self._path / form["name"]
 
-    @cached_property
     def _id(self) -> str:
+        """The id of the folder that is there now; the first who comes makes it."""
+        if not self._read_id() and not self._is_known:
+            self._make()
+        found = self._read_id()
+        if not found:
+            raise ObjectStoreUnavailable("DREAM_STAGING_DIR has no `id` (any more): is its volume mounted?")
+        self._is_known = True
+        return found
+
+    def _make(self) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mine = self._path / f".id-{uuid4().hex}"
-        mine.write_text(f"{uuid4().hex[:12]}\n")
         try:
-            os.link(mine, self._path / "id")  # whole, and only where nobody was first
-        except FileExistsError:
-            pass
+            with mine.open("x") as file:
+                file.write(f"{uuid4().hex[:12]}\n")
+                file.flush()
+                os.fsync(file.fileno())  # before it has its name: an empty one would shut the folder for good
+            with suppress(FileExistsError):
+                os.link(mine, self._path / "id")  # whole, and only where nobody was first
         finally:
-            mine.unlink()
-        return self._read_id()
+            mine.unlink(missing_ok=True)
 
     def _read_id(self) -> str:
+        """The folder's id; "" where it has none."""
         try:
-            return (self._path / "id").read_text().strip()
+            said = (self._path / "id").read_bytes()
         except FileNotFoundError:
             return ""
+        return said.decode().strip() if _ID.fullmatch(said) else ""
+
+
+def _key(folder: str, name: str) -> str:
+    return f"{_PREFIX}{folder}/{name}"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -142,3 +143,45 @@ def test_two_that_make_the_folder_agree_on_its_id(folder: Path, tmp_path: Path) 
             each.fetch(key, tmp_path / "fetched")
             (tmp_path / "fetched").unlink()
     assert (folder.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_folder_that_is_replaced_by_another_takes_uploads(
+    in_folder: StagingArea, folder: Path, tmp_path: Path
+) -> None:
+    """A web process that runs on goes by the folder that is there, not by the one that it saw first."""
+    in_folder.put(b"old")
+    folder.rename(folder.with_name("elsewhere"))
+    StagingFolder(folder).put(b"made anew")
+    key = in_folder.put(DATA)
+    in_folder.fetch(key, tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"../../x\n", b"\xff\xfe"])
+def test_a_folder_whose_id_is_spoilt_is_an_outage(in_folder: StagingArea, folder: Path, spoilt: bytes) -> None:
+    """No picture is taken for missing, and no upload is refused for good, since somebody can mend it."""
+    folder.mkdir()
+    (folder / "id").write_bytes(spoilt)
+    with pytest.raises(ObjectStoreUnavailable):
+        in_folder.put(DATA)
+    assert not dict(in_folder.list_keys())
+    assert [path.name for path in folder.iterdir()] == ["id"]
+
+
+def test_nothing_is_left_of_an_upload_that_finds_no_room(folder: Path) -> None:
+    """Each try of a full disk would leave a file that nobody removes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # writes fail as on a full disk
+    try:
+        with pytest.raises(ObjectStoreUnavailable):
+            StagingFolder(folder).put(DATA)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(folder.iterdir()) == []
+
+
+def test_looking_for_leftovers_writes_nothing(in_folder: StagingArea, folder: Path) -> None:
+    """A folder that may only be read can be listed."""
+    folder.mkdir()
+    assert not dict(in_folder.list_keys())
+    assert list(folder.iterdir()) == []
