@@ -37,7 +37,7 @@ CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
 def celery(url: str, program: str, backend: str | None = None) -> str:
     """What a process with the real Celery, in its default configuration, writes."""
     head = f"from celery import Celery\napp = Celery(broker={url!r}, backend={backend!r})\nsend = app.send_task\n"
-    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 

@@ -57,11 +57,13 @@ class Taken:
       queue: where it waited, by Celery's name.
       raw: as kombu writes it into Redis: `{"body", "content-type", "content-encoding", "headers", "properties"}`; or
         its bytes, where they are not that.
+      is_held: one of Celery's workers has it still; it is only looked at.
     """
 
     tag: str
     queue: str
     raw: Mapping[str, Any] | bytes
+    is_held: bool = False
 
 
 def task_of(taken: Taken) -> str:

@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -119,10 +120,11 @@ class RedisSource:
             for start in range(0, self._client.llen(key), _PEEK_AT_ONCE):
                 for message in self._client.lrange(key, start, start + _PEEK_AT_ONCE - 1):
                     yield self._taken(b"", queue.encode() + b"\n" + message)
-        for _, message in self._client.hscan_iter(self._unacked_keys()[0]):
-            taken = self._taken(b"", b"\n" + message)
+        abandoned = set(self._abandoned())
+        for tag, message in self._client.hscan_iter(self._unacked_keys()[0]):
+            taken = self._taken(tag, b"\n" + message)
             if not self._queues or taken.queue in self._queues:
-                yield taken
+                yield replace(taken, is_held=tag not in abandoned)
 
     @cache  # noqa: B019 (there is one source in a process, and two brokers)
     def is_on(self, url: str) -> bool:

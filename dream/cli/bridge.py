@@ -144,11 +144,9 @@ def _check(source: Source, handover: Handover) -> None:
 
     waiting: Counter[tuple[str, str, str]] = Counter()
     for taken in source.peek():
-        refused, understood = handover.sort([taken])
-        for _, reason in refused:
-            waiting[taken.queue, task_of(taken), f"parked: {reason}"] += 1
-        for _, envelope in understood:
-            waiting[taken.queue, envelope.task, "moved"] += 1
+        refused, _ = handover.sort([taken])
+        fate = f"parked: {refused[0][1]}" if refused else "moved"
+        waiting[taken.queue, task_of(taken), "held by a worker of Celery's" if taken.is_held else fate] += 1
     rows = [(queue, clean(task), count, clean(fate)) for (queue, task, fate), count in sorted(waiting.items())]
     show_rows(("queue", "task", "messages", "would be"), rows)
 

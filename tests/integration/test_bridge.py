@@ -250,11 +250,12 @@ def test_a_thousand_messages_move_in_seconds(old_redis: Old, settings: Settings,
     assert len(waiting(settings)) == 1000
 
 
+@pytest.mark.parametrize("old", ["same-redis", "rabbitmq"], indirect=True)
 def test_the_real_async_result_returns_what_our_worker_did(
-    old_redis: Old, environment: dict[str, str], settings: Settings, tmp_path: Path
+    old: Old, environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
     """Producers stay as they are: they send, `dream bridge` moves, our worker runs, `AsyncResult.get()` returns."""
-    old, folder = old_redis, tmp_path / "parts"
+    folder = tmp_path / "parts"
     folder.mkdir()
     (folder / "shop.py").write_text(APP)
     variables = {**environment, "PYTHONPATH": str(folder)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from dream.bridge import Moved
 from dream.settings import Settings
@@ -62,6 +65,19 @@ def test_check_changes_nothing(old: Old, variables: dict[str, str], settings: Se
     assert (waiting(settings), old.reasons()) == ([], {})
     assert old.move() == Moved(handed_over=30, parked=1)
     assert [each["message_id"] for each in waiting(settings)] == [str(each) for each in range(30)]
+
+
+def test_check_tells_what_workers_hold_from_what_they_have_given_up(
+    old_redis: Old, variables: dict[str, str], made: list[dict[str, Any]]
+) -> None:
+    with redis.Redis.from_url(old_redis.url) as client:
+        for tag, message, at in (("held", made[0], 9999999999), ("given up", made[1], 1)):
+            client.hset("unacked", tag, json.dumps([message, "", old_redis.queue]))
+            client.zadd("unacked_index", {tag: at})
+    common = ("bridge", "--from", old_redis.url, "--queues", old_redis.queue, "-A", "shop", "--check")
+    name = f"{old_redis.queue}\tshop.add"
+    assert dream(variables, *common).stdout == f"{name}\t1\theld by a worker of Celery's\n{name}\t1\tmoved\n"
+    assert dream(variables, *common, "--take-unacked").stdout == f"{name}\t2\tmoved\n"
 
 
 def test_it_says_how_far_it_is_and_ends_well_at_sigterm(
