@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.opponents import decoded, documented, documented_to, has_vips, thumbnail_to, vips_to
-from benchmarks.pictures import Picture, as_png, photos, screenshot, tiled
+from benchmarks.pictures import Picture, as_png, photos, progressive, screenshot, tiled
 from benchmarks.rounds import medians_ms, pin
 from dream.imaging import Limits, process_image
 from dream.imaging.decode import decode, open_image
@@ -87,9 +87,11 @@ def _memory(found: list[Picture], _rounds: int) -> None:
     from benchmarks.memory import peak_mb
 
     twelve = _of(found, 11, 13)
+    larger = [tiled(photo, 2, 2, 13_000_000) for photo in twelve]
+    pictures = [*found, *larger, progressive(twelve[0]), progressive(larger[0]), as_png(twelve[0])]
     print("| picture | pixels | peak over idle |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        for picture in [*found, *(tiled(photo, 2, 2, 13_000_000) for photo in twelve), as_png(twelve[0])]:
+        for picture in pictures:
             peak = peak_mb(Path(folder), picture.data, process_image(found[0].data, "small", 50_000))
             print(f"| {picture.name} | {picture.megapixels:.0f} MP | {peak:.0f} MB |", flush=True)
 

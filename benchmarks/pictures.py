@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-__all__ = ["Picture", "as_png", "photo_paths", "photos", "screenshot", "tiled"]
+__all__ = ["Picture", "as_png", "photo_paths", "photos", "progressive", "screenshot", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ def tiled(photo: Picture, across: int, down: int, size_bytes: int) -> Picture:
 def as_png(photo: Picture) -> Picture:
     """The same pixels as a PNG."""
     return Picture(f"{photo.name}, PNG", _encoded(photo.pixels().convert("RGB"), "PNG"))
+
+
+def progressive(photo: Picture) -> Picture:
+    """About the same pixels as a progressive JPEG, of which a decoder holds all coefficients before it shows any."""
+    return Picture(f"{photo.name}, progressive", _encoded(photo.pixels(), "JPEG", quality=90, progressive=True))
 
 
 def screenshot(photo: Picture, width: int = 4000, height: int = 3000) -> Picture:
