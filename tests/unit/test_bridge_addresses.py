@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pika
 import pytest
-from redis.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dream.bridge.addresses import client_url, reached
 from dream.broker.rabbitmq import patient
+from dream.broker.redis import make_client
 from dream.errors import BrokerUnavailable, InvalidArguments
 
 #: With the database or virtual host that kombu finds by it.
@@ -59,9 +60,12 @@ def test_all_behind_the_host_is_the_virtual_host(url: str, host: str) -> None:
     assert (parameters.credentials.username, parameters.credentials.password) == ("guest", "guest")
 
 
-def test_a_socket_is_a_place_for_every_client_of_ours() -> None:
-    pool = ConnectionPool.from_url(client_url("redis+socket:///run/r.sock?virtual_host=2"))
-    assert (pool.connection_kwargs["path"], pool.connection_kwargs["db"]) == ("/run/r.sock", 2)
+def test_a_socket_is_a_place_for_our_client() -> None:
+    """It took none: its options were those of TCP."""
+    client = make_client(client_url("redis+socket:///run/nowhere.sock?virtual_host=2"))
+    assert client.get_connection_kwargs()["db"] == 2
+    with pytest.raises(RedisConnectionError, match=r"/run/nowhere\.sock"):
+        client.ping()
 
 
 def test_what_a_client_raises_is_told_in_one_line_without_secrets() -> None:
