@@ -24,7 +24,8 @@ __all__ = ["RabbitmqBroker", "patient"]
 
 log = get_logger(__name__)
 
-
+#: The option that says, in this process only, that the message is not acked.
+_LEFT = "left"
 #: Of a backlog, so many tasks are sent again in one sweep.
 _DOUBTED_AT_ONCE = 100
 #: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away. A missing
@@ -121,9 +122,17 @@ class RabbitmqBroker(StockRabbitmqBroker):
             del self.connection
             raise ConnectionClosed(error) from None
 
-    def hand_back(self, message: MessageProxy) -> None:
-        """Put a copy of a message that is in work back on its queue; the ack that follows removes the original."""
-        self.enqueue(message.copy(options={REDELIVERED: True}))
+    def hand_back(self, message: MessageProxy, *, is_stopping: bool = False) -> None:
+        """Put a copy of a message that is in work back on its queue; the ack that follows removes the original.
+
+        Parameters:
+          is_stopping: whether this worker stops: then the message is not acked, and goes to another when this worker's
+            connection is closed. A copy would be a second one where that is closed before the ack.
+        """
+        if is_stopping:
+            message.options[_LEFT] = True
+        else:
+            self.enqueue(message.copy(options={REDELIVERED: True}))
 
 
 class _Consumer(StockConsumer):
@@ -134,7 +143,8 @@ class _Consumer(StockConsumer):
 
     @step("ack")
     def ack(self, message: MessageProxy) -> None:
-        super().ack(message)
+        if not message.options.get(_LEFT):
+            super().ack(message)
         self._suspects.discard(message.message_id)
 
     def nack(self, message: MessageProxy) -> None:

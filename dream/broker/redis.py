@@ -172,7 +172,7 @@ class RedisBroker(StockRedisBroker):
             keys.append(f"{self.namespace}:{queue}.series:{message.options[SERIES]}")
         return bool(self._enqueue_once(keys=keys, args=[*of_message, self.broker_id, other, *unless_on]))
 
-    def hand_back(self, message: MessageProxy) -> None:
+    def hand_back(self, message: MessageProxy, *, is_stopping: bool = False) -> None:  # noqa: ARG002 (RabbitMQ's)
         """Put a message that is in work back on its queue, in place of the ack that follows.
 
         Not at once: this worker could fetch it again before that ack, which would then remove it.

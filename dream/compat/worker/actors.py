@@ -47,8 +47,9 @@ _BACKSTOP_S = 2.0
 _SUSPECT = "suspect"
 #: A suspect that must run alone and cannot comes back after this long.
 _COME_BACK_S = 30.0
-#: A stopping worker keeps this much of its time for handing back what runs.
-_HAND_BACK_S = 1.0
+#: A stopping worker keeps this much of its time for handing back what runs: a second for runs that listen, and one to
+#: hand back those that do not.
+_HAND_BACK_S = 2.0
 
 
 def register(app: Celery, queues: Iterable[str] = ()) -> Tasks:
@@ -154,7 +155,7 @@ class Tasks(Middleware):
     def hand_back_now(self, message: Any) -> None:
         """Put back a message whose run does not end; this worker stops."""
         self._suspects.forget(_delivery_of(message))
-        self._broker.hand_back(message)
+        self._broker.hand_back(message, is_stopping=True)
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
 
