@@ -109,7 +109,7 @@ def unavailable_as_error() -> Iterator[None]:
     try:
         yield
     except (RedisError, BrokerError, OSError) as error:
-        raise BrokerUnavailable(f"the broker did not take the message: {type(error).__name__}") from error
+        raise BrokerUnavailable(f"the broker did not answer: {type(error).__name__}") from error
 
 
 def send(broker: AnyBroker, message: Message[Any], delay_s: float = 0) -> None:

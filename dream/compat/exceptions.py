@@ -8,6 +8,7 @@ from dream.errors import BrokerUnavailable, DreamError, InvalidArguments, Settin
 
 __all__ = [
     "AlreadyRegistered",
+    "AlwaysEagerIgnored",
     "BackendError",
     "BackendGetMetaError",
     "BackendStoreError",
@@ -16,18 +17,23 @@ __all__ = [
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "DuplicateNodenameWarning",
+    "DuplicateTaskNameWarning",
     "EncodeError",
+    "FixupWarning",
     "Ignore",
     "ImproperlyConfigured",
     "IncompleteStream",
     "InvalidTaskError",
     "MaxRetriesExceededError",
+    "NotConfigured",
     "NotRegistered",
     "OperationalError",
     "QueueNotFound",
     "Reject",
     "Retry",
     "SecurityError",
+    "SecurityWarning",
     "SoftTimeLimitExceeded",
     "TaskError",
     "TaskPredicate",
@@ -218,6 +224,30 @@ class WorkerLostError(CeleryError):
 
 
 class CeleryWarning(UserWarning):
+    """Celery's."""
+
+
+class AlwaysEagerIgnored(CeleryWarning):
+    """Celery's."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Celery's."""
+
+
+class DuplicateTaskNameWarning(CeleryWarning):
+    """Celery's."""
+
+
+class FixupWarning(CeleryWarning):
+    """Celery's."""
+
+
+class NotConfigured(CeleryWarning):
+    """Celery's."""
+
+
+class SecurityWarning(CeleryWarning):
     """Celery's."""
 
 

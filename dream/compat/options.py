@@ -106,7 +106,10 @@ def _due_in_s(given: Mapping[str, Any]) -> float:
     if "countdown" in given:
         delay_s = _seconds("countdown", given["countdown"])
     elif "eta" in given:
-        delay_s = _until("eta", given["eta"])
+        eta = given["eta"]
+        if not isinstance(eta, datetime | str):
+            raise InvalidArguments(f"eta must be a datetime, not {type(eta).__name__}")
+        delay_s = _until("eta", eta)
     else:
         return 0.0
     if delay_s > _MAX_DELAY_S:
@@ -151,12 +154,8 @@ def moment_of(name: str, value: Any, zone: tzinfo) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=delay_s)
 
 
-def _until(name: str, moment: Any) -> float:
-    if not isinstance(moment, datetime):
-        raise InvalidArguments(f"{name} must be a datetime, not {type(moment).__name__}")
-    if moment.tzinfo is None:
-        from dream.settings import load
+def _until(name: str, moment: datetime | str) -> float:
+    from dream.settings import load
 
-        moment = moment.replace(tzinfo=ZoneInfo(load().timezone))
-    delay_s: float = (moment - datetime.now(UTC)).total_seconds()
+    delay_s: float = (moment_of(name, moment, ZoneInfo(load().timezone)) - datetime.now(UTC)).total_seconds()
     return delay_s

@@ -19,6 +19,8 @@ from tests.conftest import wait_for
 from tests.network import Proxy
 from tests.old_system import Old, celery, old_system, waiting
 
+pytestmark = pytest.mark.slow
+
 _TASKS = """
 from celery import chain, chord, group, signature
 @app.task(name="shop.add")

@@ -23,6 +23,8 @@ import redis
 from dream.compat import Celery
 from dream.settings import load
 
+pytestmark = pytest.mark.slow
+
 app = Celery("shop")
 runs = redis.Redis.from_url(load().events_url)
 

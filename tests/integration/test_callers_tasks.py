@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from dream import producer
 from dream import settings as settings_module
+from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.contrib.abortable import AbortableAsyncResult
 from dream.compat.exceptions import InvalidTaskError, Reject, TaskRevokedError, TimeLimitExceeded
@@ -87,6 +88,14 @@ def second_try(self):
     if not self.request.delivery_info["redelivered"]:
         raise Reject(requeue=True)
     return "second"
+
+class Hooked(app.Task):
+    def on_success(self, retval, task_id, args, kwargs):
+        raise RuntimeError("in a hook")
+
+@app.task(name="shop.hooked", base=Hooked)
+def hooked():
+    return "done"
 
 @app.task(name="shop.rejects")
 def rejects():
@@ -193,6 +202,20 @@ def test_what_came_too_late_or_was_revoked_does_not_run(shop: Celery) -> None:
         with pytest.raises(TaskRevokedError):
             result.get(timeout=10)
         assert result.state == "REVOKED"
+
+
+def test_a_hook_that_raises_changes_nothing(shop: Celery) -> None:
+    """The task has succeeded: its message is no dead letter."""
+    result = shop.send_task("shop.hooked")
+    assert result.get(timeout=10) == "done"
+    broker = producer.default().broker
+    assert isinstance(broker, RedisBroker)
+
+    def is_on(queue: str) -> bool:
+        return any(result.id.encode() in data for data in broker.client.hvals(f"{broker.namespace}:{queue}.msgs"))
+
+    wait_for(lambda: not is_on("default"), what="the ack")
+    assert not is_on("default.XQ")
 
 
 def test_a_message_that_says_what_cannot_be_ends_as_a_failure(shop: Celery) -> None:

@@ -18,6 +18,8 @@ from tests.integration.test_callers_tasks import WORKER, forget
 from tests.processes import Parts
 from tests.queues import delete_queues
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 import os, time
 from dream.compat import Celery

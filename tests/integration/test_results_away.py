@@ -16,6 +16,8 @@ from tests.integration.test_callers_tasks import WORKER, forget
 from tests.network import Proxy
 from tests.processes import Parts
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 import os, time
 from dream.compat import Celery

@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
@@ -107,9 +107,10 @@ def trace(task: Task, request: Context) -> Ended:
             ended = _linked(task, request, ended)
         if request.delivered is not None:
             ended = _told(request, ended)
-        _follow(task, request, ended, runtime_s)
-        if ended.state != RETRY:
-            task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
+        with _harmless(task, request):
+            _follow(task, request, ended, runtime_s)
+            if ended.state != RETRY:
+                task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
         return ended
     finally:
         state, value = (ended.state, ended.value) if ended is not None else (None, None)
@@ -123,9 +124,21 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
     try:
         if request.delivered is not None:
             request.delivered.ended(ended)
-        _follow(task, request, ended, 0.0)
+        with _harmless(task, request):
+            _follow(task, request, ended, 0.0)
     finally:
         current.leave()
+
+
+@contextmanager
+def _harmless(task: Task, request: Context) -> Iterator[None]:
+    """Around what follows a run in a worker: its end is kept, and a hook that raises does not change it."""
+    try:
+        yield
+    except Exception:
+        if request.delivered is None:
+            raise
+        log.exception("a hook of %s[%s] failed; what came of the task is kept", task.name, request.id)
 
 
 def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ended:

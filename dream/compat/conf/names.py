@@ -53,7 +53,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 #: Where results are meant to be for a while only, or for their caller alone, they may as well be in Redis.
-_RESULTS_IN_REDIS = ("redis", "rediss", "unix", "socket", "rpc", "disabled", "cache+memory")
+_RESULTS_IN_REDIS = ("redis", "rediss", "redis+socket", "unix", "socket", "rpc", "disabled", "cache+memory")
 _JSON = ("json", "application/json")
 _NOTHING: tuple[Any, ...] = (None, False, "", (), [], {})
 _ACKED = ((True, None), "a message is acknowledged after its run: raise Reject in the task")
@@ -163,7 +163,7 @@ def check(settings: Mapping[str, Any]) -> None:
         if harmless is not None and value not in harmless:
             raise ImproperlyConfigured(f"the setting {name}={value!r} is not supported: {instead}")
     results = settings.get("result_backend")
-    if isinstance(results, str) and not results.startswith(_RESULTS_IN_REDIS):
+    if isinstance(results, str) and results.partition(":")[0] not in _RESULTS_IN_REDIS:
         raise ImproperlyConfigured(f"the setting result_backend={_kind(results)!r} is not supported: use redis://…")
     accepted = settings.get("accept_content")
     if accepted is not None and not set(accepted) & {*_JSON, "*"}:

@@ -36,6 +36,12 @@ def test_a_naive_eta_is_in_the_configured_time_zone() -> None:
     assert delivery.due_in_s == pytest.approx(60, abs=5)
 
 
+def test_an_eta_may_be_written_as_iso_8601() -> None:
+    """As Celery takes it, and as a message carries it."""
+    _, delivery = parse("t", {"eta": (datetime.now(UTC) + timedelta(seconds=90)).isoformat()})
+    assert 85 < delivery.due_in_s <= 90
+
+
 def test_an_eta_that_has_passed_is_now() -> None:
     _, delivery = parse("t", {"eta": datetime(2020, 1, 1, tzinfo=UTC)})
     assert delivery.due_in_s == 0
