@@ -34,7 +34,7 @@ for _name in [name for name in os.environ if name.startswith("DREAM_") and not n
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module stays in one process, which makes its fixtures once; cells of the fault matrix go wherever one is free."""
+    """A module stays in one process, for the sake of its fixtures; cells of the fault matrix go where one is free."""
     for item in items:
         if item.path.parent.name != "faults":
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
