@@ -19,11 +19,11 @@ demo: $(VENV)/run.stamp
 
 # All but the tests that wait out real time-outs, or kill at every step.
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m "not slow" $(ARGS)
 
 # What must hold before anything lands: the linters and every test.
 check: lint
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 # Every cell of the fault matrix, into docs/reliability.md.
 faults: $(VENV)/dev.stamp

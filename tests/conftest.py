@@ -33,13 +33,6 @@ for _name in [name for name in os.environ if name.startswith("DREAM_") and not n
     del os.environ[_name]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module stays in one process, for the sake of its fixtures; cells of the fault matrix go where one is free."""
-    for item in items:
-        if item.path.parent.name != "faults":
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 T = TypeVar("T")
 
 

@@ -95,6 +95,7 @@ def test_the_demo_runs_once_and_again_on_the_same_data(data: Path, mark: str) ->
         assert processes_with(mark) == []
 
 
+@pytest.mark.slow
 def test_the_demo_says_what_failed_and_exits_1(data: Path, mark: str) -> None:
     """Samples have more pixels than are allowed here: the demo must not call that a success."""
     run = dream({MARK: mark}, "demo", "--once", "--port", 0, "--data", data, DREAM_MAX_JPEG_PIXELS="1000")
@@ -104,6 +105,7 @@ def test_the_demo_says_what_failed_and_exits_1(data: Path, mark: str) -> None:
     assert last.startswith("dream: the demo did not work: landscape.jpg is failed: ")
 
 
+@pytest.mark.slow
 def test_the_demo_stays_up_until_ctrl_c(data: Path, mark: str, tmp_path: Path) -> None:
     """The page answers and its link carries a token that lists the pictures; Ctrl-C stops all within 10 s."""
     with Running(mark, tmp_path, "demo", "--port", 0, "--data", data) as demo:
@@ -147,6 +149,7 @@ def exported(data: Path) -> dict[str, str]:
     return dict(line.removeprefix("export ").replace("'", "").split("=", 1) for line in lines)
 
 
+@pytest.mark.slow
 def test_a_photo_goes_up_and_down_and_away_by_commands_alone(data: Path, mark: str, tmp_path: Path) -> None:
     """What `dream upload --wait` prints is downloadable, upright, without a place, within its budget; what
     `dream delete --wait` names is gone from its URL and from the bucket."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import dramatiq
+import pytest
 from dramatiq import Message, Worker
 
 from dream.broker import make_broker, send
@@ -57,6 +58,7 @@ def ask_for(broker: AnyBroker, settings: Settings, number: int, **options: objec
     return task_id
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_tasks_that_it_does_not_know_to_one_that_does(
     broker: AnyBroker, broker_settings: Settings
 ) -> None:

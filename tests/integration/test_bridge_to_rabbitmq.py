@@ -17,13 +17,13 @@ from tests.old_system import Old, old_system
 from tests.processes import Parts
 from tests.queues import delete_queues
 
+pytestmark = pytest.mark.slow
+
 #: A task that counts its runs, by their ids.
 SHOP = """
 import redis
 from dream.compat import Celery
 from dream.settings import load
-
-pytestmark = pytest.mark.slow
 
 app = Celery("shop")
 runs = redis.Redis.from_url(load().events_url)

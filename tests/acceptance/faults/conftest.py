@@ -34,10 +34,14 @@ _MOST_CELLS = 32
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cell" in metafunc.fixturenames:
         flow = metafunc.module.FLOW
-        cells = all_cells()
-        if metafunc.config.getoption("--faults") != "all":
-            cells = pairwise(cells, _MOST_CELLS)
-        metafunc.parametrize("cell", [cell for cell in cells if cell.flow == flow], ids=str)
+        is_all = metafunc.config.getoption("--faults") == "all"
+        cells = all_cells() if is_all else pairwise(all_cells(), _MOST_CELLS)
+        chosen = [
+            pytest.param(cell, id=str(cell), marks=pytest.mark.slow if number % 2 and not is_all else ())
+            for number, cell in enumerate(cells)
+            if cell.flow == flow
+        ]
+        metafunc.parametrize("cell", chosen)
 
 
 @pytest.hookimpl(hookwrapper=True)

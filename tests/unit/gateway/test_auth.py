@@ -49,7 +49,7 @@ def test_any_other_user_id_is_rejected(user_id: object) -> None:
         (signed(exp=10**15), "exp"),
         (signed(jti="j" * 256), "jti"),
         (signed(token_type="refresh"), "refresh"),
-        (signed(nbf=time.time() + 600), "malformed"),
+        (signed(nbf=2**33), "malformed"),
         ("\ud800", "malformed"),
     ],
     ids=[
