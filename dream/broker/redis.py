@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dream.broker.addressed import id_of
-from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole
+from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole, outages
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, REDELIVERED, SERIES
 from dream.redis_script import RedisScript
@@ -102,12 +102,17 @@ class RedisBroker(StockRedisBroker):
 
         Parameters:
           delay: milliseconds.
+
+        Raises:
+          ConnectionClosed
         """
         if DELIVERY_ID not in message.options:
-            return super().enqueue(message, delay=delay)
+            with outages():
+                return super().enqueue(message, delay=delay)
         message = self._addressed(message, delay)
         self.emit_before("enqueue", message, delay)
-        self._put(message, [message.queue_name])
+        with outages():
+            self._put(message, [message.queue_name])
         self.emit_after("enqueue", message, delay)
         return message
 

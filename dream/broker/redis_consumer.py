@@ -28,7 +28,7 @@ from dream.fault_points import step
 if TYPE_CHECKING:
     from dream.broker.redis import RedisBroker
 
-__all__ = ["HANDED_BACK", "RedisConsumer", "is_whole"]
+__all__ = ["HANDED_BACK", "RedisConsumer", "is_whole", "outages"]
 
 #: The option that says, in this process only, that the message goes back on its queue instead of being acked.
 HANDED_BACK = "handed_back"
@@ -39,9 +39,12 @@ _LONGEST_WAIT_MS = 2000
 
 
 @contextmanager
-def _outages() -> Iterator[None]:
+def outages() -> Iterator[None]:
     """Whatever Redis says instead of an answer is an outage, and over some time: its memory is full, it loads its file,
     it is a replica for a moment.
+
+    Raises:
+      ConnectionClosed: which makes Dramatiq's consumers begin anew, as any other error would not.
     """
     try:
         yield
@@ -84,7 +87,7 @@ class RedisConsumer(StockConsumer):
         self._goes_round = False
         #: Whether it has taken all that there was.
         self._is_drained = False
-        with _outages():
+        with outages():
             broker.exchange(queue_name, 0)  # what a consumer before this one could not say
             broker.reclaim(queue_name)
 
@@ -92,7 +95,7 @@ class RedisConsumer(StockConsumer):
 
     def __next__(self) -> MessageProxy | None:
         message: MessageProxy | None = None
-        with _outages():
+        with outages():
             try:
                 if self.message_cache or self._ask():
                     message = super().__next__()
@@ -153,7 +156,7 @@ class RedisConsumer(StockConsumer):
 
     def close(self) -> None:
         """Say what is done."""
-        with _outages():
+        with outages():
             self._stand_still()
 
     # --- threads that have run a message
@@ -162,12 +165,12 @@ class RedisConsumer(StockConsumer):
     def ack(self, message: MessageProxy) -> None:
         # Stock would give up at some errors and leave the message in this worker's ack set until it exits.
         if message.options.get(HANDED_BACK):
-            with _outages():
+            with outages():
                 self.broker.mark_redelivered(self.queue_name, message)
                 super().requeue([message])
                 self.queued_message_ids.discard(message.message_id)
         elif not self._leave(message):
-            with _outages():
+            with outages():
                 super().ack(message)
         self.broker.let_go(self.queue_name, message)
 
@@ -183,13 +186,13 @@ class RedisConsumer(StockConsumer):
         return True
 
     def nack(self, message: MessageProxy) -> None:
-        with _outages():
+        with outages():
             super().nack(message)
         self.broker.let_go(self.queue_name, message)
 
     def requeue(self, messages: Any) -> None:
         messages = list(messages)
-        with _outages():
+        with outages():
             super().requeue(messages)
         for message in messages:
             self.broker.let_go(self.queue_name, message)

@@ -12,6 +12,7 @@ import pytest
 import redis
 from dramatiq import Worker
 from dramatiq.common import dq_name
+from dramatiq.errors import ConnectionClosed
 
 from dream.broker import make_broker, send
 from dream.broker.rabbitmq import patient
@@ -70,11 +71,21 @@ def test_delayed_messages_outlive_a_network_cut(cut: Cut) -> None:
         cut.network.cut()
         cut.network.restore()
         wait_for(lambda: len(cut.worked.calls) >= 5, what="five runs")
-        worker.join()
+        with closing(make_broker(cut.settings)) as broker:
+            broker.join(message(cut.settings).queue_name, timeout=30_000)
     finally:
         worker.stop(timeout=5000)
     assert len(cut.worked.calls) == 5
     assert all(at >= due for at, _ in cut.worked.calls)
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey", "rabbitmq"], indirect=True)
+def test_a_send_that_is_cut_is_an_outage_to_dramatiq(cut: Cut) -> None:
+    """A consumer's thread sends what is due; at any other error it would keep messages that another has by then."""
+    cut.broker.enqueue(message(cut.settings, "before"))
+    cut.network.cut()
+    with pytest.raises(ConnectionClosed):
+        cut.broker.enqueue(message(cut.settings, "meanwhile"))
 
 
 @pytest.mark.parametrize("broker_settings", ["valkey", "rabbitmq"], indirect=True)
