@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import pika
 import redis
+from sqlalchemy import func, select
 
-from dream import producer
 from dream import settings as settings_module
 from dream.bridge import Bridge, Moved, open_source
 from dream.bridge.handover import Handover
@@ -26,9 +26,11 @@ from dream.bridge.parked import ParkingPlace
 from dream.broker import make_broker
 from dream.compat import Celery
 from dream.compat.tasks import app as own_app
+from dream.db import DreamTask
+from dream.producer import Producer, default, forget_default
 from dream.settings import Settings
 
-__all__ = ["CLEAN_UP", "UPLOAD", "Old", "celery", "old_system", "waiting"]
+__all__ = ["CLEAN_UP", "UPLOAD", "Old", "celery", "old_system", "rows", "waiting"]
 
 UPLOAD = "dream.celery.tasks.image_tasks.celery_upload_images"
 CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
@@ -77,11 +79,10 @@ class Old:
                 channel.basic_publish("", self.queue, base64.b64decode(message["body"]), properties)
 
     @contextmanager
-    def handover(self, *known: str) -> Iterator[tuple[Handover, ParkingPlace]]:
+    def handover(self, *known: str, producer: Producer | None = None) -> Iterator[tuple[Handover, ParkingPlace]]:
         place, broker = ParkingPlace(self.settings), make_broker(self.settings)
-        handover = Handover(
-            self.settings, shop(*(known or ("shop.add",))), OwnTasks(own_app, producer.default()), broker, place
-        )
+        own = OwnTasks(own_app, producer or default())
+        handover = Handover(self.settings, shop(*(known or ("shop.add",))), own, broker, place)
         yield handover, place
         handover.close()
         place.close()
@@ -102,7 +103,7 @@ class Old:
             os.environ["DREAM_FAULT"] = fault
             settings_module.load.cache_clear()
             settings_module.load()
-            producer.forget_default()
+            forget_default()
             self.move()
 
         process = multiprocessing.get_context("fork").Process(target=run)
@@ -143,3 +144,9 @@ def waiting(settings: Settings, queue: str = "default") -> list[dict[str, Any]]:
         name = f"{settings.redis_prefix}:{queue}"
         ids: Any = client.lrange(name, 0, -1)
         return [json.loads(client.hget(f"{name}.msgs", each) or "{}") for each in ids]
+
+
+def rows(of: type[Any] = DreamTask) -> int:
+    """How many rows there are, in the database of this process."""
+    with default().database.read() as session:
+        return session.scalar(select(func.count()).select_from(of)) or 0

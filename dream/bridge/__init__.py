@@ -11,7 +11,8 @@ bridge that dies anywhere loses nothing and doubles nothing.
 
 from __future__ import annotations
 
-from dream.bridge.run import Bridge, Moved
+from dream.bridge.handover import Moved
+from dream.bridge.run import Bridge
 from dream.bridge.sources import Source, open_source
 
 __all__ = ["Bridge", "Moved", "Source", "open_source"]

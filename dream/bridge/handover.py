@@ -56,11 +56,6 @@ class Moved:
     def total(self) -> int:
         return self.handed_over + self.duplicates + self.parked
 
-    def add(self, other: Moved) -> None:
-        self.handed_over += other.handed_over
-        self.duplicates += other.duplicates
-        self.parked += other.parked
-
 
 class Handover:
     """See the module.
@@ -88,8 +83,11 @@ class Handover:
         self._queues.update(named_queues(conf.task_routes))
         self._queues.update(queue for task in app.tasks.values() if (queue := getattr(task, "queue", None)))
 
-    def move(self, origin: Origin, taken: Sequence[Taken]) -> Moved:
+    def move(self, origin: Origin, taken: Sequence[Taken], moved: Moved) -> None:
         """Hand these over, and let their origin forget them.
+
+        Parameters:
+          moved: is told what became of them, also where the rest raises.
 
         Raises:
           DreamError: a server is away; what is not done stays there.
@@ -97,11 +95,9 @@ class Handover:
         refused, tasks = self.sort(taken)
         own = [each for each in tasks if each[1].task in OWN_TASKS]
         foreign = [each for each in tasks if each[1].task not in OWN_TASKS]
-        moved = self._put(origin, foreign)
-        moved.add(self._accept(origin, own, refused))
-        self._park(origin, refused)
-        moved.parked = len(refused)
-        return moved
+        self._put(origin, foreign, moved)
+        self._accept(origin, own, refused, moved)
+        self._park(origin, refused, moved)
 
     def sort(self, taken: Iterable[Taken]) -> tuple[list[tuple[Taken, str]], list[tuple[Taken, Envelope]]]:
         """What is not understood, each with the reason, and what is."""
@@ -137,21 +133,22 @@ class Handover:
 
     # --- an app's tasks
 
-    def _put(self, origin: Origin, tasks: Tasks) -> Moved:
+    def _put(self, origin: Origin, tasks: Tasks, moved: Moved) -> None:
         if not tasks:
-            return Moved()
+            return
+        is_same = False
         if isinstance(self._broker, RedisBroker):
-            return self._put_once(self._broker, origin, tasks)
-        new = self._send_once(tasks)
-        origin.done([taken for taken, _ in tasks])
-        return Moved(handed_over=new, duplicates=len(tasks) - new)
-
-    def _put_once(self, broker: RedisBroker, origin: Origin, tasks: Tasks) -> Moved:
-        is_same = bool(origin.in_flight_key) and origin.is_on(self._settings.broker_url)
-        outcome = self._hand_over(broker, tasks, origin.in_flight_key if is_same else "")
+            is_same = bool(origin.in_flight_key) and origin.is_on(self._settings.broker_url)
+            outcome = self._hand_over(self._broker, tasks, origin.in_flight_key if is_same else "")
+            new, known = outcome.count(1), outcome.count(0)
+        else:
+            new = self._send_once(tasks)
+            known = len(tasks) - new
+        moved.handed_over += new
         if not is_same:
             origin.done([taken for taken, _ in tasks])
-        return Moved(handed_over=outcome.count(1), duplicates=outcome.count(0))
+        # Where the source could not forget them they come once more, and are counted then.
+        moved.duplicates += known
 
     @step("bridge_hand_over")
     def _hand_over(self, broker: RedisBroker, tasks: Tasks, in_flight: str) -> list[int]:
@@ -177,23 +174,25 @@ class Handover:
 
     # --- tasks of ours
 
-    def _accept(self, origin: Origin, tasks: Tasks, refused: list[tuple[Taken, str]]) -> Moved:
+    def _accept(self, origin: Origin, tasks: Tasks, refused: list[tuple[Taken, str]], moved: Moved) -> None:
         if not tasks:
-            return Moved()
+            return
         accepted = self._own.accept(tasks)
         refused.extend(accepted.refused)
+        moved.handed_over += accepted.new
         origin.done(accepted.done)
+        moved.duplicates += len(accepted.done) - accepted.new
         if accepted.trouble is not None:
-            self._park(origin, refused)
+            self._park(origin, refused, moved)
             raise accepted.trouble
-        return Moved(handed_over=accepted.new, duplicates=len(accepted.done) - accepted.new)
 
     # --- what is not understood
 
-    def _park(self, origin: Origin, refused: Sequence[tuple[Taken, str]]) -> None:
+    def _park(self, origin: Origin, refused: Sequence[tuple[Taken, str]], moved: Moved) -> None:
         if not refused:
             return
         self._parking.put(refused)
-        origin.done([taken for taken, _ in refused])
+        origin.parked([taken for taken, _ in refused])
+        moved.parked += len(refused)
         for taken, reason in refused:
             log.warning("message_parked", queue=taken.queue, reason=reason)

@@ -80,6 +80,8 @@ class RabbitmqSource:
         for each in taken:
             self._channel.basic_ack(int(each.tag))
 
+    parked = done
+
     def waiting(self) -> int:
         return sum(self._count(queue) or 0 for queue in self._queues)
 

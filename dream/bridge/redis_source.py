@@ -107,6 +107,8 @@ class RedisSource:
         if taken:
             self._client.hdel(self.in_flight_key, *[each.tag for each in taken])
 
+    parked = done
+
     def waiting(self) -> int:
         with self._client.pipeline(transaction=False) as pipe:
             for _, key in self._lists:

@@ -31,9 +31,9 @@ def replayed(place: ParkingPlace, handover: Handover, tags: Sequence[str] | None
             raise InvalidArguments(f"nothing is parked as {missing[0]}: `dream bridge parked` shows what is")
         chosen = [each for each in found.values() if each is not None]
     refused, understood = handover.sort(each.taken for each in chosen)
-    moved = handover.move(_Place(place), [taken for taken, _ in understood])
+    moved = Moved(parked=len(refused))
+    handover.move(_Place(place), [taken for taken, _ in understood], moved)
     place.put(refused)
-    moved.parked += len(refused)
     return moved
 
 
@@ -47,6 +47,9 @@ class _Place:
 
     def done(self, taken: Sequence[Taken]) -> None:
         self._place.remove([each.tag for each in taken])
+
+    def parked(self, taken: Sequence[Taken]) -> None:
+        """Each is under the name that it had, which is made of its bytes."""
 
     def is_on(self, url: str) -> bool:  # noqa: ARG002
         return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dream.bridge.protocol import Taken
     from dream.bridge.sources import Source
 
-__all__ = ["Bridge", "Moved"]
+__all__ = ["Bridge"]
 
 log = get_logger(__name__)
 
@@ -88,11 +88,11 @@ class Bridge:
     def _replay(self, held: Sequence[Taken]) -> Sequence[Taken]:
         """Hand over what was in flight; nothing of it is left."""
         for start in range(0, len(held), _AT_ONCE):
-            self.moved.add(self._handover.move(self._source, held[start : start + _AT_ONCE]))
+            self._handover.move(self._source, held[start : start + _AT_ONCE], self.moved)
         return ()
 
     def _step(self) -> int:
         taken = self._source.take(_AT_ONCE)
         if taken:
-            self.moved.add(self._handover.move(self._source, taken))
+            self._handover.move(self._source, taken, self.moved)
         return len(taken)

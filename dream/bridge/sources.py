@@ -21,13 +21,17 @@ MOST_BYTES = 32 * 2**20
 
 
 class Origin(Protocol):
-    """Where messages stay that were taken, until they are `done`."""
+    """Where messages stay that were taken, until they are handed over or parked."""
 
     #: The hash of what is in flight, where that is in a Redis; else "".
     in_flight_key: str
 
     def done(self, taken: Sequence[Taken]) -> None:
-        """They are handed over or parked: forget them."""
+        """They are handed over: forget them."""
+        ...
+
+    def parked(self, taken: Sequence[Taken]) -> None:
+        """They are parked: forget them, unless it is the parking place that they were taken from."""
         ...
 
     def is_on(self, url: str) -> bool:

@@ -12,17 +12,14 @@ from typing import Any
 import pika
 import pytest
 import redis
-from sqlalchemy import event, func, select
 
-from dream import producer
 from dream.bridge import Moved, open_source
 from dream.bridge.replaying import replayed
 from dream.bridge.sources import MOST_BYTES
-from dream.db import DreamImage, DreamTask
-from dream.messages import DELETE_IMAGES
+from dream.db import DreamImage
 from dream.settings import Settings
 from tests.commands import dream
-from tests.old_system import CLEAN_UP, UPLOAD, Old, celery, old_system, waiting
+from tests.old_system import CLEAN_UP, UPLOAD, Old, celery, old_system, rows, waiting
 from tests.pictures import noise
 from tests.processes import Parts
 
@@ -36,11 +33,6 @@ app = Celery("shop")
 def add(x, y):
     return x + y
 """
-
-
-def rows(of: type[Any] = DreamTask) -> int:
-    with producer.default().database.read() as session:
-        return session.scalar(select(func.count()).select_from(of)) or 0
 
 
 def encoded() -> dict[str, str]:
@@ -199,36 +191,6 @@ def test_a_rabbitmq_whose_queues_are_ours_is_refused(environment: dict[str, str]
     changes = {"DREAM_BROKER_URL": local_rabbitmq_url}
     said = dream(environment, "bridge", "--from", local_rabbitmq_url, "--check", **changes)
     assert (said.returncode, "DREAM_QUEUE_PREFIX" in said.stderr, len(said.stderr.splitlines())) == (2, True, 1)
-
-
-def deletions(made: list[dict[str, Any]], ids: list[int]) -> list[dict[str, Any]]:
-    """Deletions of pictures of those ids."""
-    (sample,) = [message for message in made if message["headers"]["task"] == CLEAN_UP]
-    messages = []
-    for number, image_id in enumerate(ids):
-        body = json.dumps([[7, [{"id": image_id}], "owner"], {}, {}]).encode()
-        headers = {**sample["headers"], "task": DELETE_IMAGES, "id": f"deletion-{number}"}
-        messages.append({**sample, "headers": headers, "body": base64.b64encode(body).decode()})
-    return messages
-
-
-def test_tasks_of_ours_cross_in_one_transaction(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
-    """A commit waits for the disk: with one for each task a backlog would take its time."""
-    commits: list[object] = []
-    old_redis.put(deletions(made, list(range(1, 101))))
-    event.listen(producer.default().database.engine, "commit", commits.append)
-    assert old_redis.move() == Moved(handed_over=100)
-    assert rows() == len(waiting(settings, "dream_image_processing")) == 100
-    assert len(commits) < 5
-
-
-def test_a_task_that_the_database_cannot_hold_is_parked_and_harms_no_other(
-    old_redis: Old, made: list[dict[str, Any]]
-) -> None:
-    old_redis.put(deletions(made, [1, 2**70, 3]))
-    assert old_redis.move() == Moved(handed_over=2, parked=1)
-    assert "not accepted" in old_redis.parked()[DELETE_IMAGES]
-    assert rows() == 2
 
 
 def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dict[str, Any]]) -> None:
