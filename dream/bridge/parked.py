@@ -24,10 +24,10 @@ _ID_LENGTH = 16
 
 @dataclass(frozen=True)
 class Parked:
-    """A message that waits for somebody's word.
+    """A message that waits for somebody's word; its JSON is held by a golden test (`tests/unit/test_bridge_parked.py`).
 
     Parameters:
-      taken: the message; its tag is the id under which it is parked.
+      taken: the message; of one that was parked its tag is its id.
       reason: why it was not handed over.
       at: when (ISO 8601).
     """
@@ -37,13 +37,36 @@ class Parked:
     at: str
 
     @property
+    def id(self) -> str:
+        """What it is called, which is made of its bytes: nothing is parked twice."""
+        name, raw = self._message()
+        text = _json([self.taken.queue, {name: raw}], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
+
+    @property
     def task(self) -> str:
         """Its task's name, as far as it says one."""
         return task_of(self.taken)
 
+    def encode(self) -> str:
+        name, raw = self._message()
+        return _json({"reason": self.reason, "at": self.at, "queue": self.taken.queue, name: raw})
+
+    @classmethod
+    def decode(cls, parked_id: str, text: str | bytes) -> Parked:
+        """What was parked under that id."""
+        kept = json.loads(text)
+        raw = kept["message"] if "message" in kept else base64.b64decode(kept["bytes"])
+        return cls(Taken(parked_id, kept["queue"], raw), kept["reason"], kept["at"])
+
+    def _message(self) -> tuple[str, Any]:
+        """As what it is kept: the message, or in base64 the bytes of one that is none."""
+        raw = self.taken.raw
+        return ("bytes", base64.b64encode(raw).decode()) if isinstance(raw, bytes) else ("message", raw)
+
 
 class ParkingPlace:
-    """A hash in `DREAM_REDIS_URL`; an entry's name is made of its bytes, so that nothing is parked twice.
+    """A hash in `DREAM_REDIS_URL`.
 
     Parameters:
       settings: where Redis is.
@@ -58,37 +81,26 @@ class ParkingPlace:
         """Keep these, each with its reason."""
         if refused:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            self._client.hset(self._key, mapping=dict(_entry(taken, reason, at) for taken, reason in refused))
+            parked = [Parked(taken, reason, at) for taken, reason in refused]
+            self._client.hset(self._key, mapping={each.id: each.encode() for each in parked})
 
     def all(self) -> Iterator[Parked]:
         """All that is parked."""
-        for tag, text in self._client.hscan_iter(self._key):
-            yield _parked(tag.decode(), text)
+        for parked_id, text in self._client.hscan_iter(self._key):
+            yield Parked.decode(parked_id.decode(), text)
 
-    def find(self, tag: str) -> Parked | None:
-        text = self._client.hget(self._key, tag)
-        return None if text is None else _parked(tag, text)
+    def find(self, parked_id: str) -> Parked | None:
+        text = self._client.hget(self._key, parked_id)
+        return None if text is None else Parked.decode(parked_id, text)
 
-    def remove(self, tags: Sequence[str]) -> None:
-        if tags:
-            self._client.hdel(self._key, *tags)
+    def remove(self, parked_ids: Sequence[str]) -> None:
+        if parked_ids:
+            self._client.hdel(self._key, *parked_ids)
 
     def close(self) -> None:
         self._client.close()
 
 
-def _entry(taken: Taken, reason: str, at: str) -> tuple[str, str]:
-    raw: Any = taken.raw
-    if isinstance(raw, bytes):
-        raw = {"base64": base64.b64encode(raw).decode()}
-    message = json.dumps([taken.queue, raw], default=str, sort_keys=True)
-    tag = hashlib.sha256(message.encode()).hexdigest()[:_ID_LENGTH]
-    return tag, json.dumps({"reason": reason, "at": at, "queue": taken.queue, "message": raw}, default=str)
-
-
-def _parked(tag: str, text: bytes) -> Parked:
-    kept = json.loads(text)
-    raw = kept["message"]
-    if raw.keys() == {"base64"}:
-        raw = base64.b64decode(raw["base64"])
-    return Parked(Taken(tag, kept["queue"], raw), kept["reason"], kept["at"])
+def _json(value: Any, *, sort_keys: bool = False) -> str:
+    # AMQP's headers may have times and bytes.
+    return json.dumps(value, default=str, sort_keys=sort_keys)
