@@ -18,8 +18,8 @@ from dream.compat.worker.control import COMMANDS
 from dream.compat.worker.copies import Copies
 from dream.compat.worker.django import care_for_connections
 from dream.compat.worker.handling import handle
-from dream.compat.worker.keeping import patiently
 from dream.compat.worker.limits import Watch
+from dream.compat.worker.patience import patiently
 from dream.compat.worker.revoked import Revoked
 from dream.compat.worker.suspects import Crowded, Suspects
 from dream.errors import ResultsUnavailable

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from dream.compat.worker.keeping import patiently
+from dream.compat.worker.patience import patiently
 from dream.errors import ResultsUnavailable
 from dream.messages import COPY, DELIVERY_ID
 from dream.redis_client import connect
@@ -33,8 +32,8 @@ class Copies:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._client_or_none: Redis | None = None
+        self._client: Any = connect(settings.events_url)
+        self._prefix = f"{settings.redis_prefix}:bridge:first:"
 
     def is_another(self, message: Any) -> bool:
         """Whether a copy of the message's delivery has been run that is not this one.
@@ -49,12 +48,10 @@ class Copies:
         return first is not None and first != copy.encode()
 
     def _first(self, delivery: str, copy: str) -> Any:
-        if self._client_or_none is None:
-            self._client_or_none = connect(self._settings.events_url)
-        key = f"{self._settings.redis_prefix}:bridge:first:{delivery}"
+        key = self._prefix + delivery
         try:
-            if self._client_or_none.set(key, copy, nx=True, ex=_REMEMBERED_S):
+            if self._client.set(key, copy, nx=True, ex=_REMEMBERED_S):
                 return copy.encode()
-            return self._client_or_none.get(key)
+            return self._client.get(key)
         except RedisError as error:
             raise ResultsUnavailable(f"copies cannot be told apart: {type(error).__name__}") from error

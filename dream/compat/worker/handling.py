@@ -22,7 +22,8 @@ from dream.compat.app.publishing import put
 from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, conclude, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Retry, TaskRevokedError, WorkerLostError
-from dream.compat.worker.keeping import keep, patiently
+from dream.compat.worker.keeping import keep
+from dream.compat.worker.patience import patiently
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.log import bind, get_logger
 from dream.messages import REDELIVERED

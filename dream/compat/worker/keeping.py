@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +9,7 @@ from dream.compat.app.context import Context
 from dream.compat.app.trace import Ended
 from dream.compat.exceptions import EncodeError
 from dream.compat.failures import write_error
-from dream.errors import BrokerUnavailable, ResultsUnavailable
-from dream.log import get_logger
+from dream.compat.worker.patience import patiently
 from dream.results import meta_of
 from dream.results.states import EXCEPTION_STATES
 
@@ -20,13 +17,7 @@ if TYPE_CHECKING:
     from dream.compat.app.task import Task
     from dream.compat.envelope import Envelope
 
-__all__ = ["keep", "patiently", "wants_result"]
-
-log = get_logger(__name__)
-
-#: How long a server that is away is waited for before a message is left to another run.
-_PATIENCE_S = 60.0
-_LONGEST_PAUSE_S = 5.0
+__all__ = ["keep", "wants_result"]
 
 
 def wants_result(task: Task, envelope: Envelope, state: str) -> bool:
@@ -81,17 +72,3 @@ def _ttl_s(task: Task) -> int | None:
         return None
     expires = task.app.conf.result_expires
     return int(expires.total_seconds() if isinstance(expires, timedelta) else expires or 0)
-
-
-def patiently(call: Callable[[], Any]) -> Any:
-    """What `call` returns, tried again while its server is away."""
-    give_up, pause_s = time.monotonic() + _PATIENCE_S, 0.1
-    while True:
-        try:
-            return call()
-        except (BrokerUnavailable, ResultsUnavailable) as error:
-            if time.monotonic() >= give_up:
-                raise
-            log.warning("server_away", error=str(error))
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

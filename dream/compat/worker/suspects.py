@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from dream.compat.worker.keeping import patiently
+from dream.compat.worker.patience import patiently
 from dream.errors import ResultsUnavailable
 from dream.middleware.isolation import Isolation
 from dream.redis_client import connect
@@ -52,11 +51,11 @@ class Suspects:
     """
 
     def __init__(self, settings: Settings, own: Isolation) -> None:
-        self._settings = settings
+        self._client = connect(settings.events_url)
+        self._prefix = f"{settings.redis_prefix}:suspects:"
         #: The runs of callers' tasks in this process.
         self.runs = Isolation()
         self._gates = (self.runs, own)
-        self._client_or_none: Redis | None = None
 
     @contextmanager
     def suspected(self, delivery: str) -> Iterator[bool]:
@@ -98,10 +97,7 @@ class Suspects:
             gate.share()
 
     def _do(self, command: str, delivery: str, *arguments: Any, **more: Any) -> Any:
-        if self._client_or_none is None:
-            self._client_or_none = connect(self._settings.events_url)
-        key = f"{self._settings.redis_prefix}:suspects:{delivery}"
         try:
-            return getattr(self._client_or_none, command)(key, *arguments, **more)
+            return getattr(self._client, command)(self._prefix + delivery, *arguments, **more)
         except RedisError as error:
             raise ResultsUnavailable(f"deaths cannot be counted: {type(error).__name__}") from error
