@@ -92,11 +92,8 @@ class ResultStore:
     def _store(self) -> RedisScript:
         return RedisScript(self._client, Path(__file__).with_name("store.lua"))
 
-    def put(self, meta: Meta, *, ttl_s: int | None = None) -> bool:
-        """Keep a task's state, and tell who waits for it.
-
-        Parameters:
-          ttl_s: seconds that it is kept, 0 for ever; by default `DREAM_RESULT_TTL_S`.
+    def put(self, meta: Meta) -> bool:
+        """Keep a task's state for `DREAM_RESULT_TTL_S`, and tell who waits for it.
 
         Returns:
           Whether it is kept; False where a SUCCESS is there, which stays.
@@ -105,10 +102,9 @@ class ResultStore:
           TypeError, ValueError: JSON cannot carry the result.
           ResultsUnavailable
         """
-        life_s = self._settings.result_ttl_s if ttl_s is None else ttl_s
         text = serialization.dumps(meta)
         with _answers():
-            return bool(self._store(keys=[_key(meta["task_id"])], args=[text, life_s]))
+            return bool(self._store(keys=[_key(meta["task_id"])], args=[text, self._settings.result_ttl_s]))
 
     def get(self, task_id: str) -> Meta | None:
         """What is kept of a task.

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ import redis
 
 from dream import outcomes, producer
 from dream import settings as settings_module
-from dream.compat import AsyncResult, exceptions
+from dream.compat import AsyncResult, Celery, exceptions
 from dream.compat.failures import write_error
 from dream.db import tasks
 from dream.messages import CLEANUP_TOKENS, TaskState
@@ -164,7 +165,8 @@ def test_a_success_is_never_overwritten(store: ResultStore) -> None:
 def test_a_result_is_kept_for_its_time_and_can_be_forgotten(settings: Settings, store: ResultStore) -> None:
     client: Any = redis.Redis.from_url(settings.events_url)
     store.put(meta_of("a", "SUCCESS", 1))
-    store.put(meta_of("b", "SUCCESS", 1), ttl_s=0)
+    with closing(ResultStore(settings.model_copy(update={"result_ttl_s": 0}))) as for_ever:
+        for_ever.put(meta_of("b", "SUCCESS", 1))
     assert 86000 < client.ttl("celery-task-meta-a") <= 86400
     assert client.ttl("celery-task-meta-b") == -1
     client.close()
@@ -172,6 +174,19 @@ def test_a_result_is_kept_for_its_time_and_can_be_forgotten(settings: Settings, 
     assert result.get(timeout=1) == 1
     result.forget()
     assert result.state == "PENDING"
+
+
+def test_an_operators_word_on_how_long_goes_before_an_apps(
+    settings: Settings, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAM_RESULT_TTL_S", "60")
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    kept = {"task_always_eager": True, "task_store_eager_result": True, "result_expires": 3600}
+    result = Celery("shop", set_as_current=False, **kept).task(name="shop.one")(lambda: 1).delay()
+    client: Any = redis.Redis.from_url(settings.events_url)
+    assert 0 < client.ttl(f"celery-task-meta-{result.id}") <= 60
+    client.close()
 
 
 def test_what_json_cannot_carry_is_not_kept(store: ResultStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.app.context import Context
@@ -17,35 +16,27 @@ if TYPE_CHECKING:
     from dream.compat.app.task import Task
     from dream.compat.envelope import Envelope
 
-__all__ = ["keep", "wants_result"]
+__all__ = ["keep"]
 
 
-def wants_result(task: Task, envelope: Envelope, state: str) -> bool:
-    """Whether a state is kept."""
-    if not envelope.ignore_result:
-        return True
-    errors = task.store_errors_even_if_ignored
-    errors = task.app.conf.task_store_errors_even_if_ignored if errors is None else errors
-    return bool(errors) and state in EXCEPTION_STATES
-
-
-def keep(task: Task, envelope: Envelope, ended: Ended, request: Context | None = None, **more: Any) -> None:
+def keep(task: Task, envelope: Envelope, ended: Ended, request: Context | None = None) -> None:
     """Keep a state, where one is wanted.
 
     Parameters:
-      more: what else is kept.
+      request: of the run, where there was one: the tasks that it has sent are kept as the result's children.
 
     Raises:
       EncodeError: JSON cannot carry the result.
       ResultsUnavailable: Redis was away for a minute.
     """
-    if not wants_result(task, envelope, ended.state):
+    if not _is_wanted(task, envelope, ended.state):
         return
     value = ended.value
     if ended.state in EXCEPTION_STATES:
         value = write_error(getattr(value, "exc", None) or value)
+    more: dict[str, Any] = {}
     if task.app.conf.result_extended:
-        more |= {
+        more = {
             "name": envelope.task,
             "args": list(envelope.args),
             "kwargs": dict(envelope.kwargs),
@@ -61,14 +52,14 @@ def keep(task: Task, envelope: Envelope, ended: Ended, request: Context | None =
         **more,
     )
     try:
-        patiently(lambda: task.app.producer.results.put(meta, ttl_s=_ttl_s(task)))
+        patiently(lambda: task.app.producer.results.put(meta))
     except (TypeError, ValueError) as error:
         raise EncodeError(f"{envelope.task}: its result cannot be kept: {error}") from error
 
 
-def _ttl_s(task: Task) -> int | None:
-    """Seconds that the app names; None where it leaves that to `DREAM_RESULT_TTL_S`."""
-    if not task.app.conf.is_set("result_expires"):
-        return None
-    expires = task.app.conf.result_expires
-    return int(expires.total_seconds() if isinstance(expires, timedelta) else expires or 0)
+def _is_wanted(task: Task, envelope: Envelope, state: str) -> bool:
+    if not envelope.ignore_result:
+        return True
+    errors = task.store_errors_even_if_ignored
+    errors = task.app.conf.task_store_errors_even_if_ignored if errors is None else errors
+    return bool(errors) and state in EXCEPTION_STATES
