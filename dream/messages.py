@@ -15,6 +15,7 @@ from dream.errors import DreamError
 
 __all__ = [
     "ALIASES",
+    "CELERY",
     "CLEANUP_TOKENS",
     "COPY",
     "DEFAULT_QUEUE",
@@ -28,6 +29,8 @@ __all__ = [
     "REDELIVERED",
     "SERIES",
     "STAGING_PREFIX",
+    "SUSPECT",
+    "UNKNOWN_FOR_S",
     "EncodedFile",
     "ImageFile",
     "ImageRef",
@@ -74,23 +77,24 @@ def queue_of(task_name: str) -> str:
 #: Characters that a task's id may have: as many as in Celery's own result tables.
 MAX_ID_LENGTH = 155
 
-#: The option of a message that names its delivery; two messages of one name are one. A message without it was sent by
-#: somebody who writes no rows.
+# --- options of messages
+
+#: Names the delivery; two messages of one name are one. A message without it was sent by somebody who writes no rows.
 DELIVERY_ID = "delivery_id"
-
-
-#: The option of a message that names a series, such as an entry of a schedule: its newest message is put on a queue
-#: once, however often it is sent and wherever it is by then.
+#: Names a series, such as an entry of a schedule: its newest message is put on a queue once, however often it is sent
+#: and wherever it is by then.
 SERIES = "series"
-
-
-#: The option of a message that names one of several copies of a delivery, on a broker that cannot tell whether it has
-#: it: workers run the copy that is first, and drop the others.
+#: Names one of several copies of a delivery, on a broker that cannot tell whether it has it: workers run the copy that
+#: is first, and drop the others.
 COPY = "copy"
-
-
-#: The option of a message that a run has put back: it is not its first delivery.
+#: A run has put the message back: it is not its first delivery.
 REDELIVERED = "redelivered"
+#: Celery's properties of a caller's task (`dream.compat.envelope`). Where they are, somebody may wait for the result.
+CELERY = "celery"
+#: Seconds for which the message has waited for a worker that knows its task.
+UNKNOWN_FOR_S = "unknown_for_s"
+#: A worker died that had the message, which was put off since: what comes later is a copy.
+SUSPECT = "suspect"
 
 
 def delivery_id(task_id: str, attempt: int) -> str:

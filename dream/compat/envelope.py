@@ -17,15 +17,13 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, SERIES, delivery_id
+from dream.messages import CELERY, DEFAULT_QUEUE, DELIVERY_ID, SERIES, delivery_id
 
 if TYPE_CHECKING:
     from dramatiq import Message
 
-__all__ = ["CELERY", "PERIODIC", "Envelope"]
+__all__ = ["PERIODIC", "Envelope"]
 
-#: The option of a message that holds Celery's properties.
-CELERY = "celery"
 #: The header of a periodic task's run: the name of its entry.
 PERIODIC = "periodic_task_name"
 
@@ -52,7 +50,7 @@ class Envelope:
       shadow: a name to log it under.
       origin: `<pid>@<host>` of the sender.
       priority: as given; queues are first in, first out.
-      delivery_info: what the sender named: `exchange`, `routing_key`, `periodic_task_name`.
+      delivery_info: what the sender's message was sent with: `exchange`, `routing_key`.
       correlation_id, reply_to: of the sender's message.
       properties: others of AMQP's that the sender named, as `app_id`.
     """

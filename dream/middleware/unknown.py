@@ -20,7 +20,7 @@ from redis import RedisError
 
 from dream.errors import ResultsUnavailable
 from dream.log import get_logger
-from dream.messages import SERIES
+from dream.messages import CELERY, SERIES, UNKNOWN_FOR_S
 from dream.middleware.answering import Answering
 from dream.middleware.asking import ask
 from dream.questions import Question
@@ -34,10 +34,6 @@ __all__ = ["Unknown"]
 
 log = get_logger(__name__)
 
-#: The option of a message that says for how long it has waited for a worker that knows its task.
-_WAITED_S = "unknown_for_s"
-#: The option that the façade and the bridge give their messages: somebody may wait for the result.
-_CELERY = "celery"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 5.0
 _ANSWER_S = 2.0
 #: What workers have said of a task counts for so long.
@@ -89,7 +85,7 @@ class Unknown(Middleware):
 
     def _run(self, broker: Broker, *_args: Any, **_kwargs: Any) -> None:
         message: Any = CurrentMessage.get_current_message()
-        waited_s = float(message.options.get(_WAITED_S) or 0.0)
+        waited_s = float(message.options.get(UNKNOWN_FOR_S) or 0.0)
         if waited_s < self._settings.unknown_task_s or self._is_taken(message):
             self._put_back(broker, message, waited_s)
         else:
@@ -99,7 +95,7 @@ class Unknown(Middleware):
         wait_s = min(max(waited_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         log_it = log.warning if not waited_s else log.debug
         log_it("task_unknown", task=message.actor_name, task_id=message.message_id, waits_s=wait_s)
-        later: Message[Any] = message.copy(options={_WAITED_S: waited_s + wait_s})
+        later: Message[Any] = message.copy(options={UNKNOWN_FOR_S: waited_s + wait_s})
         # It is the newest of its series and known as that; it is not sent again but moved.
         later.options.pop(SERIES, None)
         while True:
@@ -129,7 +125,7 @@ class Unknown(Middleware):
 
     def _end(self, message: MessageProxy) -> None:
         log.error("task_not_registered", task=message.actor_name, task_id=message.message_id)
-        celery = message.options.get(_CELERY)
+        celery = message.options.get(CELERY)
         if isinstance(celery, dict) and not celery.get("ignore_result"):
             error = {
                 "exc_type": "NotRegistered",

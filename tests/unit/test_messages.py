@@ -73,6 +73,12 @@ def test_scheduled_work_is_on_the_default_queue() -> None:
     assert queue_of(CLEANUP_TOKENS) == "default"
 
 
+def test_options_of_messages_have_these_names() -> None:
+    names = ("DELIVERY_ID", "SERIES", "COPY", "REDELIVERED", "CELERY", "UNKNOWN_FOR_S", "SUSPECT")
+    options = {name: getattr(messages, name) for name in names}
+    assert options == {name: name.lower() for name in names}
+
+
 # --- arguments
 
 

@@ -24,7 +24,7 @@ from dream.compat.worker.revoked import Revoked
 from dream.compat.worker.suspects import Crowded, Suspects
 from dream.errors import ResultsUnavailable
 from dream.log import get_logger
-from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES
+from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES, SUSPECT
 from dream.middleware.answering import Answering
 from dream.middleware.claims import Claims
 from dream.middleware.isolation import Isolation
@@ -43,8 +43,6 @@ log = get_logger(__name__)
 
 #: Dramatiq's limit comes this much after ours; it stops what ours did not.
 _BACKSTOP_S = 2.0
-#: The option of a suspect's message that was put off: its copy does not come from a dead worker.
-_SUSPECT = "suspect"
 #: A suspect that must run alone and cannot comes back after this long.
 _COME_BACK_S = 30.0
 #: A stopping worker keeps this much of its time for handing back what runs: a second for runs that listen, and one to
@@ -134,7 +132,7 @@ class Tasks(Middleware):
             with self._suspects.suspected(_delivery_of(message)) as is_lost:
                 handle(self, task, message._message, message, is_lost=is_lost)
         except Crowded:
-            later = message.copy(options={_SUSPECT: True})
+            later = message.copy(options={SUSPECT: True})
             later.options.pop(SERIES, None)  # it is not sent again but moved
             patiently(lambda: send(self._broker, later, _COME_BACK_S))
 
@@ -142,7 +140,7 @@ class Tasks(Middleware):
 
     def is_suspect(self, message: Any) -> bool:
         """Whether a worker died that had the message."""
-        return message.message_id in self._broker.suspects or _SUSPECT in message.options
+        return message.message_id in self._broker.suspects or SUSPECT in message.options
 
     def set_backstop(self, hard_s: float) -> None:
         """Let Dramatiq's own limit follow that of the run in this thread."""
