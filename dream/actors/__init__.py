@@ -8,7 +8,7 @@ from __future__ import annotations
 import dramatiq.broker
 
 from dream.actors.lifetime import Lifetime
-from dream.actors.resources import Resources
+from dream.actors.resources import WorkerResources
 from dream.broker import make_broker
 from dream.errors import SettingsError
 from dream.middleware.answering import Answering
@@ -27,8 +27,8 @@ except SettingsError as error:
     raise SystemExit(f"dream: {error}") from None
 
 broker = make_broker(_settings)
-#: The parts that the actors of this process share.
-shared = Resources(_settings, broker)
+#: The resources that the actors of this process share.
+shared = WorkerResources(_settings, broker)
 
 _claims = Claims(_settings, shared.database, shared.publisher)
 # Before a run: claim, then start the clock. After it: stop the clock, write the outcome, then decide on a retry.

@@ -10,7 +10,7 @@ from dream.errors import DreamNotVisible
 from dream.storage.keys import user_bucket
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Parts
+    from dream.actors.resources import Resources
     from dream.middleware.run import Run
 
 __all__ = ["bucket_of"]
@@ -19,7 +19,7 @@ __all__ = ["bucket_of"]
 _LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def bucket_of(resources: Parts, run: Run, dream_id: int) -> str:
+def bucket_of(resources: Resources, run: Run, dream_id: int) -> str:
     """The bucket of a dream's pictures, which is there when this returns.
 
     Raises:

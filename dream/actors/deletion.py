@@ -19,7 +19,7 @@ from dream.messages import ImageUpdate, UpdateStatus
 from dream.targets import Target, resolve
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Parts
+    from dream.actors.resources import Resources
     from dream.middleware.run import Run
 
 __all__ = ["delete"]
@@ -27,7 +27,7 @@ __all__ = ["delete"]
 log = get_logger(__name__)
 
 
-def delete(resources: Parts, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
+def delete(resources: Resources, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
     """Delete pictures of a dream; returns for each whether it is gone."""
     deletion = Deletion(resources, run)
     run.check()
@@ -45,7 +45,7 @@ class Deletion:
       run: this run's claim and deadline.
     """
 
-    def __init__(self, resources: Parts, run: Run) -> None:
+    def __init__(self, resources: Resources, run: Run) -> None:
         self._resources = resources
         self._storage = RunStorage(resources, run)
         self._run = run

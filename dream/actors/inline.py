@@ -44,7 +44,7 @@ log = get_logger(__name__)
 _FLOWS: dict[str, Callable[..., Any]] = {
     PROCESS_IMAGES: upload,
     DELETE_IMAGES: delete,
-    CLEANUP_TOKENS: lambda parts, _run: clean_up(parts),
+    CLEANUP_TOKENS: lambda resources, _run: clean_up(resources),
 }
 
 
@@ -60,13 +60,13 @@ def run_recorded(settings: Settings, producer: Producer, task_id: str) -> Any:
       LeaseLost: another process has taken the task in the meantime.
       Exception: whatever the run failed with.
     """
-    parts = _Parts(settings, producer)
-    with parts.database.begin() as session:
+    resources = _InlineResources(settings, producer)
+    with resources.database.begin() as session:
         claim = tasks.claim(session, task_id, settings.lease_s)
     if claim is None:
         raise LeaseLost(f"task {task_id} is held by another run")
-    with _kept(settings, parts.database, claim) as run:
-        return _run(parts, run)
+    with _kept(settings, resources.database, claim) as run:
+        return _run(resources, run)
 
 
 @contextmanager
@@ -80,35 +80,35 @@ def _kept(settings: Settings, database: Database, claim: Claim) -> Iterator[Run]
         keeper.stop()
 
 
-def _run(parts: _Parts, run: Run) -> Any:
+def _run(resources: _InlineResources, run: Run) -> Any:
     claim = run.claim
     with bind(**log_fields(claim)):
         try:
-            result = _FLOWS[claim.name](parts, run, *claim.args)
+            result = _FLOWS[claim.name](resources, run, *claim.args)
         except LeaseLost:
             raise
         except BaseException as error:
-            result = _conclude(parts, claim, error)
+            result = _conclude(resources, claim, error)
             if result is None or not isinstance(error, Exception):
                 raise
         else:
-            parts.database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
-            outcomes.announce(parts.database, parts.publisher, parts.results, claim.task_id)
+            resources.database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
+            outcomes.announce(resources.database, resources.publisher, resources.results, claim.task_id)
         return result
 
 
-def _conclude(parts: _Parts, claim: Claim, error: BaseException) -> Any:
+def _conclude(resources: _InlineResources, claim: Claim, error: BaseException) -> Any:
     """Write a failure; returns the result where the task has one nevertheless: of a batch, some pictures are stored."""
     reason, kind = reason_of(error), class_of(error)
-    parts.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason, error_class=kind))
+    resources.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason, error_class=kind))
     log.warning("task_failed", error=reason)
-    outcomes.announce(parts.database, parts.publisher, parts.results, claim.task_id)
-    with parts.database.read() as session:
+    outcomes.announce(resources.database, resources.publisher, resources.results, claim.task_id)
+    with resources.database.read() as session:
         task = session.get(DreamTask, claim.task_id)
     return task.result if task is not None and task.state is TaskState.SUCCEEDED else None
 
 
-class _Parts:
+class _InlineResources:
     """What a run here works with: the producer's connections, and this process instead of a pool."""
 
     def __init__(self, settings: Settings, producer: Producer) -> None:

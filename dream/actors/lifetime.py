@@ -13,7 +13,7 @@ from dream.log import get_logger
 from dream.process import node_name, say_ready
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Resources
+    from dream.actors.resources import WorkerResources
 
 __all__ = ["Lifetime"]
 
@@ -28,7 +28,7 @@ class Lifetime(Middleware):
     So does our logging: whoever only imports the actors keeps a logging of their own.
     """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: WorkerResources) -> None:
         self._resources = resources
         self._stopped = threading.Event()
 

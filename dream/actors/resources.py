@@ -1,4 +1,4 @@
-"""What a worker process has: connections, the pool of image processes, and a folder for files in work."""
+"""What runs work with: connections, whatever works on pictures, a folder for files; and those of a worker process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dream.imaging.pool import Pool
     from dream.settings import Settings
 
-__all__ = ["Imaging", "Job", "Parts", "Resources"]
+__all__ = ["Imaging", "Job", "Resources", "WorkerResources"]
 
 log = get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Imaging(Protocol):
     def submit(self, source: Path, target: Path, limits: Limits) -> Job: ...
 
 
-class Parts(Protocol):
+class Resources(Protocol):
     """What a run works with."""
 
     @property
@@ -62,8 +62,8 @@ class Parts(Protocol):
     def folder(self) -> AbstractContextManager[Path]: ...
 
 
-class Resources:
-    """The parts that the actors of a worker process share.
+class WorkerResources:
+    """The resources that the actors of a worker process share.
 
     Parameters:
       settings: the process's.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Parts
+    from dream.actors.resources import Resources
     from dream.errors import DreamError
     from dream.middleware.run import Run
 
@@ -26,7 +26,7 @@ class RunStorage:
       run: whose time it is.
     """
 
-    def __init__(self, resources: Parts, run: Run) -> None:
+    def __init__(self, resources: Resources, run: Run) -> None:
         self._storage = resources.storage
         self._staging = resources.producer.staging_area
         self._run = run

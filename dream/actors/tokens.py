@@ -13,7 +13,7 @@ from dream.log import get_logger
 from dream.messages import CLEANUP_TOKENS, DEFAULT_QUEUE
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Parts
+    from dream.actors.resources import Resources
 
 __all__ = ["clean_up", "cleanup_expired_tokens"]
 
@@ -21,9 +21,9 @@ log = get_logger(__name__)
 
 
 @step("clean_up")
-def clean_up(parts: Parts) -> int:
+def clean_up(resources: Resources) -> int:
     """Delete expired revocations; returns how many."""
-    with parts.database.begin() as session:
+    with resources.database.begin() as session:
         deleted = tokens.delete_expired(session)
     log.info("tokens_cleaned_up", deleted=deleted)
     return deleted

@@ -26,7 +26,7 @@ from dream.messages import ImageState, ImageUpdate, UpdateStatus, VariantRef
 from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, variant_key
 
 if TYPE_CHECKING:
-    from dream.actors.resources import Job, Parts
+    from dream.actors.resources import Job, Resources
     from dream.imaging import Processed, Variant
     from dream.middleware.run import Run
 
@@ -35,7 +35,7 @@ __all__ = ["upload"]
 log = get_logger(__name__)
 
 
-def upload(resources: Parts, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
+def upload(resources: Resources, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
     """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
     steps = Upload(resources, run)
     steps.begin(dream_id, encoded_files, positions)
@@ -63,7 +63,7 @@ class Upload:
       run: this run's claim and deadline.
     """
 
-    def __init__(self, resources: Parts, run: Run) -> None:
+    def __init__(self, resources: Resources, run: Run) -> None:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database
