@@ -40,9 +40,10 @@ def test_an_upload_that_runs_is_stopped_and_told_as_revoked(
     parts: Parts, system: System, environment: dict[str, str]
 ) -> None:
     """What is stored stays; what was in the pool is stopped there, so that the next upload has its place at once."""
-    parts.start("worker", DREAM_WORKER_THREADS="1")
-    large = noise(*_LARGE)
-    files = [{"name": f"{number}.jpg", "data": large} for number in range(12)]
+    # AVIF takes long enough to be stopped on any machine.
+    parts.start("worker", DREAM_WORKER_THREADS="1", DREAM_OUTPUT_FORMAT="avif")
+    slow = noise(2400, 1800)
+    files = [{"name": f"{number}.jpg", "data": slow} for number in range(12)]
     task_id = system.producer.upload_images(7, files, [0] * len(files))
     wait_for(lambda: ImageState.COMPLETED in states(system, task_id), 60, "the first picture")
     result = celery_app.AsyncResult(task_id)

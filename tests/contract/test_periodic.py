@@ -53,6 +53,12 @@ def count_from(database: Database, name: str, at: datetime) -> None:
         session.add(DreamPeriodic(name=name, ran_at=at))
 
 
+def daily() -> crontab:
+    """Due twelve hours from now, and not a moment after this test has looked at its clock."""
+    at = datetime.now(UTC) + timedelta(hours=12)
+    return crontab(minute=at.minute, hour=at.hour)
+
+
 def row(database: Database, name: str) -> DreamPeriodic:
     with database.read() as session:
         found = session.get(DreamPeriodic, name)
@@ -72,10 +78,10 @@ def test_a_due_time_is_taken_by_one_scheduler(database: Database) -> None:
 
 
 def test_a_new_entry_is_counted_from_now_and_not_run_at_once(database: Database) -> None:
-    daily = entry("daily", crontab(minute=0, hour=3))
-    Periodic(database, [daily]).send_due()
-    assert daily.sent == []
-    assert abs(row(database, "daily").ran_at - datetime.now(UTC)) < timedelta(seconds=5)
+    new = entry("e", daily())
+    Periodic(database, [new]).send_due()
+    assert new.sent == []
+    assert abs(row(database, "e").ran_at - datetime.now(UTC)) < timedelta(seconds=5)
 
 
 def test_two_schedulers_send_each_due_time_once_and_keep_the_beat(database: Database) -> None:
@@ -97,12 +103,12 @@ def test_two_schedulers_send_each_due_time_once_and_keep_the_beat(database: Data
 
 
 def test_what_was_missed_while_no_scheduler_ran_is_sent_once(database: Database) -> None:
-    count_from(database, "minutely", START)
-    minutely = entry("minutely", crontab())
-    Periodic(database, [minutely]).send_due()
-    Periodic(database, [minutely]).send_due()
-    assert len(minutely.sent) == 1
-    assert datetime.now(UTC) - row(database, "minutely").ran_at < timedelta(minutes=1)
+    count_from(database, "e", START)
+    missed = entry("e", daily())
+    Periodic(database, [missed]).send_due()
+    Periodic(database, [missed]).send_due()
+    assert len(missed.sent) == 1
+    assert datetime.now(UTC) - row(database, "e").ran_at < timedelta(minutes=1)
 
 
 def test_one_that_was_taken_and_not_sent_is_sent_by_another_under_the_same_id(database: Database) -> None:
@@ -114,8 +120,8 @@ def test_one_that_was_taken_and_not_sent_is_sent_by_another_under_the_same_id(da
         raise BrokerUnavailable
 
     count_from(database, "e", START)
-    Periodic(database, [entry("e", crontab(minute=0), away)]).send_due()
-    healthy = entry("e", crontab(minute=0))
+    Periodic(database, [entry("e", daily(), away)]).send_due()
+    healthy = entry("e", daily())
     Periodic(database, [healthy]).send_due()
     assert healthy.sent == [], "its scheduler may still send it"
     with database.begin() as session:
@@ -128,7 +134,7 @@ def test_one_that_was_sent_and_has_begun_is_not_sent_again(database: Database) -
     """Its scheduler died before it could say so."""
     with database.begin() as session:
         session.add(DreamPeriodic(name="e", ran_at=datetime.now(UTC), task_id="run", taken_at=now(-11)))
-    healthy = entry("e", crontab(minute=0), begun=["run"])
+    healthy = entry("e", daily(), begun=["run"])
     Periodic(database, [healthy]).send_due()
     assert (healthy.sent, row(database, "e").task_id) == ([], None)
 
@@ -142,8 +148,8 @@ def test_an_entry_that_cannot_be_sent_is_told_and_stops_no_other(
 
     for name in ("wrong", "right"):
         count_from(database, name, START)
-    right = entry("right", crontab(minute=0))
-    Periodic(database, [entry("wrong", crontab(minute=0), refuse), right]).send_due()
+    right = entry("right", daily())
+    Periodic(database, [entry("wrong", daily(), refuse), right]).send_due()
     [told] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "periodic_task_not_sent" in told
     assert "wrong" in told
