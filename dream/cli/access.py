@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,15 +44,8 @@ def opened(settings: Settings) -> Iterator[Producer]:
     """
     from dream.producer import Producer
 
-    producer = Producer(settings)
-    try:
-        with explained():
-            yield producer
-    finally:
-        if "database" in producer.__dict__:
-            producer.database.dispose()
-        if "broker" in producer.__dict__:
-            producer.broker.close()
+    with explained(), closing(Producer(settings)) as producer:
+        yield producer
 
 
 @contextmanager

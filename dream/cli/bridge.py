@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import load_quietly, opened
+from dream.cli.access import explained, load_quietly
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -126,16 +126,10 @@ def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Ha
     app = find_app(app_name)
     if app is not own:
         app.finalize()
-    place = ParkingPlace(settings)
-    with opened(settings) as opened_producer:
-        handover = Handover(settings, app, OwnTasks(own, producer.default()), opened_producer.broker, place)
-        try:
+    with explained(), closing(producer.default()) as ours, closing(ParkingPlace(settings)) as place:
+        handover = Handover(settings, app, OwnTasks(own, ours), ours.broker, place)
+        with closing(handover):
             yield handover, place
-        finally:
-            handover.close()
-            place.close()
-            if "database" in producer.default().__dict__:
-                producer.default().database.dispose()
 
 
 def _check(source: Source, handover: Handover) -> None:

@@ -13,6 +13,7 @@ from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
 from dream.producer.backlog import check_backlog
+from dream.producer.connections import Connections
 from dream.producer.delivery import AT_ONCE, Delivery
 from dream.producer.outbox import check_session, follow
 from dream.producer.recording import Order, Recorder
@@ -21,75 +22,28 @@ from dream.producer.staging import Staging
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from dream.broker import AnyBroker
-    from dream.db import Database, DreamImage, DreamTask
-    from dream.results import ResultStore
-    from dream.settings import Settings
-    from dream.storage import StagingArea, Storage
+    from dream.db import DreamImage, DreamTask
 
 __all__ = ["Producer"]
 
 log = get_logger(__name__)
 
 
-class Producer:
+class Producer(Connections):
     """Accepts work for the workers. One a process; safe to use from several threads.
 
     Parameters:
       settings: where the servers are, and what is accepted.
-      database, storage, broker: those of the process, where it has them already.
+      database, storage, broker: see `Connections`.
     """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        database: Database | None = None,
-        storage: Storage | None = None,
-        broker: AnyBroker | None = None,
-    ) -> None:
-        self._settings = settings
-        given = {"database": database, "storage": storage, "broker": broker}
-        self.__dict__.update({name: part for name, part in given.items() if part is not None})
-
-    @cached_property
-    def database(self) -> Database:
-        from dream.db import Database
-
-        return Database(self._settings)
-
-    @cached_property
-    def storage(self) -> Storage:
-        from dream.storage import Storage
-
-        return Storage(self._settings)
-
-    @cached_property
-    def results(self) -> ResultStore:
-        """Where results are kept in Celery's form."""
-        from dream.results import ResultStore
-
-        return ResultStore(self._settings)
 
     @cached_property
     def _recorder(self) -> Recorder:
         return Recorder(self._settings, self.database)
 
     @cached_property
-    def staging_area(self) -> StagingArea:
-        from dream.storage import StagingArea
-
-        return StagingArea(self._settings, self.storage)
-
-    @cached_property
     def staging(self) -> Staging:
         return Staging(self.staging_area)
-
-    @cached_property
-    def broker(self) -> AnyBroker:
-        from dream.broker import make_broker
-
-        return make_broker(self._settings)
 
     def upload_images(
         self,
