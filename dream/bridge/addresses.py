@@ -5,17 +5,11 @@ Source: `kombu/utils/url.py` and `_connparams` in `kombu/transport/redis.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pika.exceptions import AMQPError
-from redis.exceptions import RedisError
+from dream.errors import InvalidArguments
 
-from dream.errors import BrokerUnavailable, InvalidArguments
-from dream.log import redact
-
-__all__ = ["client_url", "reached"]
+__all__ = ["client_url"]
 
 _SOCKET = "redis+socket"
 #: Schemes of kombu's that mean one thing here.
@@ -67,20 +61,3 @@ def _number(database: str) -> int:
         return int(database)
     except ValueError:
         raise InvalidArguments(f"--from: a Redis database is a number, not {database!r}") from None
-
-
-@contextmanager
-def reached(what: str) -> Iterator[None]:
-    """Turn whatever a client raises that does not reach its server, or is refused there, into one line.
-
-    Parameters:
-      what: the option or variable that names the server, perhaps with its URL.
-
-    Raises:
-      BrokerUnavailable
-    """
-    try:
-        yield
-    except (AMQPError, RedisError, OSError) as error:
-        reason = str(error) or f"no answer ({type(error).__name__})"
-        raise BrokerUnavailable(redact(f"{what}: {reason}")) from error

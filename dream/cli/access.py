@@ -1,4 +1,4 @@
-"""A command's way to the servers: settings, a producer that is closed again, and a database's faults in one line."""
+"""A command's way to the servers: settings, a producer that is closed again, and servers' faults in one line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.errors import DatabaseUnavailable, DreamError
+from dream.errors import BrokerUnavailable, DatabaseUnavailable, DreamError
 
 if TYPE_CHECKING:
     from dream.producer import Producer
     from dream.settings import Settings
 
-__all__ = ["MAX_ID", "DreamId", "confirm", "explained", "load_quietly", "opened"]
+__all__ = ["MAX_ID", "DreamId", "confirm", "explained", "load_quietly", "opened", "reached"]
 
 #: The largest id that a database column holds.
 MAX_ID = 2**63 - 1
@@ -84,6 +84,28 @@ def _first_line(error: BaseException) -> str:
 
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return redact(lines[0]) if lines else type(error).__name__
+
+
+@contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Turn whatever a broker's client raises that does not reach its server, or is refused there, into one line.
+
+    Parameters:
+      what: the option or variable that names the server, perhaps with its URL.
+
+    Raises:
+      BrokerUnavailable
+    """
+    from pika.exceptions import AMQPError
+    from redis.exceptions import RedisError
+
+    from dream.log import redact
+
+    try:
+        yield
+    except (AMQPError, RedisError, OSError) as error:
+        reason = str(error) or f"no answer ({type(error).__name__})"
+        raise BrokerUnavailable(redact(f"{what}: {reason}")) from error
 
 
 def confirm(question: str, otherwise: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import explained, load_quietly
+from dream.cli.access import explained, load_quietly, reached
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def bridge(
     if source_url is None:
         raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
     from dream.bridge import open_source
-    from dream.bridge.addresses import reached
 
     settings = load_quietly()
     names = [name.strip() for name in (queues or "").split(",") if name.strip()]
@@ -78,7 +77,7 @@ def bridge(
         key_prefix=key_prefix,
         separator=separator,
     )
-    with closing(source), reached(f"--from {source_url}"), _handing_over(settings, app) as (handover, _):
+    with closing(source), _handing_over(settings, app) as (handover, _), reached(f"--from {source_url}"):
         if check:
             _check(source, handover)
         else:
@@ -87,7 +86,6 @@ def bridge(
 
 def parked() -> None:
     """List what was not understood: id, queue, task, when, why."""
-    from dream.bridge.addresses import reached
     from dream.bridge.parked import ParkingPlace
     from dream.cli.showing import clean, show_rows
 
@@ -103,13 +101,12 @@ def replay(
     app: AppName = None,
 ) -> None:
     """Hand parked messages over; what is still not understood stays parked."""
-    from dream.bridge.addresses import reached
     from dream.bridge.replaying import replayed
 
     if bool(ids) == everything:
         raise InvalidArguments("name the messages by their ids, or say --all")
     settings = load_quietly()
-    with reached(_OURS), _handing_over(settings, app) as (handover, place):
+    with _handing_over(settings, app) as (handover, place), reached(_OURS):
         moved = replayed(place, handover, ids)
     typer.echo(f"handed over {moved.handed_over}, duplicates {moved.duplicates}, still parked {moved.parked}")
 

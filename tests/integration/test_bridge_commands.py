@@ -121,6 +121,15 @@ def test_what_is_wrong_is_one_line(variables: dict[str, str], arguments: tuple[s
         assert answer.stdout == ""
 
 
+def test_an_app_that_does_not_find_its_own_files_is_not_the_source_that_does_not_answer(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text("open('/nowhere/conf')")
+    answer = dream(variables, "bridge", "--from", "redis://127.0.0.1:9/0", "-A", "shop")
+    assert (answer.returncode, "--from redis" in answer.stderr) == (1, False)
+    assert "No such file or directory: '/nowhere/conf'" in answer.stderr
+
+
 def test_a_server_that_refuses_us_is_one_line(
     variables: dict[str, str], servers: dict[str, str], local_rabbitmq_url: str
 ) -> None:

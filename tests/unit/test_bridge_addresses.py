@@ -6,10 +6,10 @@ import pika
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dream.bridge.addresses import client_url, reached
+from dream.bridge.addresses import client_url
 from dream.broker.rabbitmq import patient
 from dream.broker.redis import make_client
-from dream.errors import BrokerUnavailable, InvalidArguments
+from dream.errors import InvalidArguments
 
 #: With the database or virtual host that kombu finds by it.
 URLS = {
@@ -66,11 +66,3 @@ def test_a_socket_is_a_place_for_our_client() -> None:
     assert client.get_connection_kwargs()["db"] == 2
     with pytest.raises(RedisConnectionError, match=r"/run/nowhere\.sock"):
         client.ping()
-
-
-def test_what_a_client_raises_is_told_in_one_line_without_secrets() -> None:
-    with (
-        pytest.raises(BrokerUnavailable, match=r"--from redis://\*\*\*@h/0: refused"),
-        reached("--from redis://:p@h/0"),
-    ):
-        raise ConnectionError("refused")
