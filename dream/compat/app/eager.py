@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import envelope_of
-from dream.compat.app.trace import IGNORED, REJECTED, Ended, trace
+from dream.compat.app.trace import Ended, trace
 from dream.compat.exceptions import Retry
 from dream.compat.result import EagerResult
-from dream.results.states import PENDING, PROPAGATE_STATES
+from dream.compat.states import IGNORED, PENDING, PROPAGATE_STATES, REJECTED
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task

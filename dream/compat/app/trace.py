@@ -20,20 +20,18 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
 from dream.compat import current, signals
-from dream.compat.app.arguments import call
+from dream.compat.app.arguments import call, most_positional
 from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry
-from dream.results.states import FAILURE, RETRY, REVOKED, SUCCESS
+from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
     from dream.compat.app.task import Task
 
 __all__ = [
-    "IGNORED",
     "LOG_FAILURE",
     "LOG_RECEIVED",
     "LOG_SUCCESS",
-    "REJECTED",
     "Ended",
     "ExceptionInfo",
     "Stopped",
@@ -41,9 +39,7 @@ __all__ = [
     "trace",
 ]
 
-IGNORED = "IGNORED"
-REJECTED = "REJECTED"
-
+#: Celery's, by which its callers' filters know lines of a log; of these a worker here writes the last.
 LOG_RECEIVED = "Task %(name)s[%(id)s] received"
 LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
 LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
@@ -77,7 +73,7 @@ class Ended:
     """What came of a run.
 
     Parameters:
-      state: one of `dream.results.states`, IGNORED or REJECTED.
+      state: one of `dream.compat.states`.
       value: what the task returned, or the error.
       info: of the error.
     """
@@ -233,8 +229,6 @@ def _signature(task: Task, link: Any) -> Any:
 
 def _call_back(task: Task, request: Context, link: Any, ended: Ended) -> None:
     """An error link: called here with (request, exception, traceback) where it takes them, else sent the id."""
-    from dream.compat.app.arguments import most_positional
-
     signature = _signature(task, link)
     known = task.app.tasks.get(signature.task)
     if known is not None and not signature.immutable and most_positional(known.run) - len(signature.args) > 1:

@@ -19,15 +19,15 @@ from dream.compat import signals
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
-from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, conclude, trace
+from dream.compat.app.trace import Ended, ExceptionInfo, conclude, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Retry, TaskRevokedError, WorkerLostError
+from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED
 from dream.compat.worker.keeping import keep
 from dream.compat.worker.patience import patiently
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.log import bind, get_logger
 from dream.messages import REDELIVERED
-from dream.results.states import FAILURE, RETRY, REVOKED, STARTED
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from dramatiq.middleware.threading import raise_thread_exception
 
-from dream.compat.app.trace import REJECTED, Ended, ExceptionInfo, Stopped
+from dream.compat.app.trace import Ended, ExceptionInfo, Stopped
 from dream.compat.exceptions import Reject, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
-from dream.results.states import FAILURE, REVOKED
+from dream.compat.states import FAILURE, REJECTED, REVOKED
 
 __all__ = ["Watch"]
 
