@@ -90,6 +90,5 @@ def test_a_lost_connection_is_an_error_once(named: Named, script: RedisScript) -
 def test_a_forked_process_has_a_connection_of_its_own(named: Named, path: Path) -> None:
     """Two processes on one connection would read each other's answers."""
     command = [sys.executable, "-c", FORKING, named.url, path]
-    command = [sys.executable, "-c", FORKING, named.url, path]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 0, ran.stderr

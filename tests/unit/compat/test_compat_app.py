@@ -10,7 +10,7 @@ import dream
 from dream.celery import celery_app
 from dream.celery.app import app
 from dream.celery.tasks import image_tasks, token_tasks
-from dream.compat import Celery
+from dream.compat import Celery, Task
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
 from dream.compat.schedules import crontab
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
@@ -70,6 +70,19 @@ def test_a_function_becomes_a_task_with_or_without_options() -> None:
     assert add(2, y=3) == 5
     assert own.tasks["shop.twice"] is twice
     assert add.name == f"{__name__}.add"
+
+
+def test_tasks_are_registered_and_forgotten_as_in_older_code() -> None:
+    class Old(Task):
+        name = "shop.old"
+
+    fresh = Celery("shop", set_as_current=False)
+    fresh.tasks.register(Old())
+    assert "shop.old" in fresh.tasks
+    fresh.tasks.unregister("shop.old")
+    assert "shop.old" not in fresh.tasks
+    with pytest.raises(NotRegistered):
+        fresh.tasks.unregister("shop.old")
 
 
 def test_a_task_of_a_script_is_named_after_its_app() -> None:

@@ -95,6 +95,16 @@ def test_an_object_that_is_not_there_is_an_error_unless_silent(shop: Path) -> No
     assert app.conf.task_routes is None
 
 
+def test_the_settings_module_may_be_named_by_a_variable(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shop / "conf.py").write_text("task_default_queue = 'mail'")
+    fresh = Celery("shop", set_as_current=False)
+    with pytest.raises(ImproperlyConfigured, match="SHOP_CONF is not set"):
+        fresh.config_from_envvar("SHOP_CONF")
+    monkeypatch.setenv("SHOP_CONF", "shop.conf")
+    fresh.config_from_envvar("SHOP_CONF")
+    assert fresh.conf.task_default_queue == "mail"
+
+
 def test_an_error_inside_the_configuration_is_told_as_it_is(shop: Path) -> None:
     (shop / "broken.py").write_text("import not_installed_at_all")
     with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.finding import find_app
-from dream.compat.utils.log import get_task_logger
 
 APP = "from dream.compat import Celery\n{name} = Celery('shop')\n"
 
@@ -48,7 +46,3 @@ def test_the_folder_that_a_process_starts_in_is_looked_into(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
     assert find_app("here_only").main == "shop"
-
-
-def test_a_tasks_logger_is_an_ordinary_one_of_its_name() -> None:
-    assert get_task_logger("shop.tasks") is logging.getLogger("shop.tasks")

@@ -73,46 +73,6 @@ def test_a_message_is_acknowledged_after_its_run(option: str) -> None:
         app.task(name=f"shop.{option}", **{option: False})(print)
 
 
-def test_celerys_small_paths_are_there() -> None:
-    state, django = import_module("dream.compat._state"), import_module("dream.compat.contrib.django.task")
-    assert (state.get_current_task(), state.get_current_app()) == (None, state.current_app)
-    assert hasattr(django.DjangoTask, "delay_on_commit")
-    assert import_module("dream.compat.app").app_or_default(app) is app
-    assert import_module("dream.compat.app.control").Control is type(app.control)
-
-
-def test_a_request_can_be_pushed_as_tests_do() -> None:
-    task.push_request(id="t", retries=3)
-    try:
-        assert (task.request.id, task.request.retries) == ("t", 3)
-    finally:
-        task.pop_request()
-    assert task.request.id is None
-
-
-def test_the_settings_module_may_be_named_by_a_variable(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (shop / "conf.py").write_text("task_default_queue = 'mail'")
-    fresh = Celery("shop", set_as_current=False)
-    with pytest.raises(exceptions.ImproperlyConfigured, match="SHOP_CONF is not set"):
-        fresh.config_from_envvar("SHOP_CONF")
-    monkeypatch.setenv("SHOP_CONF", "shop.conf")
-    fresh.config_from_envvar("SHOP_CONF")
-    assert fresh.conf.task_default_queue == "mail"
-
-
-def test_tasks_are_registered_and_forgotten_as_in_older_code() -> None:
-    class Old(Task):
-        name = "shop.old"
-
-    fresh = Celery("shop", set_as_current=False)
-    fresh.tasks.register(Old())
-    assert "shop.old" in fresh.tasks
-    fresh.tasks.unregister("shop.old")
-    assert "shop.old" not in fresh.tasks
-    with pytest.raises(exceptions.NotRegistered):
-        fresh.tasks.unregister("shop.old")
-
-
 def test_a_hook_that_is_not_called_is_refused() -> None:
     class Named(Task):
         def shadow_name(self, *_: object) -> str:
@@ -120,11 +80,3 @@ def test_a_hook_that_is_not_called_is_refused() -> None:
 
     with pytest.raises(Unsupported, match="shadow_name"):
         app.task(name="shop.named", base=Named)(print)
-
-
-def test_a_retry_that_is_returned_and_not_raised_runs_in_place_too() -> None:
-    @app.task(name="shop.returns", bind=True, max_retries=3)
-    def returns(self: Task) -> object:
-        return 42 if self.request.retries == 3 else self.retry(exc=LookupError(), throw=False)
-
-    assert returns.apply().get() == 42

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dream.compat import Celery, signals, states
+from dream.compat import Celery, signals
 from dream.compat.app.envelopes import envelope_of
 from dream.compat.app.publishing import _announced
 from dream.compat.signals import Signal
@@ -104,10 +104,3 @@ def test_the_page_names_those_that_are_sent_and_no_other() -> None:
     code = "\n".join(path.read_text() for path in (root / "dream").rglob("*.py"))
     [row] = re.findall(r"^\| `celery.signals` \|.*$", (root / "docs/celery.md").read_text(), re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row)) == set(re.findall(r"\bsignals\.(\w+)\.send\(", code))
-
-
-def test_states_are_compared_by_what_follows_what() -> None:
-    state = states.state
-    assert state("PENDING") < state("STARTED") < state("SUCCESS")
-    assert state("STARTED") <= state("PROGRESS") < state("FAILURE")
-    assert not state("SUCCESS") < state("RETRY")

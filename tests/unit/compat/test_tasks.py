@@ -37,6 +37,16 @@ def test_a_bound_task_sees_its_run_and_none_outside_of_it(app: Celery) -> None:
     assert look(1)[0] is None
 
 
+def test_a_request_can_be_pushed_as_tests_do(app: Celery) -> None:
+    task = app.task(name="shop.task")(print)
+    task.push_request(id="t", retries=3)
+    try:
+        assert (task.request.id, task.request.retries) == ("t", 3)
+    finally:
+        task.pop_request()
+    assert task.request.id is None
+
+
 def test_hooks_and_signals_of_a_retry_are_celerys(app: Celery) -> None:
     """`after_return` comes once, behind the last run; who hears of the retry gets the `Retry`."""
     heard: list[Any] = []
@@ -77,6 +87,14 @@ def test_max_retries_is_that_many_runs_and_one(app: Celery, most: int, runs: int
     result = fail.delay()
     assert (result.state, repr(result.result)) == ("FAILURE", "KeyError('gone')")
     assert seen == [(result.id, number) for number in range(runs)]
+
+
+def test_a_retry_that_is_returned_and_not_raised_runs_in_place_too(app: Celery) -> None:
+    @app.task(name="shop.returns", bind=True, max_retries=3)
+    def returns(self: Task) -> object:
+        return 42 if self.request.retries == 3 else self.retry(exc=LookupError(), throw=False)
+
+    assert returns.apply().get() == 42
 
 
 def test_without_an_error_of_its_own_the_last_retry_says_so(app: Celery) -> None:
