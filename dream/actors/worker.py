@@ -48,13 +48,22 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
     is_wedged = False
     while not is_wedged and not stop.wait(_LOOK_EVERY_S):
         show_life(settings)
-        is_wedged = limit.is_wedged() or shared.is_unfit
+        is_wedged = bool(limit.wedged()) or shared.is_unfit
     log.info("worker_stopping", wedged=is_wedged)
     if is_wedged:
         # Nobody else would end us: whatever holds the thread may hold our end, too.
         end = threading.Timer(settings.shutdown_timeout_s + _LEAVE_S, os._exit, (EXIT_WEDGED,))
         end.daemon = True
         end.start()
+        _leave(worker, limit)
     worker.stop(timeout=round(settings.shutdown_timeout_s * 1000))
     broker.close()
     return EXIT_WEDGED if is_wedged else 0
+
+
+def _leave(worker: Worker, limit: TimeLimit) -> None:
+    """Wait for no thread that cannot be stopped: until this worker is gone, no other takes its messages."""
+    for thread in worker.workers:
+        thread.stop()
+    wedged = limit.wedged()  # once none of them takes another message
+    worker.workers = [thread for thread in worker.workers if thread.ident not in wedged]

@@ -145,10 +145,13 @@ class Control:
         from dream.db.revocation import revoke
         from dream.log import get_logger
 
+        database = self._app.producer.database
         try:
-            with self._app.producer.database.begin() as session:
+            with database.begin() as session:
                 revoke(session, task_ids)
         except SQLAlchemyError as error:
+            if database.is_bare():
+                return
             get_logger(__name__).warning("rows_not_revoked", error=type(error).__name__)
 
     def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:

@@ -180,11 +180,14 @@ class AsyncResult(Outcome):
         from dream.outcomes import kept_of
         from dream.producer import default
 
+        database = default().database
         try:
-            with default().database.read() as session:
+            with database.read() as session:
                 task = session.get(DreamTask, self.id)
                 return kept_of(task) if task is not None else None
         except SQLAlchemyError as error:
+            if database.is_bare():
+                return None
             raise DatabaseUnavailable(f"the task's row cannot be read: {type(error).__name__}") from error
 
 

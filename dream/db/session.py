@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from dream.db.models import DreamTask
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -133,6 +134,13 @@ class Database:
         """Ask for an answer; raises SQLAlchemy's error where there is none."""
         with self.read() as session:
             session.execute(text("SELECT 1"))
+
+    def is_bare(self) -> bool:
+        """Whether it answers and never had our tables: who has callers' tasks alone needs none."""
+        try:
+            return not inspect(self._reading).has_table(DreamTask.__tablename__)
+        except SQLAlchemyError:
+            return False
 
     def dispose(self) -> None:
         """Close every connection."""

@@ -29,7 +29,6 @@ class TimeLimit(StockTimeLimit):
     def __init__(self, *, time_limit: float = 600_000, interval: float = 1000) -> None:
         super().__init__(time_limit=time_limit, interval=int(interval))
         self._given_up_at: dict[int, float] = {}
-        self._is_given_up = False
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         super().before_process_message(broker, message)
@@ -49,11 +48,12 @@ class TimeLimit(StockTimeLimit):
         self.manager.add_timeout(thread_id, limit_ms)
         self._given_up_at[thread_id] = time.monotonic() + limit_ms / 1000 + WEDGED_AFTER_S
 
-    def give_up(self) -> None:
-        """Somebody has seen a thread that does not stop."""
-        self._is_given_up = True
+    def give_up(self, thread_id: int) -> None:
+        """Somebody has seen that the run of a thread does not stop."""
+        if thread_id in self._given_up_at:
+            self._given_up_at[thread_id] = time.monotonic()
 
-    def is_wedged(self) -> bool:
-        """Whether a thread went on past its limit though it was told to stop."""
+    def wedged(self) -> set[int]:
+        """The ids of the threads that went on past their limit though they were told to stop."""
         current = time.monotonic()
-        return self._is_given_up or any(current > given_up_at for given_up_at in list(self._given_up_at.values()))
+        return {thread_id for thread_id, given_up_at in list(self._given_up_at.items()) if current >= given_up_at}

@@ -83,6 +83,11 @@ def endless(path):
 def blocks():
     time.sleep(60)
 
+@app.task(name="shop.blocks_on")
+def blocks_on(path):
+    note(path, "begun")
+    time.sleep(60)
+
 @app.task(name="shop.second_try", bind=True)
 def second_try(self):
     if not self.request.delivery_info["redelivered"]:
@@ -285,6 +290,16 @@ def test_a_run_that_was_terminated_ends_whatever_it_catches(shop: Celery, tmp_pa
         result.get(timeout=10)
 
 
+def test_a_run_that_was_terminated_while_it_blocks_holds_nobody_up(shop: Celery, tmp_path: Path) -> None:
+    result = shop.send_task("shop.blocks_on", (str(tmp_path / "runs"),))
+    wait_for((tmp_path / "runs").exists, what="its begin")
+    result.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+    assert shop.send_task("shop.add", (1, 1)).get(timeout=20) == 2
+    assert (tmp_path / "runs").read_text() == "begun\n"
+
+
 def test_a_run_that_looks_hears_that_it_is_aborted(shop: Celery, tmp_path: Path) -> None:
     path = tmp_path / "noted"
     sent = shop.send_task("shop.polite", (str(path),))
@@ -310,7 +325,8 @@ def test_code_that_blocks_is_told_as_ended_and_its_worker_is_replaced(shop: Cele
     with pytest.raises(TimeLimitExceeded):
         shop.send_task("shop.blocks").get(timeout=15)
     assert time.monotonic() - begun < 5
-    assert shop.send_task("shop.add", (1, 1)).get(timeout=60) == 2
+    # The code blocks for a minute, and what runs beside it would be waited for half a minute.
+    assert shop.send_task("shop.add", (1, 1)).get(timeout=20) == 2
 
 
 def test_a_waiting_task_of_ours_can_be_revoked(shop: Celery) -> None:

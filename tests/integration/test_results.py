@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from dream import settings as settings_module
 from dream.compat import AsyncResult, Celery, exceptions
 from dream.compat.failures import write_error
 from dream.db import tasks
+from dream.errors import DatabaseUnavailable
 from dream.messages import CLEANUP_TOKENS, TaskState
 from dream.notifications import Publisher
 from dream.results import ResultStore, meta_of
@@ -57,6 +59,28 @@ def test_a_task_that_nobody_knows_is_pending(store: ResultStore) -> None:
     assert (result.state, result.status, result.result, result.ready()) == ("PENDING", "PENDING", None, False)
 
 
+def test_who_has_callers_tasks_alone_needs_no_tables(
+    store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'bare.db'}")
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    result = AsyncResult("nobody")
+    assert result.state == "PENDING"
+    result.revoke()
+    assert result.state == "REVOKED"
+
+
+def test_a_database_that_is_away_is_not_one_without_tables(
+    store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'no folder' / 'dream.db'}")
+    settings_module.load.cache_clear()
+    producer.forget_default()
+    with pytest.raises(DatabaseUnavailable):
+        _ = AsyncResult("nobody").state
+
+
 def test_the_real_celery_reads_what_we_keep(settings: Settings, store: ResultStore) -> None:
     """Results, errors as their own class, states of a caller's own, children."""
     store.put(meta_of("ok", "SUCCESS", NOT_JSON, children=["child"]))
@@ -81,6 +105,7 @@ def test_we_read_what_the_real_celery_keeps(settings: Settings, store: ResultSto
     program = f"""
 import datetime
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 from celery.exceptions import MaxRetriesExceededError, Retry
 store = app.backend.store_result

@@ -157,9 +157,9 @@ class Tasks(Middleware):
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
 
-    def give_up(self, message: Any) -> None:
+    def give_up(self, message: Any, thread_id: int) -> None:
         """Ack a message whose run does not end, and let this worker be replaced."""
-        self._limit.give_up()
+        self._limit.give_up(thread_id)
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
 

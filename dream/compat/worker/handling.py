@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq.middleware import SkipMessage
@@ -121,7 +123,8 @@ class _Delivery:
         hard_s = self._worker.time_limit_s if hard_s is None else hard_s
         if hard_s != self._worker.time_limit_s:
             self._worker.set_backstop(hard_s)
-        return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, self._give_up)
+        give_up = partial(self._give_up, threading.get_ident())
+        return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, give_up)
 
     def retry(self, retry: Retry, envelope: Envelope) -> None:
         why = retry.exc if isinstance(retry.exc, BaseException) else retry
@@ -161,7 +164,7 @@ class _Delivery:
         self._message.fail()
         raise SkipMessage(str(error))
 
-    def _give_up(self, ended: Ended) -> None:
+    def _give_up(self, thread_id: int, ended: Ended) -> None:
         """The run's thread blocks: say how it ended, in its place, and let the worker be replaced."""
         self._is_given_up = True
         if ended.state == REJECTED:
@@ -170,4 +173,4 @@ class _Delivery:
             return
         log.error("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
         keep(self._task, self._envelope, ended)
-        self._worker.give_up(self._message)
+        self._worker.give_up(self._message, thread_id)
