@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 _LISTEN_S = 0.5
 _PAUSE_S = 1.0
+#: A worker begins without being heard where Redis does not answer by then.
+_HEARS_WITHIN_S = 1.0
 _SOCKET_TIMEOUT_S = 5
 #: Silence after which the connection is asked whether it still lives.
 _SILENCE_S = 15
@@ -71,15 +73,18 @@ class Answering(Middleware):
         self._total: Counter[str] = Counter()
         self._total_lock = threading.Lock()
         self._began_at = time.monotonic()
+        self._listens = threading.Event()
         self._stopped = threading.Event()
         #: An outage is told once.
         self._hears = True
 
     # --- what the worker does
 
-    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._worker_or_none = worker
         threading.Thread(target=self._answer_all, name="answering", daemon=True).start()
+        # Who sees it work may ask it something.
+        self._listens.wait(_HEARS_WITHIN_S)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._stopped.set()
@@ -119,7 +124,8 @@ class Answering(Middleware):
             channel.subscribe(keys.questions(self._settings.redis_prefix))
             self._hears = True
             while not self._stopped.is_set():
-                message = channel.get_message(timeout=_LISTEN_S)
+                message = channel.get_message(timeout=_LISTEN_S)  # the first is that it is subscribed
+                self._listens.set()
                 if message is not None:
                     self._answer(client, message["data"])
 
