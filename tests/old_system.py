@@ -18,7 +18,6 @@ import pika
 import redis
 from sqlalchemy import func, select
 
-from dream import settings as settings_module
 from dream.bridge import Bridge, Moved, open_source
 from dream.bridge.handover import Handover
 from dream.bridge.own import OwnTasks
@@ -27,8 +26,9 @@ from dream.broker import make_broker
 from dream.compat import Celery
 from dream.compat.tasks import app as own_app
 from dream.db import DreamTask
-from dream.producer import Producer, default, forget_default
-from dream.settings import Settings
+from dream.producer import Producer, default
+from dream.settings import Settings, load
+from tests.this_process import forget
 
 __all__ = ["CLEAN_UP", "UPLOAD", "Old", "celery", "old_system", "rows", "waiting"]
 
@@ -101,9 +101,8 @@ class Old:
 
         def run() -> None:
             os.environ["DREAM_FAULT"] = fault
-            settings_module.load.cache_clear()
-            settings_module.load()
-            forget_default()
+            forget()
+            load()  # which arms the fault
             self.move()
 
         process = multiprocessing.get_context("fork").Process(target=run)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import dream
 from tests.conftest import wait_for
 
-__all__ = ["MARK", "Parts", "Process", "name_after", "processes_with"]
+__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "name_after", "processes_with"]
 
+#: The documented start scripts.
+WORKER, BEAT = (Path(dream.__file__).parent / "celery" / name for name in ("worker.py", "beat.py"))
 #: Every process that a test starts, and every child of it, carries this variable.
 MARK = "DREAM_TEST_MARK"
 

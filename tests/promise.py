@@ -11,10 +11,9 @@ Four checks, the same after every fault, every outage and the soak:
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +24,12 @@ from dream.compat.result import FAILURE, AsyncResult
 from dream.db import DreamImage, DreamTask
 from dream.db.clock import now
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, STAGING_PREFIX, ImageState, TaskState, UpdateStatus
-from dream.producer import Producer, default, forget_default
+from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
-from dream.settings import Settings, load
+from dream.settings import Settings
 from dream.storage import Storage
 from dream.storage.keys import variant_key
+from tests.this_process import configured
 
 __all__ = ["Findings", "check", "sweep_the_night"]
 
@@ -88,21 +88,9 @@ def sweep_the_night(environment: Mapping[str, str]) -> None:
             producer.database.dispose()
 
 
-@contextmanager
-def _as_ours(environment: Mapping[str, str]) -> Iterator[Settings]:
+def _as_ours(environment: Mapping[str, str]) -> AbstractContextManager[Settings]:
     """Make a system's variables those of this process, so that a caller's result is looked up as callers do."""
-    before = dict(os.environ)
-    os.environ.update({name: value for name, value in environment.items() if name.startswith("DREAM_")})
-    load.cache_clear()
-    forget_default()
-    try:
-        yield load()
-    finally:
-        default().database.dispose()
-        os.environ.clear()
-        os.environ.update(before)
-        load.cache_clear()
-        forget_default()
+    return configured({name: value for name, value in environment.items() if name.startswith("DREAM_")})
 
 
 def _check_ends(findings: Findings, tasks: Mapping[str, DreamTask], accepted: list[str]) -> None:

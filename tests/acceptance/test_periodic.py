@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from tests.acceptance.conftest import System
-from tests.acceptance.test_start_scripts import BEAT
 from tests.conftest import wait_for
-from tests.processes import Parts
+from tests.processes import BEAT, Parts
 
 SHOP = """
 import time

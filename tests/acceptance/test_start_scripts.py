@@ -14,11 +14,9 @@ import dream
 from dream.messages import CLEANUP_TOKENS, TaskState
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
-from tests.processes import Parts
+from tests.processes import BEAT, WORKER, Parts
 
 ROOT = Path(dream.__file__).resolve().parents[1]
-WORKER = ROOT / "dream" / "celery" / "worker.py"
-BEAT = ROOT / "dream" / "celery" / "beat.py"
 
 
 def test_the_worker_needs_no_arguments_and_runs_from_any_folder(

@@ -7,29 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from dream import producer
 from dream.celery import celery_app
 from dream.compat.exceptions import TaskRevokedError
 from dream.messages import ImageState, TaskState
-from dream.settings import load
 from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.pictures import noise
 from tests.processes import Parts
+from tests.this_process import configured
 
 _LARGE = (4000, 3000)
 
 
 @pytest.fixture(autouse=True)
-def _as_caller(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    load.cache_clear()
-    producer.forget_default()
-    yield
-    load.cache_clear()
-    producer.forget_default()
+def _as_caller(environment: dict[str, str]) -> Iterator[None]:
+    with configured(environment):
+        yield
 
 
 def states(system: System, task_id: str) -> list[ImageState]:

@@ -12,9 +12,10 @@ from dramatiq import Worker
 from dream.broker import make_broker
 from dream.compat import Celery
 from dream.middleware.answering import Answering
-from dream.settings import Settings, load
+from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.network import Proxy
+from tests.this_process import configured
 
 
 @pytest.mark.parametrize("fault", ["cut", "swallow"])
@@ -22,15 +23,11 @@ def test_a_worker_hears_questions_again_after_an_outage(
     fault: str,
     environment: dict[str, str],
     settings_of: Callable[..., Settings],
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It says once that it did not hear them."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    load.cache_clear()
     parts = urlsplit(environment["DREAM_BROKER_URL"])
-    with contextlib.closing(Proxy((parts.hostname or "", parts.port or 0))) as network:
+    with configured(environment), contextlib.closing(Proxy((parts.hostname or "", parts.port or 0))) as network:
         redis_url = parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}").geturl()
         broker = make_broker(settings_of(environment))
         broker.add_middleware(Answering(settings_of(environment, redis_url=redis_url), "one"))
@@ -44,5 +41,4 @@ def test_a_worker_hears_questions_again_after_an_outage(
         wait_for(lambda: control.ping(timeout=0.2), what="an answer after the outage")
         worker.stop()
         broker.close()
-    load.cache_clear()
     assert sum("questions_not_heard" in record.getMessage() for record in caplog.records) <= 1

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from dream import producer as producer_module
-from dream import settings as settings_module
 from dream.producer import Producer
 from dream.settings import Settings
 from tests.old_system import CLEAN_UP, Old, celery, old_system
+from tests.this_process import configured
 
 
 @pytest.fixture
@@ -27,18 +26,10 @@ def producer(settings: Settings) -> Iterator[Producer]:
 
 
 @pytest.fixture
-def as_environment(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_environment(environment: dict[str, str], settings: Settings) -> Iterator[None]:
     """This process is configured as the bridge's would be."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    settings_module.load.cache_clear()
-    producer_module.forget_default()
-    yield
-    default = producer_module.default()
-    default.database.dispose()
-    default.broker.close()
-    producer_module.forget_default()
-    settings_module.load.cache_clear()
+    with configured(environment):
+        yield
 
 
 #: Brokers of the machine, by the fixtures that name them.

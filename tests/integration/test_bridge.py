@@ -21,9 +21,8 @@ from dream.settings import Settings
 from tests.commands import dream
 from tests.old_system import CLEAN_UP, UPLOAD, Old, celery, old_system, rows, waiting
 from tests.pictures import noise
-from tests.processes import Parts
+from tests.processes import WORKER, Parts
 
-WORKER = Path(__file__).parents[2] / "dream/celery/worker.py"
 STEPS = ("bridge_take", "bridge_hand_over", "bridge_accept", "bridge_park", "bridge_remove")
 APP = """
 from dream.compat import Celery

@@ -13,7 +13,6 @@ from dramatiq import Message
 from pydantic import BaseModel
 
 from dream import producer
-from dream import settings as settings_module
 from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.contrib.abortable import AbortableAsyncResult
@@ -23,8 +22,8 @@ from dream.compat.worker.revoked import Revoked
 from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
+from tests.this_process import configured
 
-WORKER = Path(__file__).resolve().parents[2] / "dream" / "celery" / "worker.py"
 SHOP = """
 import pathlib, time
 from dream.compat import Celery, shared_task
@@ -149,20 +148,11 @@ def shop(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     environment = {**environment_in(folder, servers), "DREAM_HEARTBEAT_S": "2"}
     (folder / "shop.py").write_text(SHOP)
     prepare(settings_from(environment))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        forget()
+    with configured(environment):
         parts = Parts(environment, folder)
         parts.start(program=[str(folder / "shop.py")], cwd=folder)  # as `app.worker_main` starts it
         yield Celery("caller", task_routes={"shop.routed": "mail"})
         parts.end()
-    forget()
-
-
-def forget() -> None:
-    settings_module.load.cache_clear()
-    producer.forget_default()
 
 
 def test_a_task_runs_and_its_result_comes_back(shop: Celery) -> None:

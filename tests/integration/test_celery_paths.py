@@ -20,8 +20,7 @@ import redis
 from PIL import Image
 from sqlalchemy import func, select
 
-from dream import notifications, producer
-from dream import settings as settings_module
+from dream import producer
 from dream.celery import celery_app
 from dream.celery.tasks.image_tasks import (
     celery_upload_images,
@@ -40,6 +39,7 @@ from dream.storage import Storage
 from dream.websocket.utils import send_image_update
 from tests.pictures import noise
 from tests.processes import Parts
+from tests.this_process import forget
 
 
 class Web:
@@ -70,23 +70,12 @@ class Web:
         return int(self.redis.llen(f"{self.settings.redis_prefix}:{queue}"))  # type: ignore[arg-type]
 
 
-def forget() -> None:
-    """A process reads its environment once; this one begins anew."""
-    settings_module.load.cache_clear()
-    producer.forget_default()
-    notifications._default_publisher.cache_clear()
-
-
 @pytest.fixture
-def web(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    forget()
+def web(settings: Settings, as_environment: None) -> Iterator[Web]:
     web = Web(settings)
     yield web
     web.redis.close()
     web.database.dispose()
-    forget()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from dream.notifications import keys
 from dream.settings import Settings, load
 from tests.conftest import wait_for
 from tests.queues import delete_queues
+from tests.this_process import configured
 
 
 class Shop:
@@ -67,22 +68,18 @@ def refused_port() -> Iterator[int]:
 def shop(
     request: pytest.FixtureRequest,
     environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
     settings_of: Callable[..., Settings],
 ) -> Iterator[Shop]:
     if request.param == "rabbitmq":
         environment["DREAM_REDIS_URL"] = environment["DREAM_BROKER_URL"]
         environment["DREAM_BROKER_URL"] = request.getfixturevalue("local_rabbitmq_url")
         environment["DREAM_QUEUE_PREFIX"] = f"t{environment['DREAM_REDIS_PREFIX']}-"
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    load.cache_clear()
-    shop = Shop(settings_of(environment))
-    yield shop
-    shop.stop()
-    if request.param == "rabbitmq":
-        delete_queues(settings_of(environment))
-    load.cache_clear()
+    with configured(environment) as settings:
+        shop = Shop(settings)
+        yield shop
+        shop.stop()
+        if request.param == "rabbitmq":
+            delete_queues(settings)
 
 
 @pytest.mark.parametrize("shop", ["valkey"], indirect=True)
@@ -136,14 +133,12 @@ def test_a_purge_throws_away_what_waits_and_says_how_much(shop: Shop) -> None:
     wait_for(lambda: shop.ran == [("after",)], what="the run of what came after")
 
 
-def test_without_redis_workers_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, refused_port: int) -> None:
-    monkeypatch.setenv("DREAM_BROKER_URL", f"redis://127.0.0.1:{refused_port}/0")
-    load.cache_clear()
-    with pytest.raises(OperationalError, match="workers cannot be asked"):
-        Celery("shop").control.ping()
-    with pytest.raises(OperationalError, match="the broker did not answer"):
-        Celery("shop").control.purge()
-    load.cache_clear()
+def test_without_redis_workers_cannot_be_asked(refused_port: int) -> None:
+    with configured({"DREAM_BROKER_URL": f"redis://127.0.0.1:{refused_port}/0"}):
+        with pytest.raises(OperationalError, match="workers cannot be asked"):
+            Celery("shop").control.ping()
+        with pytest.raises(OperationalError, match="the broker did not answer"):
+            Celery("shop").control.purge()
 
 
 @pytest.mark.parametrize("command", ["rate_limit", "pool_grow", "shutdown", "add_consumer"])

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment_in, prepare, settings_from
-from tests.integration.test_callers_tasks import WORKER
-from tests.processes import Parts
+from tests.processes import WORKER, Parts
 
 FILES = {
     "mysite/__init__.py": "from .celery import app as celery_app\n__all__ = ('celery_app',)\n",

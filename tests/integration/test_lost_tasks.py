@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dream import producer
 from dream.broker import make_broker
 from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.exceptions import WorkerLostError
 from dream.settings import Settings
 from tests.conftest import environment_in, prepare, settings_from, wait_for
-from tests.integration.test_callers_tasks import WORKER, forget
-from tests.processes import Parts
+from tests.processes import WORKER, Parts
 from tests.queues import delete_queues
+from tests.this_process import configured
 
 pytestmark = pytest.mark.slow
 
@@ -95,15 +94,10 @@ def shop(request: pytest.FixtureRequest, servers: dict[str, str], tmp_path: Path
         environment["DREAM_QUEUE_PREFIX"] = f"{environment['DREAM_REDIS_PREFIX']}-"
     (tmp_path / "shop.py").write_text(SHOP)
     settings = prepare(settings_from(environment))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        forget()
+    with configured(environment):
         parts = Parts(environment, tmp_path)
         yield Shop(settings, parts, tmp_path)
         parts.end()
-        producer.default().broker.close()
-    forget()
     if request.param == "rabbitmq":
         delete_queues(settings)
 

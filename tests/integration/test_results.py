@@ -18,7 +18,6 @@ import pytest
 import redis
 
 from dream import outcomes, producer
-from dream import settings as settings_module
 from dream.compat import AsyncResult, Celery, exceptions
 from dream.compat.failures import write_error
 from dream.db import tasks
@@ -27,22 +26,15 @@ from dream.messages import CLEANUP_TOKENS, TaskState
 from dream.notifications import Publisher
 from dream.results import ResultStore, meta_of
 from dream.settings import Settings
+from tests.this_process import forget
 
 NOT_JSON = {"at": datetime(2026, 1, 2, tzinfo=UTC), "id": UUID(int=7), "cost": Decimal("1.5"), "raw": b"\xff"}
 
 
 @pytest.fixture
-def store(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[ResultStore]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    settings_module.load.cache_clear()
-    producer.forget_default()
-    store = ResultStore(settings)
-    yield store
-    store.close()
-    producer.default().database.dispose()
-    producer.forget_default()
-    settings_module.load.cache_clear()
+def store(as_environment: None, settings: Settings) -> Iterator[ResultStore]:
+    with closing(ResultStore(settings)) as store:
+        yield store
 
 
 def celery(settings: Settings, program: str) -> list[str]:
@@ -205,8 +197,7 @@ def test_an_operators_word_on_how_long_goes_before_an_apps(
     settings: Settings, store: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DREAM_RESULT_TTL_S", "60")
-    settings_module.load.cache_clear()
-    producer.forget_default()
+    forget()
     kept = {"task_always_eager": True, "task_store_eager_result": True, "result_expires": 3600}
     result = Celery("shop", set_as_current=False, **kept).task(name="shop.one")(lambda: 1).delay()
     client: Any = redis.Redis.from_url(settings.events_url)

@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dream import producer
 from dream.compat import Celery
 from tests.conftest import environment_in, prepare, settings_from, wait_for
-from tests.integration.test_callers_tasks import WORKER, forget
 from tests.network import Proxy
-from tests.processes import Parts
+from tests.processes import WORKER, Parts
+from tests.this_process import configured
 
 pytestmark = pytest.mark.slow
 
@@ -50,13 +49,8 @@ def environment(servers: dict[str, str], tmp_path: Path) -> Iterator[dict[str, s
     environment = environment_in(tmp_path, servers)
     (tmp_path / "shop.py").write_text(SHOP)
     prepare(settings_from(environment))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        forget()
+    with configured(environment):
         yield environment
-        producer.default().broker.close()
-    forget()
 
 
 def through(environment: dict[str, str], network: Proxy) -> str:

@@ -8,22 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dream import producer, settings
+from dream import producer
 from dream.db import Database, migrate
+from tests.this_process import configured
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[Database]:
     url = f"sqlite:///{tmp_path}/dream.db"
     migrate.upgrade(url)
-    monkeypatch.setenv("DREAM_DATABASE_URL", url)
-    monkeypatch.setenv("DREAM_REDIS_URL", "redis://127.0.0.1:1/0")  # nobody answers there
-    settings.load.cache_clear()
-    producer.forget_default()
-    yield producer.default().database
-    producer.default().database.dispose()
-    producer.forget_default()
-    settings.load.cache_clear()
+    with configured({"DREAM_DATABASE_URL": url, "DREAM_REDIS_URL": "redis://127.0.0.1:1/0"}):  # nobody answers there
+        yield producer.default().database
 
 
 @pytest.fixture
