@@ -55,8 +55,7 @@ def test_who_has_callers_tasks_alone_needs_no_tables(
     store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'bare.db'}")
-    settings_module.load.cache_clear()
-    producer.forget_default()
+    forget()
     result = AsyncResult("nobody")
     assert result.state == "PENDING"
     result.revoke()
@@ -67,8 +66,7 @@ def test_a_database_that_is_away_is_not_one_without_tables(
     store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DREAM_DATABASE_URL", f"sqlite:///{tmp_path / 'no folder' / 'dream.db'}")
-    settings_module.load.cache_clear()
-    producer.forget_default()
+    forget()
     with pytest.raises(DatabaseUnavailable):
         _ = AsyncResult("nobody").state
 
