@@ -75,8 +75,7 @@ def open_source(
 
     Parameters:
       url: as in Celery's `broker_url`.
-      queues: Celery's names; by default all that kombu has bound there (Redis), or `CELERYS_QUEUES` as far as they
-        are there (RabbitMQ).
+      queues: Celery's names; by default `CELERYS_QUEUES`, and in Redis all that kombu has bound there.
       take_unacked: Redis: take at once what Celery's workers have taken; only when none of them runs.
       visibility_timeout_s: Redis: take it after that long, as Celery's own workers do.
       key_prefix: Redis: `global_keyprefix` of the senders.

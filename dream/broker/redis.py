@@ -82,7 +82,7 @@ class RedisBroker(StockRedisBroker):
         self._bury = self._script("bury")
         self._hand_over = self._script("hand_over")
         self._missing = self._script("missing")
-        self._exchange = self._script("exchange")
+        self._ack_and_fetch = self._script("ack_and_fetch")
         self._discard = self._script("discard")
         self._held: defaultdict[str, set[str]] = defaultdict(set)
         self._done: defaultdict[str, list[str]] = defaultdict(list)
@@ -184,7 +184,7 @@ class RedisBroker(StockRedisBroker):
         """
         message.options[HANDED_BACK] = True
 
-    def exchange(self, queue_name: str, prefetch: int, *, only_if_done: bool = False) -> list[bytes]:
+    def ack_and_fetch(self, queue_name: str, prefetch: int, *, only_if_done: bool = False) -> list[bytes]:
         """Ack what is done and take up to `prefetch` messages, which are this worker's until it acks them.
 
         For the thread of the queue's consumer.
@@ -197,7 +197,7 @@ class RedisBroker(StockRedisBroker):
             return []
         self._look_after_the_dead(queue_name)
         arguments: list[Any] = [self.broker_id, queue_name, prefetch, *self._done[queue_name][:count]]
-        fetched: list[bytes] = self._exchange(keys=[self.namespace], args=arguments)
+        fetched: list[bytes] = self._ack_and_fetch(keys=[self.namespace], args=arguments)
         del self._done[queue_name][:count]
         for data in fetched:
             if data.startswith(_SUSPECT):
@@ -217,7 +217,7 @@ class RedisBroker(StockRedisBroker):
         self.client.execute_command("BLMOVE", key, key, "LEFT", "LEFT", timeout_s)
 
     def note_done(self, queue_name: str, message: MessageProxy) -> None:
-        """The message is acked with the next exchange."""
+        """The message is acked with the next `ack_and_fetch`."""
         self._done[queue_name].append(message.options["redis_message_id"])
 
     def mark_redelivered(self, queue_name: str, message: MessageProxy) -> None:

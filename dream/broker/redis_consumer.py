@@ -2,7 +2,7 @@
 
     thread ─ ack ─► done ─┐                      ┌─► threads
     thread ─ ack ─► done ─┴─► one question ──────┴─► threads
-                              (`exchange.lua`)
+                              (`ack_and_fetch.lua`)
 
 While the consumer's thread goes round, whoever has run a message leaves its id there and goes on. Where it only waits,
 because nothing else is to be had, the ack is sent at once.
@@ -88,7 +88,7 @@ class RedisConsumer(StockConsumer):
         #: Whether it has taken all that there was.
         self._is_drained = False
         with outages():
-            broker.exchange(queue_name, 0)  # what a consumer before this one could not say
+            broker.ack_and_fetch(queue_name, 0)  # what a consumer before this one could not say
             broker.reclaim(queue_name)
 
     # --- its own thread
@@ -117,7 +117,7 @@ class RedisConsumer(StockConsumer):
         self._goes_round = True
         try:
             room = self._wait_for_room()
-            self.message_cache = self.broker.exchange(self.queue_name, room)
+            self.message_cache = self.broker.ack_and_fetch(self.queue_name, room)
         except BaseException:
             self._goes_round = False
             raise
@@ -148,7 +148,7 @@ class RedisConsumer(StockConsumer):
         """From here on whoever has run a message says so itself."""
         with self._changed:
             self._goes_round = False
-        self.broker.exchange(self.queue_name, 0, only_if_done=True)
+        self.broker.ack_and_fetch(self.queue_name, 0, only_if_done=True)
 
     @property
     def _room(self) -> int:

@@ -17,7 +17,7 @@ __all__ = ["complete", "define_task"]
 
 #: Options that would ask for what is not there, the values that ask for nothing, and what to do in place of others.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "acks_late": ((True, False, None), ""),  # a message is always acknowledged after its run
+    "acks_late": ((True, False, None), "a message is always acknowledged after its run"),
     "rate_limit": ((None, ""), "use dramatiq.rate_limits in the task"),
     "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
     "backend": ((None,), "results are kept in DREAM_REDIS_URL"),
@@ -25,7 +25,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "acks_on_failure": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
     "acks_on_failure_or_timeout": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
     "acks_on_timeout": ((True, None), "a message is acknowledged after its run"),
-    "trail": ((True, False, None), ""),
+    "trail": ((True, False, None), "the tasks that a run has sent are always its result's children"),
 }
 
 

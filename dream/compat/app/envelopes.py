@@ -8,7 +8,7 @@
 | `queue`, `routing_key` | the queue; else the task's own, its route's, `task_default_queue` |
 | `priority` | 0–255, kept; queues are first in, first out |
 | `ignore_result`, `time_limit`, `soft_time_limit`, `link`, `link_error`, `headers`, `shadow` | as in Celery |
-| `app_id`, `user_id`, `type`, `reply_to`, `correlation_id` | kept; `self.request.properties` has them |
+| `app_id`, `cluster_id`, `user_id`, `type`, `reply_to`, `correlation_id` | kept; `self.request.properties` has them |
 | `root_id`, `parent_id`, `group_id` | kept |
 | `add_to_parent` | False: it is no child of the run that sends it |
 | in `_WITHOUT_EFFECT` | accepted: it is so anyway, or says nothing here |
