@@ -83,7 +83,7 @@ class Unknown(Middleware):
             if isinstance(each, Answering):
                 each.commands["takes"] = partial(_takes, broker, worker)
 
-    def _run(self, broker: Broker, *_args: Any, **_kwargs: Any) -> None:
+    def _run(self, broker: Broker, /, *_args: Any, **_kwargs: Any) -> None:
         message: Any = CurrentMessage.get_current_message()
         waited_s = float(message.options.get(UNKNOWN_FOR_S) or 0.0)
         if waited_s < self._settings.unknown_task_s or self._is_taken(message):

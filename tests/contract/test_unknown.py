@@ -36,7 +36,7 @@ def working(settings: Settings, name: str, ran: list[int] | None = None) -> Iter
     broker.add_middleware(Unknown(settings))
     if ran is not None:
         queue = settings.queue_prefix + DEFAULT_QUEUE
-        dramatiq.actor(actor_name=TASK, queue_name=queue, broker=broker)(ran.append)
+        dramatiq.actor(actor_name=TASK, queue_name=queue, broker=broker)(lambda number, **_: ran.append(number))
     worker = Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
     yield worker
@@ -50,7 +50,7 @@ def ask_for(broker: AnyBroker, settings: Settings, number: int, **options: objec
         queue_name=settings.queue_prefix + DEFAULT_QUEUE,
         actor_name=TASK,
         args=(number,),
-        kwargs={},
+        kwargs={"broker": "one of the caller's names"},
         options={DELIVERY_ID: f"{task_id}:0", "celery": {}, **options},
         message_id=task_id,
     )

@@ -52,6 +52,10 @@ def look(self, *args):
 def routed(self):
     return self.request.delivery_info["routing_key"]
 
+@app.task(name="shop.named")
+def named(**kwargs):
+    return kwargs
+
 @app.task(name="shop.fail")
 def fail():
     raise LookupError("gone", 7)
@@ -165,6 +169,12 @@ def test_a_run_sees_what_was_sent(shop: Celery) -> None:
     how: dict[str, Any] = {"task_id": "look-1", "headers": {"tenant": 7}, "queue": "mail", "app_id": "web"}
     found = shop.send_task("shop.look", ({"a": [1]},), **how).get(timeout=10)
     assert found == ["look-1", "look-1", None, {"tenant": 7}, "mail", "web", [{"a": [1]}]]
+
+
+def test_an_argument_may_have_any_name(shop: Celery) -> None:
+    """Also one that a function of ours on the way has."""
+    named = {"name": 1, "task": 2, "broker": 3, "message": 4, "args": 5, "kwargs": 6, "queue": 7, "delay": 8}
+    assert shop.send_task("shop.named", kwargs=named).get(timeout=10) == named
 
 
 def test_an_error_comes_back_as_its_own_class(shop: Celery) -> None:

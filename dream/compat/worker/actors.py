@@ -104,7 +104,7 @@ class Tasks(Middleware):
         for queue in named:
             self._broker.declare_queue(self.queue_prefix + self.app.queue_named(queue))
 
-    def _run_or_hand_back(self, name: str, *_args: Any, **_kwargs: Any) -> None:
+    def _run_or_hand_back(self, name: str, /, *_args: Any, **_kwargs: Any) -> None:
         try:
             self._run(name)
         except ResultsUnavailable as error:  # a minute long: the task is not lost for that, but runs later
