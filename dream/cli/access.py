@@ -22,9 +22,6 @@ MAX_ID = 2**63 - 1
 
 DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, help="The dream that the pictures belong to.")]
 
-#: PostgreSQL's names for a missing table and a missing column.
-_SCHEMA_FAULTS = ("42P01", "42703")
-
 
 def load_quietly() -> Settings:
     """The settings, and logging for a command whose output is read by a person: what is routine is left out."""
@@ -57,26 +54,18 @@ def explained() -> Iterator[None]:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    from dream.db.faults import NO_TABLES, lacks_tables
+
     try:
         yield
     except DatabaseUnavailable as error:
-        if isinstance(error.__cause__, SQLAlchemyError) and _lacks_tables(error.__cause__):
-            raise DatabaseUnavailable(_NO_TABLES) from error
+        if isinstance(error.__cause__, SQLAlchemyError) and lacks_tables(error.__cause__):
+            raise DatabaseUnavailable(NO_TABLES) from error
         raise
     except SQLAlchemyError as error:
-        if _lacks_tables(error):
-            raise DatabaseUnavailable(_NO_TABLES) from error
+        if lacks_tables(error):
+            raise DatabaseUnavailable(NO_TABLES) from error
         raise DatabaseUnavailable(f"the database did not answer: {_first_line(error)}") from error
-
-
-_NO_TABLES = "the database's tables are missing or older than this release: run `dream migrate`"
-
-
-def _lacks_tables(error: BaseException) -> bool:
-    cause = getattr(error, "orig", None)
-    return getattr(cause, "sqlstate", None) in _SCHEMA_FAULTS or str(cause).startswith(
-        ("no such table", "no such column")
-    )
 
 
 def _first_line(error: BaseException) -> str:

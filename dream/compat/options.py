@@ -29,7 +29,7 @@ from dream.messages import MAX_ID_LENGTH, QUEUES
 if TYPE_CHECKING:
     from dream.producer import Delivery
 
-__all__ = ["check_priority", "moment_of", "parse", "task_id_of"]
+__all__ = ["check_priority", "moment_of", "parse", "seconds_of", "task_id_of"]
 
 _MAX_PRIORITY = 255
 _MAX_DELAY_S = 366 * 86400
@@ -104,7 +104,7 @@ def check_priority(value: Any) -> None:
 def _due_in_s(given: Mapping[str, Any]) -> float:
     """Seconds from now; `countdown` goes before `eta`, as in Celery."""
     if "countdown" in given:
-        delay_s = _seconds("countdown", given["countdown"])
+        delay_s = seconds_of("countdown", given["countdown"])
     elif "eta" in given:
         eta = given["eta"]
         if not isinstance(eta, datetime | str):
@@ -122,10 +122,15 @@ def _expires_in_s(given: Mapping[str, Any]) -> float | None:
     if "expires" not in given:
         return None
     value = given["expires"]
-    return _until("expires", value) if isinstance(value, datetime) else _seconds("expires", value)
+    return _until("expires", value) if isinstance(value, datetime) else seconds_of("expires", value)
 
 
-def _seconds(name: str, value: Any) -> float:
+def seconds_of(name: str, value: Any) -> float:
+    """The time from now that an option names.
+
+    Raises:
+      InvalidArguments
+    """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) <= _MAX_SECONDS:
         raise InvalidArguments(f"{name} must be a number of seconds, not {value!r}")
@@ -148,7 +153,7 @@ def moment_of(name: str, value: Any, zone: tzinfo) -> datetime:
             raise InvalidArguments(f"{name} must be a time as ISO 8601 writes it, not {value!r}") from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=zone)
-    delay_s = _seconds(name, value)
+    delay_s = seconds_of(name, value)
     if delay_s > _MAX_DELAY_S:
         raise InvalidArguments(f"{name} may be {_MAX_DELAY_S // 86400} days at most, not {delay_s:.0f} s")
     return datetime.now(UTC) + timedelta(seconds=delay_s)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dream.broker import make_broker
 from dream.db import Database
+from dream.db.faults import NO_TABLES, lacks_tables
 from dream.errors import DreamError
 from dream.log import get_logger
 from dream.notifications import Publisher
@@ -115,13 +116,14 @@ class Runner:
 
 
 def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
-    """A job that fails because a server is away says so in a line and has its next turn."""
+    """A job that fails because a server is away, or has no tables yet, says so in a line and has its next turn."""
 
     def guarded() -> None:
         try:
             job()
         except (DreamError, SQLAlchemyError) as error:
-            log.warning("job_failed", job=name, error=f"{type(error).__name__}: {error}".splitlines()[0])
+            told = NO_TABLES if lacks_tables(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+            log.warning("job_failed", job=name, error=told)
 
     return guarded
 

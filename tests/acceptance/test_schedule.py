@@ -114,6 +114,17 @@ def test_a_scheduler_that_has_stopped_leaves_no_connection(system: System, setti
     wait_for(lambda: {each["id"] for each in system.redis.client_list()} <= before, what="the end of its connections")
 
 
+def test_a_scheduler_without_tables_says_what_to_do(
+    system: System, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'bare.db'}"}))
+    runner.start()
+    try:
+        wait_for(lambda: "run `dream migrate`" in caplog.text, what="its word")
+    finally:
+        runner.stop()
+
+
 def test_leftovers_of_a_night_without_a_scheduler_go_at_the_next_start(system: System, settings: Settings) -> None:
     """Here the bytes of an upload that was never recorded, from days ago."""
     old = settings.model_copy(update={"staging_orphan_s": 0.01})

@@ -31,7 +31,7 @@ from dream.compat import current
 from dream.compat.app.context import origin
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import EncodeError
-from dream.compat.options import check_priority, moment_of, task_id_of
+from dream.compat.options import check_priority, moment_of, seconds_of, task_id_of
 from dream.compat.queues import taking
 from dream.compat.routes import routed
 from dream.errors import InvalidArguments
@@ -183,7 +183,7 @@ def limits_of(envelope: Envelope, task: Task | None) -> tuple[float | None, floa
 def _eta(given: Mapping[str, Any], app: Celery) -> str | None:
     """`countdown` goes before `eta`, as in Celery."""
     if "countdown" in given:
-        return _moment("countdown", given["countdown"], app)
+        return _moment("countdown", seconds_of("countdown", given["countdown"]), app)
     return _moment("eta", given["eta"], app) if "eta" in given else None
 
 

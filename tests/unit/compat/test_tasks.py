@@ -210,7 +210,7 @@ def test_what_json_cannot_carry_fails_at_the_call() -> None:
         ({"chord": {}}, r"'chord' is not supported: .*dramatiq\.group"),
         ({"queue": "a b"}, "queue must begin with a letter"),
         ({"serializer": "pickle"}, "serializer must be 'json'"),
-        ({"countdown": "soon"}, "countdown"),
+        ({"countdown": "soon"}, "countdown must be a number of seconds"),
         ({"expires": "soon"}, "expires must be a time"),
         ({"headers": 5}, "headers must be a dict"),
         ({"time_limit": 1, "soft_time_limit": 2}, "soft_time_limit must be less than or equal to time_limit"),
