@@ -33,6 +33,16 @@ def note(path):
 def add(x, y):
     return x + y
 
+@app.task(name="shop.again", bind=True)
+def again(self, path):
+    with open(path, "a") as file:
+        file.write("run\\n")
+    while not os.path.exists(path + ".go"):
+        time.sleep(0.02)
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
 @app.task(name="shop.wait")
 def wait(path):
     with open(path, "a") as file:
@@ -100,5 +110,29 @@ def test_a_link_waits_for_a_broker_that_is_away(environment: dict[str, str], net
         network.restore()
         assert first.get(timeout=30) == 3
         assert first.children[0].get(timeout=30) == 7
+    finally:
+        parts.end()
+
+
+def test_a_retry_that_cannot_be_sent_for_a_minute_is_made_later(
+    environment: dict[str, str], network: Proxy, tmp_path: Path
+) -> None:
+    """The task ended as a failure, with an error of the broker's; its run is repeated, and not counted."""
+    app, noted, parts = Celery("caller"), tmp_path / "noted", Parts(environment, tmp_path)
+    try:
+        servers = {
+            "DREAM_BROKER_URL": through(environment, network),
+            "DREAM_REDIS_URL": environment["DREAM_BROKER_URL"],
+        }
+        worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, **servers)
+        task = app.send_task("shop.again", (str(noted),))
+        wait_for(noted.exists, what="the run")
+        network.cut()
+        Path(f"{noted}.go").touch()
+        wait_for(lambda: "retry_not_sent" in parts.log_of(worker), 90, what="the end of its patience")
+        assert task.state == "RETRY"
+        network.restore()
+        assert task.get(timeout=30) == 1
+        assert noted.read_text() == "run\n" * 3
     finally:
         parts.end()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Actor, Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
 
-from dream.broker import send
+from dream.broker import send, unavailable_as_error
 from dream.compat import signals
 from dream.compat.routes import named_queues, queue_names
 from dream.compat.worker.control import COMMANDS
@@ -22,7 +22,7 @@ from dream.compat.worker.limits import Watch
 from dream.compat.worker.patience import patiently
 from dream.compat.worker.revoked import Revoked
 from dream.compat.worker.suspects import Crowded, Suspects
-from dream.errors import ResultsUnavailable
+from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES, SUSPECT
 from dream.middleware.answering import Answering
@@ -148,7 +148,11 @@ class Tasks(Middleware):
 
     def hand_back(self, message: Any) -> None:
         """Put a message back on its queue, in place of the ack."""
-        self._broker.hand_back(message)
+        try:
+            with unavailable_as_error():
+                self._broker.hand_back(message)
+        except BrokerUnavailable:  # RabbitMQ: what is not acked comes back when the connection has ended
+            self._broker.hand_back(message, is_stopping=True)
 
     def hand_back_now(self, message: Any) -> None:
         """Put back a message whose run does not end; this worker stops."""

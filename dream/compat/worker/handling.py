@@ -21,13 +21,14 @@ from dream.compat import signals
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
-from dream.compat.app.trace import Ended, ExceptionInfo, conclude, trace
+from dream.compat.app.trace import Ended, ExceptionInfo, Stopped, conclude, trace
 from dream.compat.envelope import Envelope
-from dream.compat.exceptions import InvalidTaskError, Retry, TaskRevokedError, WorkerLostError
+from dream.compat.exceptions import InvalidTaskError, Reject, Retry, TaskRevokedError, WorkerLostError
 from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED
 from dream.compat.worker.keeping import keep
 from dream.compat.worker.patience import patiently
 from dream.compat.worker.suspects import MAX_DEATHS
+from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import bind, get_logger
 from dream.messages import REDELIVERED
 
@@ -99,6 +100,13 @@ def _opened(value: Any) -> Any:
     return serialization.loads(json.dumps(value))
 
 
+class _Unsent(Stopped):
+    """A retry cannot be sent for a minute: the task does not fail for that, but this run comes again."""
+
+    state = REJECTED
+    error = Reject("its retry cannot be sent", requeue=True)
+
+
 class _Delivery:
     """See `dream.compat.app.delivery.Delivered`."""
 
@@ -128,8 +136,12 @@ class _Delivery:
 
     def retry(self, retry: Retry, envelope: Envelope) -> None:
         why = retry.exc if isinstance(retry.exc, BaseException) else retry
-        keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo(why)))
-        patiently(lambda: put(self._task.app, envelope))
+        try:
+            keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo(why)))
+            patiently(lambda: put(self._task.app, envelope))
+        except (BrokerUnavailable, ResultsUnavailable) as error:
+            log.warning("retry_not_sent", reason=str(error))
+            raise _Unsent from error
 
     def follow(self, link: Signature, *args: Any, **options: Any) -> None:
         patiently(lambda: link.apply_async(args, **options))
