@@ -7,7 +7,8 @@ own (`dream.compat.tasks`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.local import Proxy
@@ -26,6 +27,7 @@ __all__ = [
     "enter",
     "get_current_app",
     "innermost_task",
+    "keeping_current_app",
     "leave",
     "request_of",
     "set_current_app",
@@ -49,6 +51,17 @@ def set_current_app(app: Celery) -> None:
     """Make an app the current one."""
     global _app
     _app = app
+
+
+@contextmanager
+def keeping_current_app() -> Iterator[None]:
+    """Whatever becomes the current app inside, it is the one before afterwards."""
+    global _app
+    before = _app
+    try:
+        yield
+    finally:
+        _app = before
 
 
 def get_current_app() -> Celery:

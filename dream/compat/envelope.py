@@ -52,6 +52,7 @@ class Envelope:
       priority: as given; queues are first in, first out.
       delivery_info: what the sender's message was sent with: `exchange`, `routing_key`.
       correlation_id, reply_to: of the sender's message.
+      argsrepr, kwargsrepr: what logs show in place of the arguments.
       properties: others of AMQP's that the sender named, as `app_id`.
     """
 
@@ -77,6 +78,8 @@ class Envelope:
     delivery_info: Mapping[str, Any] = field(default_factory=dict)
     correlation_id: str | None = None
     reply_to: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
 
     @property

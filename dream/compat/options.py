@@ -8,7 +8,7 @@
 | `queue`, `routing_key` | one of the two queues |
 | `priority` | 0–255, without effect: both queues are first in, first out, as the documented ones are |
 | `serializer` | `json`, which it is anyway |
-| `ignore_result`, `retry`, `retry_policy`, `add_to_parent` | without effect: it is so anyway |
+| in `WITHOUT_EFFECT`; `ignore_result`, `add_to_parent` | without effect: it is so anyway, or says nothing here |
 | anything else | refused |
 
 An option whose value is None counts as not given.
@@ -29,21 +29,23 @@ from dream.messages import MAX_ID_LENGTH, QUEUES
 if TYPE_CHECKING:
     from dream.producer import Delivery
 
-__all__ = ["check_priority", "moment_of", "parse", "seconds_of", "task_id_of"]
+__all__ = ["WITHOUT_EFFECT", "check_priority", "moment_of", "parse", "seconds_of", "task_id_of"]
 
 _MAX_PRIORITY = 255
 _MAX_DELAY_S = 366 * 86400
 #: Beyond these no database can count: a task that was never to start would start after all.
 _MAX_SECONDS = 1000 * _MAX_DELAY_S
-_WITHOUT_EFFECT = frozenset({"add_to_parent", "ignore_result", "retry", "retry_policy"})
+#: Of every task, whosever it is: messages are kept on disk as they are, and there are no exchanges.
+WITHOUT_EFFECT = frozenset(
+    {"compression", "delivery_mode", "exchange", "exchange_type", "mandatory", "retry", "retry_policy", "throw"}
+)
+_OF_OURS = WITHOUT_EFFECT | {"add_to_parent", "argsrepr", "ignore_result", "kwargsrepr"}
 _KNOWN = frozenset({"countdown", "eta", "expires", "priority", "queue", "routing_key", "serializer", "task_id"})
 _WHY_REFUSED = {
     "link": "call the next task in the task itself",
     "link_error": "the dream is told of a failure, and the task's row keeps it",
     "time_limit": "set DREAM_TIME_LIMIT_S for all runs",
     "soft_time_limit": "set DREAM_TIME_LIMIT_S for all runs",
-    "exchange": "there are no exchanges; name a queue",
-    "compression": "messages carry keys only",
     "connection": "set DREAM_BROKER_URL",
     "producer": "set DREAM_BROKER_URL",
 }
@@ -55,7 +57,7 @@ def parse(task_name: str, options: Mapping[str, Any]) -> tuple[str, Delivery]:
     Raises:
       InvalidArguments: an option is not supported, or has a value it may not have.
     """
-    given = {name: value for name, value in options.items() if value is not None and name not in _WITHOUT_EFFECT}
+    given = {name: value for name, value in options.items() if value is not None and name not in _OF_OURS}
     for name in given:
         if name not in _KNOWN:
             why = f": {_WHY_REFUSED[name]}" if name in _WHY_REFUSED else ""

@@ -5,12 +5,13 @@ A queue here has a name and takes tasks that are sent to that name, or to its ro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from dream.compat.exceptions import ImproperlyConfigured
 
-__all__ = ["Exchange", "Queue", "name_of", "taking"]
+__all__ = ["Declared", "Exchange", "Queue", "name_of", "taking"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Queue:
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
+
+
+class Declared:
+    """Queues by name, as `app.amqp` has them; the rest of Celery's is not there.
+
+    Parameters:
+      queues: names, or objects that have one.
+    """
+
+    def __init__(self, queues: Iterable[Any]) -> None:
+        found = ((name_of(queue), queue) for queue in queues)
+        self.queues = {name: Queue(name) if isinstance(queue, str) else queue for name, queue in found}
 
 
 def name_of(queue: Any) -> str:

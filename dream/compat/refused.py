@@ -2,7 +2,7 @@
 
 from dream.compat.bootsteps import …   a module: asked of the finder, when nobody else has found it
 from dream.compat.result import …      a name of a module that is there: its `__getattr__`
-app.backend                            an attribute: its class's `__getattr__`
+app.pool                               an attribute: its class's `__getattr__`
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ MODULES = {
     "bootsteps": _NO_PARTS,
     "concurrency": "tasks run in threads",
     "contrib.migrate": "`dream bridge` moves what waits",
-    "contrib.pytest": "set task_always_eager, or start a worker for the tests",
     "contrib.rdb": "the debugger of Python, in a task that is called",
     "contrib.sphinx": "sphinx.ext.autodoc",
-    "contrib.testing": "set task_always_eager, or start a worker for the tests",
+    "contrib.testing.mocks": "send the task to a worker of contrib.testing.worker",
     "events": "there are no monitor events: the rows of dream_tasks, the logs, control.inspect",
     "fixups": "what Celery's does for Django is done anyway",
     "loaders": "config_from_object and autodiscover_tasks",
@@ -69,8 +68,6 @@ APP = {
     "ResultSet": _LIST,
     "WorkController": "app.worker_main",
     "Worker": "app.worker_main",
-    "amqp": "set task_queues and task_routes",
-    "backend": _BY_ID,
     "broker_connection": _CONNECTION,
     "bugreport": "`dream doctor`",
     "config_from_cmdline": "set DREAM_… variables",
@@ -93,7 +90,6 @@ APP = {
 }
 TASK = {
     "add_around": "a base class with __call__, or signals",
-    "backend": _BY_ID,
     "on_bound": "app.on_after_configure",
     "request_stack": "self.request",
     "send_event": MODULES["events"],
@@ -101,7 +97,6 @@ TASK = {
     "subtask_from_request": "task.s(…)",
 }
 RESULT = {
-    "backend": _BY_ID,
     "build_graph": "result.children",
     "collect": "result.children",
     "get_leaf": "result.children",

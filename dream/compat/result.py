@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import exceptions
+from dream.compat.current import app_or_default
 from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
 from dream.compat.outcome import Outcome, is_end
 from dream.compat.refused import RESULTS, refuse_name
@@ -23,6 +24,7 @@ from dream.results.states import FAILURE, PENDING, PROPAGATE_STATES, RETRY, REVO
 
 if TYPE_CHECKING:
     from dream.compat.app import Celery
+    from dream.compat.app.backend import Backend
     from dream.results import Meta, ResultStore, Waiter
 
 __all__ = [
@@ -150,6 +152,11 @@ class AsyncResult(Outcome):
         sender.control.revoke(self.id, terminate=terminate, **how)
 
     # --- where it is read
+
+    @property
+    def backend(self) -> Backend:
+        """That of the app that sent it, else of the current one."""
+        return app_or_default(self.app).backend
 
     def _results(self) -> ResultStore:
         from dream.producer import default

@@ -8,7 +8,7 @@ message of an unknown task ─► put back, to come later ─► a worker that k
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class Unknown(Middleware):
         self._settings = settings
         self._results = ResultStore(settings)
         self._said: dict[tuple[str, str], tuple[float, bool]] = {}
+        #: Called with the message of a task that ends so.
+        self.listeners: list[Callable[[Any], object]] = []
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         queue = next(iter(broker.queues))
@@ -137,6 +139,8 @@ class Unknown(Middleware):
             except ResultsUnavailable as away:
                 log.warning("result_not_kept", task_id=message.message_id, error=str(away))
         message.fail()
+        for tell in self.listeners:
+            tell(message)
         raise SkipMessage(f"no worker knows the task {message.actor_name!r}")
 
 

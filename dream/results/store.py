@@ -85,12 +85,13 @@ class ResultStore:
         self._settings = settings
 
     @cached_property
-    def _client(self) -> Redis:
+    def client(self) -> Redis:
+        """That Redis; it connects when it is first used."""
         return connect(self._settings.events_url)
 
     @cached_property
     def _store(self) -> RedisScript:
-        return RedisScript(self._client, Path(__file__).with_name("store.lua"))
+        return RedisScript(self.client, Path(__file__).with_name("store.lua"))
 
     def put(self, meta: Meta) -> bool:
         """Keep a task's state for `DREAM_RESULT_TTL_S`, and tell who waits for it.
@@ -114,7 +115,7 @@ class ResultStore:
           ResultsUnavailable
         """
         with _answers():
-            text = cast("bytes | None", self._client.get(_key(task_id)))
+            text = cast("bytes | None", self.client.get(_key(task_id)))
         if text is None:
             return None
         found = serialization.loads(text)
@@ -129,7 +130,7 @@ class ResultStore:
           ResultsUnavailable
         """
         with _answers():
-            self._client.delete(_key(task_id))
+            self.client.delete(_key(task_id))
 
     @contextmanager
     def waiting(self, task_id: str) -> Iterator[Waiter]:
@@ -138,7 +139,7 @@ class ResultStore:
         Raises:
           ResultsUnavailable
         """
-        pubsub: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]
+        pubsub: PubSub = self.client.pubsub()  # type: ignore[no-untyped-call]
         try:
             with _answers():
                 pubsub.subscribe(_key(task_id))
@@ -150,8 +151,8 @@ class ResultStore:
 
     def close(self) -> None:
         """Close the connections, if there are any."""
-        if "_client" in self.__dict__:
-            self._client.close()
+        if "client" in self.__dict__:
+            self.client.close()
 
 
 class Waiter:

@@ -15,11 +15,13 @@ from dream.compat.app.task import Task
 from dream.compat.control import Control
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
 from dream.compat.periodic import entry_of
+from dream.compat.queues import Declared
 from dream.compat.refused import APP, refuse_attribute
 from dream.errors import InvalidArguments
 from dream.messages import OWN_TASKS
 
 if TYPE_CHECKING:
+    from dream.compat.app.backend import Backend
     from dream.compat.result import AsyncResult, EagerResult
 
 __all__ = ["Celery", "Registry"]
@@ -225,7 +227,19 @@ class Celery(Configured):
         own = task.ignore_result if task is not None else None
         return bool(self.conf.task_ignore_result if own is None else own)
 
+    @property
+    def amqp(self) -> Declared:
+        """`app.amqp.queues`: the queues that it names."""
+        return Declared(self.conf.task_queues or [self.default_queue])
+
     # --- as Celery has them
+
+    @property
+    def backend(self) -> Backend:
+        """What is kept of tasks."""
+        from dream.compat.app.backend import Backend
+
+        return Backend(self)
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Work on this app's tasks, and dream's, until a signal, with the arguments of `celery worker`; then exit."""

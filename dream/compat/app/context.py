@@ -81,12 +81,14 @@ class Context:
 
     @property
     def argsrepr(self) -> str:
-        """The arguments as they look."""
-        return repr(tuple(self.args or ()))
+        """The arguments as they look, or as the sender wants them shown."""
+        given = self.envelope.argsrepr if self.envelope is not None else None
+        return repr(tuple(self.args or ())) if given is None else given
 
     @property
     def kwargsrepr(self) -> str:
-        return repr(dict(self.kwargs or {}))
+        given = self.envelope.kwargsrepr if self.envelope is not None else None
+        return repr(dict(self.kwargs or {})) if given is None else given
 
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute, or a caller's own header."""

@@ -20,8 +20,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "acks_late": ((True, False, None), "a message is always acknowledged after its run"),
     "rate_limit": ((None, ""), "use dramatiq.rate_limits in the task"),
     "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
-    "backend": ((None,), "results are kept in DREAM_REDIS_URL"),
-    "compression": ((None, ""), "messages are not compressed"),
+    "backend": ((None, vars(Task)["backend"]), "results are kept in DREAM_REDIS_URL"),
     "acks_on_failure": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
     "acks_on_failure_or_timeout": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
     "acks_on_timeout": ((True, None), "a message is acknowledged after its run"),
@@ -76,7 +75,7 @@ def complete(app: Celery, task: Task) -> None:
 
 def _check(task: Task) -> None:
     for option, (harmless, instead) in _REFUSED.items():
-        value = getattr(task, option, None)
+        value = inspect.getattr_static(task, option, None)
         if value not in harmless:
             raise Unsupported(f"{task.name}: the task option {option}={value!r} is not supported: {instead}")
     if hasattr(task, "shadow_name"):

@@ -8,10 +8,11 @@
 | `queue`, `routing_key` | the queue; else the task's own, its route's, `task_default_queue` |
 | `priority` | 0–255, kept; queues are first in, first out |
 | `ignore_result`, `time_limit`, `soft_time_limit`, `link`, `link_error`, `headers`, `shadow` | as in Celery |
+| `argsrepr`, `kwargsrepr` | what logs show in place of the arguments |
 | `app_id`, `cluster_id`, `user_id`, `type`, `reply_to`, `correlation_id` | kept; `self.request.properties` has them |
 | `root_id`, `parent_id`, `group_id` | kept |
 | `add_to_parent` | False: it is no child of the run that sends it |
-| in `_WITHOUT_EFFECT` | accepted: it is so anyway, or says nothing here |
+| in `options.WITHOUT_EFFECT` | accepted: it is so anyway, or says nothing here |
 | `serializer` | `json` |
 | anything else | refused by name |
 
@@ -31,7 +32,7 @@ from dream.compat import current
 from dream.compat.app.context import origin
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import EncodeError
-from dream.compat.options import check_priority, moment_of, seconds_of, task_id_of
+from dream.compat.options import WITHOUT_EFFECT, check_priority, moment_of, seconds_of, task_id_of
 from dream.compat.queues import taking
 from dream.compat.routes import routed
 from dream.errors import InvalidArguments
@@ -42,28 +43,17 @@ if TYPE_CHECKING:
 
 __all__ = ["changed", "envelope_of", "jsonable", "limits_of"]
 
-_AS_THEY_ARE = ("headers", "reply_to", "correlation_id", "root_id", "parent_id", "shadow", "priority")
-_PROPERTIES = frozenset({"app_id", "cluster_id", "type", "user_id"})
-_WITHOUT_EFFECT = frozenset(
-    {
-        "argsrepr",
-        "kwargsrepr",
-        "compression",
-        "delivery_mode",
-        "exchange",
-        "exchange_type",
-        "mandatory",
-        "retry",
-        "retry_policy",
-        "throw",
-    }
+_AS_THEY_ARE = (
+    *("headers", "reply_to", "correlation_id", "root_id", "parent_id", "shadow", "priority"),
+    *("argsrepr", "kwargsrepr"),
 )
+_PROPERTIES = frozenset({"app_id", "cluster_id", "type", "user_id"})
 _OF_A_TASK = ("queue", "routing_key", "priority", "expires")
 _KNOWN = frozenset(
     {
         *_AS_THEY_ARE,
         *_PROPERTIES,
-        *_WITHOUT_EFFECT,
+        *WITHOUT_EFFECT,
         *("task_id", "countdown", "eta", "expires", "queue", "routing_key", "ignore_result", "group_id"),
         *("time_limit", "soft_time_limit", "link", "link_error", "add_to_parent", "serializer"),
     }

@@ -112,8 +112,8 @@ def _headers(envelope: Envelope) -> dict[str, Any]:
         "timelimit": list(envelope.timelimit),
         "root_id": envelope.root_id or envelope.id,
         "parent_id": envelope.parent_id,
-        "argsrepr": repr(tuple(envelope.args)),
-        "kwargsrepr": repr(dict(envelope.kwargs)),
+        "argsrepr": envelope.argsrepr or repr(tuple(envelope.args)),
+        "kwargsrepr": envelope.kwargsrepr or repr(dict(envelope.kwargs)),
         "origin": envelope.origin,
         "ignore_result": envelope.ignore_result,
     }

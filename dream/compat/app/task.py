@@ -15,6 +15,7 @@ from dream.compat.refused import TASK, refuse_attribute
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
+    from dream.compat.app.backend import Backend
     from dream.compat.app.base import Celery
     from dream.compat.canvas import Signature
     from dream.compat.result import AsyncResult, EagerResult
@@ -201,6 +202,11 @@ class Task:
         raise Unsupported(f"{self.name}: replace is not supported: send the other task, and return its id")
 
     add_to_chord = replace
+
+    @property
+    def backend(self) -> Backend:
+        """That of its app."""
+        return self.app.backend
 
     def push_request(self, *args: Any, **named: Any) -> None:
         """Let the code that follows see a run with these attributes, as tests do; until `pop_request`."""

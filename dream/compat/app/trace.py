@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
 from dream.compat import current, signals
+from dream.compat.app import run_log
 from dream.compat.app.arguments import call, most_positional
+from dream.compat.app.run_log import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
 from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry
 from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
@@ -39,10 +41,6 @@ __all__ = [
     "trace",
 ]
 
-#: Celery's, by which its callers' filters know lines of a log; of these a worker here writes the last.
-LOG_RECEIVED = "Task %(name)s[%(id)s] received"
-LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
-LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +183,8 @@ def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> Non
     """Hooks, signals and links."""
     task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
     if ended.state == SUCCESS:
+        if request.delivered is not None:
+            run_log.succeeded(request, ended.value, runtime_s)
         task.on_success(ended.value, task_id, args, kwargs)
         signals.task_success.send(task, result=ended.value, runtime=runtime_s)
     elif ended.state == RETRY:
@@ -194,7 +194,7 @@ def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> Non
     elif ended.state == REVOKED:
         signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)
     elif ended.state == FAILURE:
-        _log_failure(task, task_id, ended)
+        run_log.failed(task, request, ended)
         for link in request.errbacks or ():
             _call_back(task, request, link, ended)
         task.on_failure(ended.value, task_id, args, kwargs, info)
@@ -207,18 +207,6 @@ def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> Non
             traceback=info.tb if info else None,
             einfo=info,
         )
-
-
-def _log_failure(task: Task, task_id: str, ended: Ended) -> None:
-    expected = isinstance(ended.value, tuple(task.throws))
-    level, description = (logging.INFO, "raised expected") if expected else (logging.ERROR, "raised unexpected")
-    trouble = None if expected or ended.info is None else (ended.info.type, ended.value, ended.info.tb)
-    log.log(
-        level,
-        LOG_FAILURE,
-        {"name": task.name, "id": task_id, "description": description, "exc": repr(ended.value)},
-        exc_info=trouble,
-    )
 
 
 def _signature(task: Task, link: Any) -> Any:

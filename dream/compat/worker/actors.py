@@ -13,6 +13,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 
 from dream.broker import send, unavailable_as_error
 from dream.compat import signals
+from dream.compat.exceptions import NotRegistered
 from dream.compat.routes import named_queues, queue_names
 from dream.compat.worker.control import COMMANDS
 from dream.compat.worker.copies import Copies
@@ -29,6 +30,7 @@ from dream.middleware.answering import Answering
 from dream.middleware.claims import Claims
 from dream.middleware.isolation import Isolation
 from dream.middleware.time_limit import TimeLimit
+from dream.middleware.unknown import Unknown
 from dream.process import node_name
 
 if TYPE_CHECKING:
@@ -85,24 +87,34 @@ class Tasks(Middleware):
         self._worker: Worker | None = None
 
     def declare(self, queues: Iterable[str] = ()) -> None:
-        """An actor for each task, and every queue that tasks may come by."""
-        conf = self.app.conf
-        named = {self.app.default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes), *queues}
-        for task in dict(self.app.tasks).values():
-            if task.name in OWN_TASKS:
+        """An actor for each task that has none, and every queue that tasks may come by."""
+        for task in self._own():
+            if task.name in self._broker.actors:
                 continue
-            queue = self.app.queue_named(task.queue or self.app.default_queue)
-            named.add(queue)
             Actor(
                 partial(self._run_or_hand_back, task.name),
                 broker=self._broker,
                 actor_name=task.name,
-                queue_name=self.queue_prefix + queue,
+                queue_name=self._queue_of(task),
                 priority=0,
                 options={"max_retries": 0, "time_limit": (self.time_limit_s + _BACKSTOP_S) * 1000},
             )
-        for queue in named:
-            self._broker.declare_queue(self.queue_prefix + self.app.queue_named(queue))
+        for queue in self.queues(queues):
+            self._broker.declare_queue(queue)
+
+    def queues(self, queues: Iterable[str] = ()) -> set[str]:
+        """The queues, with prefix, that the app's tasks may come by, and those of these names."""
+        conf = self.app.conf
+        named = {self.app.default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes), *queues}
+        prefixed = {self.queue_prefix + self.app.queue_named(queue) for queue in named}
+        return prefixed | {self._queue_of(task) for task in self._own()}
+
+    def _own(self) -> list[Task]:
+        """The app's tasks that are not dream's."""
+        return [task for task in dict(self.app.tasks).values() if task.name not in OWN_TASKS]
+
+    def _queue_of(self, task: Task) -> str:
+        return self.queue_prefix + self.app.queue_named(task.queue or self.app.default_queue)
 
     def _run_or_hand_back(self, name: str, /, *_args: Any, **_kwargs: Any) -> None:
         try:
@@ -176,6 +188,8 @@ class Tasks(Middleware):
         self.watch.start()
         self.revoked.start()
         for each in self._broker.middleware:
+            if isinstance(each, Unknown):
+                each.listeners.append(self._tell_of_unknown)
             if isinstance(each, Answering):
                 each.commands["revoke"] = self._revoke
                 state = SimpleNamespace(app=self.app, hostname=self.name)
@@ -196,6 +210,10 @@ class Tasks(Middleware):
         self.watch.stop()
         signals.worker_process_shutdown.send(self)
         signals.worker_shutdown.send(self)
+
+    def _tell_of_unknown(self, message: Any) -> None:
+        name, error = message.actor_name, NotRegistered(f"no worker knows the task {message.actor_name!r}")
+        signals.task_unknown.send(self, name=name, id=message.message_id, message=message, exc=error)
 
     def _terminate(self, task_id: str) -> bool:
         """End a caller's task that runs here, or one of ours."""

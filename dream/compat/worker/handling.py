@@ -18,15 +18,17 @@ from dramatiq.middleware import SkipMessage
 
 from dream import serialization
 from dream.compat import signals
+from dream.compat.app import run_log
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
 from dream.compat.app.trace import Ended, ExceptionInfo, Stopped, conclude, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Reject, Retry, TaskRevokedError, WorkerLostError
-from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED
+from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED, SUCCESS
 from dream.compat.worker.keeping import keep
 from dream.compat.worker.patience import patiently
+from dream.compat.worker.state import successful_requests
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import bind, get_logger
@@ -70,7 +72,8 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
             request.delivery_info["redelivered"] = True
         is_unwanted = envelope.id in worker.revoked or envelope.has_expired
     except Exception as error:  # noqa: BLE001 (a stranger may have written anything)
-        _refuse_malformed(task, message, proxy, error)
+        _refuse_malformed(worker, task, proxy, error)
+    run_log.received(request)
     signals.task_received.send(worker, request=request)
     if is_unwanted:
         delivery.refuse(request)
@@ -81,14 +84,17 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
         ended = trace(task, request)
     if ended.state == REJECTED:
         delivery.reject(ended.value)
+    elif ended.state == SUCCESS:
+        successful_requests.append(envelope.id)
 
 
-def _refuse_malformed(task: Task, message: Any, proxy: Any, error: Exception) -> NoReturn:
+def _refuse_malformed(worker: Tasks, task: Task, message: Any, error: Exception) -> NoReturn:
     """A message that says what cannot be, such as a time that is none."""
     log.error("message_malformed", task=task.name, task_id=message.message_id, error=repr(error))
     invalid = InvalidTaskError(f"the message of {task.name} is malformed: {error!r}")
     keep(task, Envelope(task=task.name, id=message.message_id), Ended(FAILURE, invalid, ExceptionInfo(invalid)))
-    proxy.fail()
+    signals.task_rejected.send(worker, message=message, exc=error)
+    message.fail()
     raise SkipMessage(str(invalid))
 
 

@@ -1,0 +1,135 @@
+"""Celery's `celery.contrib.testing.worker`: a worker in the process of the tests, on a real broker.
+
+It runs the app's own tasks; those of dream, which want a database and a store of objects, are left to `dream worker`.
+Signals, logs and `dream.compat.worker.state` are those of the process: a test sees them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Worker
+
+from dream.broker import make_broker
+from dream.compat.conf.adoption import adopt
+from dream.compat.contrib.testing.tasks import ping
+from dream.compat.joining import allow_join_result
+from dream.compat.signals import Signal
+from dream.compat.worker.actors import Tasks
+from dream.middleware.answering import Answering
+from dream.middleware.unknown import Unknown
+from dream.process import node_name
+
+if TYPE_CHECKING:
+    from dream.compat.app.base import Celery
+
+__all__ = ["TestWorkController", "start_worker", "test_worker_started", "test_worker_starting", "test_worker_stopped"]
+
+WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
+
+test_worker_starting = Signal("test_worker_starting")
+test_worker_started = Signal("test_worker_started")
+test_worker_stopped = Signal("test_worker_stopped")
+
+
+class TestWorkController:
+    """A worker in this process.
+
+    Parameters:
+      app: finalized.
+      concurrency: tasks at a time, each in a thread.
+      hostname: what it calls itself.
+      queues: those that it takes tasks from beside the app's own.
+      shutdown_timeout: seconds that runs have when it stops.
+    """
+
+    __test__ = False  # for pytest
+
+    def __init__(
+        self, app: Celery, *, concurrency: int, hostname: str | None, queues: Iterable[str], shutdown_timeout: float
+    ) -> None:
+        own = adopt(app.conf)
+        self.app = app
+        self.hostname = hostname or node_name(own.worker_name)
+        settings = own.model_copy(update={"shutdown_timeout_s": shutdown_timeout, "worker_name": self.hostname})
+        self._broker = make_broker(settings)
+        self._broker.add_middleware(Answering(settings, self.hostname))
+        self._broker.add_middleware(Unknown(settings))
+        self._tasks = Tasks(app, settings, self._broker)
+        self._broker.add_middleware(self._tasks)
+        self._more_queues, self._queues = tuple(queues), set[str]()
+        self._timeout_ms = round(shutdown_timeout * 1000)
+        self.reload()
+        # Not dream's own queues, unless the app names them.
+        self._worker = Worker(
+            self._broker, queues=self._queues, worker_threads=concurrency, worker_timeout=settings.worker_poll_ms
+        )
+        self._worker.consumer_whitelist = self._queues
+
+    def reload(self, *_modules: Any, **_how: Any) -> None:
+        """Know the tasks that the app has been given since."""
+        self.app.define_shared()
+        self._queues |= self._tasks.queues(self._more_queues)
+        self._tasks.declare(self._more_queues)
+
+    def start(self) -> None:
+        """Take tasks, in threads of its own."""
+        self._broker.emit_after("process_boot")
+        self._worker.start()
+        test_worker_started.send(self.app, worker=self, consumer=self)
+
+    def stop(self) -> None:
+        """Take no more, and let what runs end; what is not done in time goes back on its queue."""
+        self._worker.stop(timeout=self._timeout_ms)
+        self._broker.close()
+
+
+@contextmanager
+def start_worker(
+    app: Celery,
+    concurrency: int = 1,
+    pool: str = "threads",  # noqa: ARG001 (Celery's: tasks run in threads, whatever it says)
+    loglevel: str | int = WORKER_LOGLEVEL,
+    logfile: str | None = None,  # noqa: ARG001 (Celery's: lines go where the tests' go)
+    perform_ping_check: bool = True,
+    ping_task_timeout: float = 10.0,
+    shutdown_timeout: float = 10.0,
+    hostname: str | None = None,
+    queues: str | Iterable[str] = (),
+    **_how: Any,
+) -> Iterator[TestWorkController]:
+    """Around what wants a worker of the app in this process.
+
+    Parameters:
+      concurrency: tasks at a time.
+      loglevel: of the lines that tell of tasks.
+      perform_ping_check: begin when a task has run, which must be within `ping_task_timeout` seconds.
+      shutdown_timeout: seconds that runs have when it stops.
+      hostname: what it calls itself.
+      queues: those that it takes tasks from beside the app's own; a text separates them by commas.
+
+    Raises:
+      ImproperlyConfigured, SettingsError: the app names no broker that there can be.
+      TimeoutError: no task ran in time.
+    """
+    app.finalize()
+    app.set_current()
+    logging.getLogger("celery").setLevel(loglevel if isinstance(loglevel, int) else loglevel.upper())
+    test_worker_starting.send(app)
+    names = queues.split(",") if isinstance(queues, str) else queues
+    worker = TestWorkController(
+        app, concurrency=concurrency, hostname=hostname, queues=names, shutdown_timeout=shutdown_timeout
+    )
+    worker.start()
+    try:
+        if perform_ping_check:
+            with allow_join_result():
+                app.tasks[ping.name].delay().get(timeout=ping_task_timeout)
+        yield worker
+    finally:
+        worker.stop()
+        test_worker_stopped.send(app, worker=worker)
