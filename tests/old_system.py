@@ -27,6 +27,7 @@ from dream.compat import Celery
 from dream.compat.tasks import app as own_app
 from dream.db import DreamTask
 from dream.producer import Producer, default
+from dream.redis_client import connect
 from dream.settings import Settings, load
 from tests.this_process import forget
 
@@ -67,7 +68,7 @@ class Old:
     def put(self, messages: list[dict[str, Any]]) -> None:
         """The same messages as Celery would put them there."""
         if self.url.startswith("redis"):
-            with redis.Redis.from_url(self.url) as client:
+            with connect(self.url) as client:
                 for message in messages:
                     client.lpush(self.queue, json.dumps(message))
             return
@@ -131,7 +132,7 @@ def old_system(settings: Settings, url: str) -> Iterator[Old]:
             connection.channel().queue_delete(old.queue)
             connection.channel().exchange_delete(old.queue)
         return
-    with redis.Redis.from_url(url) as client:
+    with connect(url) as client:
         for pattern in (f"*{old.queue}*", f"{settings.redis_prefix}:*", "unacked*"):
             for key in client.scan_iter(pattern):
                 client.delete(key)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dream.bridge.protocol import Taken, task_of
-from dream.broker.redis import make_client
 from dream.fault_points import step
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -73,7 +73,7 @@ class ParkingPlace:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._client: Any = make_client(settings.events_url)
+        self._client: Any = connect(settings.events_url, repeats=False)
         self._key = f"{settings.redis_prefix}:bridge:parked"
 
     @step("bridge_park")

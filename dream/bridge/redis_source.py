@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from dream.bridge.protocol import Taken
 from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
-from dream.broker.redis import make_client
 from dream.fault_points import step
 from dream.log import get_logger
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -54,7 +54,7 @@ class RedisSource:
         key_prefix: str,
         separator: str,
     ) -> None:
-        self._client: Any = make_client(url)
+        self._client: Any = connect(url, repeats=False)
         self._queues = queues
         self._take_unacked = take_unacked
         self._visibility_timeout_s = visibility_timeout_s
@@ -132,7 +132,7 @@ class RedisSource:
     def is_on(self, url: str) -> bool:
         if not url.startswith(("redis", "unix")):
             return False
-        with make_client(url) as other:
+        with connect(url) as other:
             ours, theirs = self._client.info("server"), other.info("server")
             same_db = self._client.get_connection_kwargs().get("db", 0) == other.get_connection_kwargs().get("db", 0)
             return bool(same_db and ours["run_id"] == theirs["run_id"])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.broker import send
-from dream.broker.redis import make_client
 from dream.fault_points import step
 from dream.messages import COPY
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dramatiq import Message
@@ -34,7 +34,7 @@ class Sent:
     """
 
     def __init__(self, settings: Settings, broker: AnyBroker, remembered_s: int) -> None:
-        self._client: Any = make_client(settings.events_url)
+        self._client: Any = connect(settings.events_url, repeats=False)
         self._prefix = f"{settings.redis_prefix}:bridge:seen:"
         self._broker = broker
         self._remembered_s = remembered_s

@@ -16,11 +16,12 @@ from dramatiq.errors import BrokerError
 from dramatiq.middleware import CurrentMessage
 from redis import RedisError
 
-from dream.broker.redis import RedisBroker, make_client
+from dream.broker.redis import RedisBroker
 from dream.errors import BrokerUnavailable
 from dream.messages import DELIVERY_ID, QUEUES, delivery_id, queue_of
 from dream.middleware.retries import Retries, RetryPolicy
 from dream.middleware.time_limit import TimeLimit
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.broker.rabbitmq import RabbitmqBroker
@@ -51,7 +52,7 @@ def make_broker(settings: Settings) -> AnyBroker:
     broker: AnyBroker
     if settings.is_redis_broker:
         broker = RedisBroker(
-            client=make_client(settings.broker_url),
+            client=connect(settings.broker_url, repeats=False),
             namespace=settings.redis_prefix,
             # Whoever looks after the messages of workers that are gone does it: at most 20 s, never a lottery.
             maintenance_chance=1_000_000,

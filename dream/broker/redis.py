@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import redis
 from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
 from dramatiq.brokers.redis import _scripts as stock_scripts
 from dramatiq.common import current_millis, dq_name, q_name, xq_name
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from dream.broker.addressed import id_of
 from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole, outages
@@ -31,7 +28,7 @@ from dream.log import get_logger
 from dream.messages import DELIVERY_ID, REDELIVERED, SERIES
 from dream.redis_script import RedisScript
 
-__all__ = ["RedisBroker", "make_client"]
+__all__ = ["RedisBroker"]
 
 log = get_logger(__name__)
 
@@ -58,14 +55,6 @@ def _changed(dispatch: bytes) -> bytes:
     if _STOCK_CLOCK not in of_the_dead or of_the_dead.count(_PUT_BACK) != 1 or not mark:
         raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
     return of_the_dead.replace(_STOCK_CLOCK, _REDIS_CLOCK).replace(_PUT_BACK, _PUT_FIRST) + mark + others
-
-
-def make_client(url: str) -> redis.Redis:
-    """A client that never repeats a command by itself: a repeated fetch would strand what the lost reply carried."""
-    keepalive = {} if url.startswith("unix") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
-        url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, socket_timeout=5, **keepalive
-    )
 
 
 class RedisBroker(StockRedisBroker):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from dream.broker.redis import make_client
 from dream.cli.findings import Check, Finding, right, warning, wrong
 from dream.errors import BrokerUnavailable, SettingsError
 from dream.messages import QUEUES
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -63,7 +63,7 @@ def _same_as_broker() -> Iterator[Finding]:
 
 
 def _redis(url: str) -> Iterator[Finding]:
-    with closing(make_client(url)) as client:
+    with closing(connect(url)) as client:
         about: dict[str, Any] = client.info("server")
     name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
     version = str(about.get("valkey_version") or about.get("redis_version") or "of unknown version")
@@ -80,7 +80,7 @@ def is_too_old(version: str) -> bool:
 
 
 def _redis_settings(url: str) -> Iterator[Finding]:
-    with closing(make_client(url)) as client:
+    with closing(connect(url)) as client:
         try:
             found: dict[Any, Any] = client.config_get(*_WANTED)
         except redis.ResponseError as error:
@@ -99,7 +99,7 @@ def _redis_settings(url: str) -> Iterator[Finding]:
 
 def redis_clock_s(url: str) -> float:
     """What time it is for Redis, in seconds since the epoch."""
-    with closing(make_client(url)) as client:
+    with closing(connect(url)) as client:
         seconds, microseconds = client.time()
     return float(seconds) + float(microseconds) / 1_000_000
 

