@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.common import q_name
 from dramatiq.middleware import Middleware
-from redis import Redis
 from redis.exceptions import RedisError
 
 from dream.log import get_logger
 from dream.notifications import keys
 from dream.questions import Answer, Question
+from dream.redis_client import connect
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from dream.settings import Settings
 
 __all__ = ["Answering"]
@@ -38,7 +40,6 @@ _LISTEN_S = 0.5
 _PAUSE_S = 1.0
 #: A worker begins without being heard where Redis does not answer by then.
 _HEARS_WITHIN_S = 1.0
-_SOCKET_TIMEOUT_S = 5
 #: Silence after which the connection is asked whether it still lives.
 _SILENCE_S = 15
 _ANSWERS_LIVE_S = 60
@@ -102,11 +103,10 @@ class Answering(Middleware):
     # --- questions
 
     def _answer_all(self) -> None:
-        client = Redis.from_url(
+        client = connect(
             self._settings.events_url,
             decode_responses=True,
             encoding_errors="replace",  # bytes that are no text are no question, and no end of the thread
-            socket_timeout=_SOCKET_TIMEOUT_S,
             health_check_interval=_SILENCE_S,
         )
         while not self._stopped.is_set():
