@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamTask
 
 __all__ = ["mark_announced", "unannounced"]
+
+_tasks = cast("Table", DreamTask.__table__)
+# Built once, for each run needs it: to build a statement costs more than to run it.
+_MARK = (
+    update(_tasks)
+    .where(_tasks.c.id == bindparam("task"))
+    .values(announced_at=func.coalesce(_tasks.c.announced_at, now()))
+)
 
 
 def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:
@@ -25,9 +34,4 @@ def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamT
 
 def mark_announced(session: Session, task_id: str) -> None:
     """The end has been told; the first time stays."""
-    session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == task_id)
-        .values(announced_at=func.coalesce(DreamTask.announced_at, now()))
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_MARK, {"task": task_id})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, literal
+from sqlalchemy import DateTime, Dialect, Float, bindparam, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -42,9 +42,12 @@ class now(FunctionElement[datetime]):  # noqa: N801 (reads as the SQL function i
     type = UTCDateTime()
     inherit_cache = True
 
-    def __init__(self, plus_s: float = 0.0) -> None:
-        # A parameter, not part of the text: a statement is compiled once for all times.
-        super().__init__(literal(round(float(plus_s), 3), Float))
+    def __init__(self, plus_s: float | str = 0.0) -> None:
+        # A parameter, not part of the text: a statement is compiled once for all times. A name: it is given at each run.
+        if isinstance(plus_s, str):
+            super().__init__(bindparam(plus_s, type_=Float))
+        else:
+            super().__init__(literal(round(float(plus_s), 3), Float))
 
 
 @compiles(now, "sqlite")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import func, literal, or_, select, text, update
+from sqlalchemy import Table, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from dream.db.clock import now
 from dream.db.models import DreamImage
@@ -43,6 +44,39 @@ _DROPPED_AFTER_S = 3600
 #: A run that was paused may still put its object after its picture's end, but hardly this long after.
 _LATE_OBJECT_S = 600
 _GONE = (ImageState.DELETING, ImageState.DELETED)
+_images = cast("Table", DreamImage.__table__)
+
+
+def _moving(target: ImageState, *conditions: Any, **values: Any) -> ReturningUpdate[tuple[int]]:
+    """Every change of state is a statement of this form: legal by the diagram, and told by which rows it hit."""
+    return (
+        update(_images)
+        .where(*conditions, _images.c.state.in_(sources_of(target)))
+        .values(state=target, updated_at=now(), **values)
+        .returning(_images.c.id)
+    )
+
+
+# What each run asks and writes is built once: to build a statement costs more than to run it.
+_OF_TASK = select(DreamImage).where(DreamImage.task_id == bindparam("task")).order_by(DreamImage.index)
+_BEGIN = _moving(
+    ImageState.PROCESSING,
+    _images.c.task_id == bindparam("task"),
+    bucket=func.coalesce(_images.c.bucket, bindparam("first_bucket")),
+    wanted_variants=func.coalesce(
+        _images.c.wanted_variants, bindparam("first_wanted", type_=_images.c.wanted_variants.type)
+    ),
+    error=None,
+)
+_COMPLETE = _moving(
+    ImageState.COMPLETED,
+    _images.c.id == bindparam("image"),
+    url=func.coalesce(_images.c.url, bindparam("first_url")),
+    error=None,
+)
+_NOTE = (
+    update(_images).where(_images.c.id.in_(bindparam("images", expanding=True))).values(updated_at=_images.c.updated_at)
+)
 
 
 def list_images(session: Session, dream_id: int) -> Sequence[DreamImage]:
@@ -56,7 +90,7 @@ def list_images(session: Session, dream_id: int) -> Sequence[DreamImage]:
 
 def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:
     """The task's images in the order of its files."""
-    return session.scalars(select(DreamImage).where(DreamImage.task_id == task_id).order_by(DreamImage.index)).all()
+    return session.scalars(_OF_TASK, {"task": task_id}).all()
 
 
 def by_id(session: Session, dream_id: int, image_id: int) -> DreamImage | None:
@@ -110,17 +144,6 @@ def _in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
         yield values[start : start + _MOST_VALUES]
 
 
-def _move(session: Session, target: ImageState, *conditions: Any, **values: Any) -> Sequence[int]:
-    """Every change of state goes through here: legal by the diagram, and told by which rows it hit."""
-    return session.scalars(
-        update(DreamImage)
-        .where(*conditions, DreamImage.state.in_(sources_of(target)))
-        .values(state=target, updated_at=now(), **values)
-        .returning(DreamImage.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-
-
 def move_task(session: Session, task_id: str, source: ImageState, target: ImageState, error: str | None = None) -> None:
     """Move all images of a task that are in `source`.
 
@@ -128,42 +151,35 @@ def move_task(session: Session, task_id: str, source: ImageState, target: ImageS
       DreamError: the diagram has no such move.
     """
     check_move(source, target)
-    _move(session, target, DreamImage.task_id == task_id, DreamImage.state == source, error=error)
+    session.execute(_moving(target, _images.c.task_id == task_id, _images.c.state == source, error=error))
 
 
 def begin_task(session: Session, task_id: str, bucket: str, variants: Sequence[tuple[str, int]]) -> None:
     """A run begins: the task's pictures that wait are in work. Where they go and what is made does not change again."""
-    wanted = literal([list(variant) for variant in variants], DreamImage.wanted_variants.type)
-    _move(
-        session,
-        ImageState.PROCESSING,
-        DreamImage.task_id == task_id,
-        bucket=func.coalesce(DreamImage.bucket, bucket),
-        wanted_variants=func.coalesce(DreamImage.wanted_variants, wanted),
-        error=None,
-    )
+    wanted = [list(variant) for variant in variants]
+    session.execute(_BEGIN, {"task": task_id, "first_bucket": bucket, "first_wanted": wanted})
 
 
-def complete(session: Session, image_id: int, **values: Any) -> bool:
+def complete(session: Session, image_id: int, *, url: str, **values: Any) -> bool:
     """Record a finished picture; False where its row says something else by now (it is being deleted)."""
-    url = func.coalesce(DreamImage.url, values.pop("url"))
-    return bool(_move(session, ImageState.COMPLETED, DreamImage.id == image_id, url=url, error=None, **values))
+    return session.execute(_COMPLETE, {"image": image_id, "first_url": url, **values}).first() is not None
 
 
 def fail(session: Session, image_id: int, error: str) -> bool:
     """Record a refused picture with the reason that its owner reads."""
-    return bool(_move(session, ImageState.FAILED, DreamImage.id == image_id, error=error))
+    failing = _moving(ImageState.FAILED, _images.c.id == image_id, error=error)
+    return session.execute(failing).first() is not None
 
 
 def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
     """From here on these pictures are gone for every reader."""
     for ids in _in_parts(list(image_ids)):
-        _move(session, ImageState.DELETING, DreamImage.id.in_(ids))
+        session.execute(_moving(ImageState.DELETING, _images.c.id.in_(ids)))
 
 
 def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
     """Their objects are gone: the rows stay as tombstones."""
-    _move(session, ImageState.DELETED, DreamImage.id.in_(list(image_ids)))
+    session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids))))
 
 
 def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Sequence[DreamImage]:
@@ -219,9 +235,4 @@ def forget_staged(session: Session, image_ids: Iterable[int]) -> None:
 
 def _note(session: Session, image_ids: Iterable[int], **values: Any) -> None:
     """Write what does not change a picture: `updated_at` stays, by which the nightly sweep knows its age."""
-    session.execute(
-        update(DreamImage)
-        .where(DreamImage.id.in_(list(image_ids)))
-        .values(updated_at=DreamImage.updated_at, **values)
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_NOTE, {"images": list(image_ids), **values})

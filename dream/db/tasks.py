@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import case, false, func, or_, select, update
+from sqlalchemy import Boolean, Table, bindparam, case, false, func, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from dream.db.clock import now
 from dream.db.models import DreamTask
@@ -44,6 +45,7 @@ __all__ = [
 MAX_DEATHS = 3
 #: From this death on a task runs alone, so that the last one, which decides, is nobody else's.
 SUSPECT_DEATHS = MAX_DEATHS - 1
+_tasks = cast("Table", DreamTask.__table__)
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,50 @@ def add(
 
 
 def _is_unfinished() -> Any:
-    return DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING))
+    return _tasks.c.state.in_((TaskState.QUEUED, TaskState.RUNNING))
 
 
 def _is_free() -> Any:
-    return or_(DreamTask.lease_token.is_(None), DreamTask.lease_expires_at <= now())
+    return or_(_tasks.c.lease_token.is_(None), _tasks.c.lease_expires_at <= now())
 
 
 def _deaths() -> Any:
     """The deaths of a free task: a lease that nobody gave back is one more."""
-    return DreamTask.deaths + case((DreamTask.lease_token.is_not(None), 1), else_=0)
+    return _tasks.c.deaths + case((_tasks.c.lease_token.is_not(None), 1), else_=0)
+
+
+# What each run writes is built once, and on the table: to build a statement costs more than to run it.
+_CLAIM = (
+    update(_tasks)
+    .where(
+        _tasks.c.id == bindparam("task"),
+        _is_unfinished(),
+        _tasks.c.due_at <= now(),
+        _is_free(),
+        or_(bindparam("alone", type_=Boolean), _deaths() != SUSPECT_DEATHS),
+    )
+    .values(
+        state=TaskState.RUNNING,
+        deaths=_deaths(),
+        lease_token=bindparam("token"),
+        lease_expires_at=now("lease_s"),
+    )
+    .returning(
+        _tasks.c.name,
+        _tasks.c.args,
+        _tasks.c.attempts,
+        _tasks.c.deaths,
+        func.coalesce(_tasks.c.expires_at <= now(), false()),
+    )
+)
+_HOLD = (
+    update(_tasks)
+    .where(_tasks.c.id == bindparam("task"), _tasks.c.lease_token == bindparam("token"))
+    .values(resends=0)
+    .returning(_tasks.c.id)
+)
+_RELEASE = _HOLD.values(lease_token=None, lease_expires_at=None)
+_FINISH = _RELEASE.values(finished_at=now())
 
 
 def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True) -> Claim | None:
@@ -111,25 +147,7 @@ def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True)
       alone: whether nothing else runs in this process; a task that may have killed its worker twice is taken only then.
     """
     token = uuid4().hex
-    may_run = () if alone else (_deaths() != SUSPECT_DEATHS,)
-    row = session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == task_id, _is_unfinished(), DreamTask.due_at <= now(), _is_free(), *may_run)
-        .values(
-            state=TaskState.RUNNING,
-            deaths=_deaths(),
-            lease_token=token,
-            lease_expires_at=now(lease_s),
-        )
-        .returning(
-            DreamTask.name,
-            DreamTask.args,
-            DreamTask.attempts,
-            DreamTask.deaths,
-            func.coalesce(DreamTask.expires_at <= now(), false()),
-        )
-        .execution_options(synchronize_session=False)
-    ).first()
+    row = session.execute(_CLAIM, {"task": task_id, "token": token, "lease_s": lease_s, "alone": alone}).first()
     if row is None:
         return None
     name, args, attempts, deaths, has_expired = row
@@ -166,14 +184,11 @@ def hold(session: Session, claim: Claim) -> None:
     Raises:
       LeaseLost: another run has the task, or it is finished.
     """
-    row = session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == claim.task_id, DreamTask.lease_token == claim.token)
-        .values(resends=0)
-        .returning(DreamTask.id)
-        .execution_options(synchronize_session=False)
-    ).first()
-    if row is None:
+    _write(session, claim, _HOLD)
+
+
+def _write(session: Session, claim: Claim, statement: ReturningUpdate[Any], **values: Any) -> None:
+    if session.execute(statement, {"task": claim.task_id, "token": claim.token, **values}).first() is None:
         raise LeaseLost(f"task {claim.task_id} is held by another run")
 
 
@@ -189,45 +204,22 @@ def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
     return {token for token in held if token is not None}
 
 
-def _release(session: Session, claim: Claim, **values: Any) -> None:
-    hold(session, claim)
-    session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == claim.task_id)
-        .values(lease_token=None, lease_expires_at=None, **values)
-        .execution_options(synchronize_session=False)
-    )
-
-
 def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
     """Write other arguments, which mean the same, while the lease is ours."""
-    hold(session, claim)
-    session.execute(
-        update(DreamTask)
-        .where(DreamTask.id == claim.task_id)
-        .values(args=list(args))
-        .execution_options(synchronize_session=False)
-    )
+    _write(session, claim, _HOLD, args=list(args))
 
 
 def retry_later(session: Session, claim: Claim, error: str, delay_s: float, *, error_class: str | None = None) -> int:
     """Count a failed run and free the task until `delay_s` from now; returns the attempts so far."""
     attempts = claim.attempts + 1
-    _release(
-        session,
-        claim,
-        state=TaskState.QUEUED,
-        attempts=attempts,
-        due_at=now(delay_s),
-        error=error,
-        error_class=error_class,
-    )
+    again = {"state": TaskState.QUEUED, "attempts": attempts, "error": error, "error_class": error_class}
+    _write(session, claim, _RELEASE.values(due_at=now(delay_s)), **again)
     return attempts
 
 
 def hand_back(session: Session, claim: Claim) -> None:
     """Free the task at once; neither an attempt nor a death."""
-    _release(session, claim, state=TaskState.QUEUED, due_at=now())
+    _write(session, claim, _RELEASE.values(due_at=now()), state=TaskState.QUEUED)
 
 
 def finish(
@@ -251,8 +243,8 @@ def finish(
     if not state.is_terminal:
         raise DreamError(f"a task cannot end as {state}")
     attempts = claim.attempts + (state is TaskState.FAILED)
-    ended = {"result": result, "error": error, "error_class": error_class, "finished_at": now()}
-    _release(session, claim, state=state, attempts=attempts, **ended)
+    ended = {"state": state, "attempts": attempts, "result": result, "error": error, "error_class": error_class}
+    _write(session, claim, _FINISH, **ended)
 
 
 def overdue(session: Session, overdue_s: float) -> Sequence[DreamTask]:
