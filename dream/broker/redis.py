@@ -19,10 +19,10 @@ from typing import Any
 
 from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
-from dramatiq.brokers.redis import _scripts as stock_scripts
 from dramatiq.common import current_millis, dq_name, q_name, xq_name
 
 from dream.broker.addressed import id_of
+from dream.broker.dispatch import dispatch_script, is_suspect
 from dream.broker.redis_consumer import HANDED_BACK, RedisConsumer, is_whole, outages
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, REDELIVERED, SERIES
@@ -36,25 +36,6 @@ log = get_logger(__name__)
 _ASK_AT_ONCE = 500
 #: How often a worker looks for messages of dead ones.
 _LOOK_EVERY_S = 1.0
-_STOCK_CLOCK = b"local timestamp = ARGV[2]"
-_REDIS_CLOCK = b"local t = redis.call('time'); local timestamp = t[1] * 1000 + math.floor(t[2] / 1000)"
-#: Before a message's JSON, which it leaves as it is: a worker died that had it.
-_SUSPECT = b" "
-_PUT_BACK = b'redis.call("rpush", queue_full_name, message_id)'
-_PUT_FIRST = b"""redis.call("lpush", queue_full_name, message_id)
-local message = redis.call("hget", queue_messages, message_id)
-if string.sub(message, 1, 1) ~= " " then redis.call("hset", queue_messages, message_id, " " .. message) end
-"""
-#: In stock's script the messages of dead workers are put back before this, and nothing else is put anywhere.
-_AFTER_THE_DEAD = b"local dead_message_ids"
-
-
-def _changed(dispatch: bytes) -> bytes:
-    """Stock's script by the clock of Redis, which puts what dead workers had in work, marked, before all that waits."""
-    of_the_dead, mark, others = dispatch.partition(_AFTER_THE_DEAD)
-    if _STOCK_CLOCK not in of_the_dead or of_the_dead.count(_PUT_BACK) != 1 or not mark:
-        raise RuntimeError("this release of dramatiq has another dispatch script; dream needs 2.2")
-    return of_the_dead.replace(_STOCK_CLOCK, _REDIS_CLOCK).replace(_PUT_BACK, _PUT_FIRST) + mark + others
 
 
 class RedisBroker(StockRedisBroker):
@@ -65,7 +46,7 @@ class RedisBroker(StockRedisBroker):
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
-        self.scripts["dispatch"] = self.client.register_script(_changed(stock_scripts["dispatch"]))
+        self.scripts["dispatch"] = self.client.register_script(dispatch_script())
         self._enqueue_once = self._script("enqueue_once")
         self._reclaim = self._script("reclaim")
         self._bury = self._script("bury")
@@ -189,7 +170,7 @@ class RedisBroker(StockRedisBroker):
         fetched: list[bytes] = self._ack_and_fetch(keys=[self.namespace], args=arguments)
         del self._done[queue_name][:count]
         for data in fetched:
-            if data.startswith(_SUSPECT):
+            if is_suspect(data):
                 self.suspects.add(id_of(data))
         return fetched
 
