@@ -43,7 +43,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 (reads as the SQL function i
     inherit_cache = True
 
     def __init__(self, plus_s: float | str = 0.0) -> None:
-        # A parameter, not part of the text: a statement is compiled once for all times. A name: it is given at each run.
+        # A parameter, not a part of the text: a statement is compiled once for all times. A name: given at each run.
         if isinstance(plus_s, str):
             super().__init__(bindparam(plus_s, type_=Float))
         else:
