@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dream.compat import options as sending
+from dream.compat.app.own_options import parse
 from dream.compat.app.task import Task
 from dream.producer import default
 
@@ -47,12 +47,12 @@ class OwnTask(Task):
         task_id: str | None = None,
         **options: Any,
     ) -> Order:
-        """What the producer is to accept, with its bytes staged; `dream.compat.options` says what options there are.
+        """What the producer is to accept, with its bytes staged; `own_options` says what options there are.
 
         Raises:
           TypeError, InvalidArguments: as of `apply_async`; nothing was stored.
         """
         self._check_arguments(args, kwargs)
-        used_id, delivery = sending.parse(self.name, {**options, "task_id": task_id})
+        used_id, delivery = parse(self.name, {**options, "task_id": task_id})
         arguments = self._signature.bind(*(args or ()), **(kwargs or {})).args
         return self._order(used_id, delivery, *arguments)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from dream.compat.options import MAX_DELAY_S
 from dream.log import get_logger
 from dream.redis_client import connect
 
@@ -24,8 +25,6 @@ __all__ = ["Revoked", "revoke"]
 
 log = get_logger(__name__)
 
-#: As long as a task may be put off.
-_KEPT_S = 366 * 86400
 _LOOK_EVERY_S = 5.0
 
 
@@ -47,7 +46,7 @@ def revoke(settings: Settings, task_ids: Iterable[str]) -> None:
     client, now = _client(settings), time.time()
     try:
         client.zadd(_key(settings), dict.fromkeys(task_ids, now))
-        client.zremrangebyscore(_key(settings), "-inf", now - _KEPT_S)
+        client.zremrangebyscore(_key(settings), "-inf", now - MAX_DELAY_S)  # no task waits for longer
     finally:
         client.close()
 

@@ -1,4 +1,4 @@
-"""Celery's options of a call: each has a meaning or is refused by name."""
+"""Celery's options of a call of a task of dream's own: each has a meaning or is refused by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dream.compat.options import parse
+from dream.compat.app.own_options import parse
 from dream.errors import InvalidArguments
 
 
