@@ -1,9 +1,12 @@
 -- Throw away the messages that wait on a queue; those in work stay. Returns how many.
 -- KEYS: the namespace. ARGV: queue.
 local queue = KEYS[1] .. ":" .. ARGV[1]
-local ids = redis.call("lrange", queue, 0, -1)
-for first = 1, #ids, 1000 do
-    redis.call("hdel", queue .. ".msgs", unpack(ids, first, math.min(first + 999, #ids)))
+local count = 0
+for _, ids in ipairs({ redis.call("lrange", queue, 0, -1), redis.call("zrange", queue .. ".due", 0, -1) }) do
+    for first = 1, #ids, 1000 do
+        redis.call("hdel", queue .. ".msgs", unpack(ids, first, math.min(first + 999, #ids)))
+    end
+    count = count + #ids
 end
-redis.call("del", queue)
-return #ids
+redis.call("del", queue, queue .. ".due")
+return count

@@ -10,16 +10,19 @@ for i = 6, #ARGV do
         return 0
     end
 end
+if KEYS[2] and redis.call("get", KEYS[2]) == id then
+    return 0
+end
+local acks = namespace .. "__acks__." .. worker .. "." .. other
+-- Asked before it is removed: after a write, Redis would take any message though its memory is full. One that only moves
+-- takes no more than it did.
+if redis.call("sismember", acks, id) == 1 then
+    redis.call("srem", acks, id)
+    redis.call("hdel", namespace .. other .. ".msgs", id)
+end
 if KEYS[2] then
-    if redis.call("get", KEYS[2]) == id then
-        return 0
-    end
     redis.call("set", KEYS[2], id)
 end
 redis.call("hset", namespace .. queue .. ".msgs", id, message)
 redis.call("rpush", namespace .. queue, id)
--- Last: after a write, Redis would take the message though its memory is full.
-if redis.call("srem", namespace .. "__acks__." .. worker .. "." .. other, id) == 1 then
-    redis.call("hdel", namespace .. other .. ".msgs", id)
-end
 return 1

@@ -10,7 +10,7 @@ import pika.exceptions
 from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker as StockRabbitmqBroker
 from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
-from dramatiq.common import dq_name
+from dramatiq.common import dq_name, q_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
@@ -28,6 +28,9 @@ log = get_logger(__name__)
 _LEFT = "left"
 #: Of a backlog, so many tasks are sent again in one sweep.
 _DOUBTED_AT_ONCE = 100
+#: So many delayed messages a worker has in its memory at most, the most that AMQP can say: RabbitMQ gives them out as
+#: they came, and one that is due soon waits behind those that are late.
+_MOST_DELAYED = 65_535
 #: Seconds after which a server that is silent, or takes nothing for want of memory or disk, counts as away. A missing
 #: heartbeat is noticed only after twice these and 10 s more, and whoever sends waits for it.
 _PATIENCE_S = {"heartbeat": 5, "blocked_connection_timeout": 10, "socket_timeout": 5, "stack_timeout": 5}
@@ -60,6 +63,10 @@ class RabbitmqBroker(StockRabbitmqBroker):
     @property
     def consumer_class(self) -> type[Consumer]:
         return _Consumer
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """See `Broker.consume`."""
+        return super().consume(queue_name, prefetch if queue_name == q_name(queue_name) else _MOST_DELAYED, timeout)
 
     @property
     def connection(self) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
 from dramatiq.common import current_millis, dq_name, q_name, xq_name
+from redis.exceptions import OutOfMemoryError
 
 from dream.broker.addressed import id_of
 from dream.broker.dispatch import dispatch_script, is_suspect
@@ -184,7 +185,10 @@ class RedisBroker(StockRedisBroker):
     def wait_for_messages(self, queue_name: str, timeout_s: float) -> None:
         """Wait until the queue has a message, which stays there."""
         key = f"{self.namespace}:{queue_name}"
-        self.client.execute_command("BLMOVE", key, key, "LEFT", "LEFT", timeout_s)
+        try:
+            self.client.execute_command("BLMOVE", key, key, "LEFT", "LEFT", timeout_s)
+        except OutOfMemoryError:  # as it says of what may need memory
+            time.sleep(timeout_s)
 
     def note_done(self, queue_name: str, message: MessageProxy) -> None:
         """The message is acked with the next `ack_and_fetch`."""

@@ -11,7 +11,7 @@ import dramatiq
 import pika
 import pytest
 from dramatiq import Worker
-from dramatiq.common import xq_name
+from dramatiq.common import dq_name, xq_name
 
 from dream.broker import make_broker, send
 from dream.broker.redis import RedisBroker
@@ -43,6 +43,24 @@ def test_a_delayed_message_is_not_early(
     send(broker, message(broker_settings), delay_s=0.5)
     wait_for(lambda: worked.calls, what="the call")
     assert 0.5 <= worked.calls[0][0] - sent_at < 2.5
+
+
+def test_what_is_due_soon_does_not_wait_behind_what_is_late(
+    broker: AnyBroker, broker_settings: Settings, worked: Worked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has some delayed messages in its memory, by default 1,000 a thread; here 2, and more are there."""
+    monkeypatch.setattr("dramatiq.worker.DELAY_QUEUE_PREFETCH", 2)
+    for number in range(5):
+        send(broker, message(broker_settings, f"late-{number}"), delay_s=60)
+    worker = Worker(broker, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        delayed = worker.consumers[dq_name(message(broker_settings).queue_name)]
+        wait_for(lambda: delayed.delay_queue.qsize() >= 2, what="late messages in the worker")
+        send(broker, message(broker_settings, "soon"), delay_s=0.2)
+        wait_for(lambda: worked.calls, what="the call")
+    finally:
+        worker.stop(timeout=5000)
 
 
 def test_retries_follow_the_policy_exactly(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -135,3 +135,48 @@ def test_a_full_memory_is_an_outage_like_any_other(
     wait_for(lambda: broker.do_qsize(message(broker_settings).queue_name) == 0, what="an empty queue")  # type: ignore[union-attr]
     assert len(worked.calls) == 2
     client.close()
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey"], indirect=True)
+def test_a_queue_that_has_filled_the_memory_is_worked_off(
+    broker: AnyBroker, broker_settings: Settings, worked: Worked
+) -> None:
+    """What waits and what is delayed; only what is new is refused."""
+    for number in range(5):
+        send(broker, message(broker_settings, f"waiting-{number}"))
+    send(broker, message(broker_settings, "delayed"), delay_s=0.2)
+    with redis.Redis.from_url(broker_settings.broker_url) as client:
+        client.config_set("maxmemory", 1)
+        worker = Worker(broker, worker_threads=2, worker_timeout=50)
+        worker.start()
+        try:
+            with pytest.raises(BrokerUnavailable):
+                send(broker, message(broker_settings, "refused"))
+            wait_for(lambda: len(worked.calls) == 6, what="six runs")
+            queue = message(broker_settings).queue_name
+            wait_for(lambda: client.hlen(f"{broker_settings.redis_prefix}:{queue}.msgs") == 0, what="an empty queue")
+        finally:
+            client.config_set("maxmemory", 0)
+            worker.stop(timeout=5000)
+    assert len(worked.calls) == 6
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey"], indirect=True)
+def test_a_dead_workers_queue_that_nobody_takes_from_costs_no_walk_through_all_keys(
+    broker: AnyBroker, broker_settings: Settings
+) -> None:
+    """What it had there waits for a worker of that queue; the others look each second for what the dead have left."""
+    queue, prefix = message(broker_settings).queue_name, broker_settings.redis_prefix
+    with redis.Redis.from_url(broker_settings.broker_url) as client:
+        client.zadd(f"{prefix}:__heartbeats__", {"dead": 1})
+        client.sadd(f"{prefix}:__acks__.dead.special", "message")
+        walks = _walks(client)
+        for _ in range(5):
+            broker.do_fetch(queue, 0)  # type: ignore[union-attr]
+        assert _walks(client) - walks <= 1
+        assert client.zscore(f"{prefix}:__heartbeats__", "dead") is not None
+
+
+def _walks(client: redis.Redis) -> int:
+    used: Any = client.info("commandstats")
+    return int(used.get("cmdstat_keys", {"calls": 0})["calls"])

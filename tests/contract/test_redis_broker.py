@@ -201,3 +201,15 @@ def test_what_other_threads_have_done_is_acked_by_the_consumers(
     elif then == "close":
         consumer.close()
     assert redis_broker.do_qsize(queue) == 0
+
+
+def test_what_is_late_is_thrown_away_with_the_queue(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    """Also what no worker has had in its memory yet."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    names = [f"late-{number}" for number in range(3)]
+    for name in names:
+        send(redis_broker, message(broker_settings, name), delay_s=60)
+    other = make_broker(broker_settings)
+    wait_for(lambda: next(other.consume(dq_name(queue), prefetch=1, timeout=50)), what="a late message")
+    assert redis_broker.discard(queue) == 2
+    assert len(redis_broker.missing(queue, [delivery_id(name, 0) for name in names])) == 2
