@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ class RedisBroker(StockRedisBroker):
         self._missing = self._script("missing")
         self._ack_and_fetch = self._script("ack_and_fetch")
         self._discard = self._script("discard")
-        self._held: defaultdict[str, set[str]] = defaultdict(set)
+        self._hand_back = self._script("hand_back")
+        self._held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._holding = threading.Lock()
         self._done: defaultdict[str, list[str]] = defaultdict(list)
         self._looked_at: defaultdict[str, float] = defaultdict(float)
         #: Ids of messages that this worker has, and that one had which died.
@@ -194,25 +197,34 @@ class RedisBroker(StockRedisBroker):
         """The message is acked with the next `ack_and_fetch`."""
         self._done[queue_name].append(message.options["redis_message_id"])
 
-    def mark_redelivered(self, queue_name: str, message: MessageProxy) -> None:
-        """Say in a message that is about to be put back that it was in work."""
+    def put_back(self, queue_name: str, message: MessageProxy) -> None:
+        """Put a message that this worker has back on its queue; it says from now on that it was in work."""
         again = message.copy(options={REDELIVERED: True})
         again.options.pop(HANDED_BACK, None)
-        self.client.hset(f"{self.namespace}:{queue_name}.msgs", message.options["redis_message_id"], again.encode())
+        message_id = message.options["redis_message_id"]
+        self._hand_back(keys=[self.namespace], args=[self.broker_id, queue_name, message_id, again.encode()])
 
     def hold(self, queue_name: str, message: MessageProxy) -> None:
-        """A thread of this process has the message now."""
-        self._held[queue_name].add(message.options["redis_message_id"])
+        """A thread of this process has the message now, perhaps before another has let go of it that handed it back."""
+        with self._holding:
+            self._held[queue_name][message.options["redis_message_id"]] += 1
 
     def let_go(self, queue_name: str, message: MessageProxy) -> None:
         """No thread of this process has the message any more."""
-        self._held[queue_name].discard(message.options["redis_message_id"])
+        held, message_id = self._held[queue_name], message.options["redis_message_id"]
+        with self._holding:
+            held[message_id] -= 1
+            if held[message_id] <= 0:
+                del held[message_id]
         self.suspects.discard(message.message_id)
 
     def reclaim(self, queue_name: str) -> None:
         """Put back what was fetched from the queue and is held by no thread."""
         # In this order: what is held may be done a moment later.
-        held = [] if queue_name != q_name(queue_name) else list(self._held[queue_name])
+        with self._holding:
+            if queue_name != q_name(queue_name):  # of what is delayed, a consumer that begins or ends has nothing
+                self._held[queue_name].clear()
+            held = list(self._held[queue_name])
         held += self._done[queue_name]
         reclaimed = self._reclaim(keys=[self.namespace], args=[self.broker_id, queue_name, *held])
         if reclaimed:

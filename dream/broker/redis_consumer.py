@@ -36,6 +36,8 @@ HANDED_BACK = "handed_back"
 _GATHER_S = 0.002
 #: Well below the time-out of the client's sockets.
 _LONGEST_WAIT_MS = 2000
+#: A worker that stops asks no more. What is lost may be some connections only, so its last word is tried for so long.
+_LAST_WORD_S = 1.0
 
 
 @contextmanager
@@ -155,9 +157,20 @@ class RedisConsumer(StockConsumer):
         return max(0, int(self.prefetch - self.outstanding_message_count))
 
     def close(self) -> None:
-        """Say what is done."""
+        """Say what is done, and put back what was fetched and no thread has."""
+        self.message_cache = []
+        give_up = time.monotonic() + _LAST_WORD_S
         with outages():
-            self._stand_still()
+            while True:
+                try:
+                    self._stand_still()
+                    self.broker.reclaim(self.queue_name)
+                except redis.ConnectionError:
+                    if time.monotonic() >= give_up:
+                        raise
+                    time.sleep(_LAST_WORD_S / 10)
+                else:
+                    return
 
     # --- threads that have run a message
 
@@ -166,9 +179,8 @@ class RedisConsumer(StockConsumer):
         # Stock would give up at some errors and leave the message in this worker's ack set until it exits.
         if message.options.get(HANDED_BACK):
             with outages():
-                self.broker.mark_redelivered(self.queue_name, message)
-                super().requeue([message])
-                self.queued_message_ids.discard(message.message_id)
+                self.queued_message_ids.discard(message.message_id)  # before it is fetched again
+                self.broker.put_back(self.queue_name, message)
         elif not self._leave(message):
             with outages():
                 super().ack(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -159,6 +160,22 @@ def test_a_queue_that_has_filled_the_memory_is_worked_off(
             client.config_set("maxmemory", 0)
             worker.stop(timeout=5000)
     assert len(worked.calls) == 6
+
+
+@pytest.mark.parametrize("broker_settings", ["valkey"], indirect=True)
+def test_what_is_done_is_acked_though_the_last_connection_is_lost(cut: Cut) -> None:
+    """A worker that stops asks no more: what it could not say then would be run again."""
+    send(cut.broker, message(cut.settings))
+    consumer = cut.broker.consume(message(cut.settings).queue_name, prefetch=4, timeout=50)
+    held = wait_for(lambda: next(consumer), what="the message")
+    thread = threading.Thread(target=consumer.ack, args=(held,))
+    thread.start()
+    thread.join()
+    cut.network.cut()
+    cut.network.restore()
+    consumer.close()
+    with closing(make_broker(cut.settings)) as broker:
+        assert broker.do_qsize(message(cut.settings).queue_name) == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("broker_settings", ["valkey"], indirect=True)

@@ -203,6 +203,51 @@ def test_what_other_threads_have_done_is_acked_by_the_consumers(
     assert redis_broker.do_qsize(queue) == 0
 
 
+def test_a_worker_that_ends_puts_back_what_no_thread_had(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+    """Else it came back as that of a dead worker, when its heartbeat is missed."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    for number in range(3):
+        send(redis_broker, message(broker_settings, f"task-{number}"))
+    consumer = redis_broker.consume(queue, prefetch=4, timeout=50)
+    held = wait_for(lambda: next(consumer), what="a message")
+    consumer.close()
+    waiting: Any = redis_broker.client.lrange(f"{redis_broker.namespace}:{queue}", 0, -1)
+    expected = {f"task-{number}" for number in range(3)} - {held.message_id}
+    assert {each.decode() for each in waiting} == {delivery_id(task, 0) for task in expected}
+
+
+def test_a_worker_that_was_taken_for_dead_hands_nothing_back(
+    redis_broker: RedisBroker, broker_settings: Settings
+) -> None:
+    """Its message was run by another: the broker must not say for ever that it has it."""
+    settings = broker_settings.model_copy(update={"heartbeat_s": 0.3})
+    queue, other = settings.queue_prefix + IMAGES_QUEUE, make_broker(settings)
+    assert isinstance(other, RedisBroker)
+    send(redis_broker, message(settings))
+    paused = redis_broker.consume(queue, prefetch=1, timeout=50)
+    held = wait_for(lambda: next(paused), what="the message")
+    wait_for(lambda: other.do_fetch(queue, 1), what="the message, at another worker")
+    other.do_ack(queue, delivery_id("task", 0))
+    redis_broker.hand_back(held)
+    paused.ack(held)
+    assert redis_broker.missing(queue, [delivery_id("task", 0)]) == {delivery_id("task", 0)}
+
+
+def test_a_message_that_was_handed_back_and_taken_again_is_held(
+    redis_broker: RedisBroker, broker_settings: Settings
+) -> None:
+    """The thread that handed it back lets go of it late; a consumer that reconnects then must not put it back."""
+    queue = broker_settings.queue_prefix + IMAGES_QUEUE
+    send(redis_broker, message(broker_settings))
+    consumer = redis_broker.consume(queue, prefetch=2, timeout=50)
+    first = wait_for(lambda: next(consumer), what="the message")
+    redis_broker.put_back(queue, first)
+    wait_for(lambda: next(consumer), what="the message again")
+    redis_broker.let_go(queue, first)
+    redis_broker.consume(queue, prefetch=2, timeout=50)
+    assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 0
+
+
 def test_what_is_late_is_thrown_away_with_the_queue(redis_broker: RedisBroker, broker_settings: Settings) -> None:
     """Also what no worker has had in its memory yet."""
     queue = broker_settings.queue_prefix + IMAGES_QUEUE
