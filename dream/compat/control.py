@@ -1,4 +1,4 @@
-"""`app.control`: asks workers what they do, and throws away what waits.
+"""`app.control`: asks workers what they do, revokes tasks (`revocation`), and throws away what waits.
 
 Answers come as fast as workers give them: the wait ends when every worker that heard the question has answered, and
 `timeout` is its longest. What Celery's workers can be told beside that is refused by name.
@@ -6,11 +6,12 @@ Answers come as fast as workers give them: the wait ends when every worker that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dream.compat import revocation
 from dream.compat.conf.adoption import adopt
-from dream.compat.exceptions import OperationalError, TaskRevokedError, Unsupported
+from dream.compat.exceptions import OperationalError, Unsupported
 from dream.compat.refused import INSPECT, refuse_attribute
 from dream.compat.routes import queue_names
 from dream.messages import QUEUES
@@ -107,52 +108,18 @@ class Control:
         Raises:
           OperationalError: Redis is away.
         """
-        from redis import RedisError
-
-        from dream.compat.worker.revoked import revoke
-
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        try:
-            revoke(adopt(self._app.conf), task_ids)
-        except RedisError as error:
-            raise OperationalError(f"the revocation cannot be written down: {error}") from error
+        revocation.write_down(adopt(self._app.conf), task_ids)
         # Workers first: who revokes is in a race with them, and the database may not have been asked before.
         arguments = {"task_ids": task_ids, "terminate": terminate}
         try:
             answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
         finally:
-            self._revoke_rows(task_ids)
+            revocation.write_into_rows(self._app.producer.database, task_ids)
         if answers.is_complete:
             running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
-            self._tell_of_those_that_wait([task_id for task_id in task_ids if task_id not in running])
+            revocation.end_those_that_wait(self._app, [each for each in task_ids if each not in running])
         return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
-
-    def _tell_of_those_that_wait(self, task_ids: Sequence[str]) -> None:
-        """Their end is known: nobody need wait for their message to be due."""
-        from dream.compat.failures import write_error
-        from dream.results import meta_of
-        from dream.results.states import PENDING, RETRY, REVOKED
-
-        error = write_error(TaskRevokedError("revoked"))
-        for task_id in task_ids:
-            if self._app.AsyncResult(task_id).state in (PENDING, RETRY):
-                self._app.producer.results.put(meta_of(task_id, REVOKED, error))
-
-    def _revoke_rows(self, task_ids: Sequence[str]) -> None:
-        """Dream's own tasks are revoked in their rows; an app without any needs no database."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from dream.db.revocation import revoke
-        from dream.log import get_logger
-
-        database = self._app.producer.database
-        try:
-            with database.begin() as session:
-                revoke(session, task_ids)
-        except SQLAlchemyError as error:
-            if database.is_bare():
-                return
-            get_logger(__name__).warning("rows_not_revoked", error=type(error).__name__)
 
     def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:
         """As `revoke(…, terminate=True)`."""
