@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import current
 from dream.compat.app.configured import Configured
 from dream.compat.app.definition import complete, define_task
+from dream.compat.app.registry import TaskRegistry
 from dream.compat.app.task import Task
 from dream.compat.control import Control
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
@@ -24,46 +24,12 @@ if TYPE_CHECKING:
     from dream.compat.app.backend import Backend
     from dream.compat.result import AsyncResult, EagerResult
 
-__all__ = ["Celery", "Registry"]
+__all__ = ["Celery"]
 
 
 _QUEUE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
 #: Arguments of Celery's constructor that put another class in a part's place.
 _REPLACED_PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "task_cls", "tasks"})
-
-
-class Registry(UserDict[str, Task]):
-    """Tasks by name, older names included; shared ones join when they are asked for.
-
-    Parameters:
-      app: whose they are.
-    """
-
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        super().__init__()
-
-    def __missing__(self, name: str) -> Task:
-        if name in current.SHARED:
-            return current.SHARED[name](self._app)
-        raise NotRegistered(f"no task is called {name!r}")
-
-    def register(self, task: Any) -> None:
-        """As the app's `register_task`."""
-        self._app.register_task(task)
-
-    def unregister(self, task: Any) -> None:
-        """Forget a task, or the one of that name.
-
-        Raises:
-          NotRegistered: there is none.
-        """
-        name = getattr(task, "name", task)
-        if self.data.pop(name, None) is None:
-            raise NotRegistered(f"no task is called {name!r}")
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in current.SHARED
 
 
 class Celery(Configured):
@@ -104,7 +70,7 @@ class Celery(Configured):
                 raise ImproperlyConfigured(f"Celery(…, {name}=) is not supported: that part of Celery is not there")
         given = {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
         self.main = main
-        self.tasks = Registry(self)
+        self.tasks = TaskRegistry(self)
         #: What tasks are instances of where they name no `base=`.
         self.Task = Task
         super().__init__({name: value for name, value in given.items() if value is not None})
