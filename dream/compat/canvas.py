@@ -1,6 +1,6 @@
 """Signatures: a task with its arguments and options, to be sent later, linked to another, or carried by a message.
 
-Work flows of several tasks are refused, each with what to use instead.
+Work flows of several tasks are refused (`work_flows`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat import current
-from dream.compat.exceptions import Unsupported
 from dream.compat.options import task_id_of
+from dream.compat.work_flows import StampingVisitor, chain, chord, chunks, group, refuse, xmap, xstarmap
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -77,7 +77,7 @@ class Signature(dict[str, Any]):
         """
         kind = found.get("subtask_type")
         if kind:
-            _refuse(str(kind))
+            refuse(str(kind))
         return cls(
             {"args": (), "kwargs": {}, "options": {}, "immutable": False, "subtask_type": None, **found}, app=app
         )
@@ -182,10 +182,10 @@ class Signature(dict[str, Any]):
 
     def stamp(self, *_: Any, **__: Any) -> NoReturn:
         """Refused."""
-        _refuse("stamp")
+        refuse("stamp")
 
     def __or__(self, _other: Any) -> NoReturn:
-        _refuse("chain")
+        refuse("chain")
 
     def __deepcopy__(self, memo: Any) -> Signature:
         return Signature(copy.deepcopy(dict(self), memo), app=self._app)
@@ -215,56 +215,3 @@ def maybe_signature(found: Any, app: Celery | None = None) -> Any:
     if found is None or isinstance(found, Signature):
         return found
     return Signature.from_dict(found, app=app) if isinstance(found, Mapping) else found
-
-
-# --- refused
-
-_INSTEAD = {
-    "chain": "send the next task with link=, or use dramatiq.pipeline",
-    "group": "send each task, or use dramatiq.group",
-    "chord": "count the tasks yourself, or use dramatiq.group with its completion callback",
-    "chunks": "send a task for each piece",
-    "xmap": "send a task for each item",
-    "xstarmap": "send a task for each item",
-    "stamp": "name what belongs to a task in headers=",
-    "StampingVisitor": "name what belongs to a task in headers=",
-}
-
-
-def _refuse(name: str) -> NoReturn:
-    instead = _INSTEAD.get(name, "send its tasks one by one")
-    raise Unsupported(f"{name} is not supported: {instead}")
-
-
-class _Refused:
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        names = [kind.__name__ for kind in cls.__mro__ if kind.__name__ in _INSTEAD]
-        _refuse(names[0] if names else cls.__name__)
-
-
-class chain(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: send the next task with `link=`, or use `dramatiq.pipeline`."""
-
-
-class group(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: send each task, or use `dramatiq.group`."""
-
-
-class chord(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: count the tasks yourself, or use `dramatiq.group`."""
-
-
-class chunks(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: send a task for each piece."""
-
-
-class xmap(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: send a task for each item."""
-
-
-class xstarmap(_Refused):  # noqa: N801 (Celery's name)
-    """Refused: send a task for each item."""
-
-
-class StampingVisitor(_Refused):
-    """Refused: name what belongs to a task in `headers=`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dream.compat.exceptions import Unsupported
+from dream.compat.work_flows import refuse
 from dream.results.states import EXCEPTION_STATES, PENDING
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Backend:
         return self._app.producer.results.client
 
     def ensure_chords_allowed(self) -> NoReturn:
-        raise Unsupported("chord is not supported: use dramatiq.group with its completion callback")
+        refuse("chord")
 
     def __repr__(self) -> str:
         return f"<Backend of {self._app!r}>"

@@ -35,6 +35,7 @@ from dream.compat.exceptions import EncodeError
 from dream.compat.options import WITHOUT_EFFECT, check_priority, moment_of, seconds_of, task_id_of
 from dream.compat.queues import taking
 from dream.compat.routes import routed
+from dream.compat.work_flows import INSTEAD
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ _KNOWN = frozenset(
     }
 )
 _WHY_REFUSED = {
-    "chain": "send the next task with link=, or use dramatiq.pipeline",
-    "chord": "count the tasks yourself, or use dramatiq.group with its completion callback",
+    "chain": INSTEAD["chain"],
+    "chord": INSTEAD["chord"],
     "connection": "set DREAM_BROKER_URL",
     "expiration": "set expires",
     "producer": "set DREAM_BROKER_URL",
-    "stamped_headers": "name what belongs to a task in headers=",
+    "stamped_headers": INSTEAD["stamp"],
 }
 
 

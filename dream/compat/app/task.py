@@ -12,6 +12,7 @@ from dream.compat.app.arguments import dumped
 from dream.compat.app.context import Context
 from dream.compat.exceptions import MaxRetriesExceededError, OperationalError, Unsupported
 from dream.compat.refused import TASK, refuse_attribute
+from dream.compat.work_flows import refuse
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Task:
         self.app.producer.results.put(meta_of(task_id, state or "PENDING", meta))
 
     def replace(self, _sig: Any) -> Any:
-        raise Unsupported(f"{self.name}: replace is not supported: send the other task, and return its id")
+        refuse("replace", self.name)
 
     add_to_chord = replace
 
@@ -253,13 +254,13 @@ class Task:
         return self.signature(args, kwargs, immutable=True)
 
     def chunks(self, *_: Any, **__: Any) -> Any:
-        raise Unsupported(f"{self.name}: chunks is not supported: send a task for each piece")
+        refuse("chunks", self.name)
 
     def map(self, *_: Any, **__: Any) -> Any:
-        raise Unsupported(f"{self.name}: map is not supported: send a task for each item")
+        refuse("map", self.name)
 
     def starmap(self, *_: Any, **__: Any) -> Any:
-        raise Unsupported(f"{self.name}: starmap is not supported: send a task for each item")
+        refuse("starmap", self.name)
 
     def AsyncResult(self, task_id: str, **_: Any) -> AsyncResult:  # noqa: N802 (Celery's name)
         """The result of a run."""
