@@ -91,9 +91,10 @@ class Outcome:
 
     maybe_reraise = maybe_throw
 
-    def as_tuple(self) -> tuple[tuple[str, None], None]:
-        """As it is written into messages and results."""
-        return (self.id, None), None
+    def as_tuple(self) -> tuple[tuple[str, Any], None]:
+        """As it is written into messages and results, with that of the task that sent it, where it is known."""
+        parent = getattr(self, "parent", None)
+        return (self.id, parent.as_tuple() if parent is not None else None), None
 
     def as_list(self) -> list[str]:
         """Its id, then those of the tasks that sent it, where they are known."""

@@ -245,7 +245,8 @@ class EagerResult(Outcome):
 
     def revoke(self, *_how: Any, **_more: Any) -> None:
         """It has run; say so from now on, as Celery does."""
-        self._state = REVOKED
+        self._state, self._traceback = REVOKED, None
+        self._value = exceptions.TaskRevokedError("revoked")
 
     def _look(self) -> Meta:
         from dream.results import meta_of

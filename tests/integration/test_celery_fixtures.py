@@ -117,8 +117,10 @@ def test_what_is_kept_can_be_asked_and_written(manager):
     assert backend.client.ttl(f"celery-task-meta-{done.id}") > 0
     assert backend.store_result("t", {"host": "other"}, "PROGRESS") == {"host": "other"}
     assert backend.get_task_meta("t")["result"] == {"host": "other"}
-    backend.store_result("t", KeyError("gone"), states.FAILURE, traceback="there")
+    backend.mark_as_failure("t", KeyError("gone"), traceback="there")
     assert (repr(backend.get_result("t")), backend.get_traceback("t")) == ("KeyError('gone')", "there")
+    backend.mark_as_done("t", 4)
+    assert (backend.get_state("t"), backend.get_result("t")) == (states.SUCCESS, 4)
     backend.forget("t")
     assert backend.get_status("t") == states.PENDING
     with pytest.raises(NotImplementedError, match="chord"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat.work_flows import refuse
-from dream.results.states import EXCEPTION_STATES, PENDING
+from dream.results.states import EXCEPTION_STATES, FAILURE, PENDING, SUCCESS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -69,6 +69,16 @@ class Backend:
         children = request.children if request is not None else ()
         self._app.producer.results.put(meta_of(task_id, state, kept, traceback=traceback, children=children))
         return result
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, **_how: Any) -> None:
+        """Keep that a task has succeeded; its links are not sent."""
+        self.store_result(task_id, result, SUCCESS, request=request)
+
+    def mark_as_failure(
+        self, task_id: str, exc: BaseException, traceback: str | None = None, request: Any = None, **_how: Any
+    ) -> None:
+        """Keep that a task has failed; its error links are not sent."""
+        self.store_result(task_id, exc, FAILURE, traceback=traceback, request=request)
 
     def forget(self, task_id: str) -> None:
         """See `AsyncResult.forget`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import current
@@ -43,6 +44,7 @@ class Celery(Configured):
       namespace: of the names in that source.
       changes: settings.
       set_as_current: make it the current app.
+      strict_typing: check the arguments of its tasks when they are sent, unless a task says `typing=`.
       **settings: more of them.
 
     Raises:
@@ -63,6 +65,7 @@ class Celery(Configured):
         namespace: str | None = None,
         changes: Mapping[str, Any] | None = None,
         set_as_current: bool = True,
+        strict_typing: bool = True,
         **settings: Any,
     ) -> None:
         for name in _REPLACED_PARTS & settings.keys():
@@ -70,6 +73,7 @@ class Celery(Configured):
                 raise ImproperlyConfigured(f"Celery(…, {name}=) is not supported: that part of Celery is not there")
         given = {"broker_url": broker, "result_backend": backend, "include": include, **settings, **(changes or {})}
         self.main = main
+        self.strict_typing = strict_typing
         self.tasks = TaskRegistry(self)
         #: What tasks are instances of where they name no `base=`.
         self.Task = Task
@@ -200,7 +204,7 @@ class Celery(Configured):
 
     # --- as Celery has them
 
-    @property
+    @cached_property
     def backend(self) -> Backend:
         """What is kept of tasks."""
         from dream.compat.app.backend import Backend

@@ -95,8 +95,11 @@ class Context:
         return getattr(self, name, default)
 
     def update(self, *args: Any, **named: Any) -> None:
-        """Set attributes."""
-        self.__dict__.update(dict(*args, **named))
+        """Set attributes; `timelimit` sets `time_limit` and `soft_time_limit`, too."""
+        new = dict(*args, **named)
+        self.__dict__.update(new)
+        if "timelimit" in new:
+            self.time_limit, self.soft_time_limit = new["timelimit"] or (None, None)
 
     def clear(self) -> None:
         """Forget all attributes but what the run itself needs."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.app.context import Context
-from dream.compat.app.envelopes import envelope_of
+from dream.compat.app.envelopes import envelope_of, limits_of
 from dream.compat.app.trace import Ended, trace
 from dream.compat.exceptions import Retry
 from dream.compat.result import EagerResult
@@ -36,14 +36,15 @@ def apply(
     """
     throws = task.app.conf.task_eager_propagates if throw is None else throw
     # Times and queues mean nothing here; wrong ones are wrong nevertheless.
+    options.pop("propagate", None)  # `get` takes it, `apply` does not look at it
     envelope = envelope_of(task.app, task.name, (), {}, options, task)
-    request = _request(envelope, tuple(args or ()), dict(kwargs or {}), retries)
+    request = _request(task, envelope, tuple(args or ()), dict(kwargs or {}), retries)
     while True:
         ended = trace(task, request)
         again = ended.value.sig if isinstance(ended.value, Retry) else None  # raised, or returned
         if again is None:
             break
-        request = _request(again, again.args, dict(again.kwargs), again.retries)
+        request = _request(task, again, again.args, dict(again.kwargs), again.retries)
     if throws and ended.state in PROPAGATE_STATES:
         raise ended.value
     _keep(task, envelope, ended)
@@ -51,9 +52,12 @@ def apply(
     return EagerResult(envelope.id, ended.value, state, ended.traceback, task.name)
 
 
-def _request(envelope: Envelope, args: Sequence[Any], kwargs: dict[str, Any], retries: int) -> Context:
-    """As in Celery, arguments are not copied through JSON."""
-    return Context(envelope, args=args, kwargs=kwargs, retries=retries, is_eager=True)
+def _request(task: Task, envelope: Envelope, args: Sequence[Any], kwargs: dict[str, Any], retries: int) -> Context:
+    """As in Celery, arguments are not copied through JSON, and time limits are shown and do not hold."""
+    hard_s, soft_s = limits_of(envelope, task)
+    return Context(
+        envelope, args=args, kwargs=kwargs, retries=retries, is_eager=True, time_limit=hard_s, soft_time_limit=soft_s
+    )
 
 
 def _keep(task: Task, envelope: Envelope, ended: Ended) -> None:

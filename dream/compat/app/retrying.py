@@ -107,7 +107,7 @@ def retry(
       MaxRetriesExceededError: no retry is left, and there is no `exc`.
     """
     request = task.request
-    if request.called_directly or request.envelope is None:
+    if request.called_directly:
         _raise(exc or Retry("the task can be retried"))
     if max_retries is not None:
         request.most_retries = max_retries
@@ -127,10 +127,11 @@ def _send(
     task: Task, request: Context, arguments: Any, exc: BaseException | None, throw: bool, options: dict[str, Any]
 ) -> Retry:
     from dream.compat.app.envelopes import changed, jsonable
+    from dream.compat.envelope import Envelope
 
     args, kwargs = _arguments(task, request, *arguments)
-    assert request.envelope is not None  # noqa: S101 (for the type checker: `retry` has looked)
-    envelope = changed(replace(request.envelope, retries=request.retries + 1), options, task.app)
+    sent = request.envelope or Envelope(task=task.name, id=request.id or "")  # a test pushes runs that were not
+    envelope = changed(replace(sent, retries=request.retries + 1), options, task.app)
     if not request.is_eager:  # what is run in place does not go through JSON
         args, kwargs = jsonable(task.name, args), jsonable(task.name, kwargs)
     envelope = replace(envelope, args=args, kwargs=kwargs)
@@ -167,22 +168,29 @@ def _delay_s(task: Task, retries: int) -> float:
 
 
 def _arguments(task: Task, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The arguments of the next run; a name that is given anew replaces what had its place."""
-    if args is None and kwargs is None:
-        return request.args, request.kwargs
-    if args is None and request.args and kwargs:
-        names = [
-            parameter.name
-            for parameter in inspect.signature(task.run).parameters.values()
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        ]
-        by_name = dict(zip(names, request.args, strict=False))
-        if kwargs.keys() & by_name.keys():
-            return request.args[len(by_name) :], {**by_name, **kwargs}
-    elif kwargs is None and request.kwargs:
-        names = list(inspect.signature(task.run).parameters)[: len(args)]
+    """The arguments of the next run; a name that is given anew replaces what had its place, and a place what had its
+    name."""
+    if args is None and kwargs is not None and request.args:
+        return _renamed(task, request.args, dict(kwargs))
+    if kwargs is None and args is not None and request.kwargs:
+        names = [each.name for each in _parameters(task)[: len(args)] if each.kind is each.POSITIONAL_OR_KEYWORD]
         kwargs = {name: value for name, value in request.kwargs.items() if name not in names}
     return request.args if args is None else args, request.kwargs if kwargs is None else kwargs
+
+
+def _renamed(task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """What was given by place, with what is now given by the names of these places."""
+    places = [
+        kwargs.pop(each.name, value) if each.kind is each.POSITIONAL_OR_KEYWORD else value
+        for each, value in zip(_parameters(task), args, strict=False)
+    ]
+    return (*places, *args[len(places) :]), kwargs
+
+
+def _parameters(task: Task) -> list[inspect.Parameter]:
+    """Those that have a place."""
+    parameters = inspect.signature(task.run).parameters.values()
+    return [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
 
 
 def _raise(exc: BaseException) -> NoReturn:

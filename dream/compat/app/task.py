@@ -209,9 +209,13 @@ class Task:
         """That of its app."""
         return self.app.backend
 
-    def push_request(self, *args: Any, **named: Any) -> None:
-        """Let the code that follows see a run with these attributes, as tests do; until `pop_request`."""
-        current.enter(self, Context(args=args, **named))
+    def push_request(self, *attributes: Any, **named: Any) -> None:
+        """Let the code that follows see a run with these attributes, as tests do; until `pop_request`.
+
+        Parameters:
+          *attributes: a mapping of them.
+        """
+        current.enter(self, Context(**dict(*attributes, **named)))
 
     def pop_request(self) -> None:
         """What `push_request` began is over."""
@@ -265,6 +269,10 @@ class Task:
     def AsyncResult(self, task_id: str, **_: Any) -> AsyncResult:  # noqa: N802 (Celery's name)
         """The result of a run."""
         return self.app.AsyncResult(task_id)
+
+    def _get_current_object(self) -> Task:
+        """Itself: Celery's tasks are proxies."""
+        return self
 
     def __getattr__(self, name: str) -> Any:
         refuse_attribute(self.name or type(self).__name__, TASK, name)

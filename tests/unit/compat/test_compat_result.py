@@ -11,7 +11,7 @@ import pytest
 
 from dream.compat import AsyncResult, exceptions
 from dream.compat.joining import allow_join_result, denied_join_result
-from dream.compat.result import EagerResult
+from dream.compat.result import EagerResult, result_from_tuple
 from dream.db import Database, tasks
 from dream.db.tasks import Claim
 from dream.errors import DatabaseUnavailable, ImageRejected, ResultsUnavailable
@@ -130,3 +130,17 @@ def test_an_eager_result_has_ended() -> None:
     assert (failed.state, failed.failed(), failed.traceback) == ("FAILURE", True, "Traceback …")
     with pytest.raises(ValueError, match="x"):
         failed.get()
+
+
+def test_an_eager_result_that_is_revoked_has_no_other_end() -> None:
+    revoked = EagerResult("t", ValueError("x"), "FAILURE", "Traceback …")
+    revoked.revoke()
+    assert (revoked.state, revoked.traceback) == ("REVOKED", None)
+    with pytest.raises(exceptions.TaskRevokedError, match="revoked"):
+        revoked.get()
+
+
+def test_a_result_is_written_with_the_one_that_sent_it() -> None:
+    child = AsyncResult("child", parent=AsyncResult("parent"))
+    read = result_from_tuple(child.as_tuple())
+    assert (read, read.parent) == (child, child.parent)

@@ -39,9 +39,14 @@ def test_a_bound_task_sees_its_run_and_none_outside_of_it(app: Celery) -> None:
 
 def test_a_request_can_be_pushed_as_tests_do(app: Celery) -> None:
     task = app.task(name="shop.task")(print)
-    task.push_request(id="t", retries=3)
+    task.push_request({"retries": 3}, id="t", args=(1,), kwargs={}, called_directly=False)
     try:
         assert (task.request.id, task.request.retries) == ("t", 3)
+        task.request.update(timelimit=[30, 20])
+        assert (task.request.time_limit, task.request.soft_time_limit) == (30, 20)
+        with pytest.raises(Retry) as caught:
+            task.retry(countdown=1)
+        assert (caught.value.sig.args, caught.value.sig.retries) == ([1], 4)
     finally:
         task.pop_request()
     assert task.request.id is None
@@ -127,6 +132,42 @@ def test_a_retry_may_change_arguments_by_name(app: Celery) -> None:
         return size, colour
 
     assert grow.delay(1, "red").get() == (2, "red")
+
+
+def test_a_retrys_names_take_the_places_that_arguments_had(app: Celery) -> None:
+    """Those behind them stay where they are, and a parameter that has no name keeps its own."""
+
+    @app.task(bind=True)
+    def take(self: Any, size: int, /, colour: str, *rest: int, **more: Any) -> Any:
+        if not self.request.retries:
+            raise self.retry(kwargs={"colour": "blue", "size": 7})
+        return size, colour, rest, more
+
+    @app.task(bind=True)
+    def paint(self: Any, size: int, colour: str = "red") -> Any:
+        if not self.request.retries:
+            raise self.retry(args=(size + 1,))
+        return size, colour
+
+    assert take.delay(1, "red", 3, 4).get() == (1, "blue", (3, 4), {"size": 7})
+    assert paint.delay(size=1, colour="blue").get() == (2, "blue")
+
+
+def test_a_run_in_place_is_shown_its_time_limits() -> None:
+    eager = Celery("shop", task_always_eager=True, task_time_limit=30)
+
+    @eager.task(bind=True, soft_time_limit=20)
+    def limits(self: Any) -> Any:
+        return self.request.time_limit, self.request.soft_time_limit
+
+    assert limits.delay().get() == limits.apply(propagate=True).get() == (30, 20)
+
+
+def test_an_app_may_leave_arguments_to_the_run() -> None:
+    app = Celery("shop", task_always_eager=True, strict_typing=False)
+    assert app.task(name="shop.add")(lambda x, y: x + y).delay(1).failed()
+    with pytest.raises(TypeError):
+        app.task(name="shop.sub", typing=True)(lambda x, y: x - y).delay(1)
 
 
 @pytest.mark.parametrize(
