@@ -60,7 +60,7 @@ class OwnTasks:
         self._staging = ThreadPoolExecutor(_STAGED_AT_ONCE, thread_name_prefix="stage")
 
     def accept(self, tasks: Sequence[tuple[Taken, Envelope]]) -> Accepted:
-        """Accept what can be accepted."""
+        """Accept what can be accepted; what keeps the others from it is in the answer, not raised."""
         accepted = Accepted()
         ordered: list[tuple[Taken, Envelope, Order]] = []
         running = [(taken, envelope, self._staging.submit(self._order, envelope)) for taken, envelope in tasks]
@@ -71,14 +71,21 @@ class OwnTasks:
                 accepted.refused.append((taken, f"it was not accepted: {error}"))
             except Exception as error:  # noqa: BLE001 (the caller raises it)
                 accepted.trouble = error
-        if ordered:
-            try:
-                accepted.new = self._record([order for _, _, order in ordered])
-                accepted.done = [taken for taken, _, _ in ordered]
-            except _REFUSALS:
-                for taken, envelope, _ in ordered:
-                    self._accept_alone(taken, envelope, accepted)
+        try:
+            self._accept_ordered(ordered, accepted)
+        except Exception as error:  # noqa: BLE001 (the caller raises it)
+            accepted.trouble = error
         return accepted
+
+    def _accept_ordered(self, ordered: Sequence[tuple[Taken, Envelope, Order]], accepted: Accepted) -> None:
+        if not ordered:
+            return
+        try:
+            accepted.new = self._record([order for _, _, order in ordered])
+            accepted.done = [taken for taken, _, _ in ordered]
+        except _REFUSALS:
+            for taken, envelope, _ in ordered:
+                self._accept_alone(taken, envelope, accepted)
 
     def _accept_alone(self, taken: Taken, envelope: Envelope, accepted: Accepted) -> None:
         """One of several that were refused together, for the sake of the others."""

@@ -93,5 +93,5 @@ def test_what_was_moved_before_a_server_was_away_is_counted_and_the_rest_stays(
         messages = source.take(10)
         with pytest.raises(DatabaseUnavailable):
             handover.move(source, messages, moved)
-    assert moved == Moved(handed_over=3)
-    assert old_redis.move() == Moved(handed_over=1, parked=1)
+    assert moved == Moved(handed_over=3, parked=1)
+    assert old_redis.move() == Moved(handed_over=1)
