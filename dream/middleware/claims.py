@@ -165,15 +165,17 @@ class Claims(Middleware):
         return tasks.claim(session, message.message_id, self._settings.lease_s)
 
     def _refuse_hopeless(self, claim: Claim) -> None:
+        error_class = None
         if claim.deaths >= tasks.MAX_DEATHS:
             state, reason = TaskState.FAILED, f"its worker died {claim.deaths} times while working on it"
+            error_class = _WORKER_LOST
         elif claim.has_expired:
             state, reason = TaskState.REVOKED, "it expired before it could run"
         else:
             return
         # Anything but SkipMessage would let Dramatiq run the task, without a claim.
         try:
-            self.ledger.conclude(claim, reason, state, error_class=_WORKER_LOST)
+            self.ledger.conclude(claim, reason, state, error_class=error_class)
         except (LeaseLost, SQLAlchemyError) as error:
             log.warning("task_not_concluded", task_id=claim.task_id, error=str(error))  # by its next claim, then
         finally:

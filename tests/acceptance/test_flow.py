@@ -218,8 +218,9 @@ def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system:
     (row,) = system.images(upload)
     deletion = system.producer.delete_images(7, [{"id": row.id}], "ann", delivery=soon)
     parts.start("worker")
-    assert system.await_end(upload).state is TaskState.REVOKED
-    assert system.await_end(deletion).state is TaskState.REVOKED
+    for task_id in (upload, deletion):
+        task = system.await_end(task_id)
+        assert (task.state, task.error_class) == (TaskState.REVOKED, None)
     assert [row.state for row in system.images(upload)] == [ImageState.FAILED]
     assert sorted(event["status"] for event in system.events(7)) == ["delete_failed", "failed"]
 
