@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from dream.bridge.addresses import client_url
+from dream.compat.addresses import client_url
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def open_source(
     Raises:
       InvalidArguments: it cannot be read from such a broker.
     """
-    url = client_url(url)
+    url = client_url(url, "--from")
     if url.startswith("amqp"):
         from dream.bridge.rabbitmq_source import RabbitmqSource
 

@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from dream.errors import SettingsError
+from dream.compat.addresses import client_url
+from dream.errors import InvalidArguments, SettingsError
 from dream.messages import QUEUES
 from dream.settings import load
 
@@ -204,13 +205,20 @@ def _shared_variables(given: argparse.Namespace) -> dict[str, str]:
     if level is not None and level not in _LEVELS:
         raise Refused(f"--loglevel={given.loglevel}: use one of {', '.join(_LEVELS)}")
     results = given.result_backend
-    if results is not None and not results.startswith(("redis:", "rediss:", "unix:")):
+    if results is not None and not results.startswith(("redis", "unix:", "socket:")):
         raise Refused(f"--result-backend={results}: results are kept in Redis; use redis://…")
     return {
         **_variable("DREAM_LOG_LEVEL", _LEVELS.get(level or "")),
-        **_variable("DREAM_BROKER_URL", given.broker),
-        **_variable("DREAM_REDIS_URL", results),
+        **_variable("DREAM_BROKER_URL", _address(given.broker, "--broker")),
+        **_variable("DREAM_REDIS_URL", _address(results, "--result-backend")),
     }
+
+
+def _address(url: str | None, option: str) -> str | None:
+    try:
+        return None if url is None else client_url(url, option)
+    except InvalidArguments as error:
+        raise Refused(str(error)) from None
 
 
 def _variable(name: str, value: Any) -> dict[str, str]:

@@ -15,14 +15,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from dream.compat.addresses import client_url
 from dream.compat.conf import Conf
+from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["adopt"]
 
-_REDIS = ("redis://", "rediss://", "unix://")
+_REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
 
 def adopt(conf: Conf) -> Settings:
@@ -35,15 +37,23 @@ def adopt(conf: Conf) -> Settings:
 
     given = {name: conf[name] for name in ("broker_url", "worker_concurrency", "result_backend") if conf.is_set(name)}
     adopted = {
-        "broker_url": given.get("broker_url"),
+        "broker_url": _address(given.get("broker_url"), "broker_url"),
         "worker_threads": given.get("worker_concurrency"),
         "result_ttl_s": _seconds(conf.result_expires) if conf.is_set("result_expires") else None,
     }
     results = given.get("result_backend")
     if isinstance(results, str) and results.startswith(_REDIS) and "broker_url" not in settings.load().model_fields_set:
-        adopted["redis_url"] = results
+        adopted["redis_url"] = _address(results, "result_backend")
     settings.default_to(**{name: value for name, value in adopted.items() if value is not None})
     return settings.load()
+
+
+def _address(url: Any, name: str) -> Any:
+    """In our clients' words; what is no address of theirs is left to the settings, which say so where they need it."""
+    try:
+        return client_url(url, name) if isinstance(url, str) else url
+    except InvalidArguments:
+        return url
 
 
 def _seconds(expires: Any) -> int:

@@ -66,6 +66,7 @@ def test_broker_time_limit_and_name() -> None:
     orders = parse_worker(["-b", "redis://h/1", "--time-limit=20", "-n", "w1@%h"])
     variables = {"DREAM_BROKER_URL": "redis://h/1", "DREAM_TIME_LIMIT_S": "20.0", "DREAM_WORKER_NAME": "w1@%h"}
     assert orders == CommandLine(variables)
+    assert parse_worker(["--broker=pyamqp://h//"]).variables == {"DREAM_BROKER_URL": "amqp://h//"}
     assert parse_worker(["--hostname=w1"]).variables == {"DREAM_WORKER_NAME": "w1@%h"}
 
 
@@ -73,6 +74,7 @@ def test_broker_time_limit_and_name() -> None:
     ("line", "named"),
     [
         ("--pool=prefork", "--pool=prefork"),
+        ("--broker=memory://", "--broker"),
         ("-P gevent", "--pool=gevent"),
         ("--autoscale=10,3", "--autoscale"),
         ("--max-tasks-per-child=100", "--max-tasks-per-child"),

@@ -18,6 +18,7 @@ from dream.compat.conf import Conf, names
 from dream.compat.conf.adoption import adopt
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
+from dream.errors import SettingsError
 from dream.settings import load
 
 # --- where settings come from
@@ -152,6 +153,17 @@ def test_an_apps_address_and_threads_hold_where_the_environment_says_nothing(uns
     assert (settings.broker_url, settings.redis_url, settings.worker_threads) == ("redis://shop/1", "redis://shop/2", 7)
     assert adopt(conf) == settings
     assert load() is settings, "and so for whoever asks later"
+
+
+def test_an_apps_addresses_are_celerys(unset: None) -> None:
+    """Its tutorial's own was refused."""
+    settings = adopt(Conf({"broker_url": "pyamqp://guest@shop//", "result_backend": "socket:///run/r.sock"}))
+    assert (settings.broker_url, settings.redis_url) == ("amqp://guest@shop//", "unix:///run/r.sock?db=0")
+
+
+def test_what_is_no_brokers_address_is_refused(unset: None) -> None:
+    with pytest.raises(SettingsError, match="memory://"):
+        adopt(Conf({"broker_url": "memory://"}))
 
 
 def test_the_environment_goes_before_an_app(unset: None, monkeypatch: pytest.MonkeyPatch) -> None:
