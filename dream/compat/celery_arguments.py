@@ -136,11 +136,11 @@ def parse_worker(arguments: Sequence[str], *, has_app: bool = False) -> CommandL
     }
     return CommandLine(
         variables,
-        _queues(given.queues, given.exclude_queues, has_app=has_app or given.app is not None),
-        given.app,
-        given.workdir,
-        tuple(_listed(given.include)),
-        given.soft_time_limit,
+        queues=_queues(given.queues, given.exclude_queues, has_app=has_app or given.app is not None),
+        app=given.app,
+        folder=given.workdir,
+        include=tuple(_listed(given.include)),
+        soft_time_limit_s=given.soft_time_limit,
     )
 
 

@@ -136,7 +136,7 @@ class Control:
         """The answer of each worker, by its name.
 
         Raises:
-          OperationalError: Redis is away.
+          OperationalError: Redis is away, or what came is no answer.
         """
         return self._asked(command, arguments, destination=destination, timeout=timeout).by_worker
 
@@ -157,7 +157,7 @@ class Control:
         question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))
         try:
             return ask(adopt(self._app.conf), question, timeout_s=timeout)
-        except RedisError as error:
+        except (RedisError, ValueError) as error:
             raise OperationalError(f"workers cannot be asked: {error}") from error
 
     def broadcast(

@@ -34,7 +34,8 @@ def ask(settings: Settings, question: Question, *, timeout_s: float) -> Answers:
     """Ask workers; the wait ends when all that heard it have answered, at the latest after `timeout_s`.
 
     Raises:
-      RedisError
+      RedisError: Redis is away.
+      ValueError: what came is no answer.
     """
     client = connect(settings.events_url, decode_responses=True)
     replies: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dramatiq
@@ -19,6 +20,7 @@ from dream.compat.exceptions import OperationalError, Unsupported
 from dream.messages import DEFAULT_QUEUE
 from dream.middleware.answering import Answering
 from dream.notifications import keys
+from dream.questions import Question
 from dream.settings import Settings, load
 from tests.conftest import wait_for
 from tests.queues import delete_queues
@@ -139,6 +141,29 @@ def test_without_redis_workers_cannot_be_asked(refused_port: int) -> None:
             Celery("shop").control.ping()
         with pytest.raises(OperationalError, match="the broker did not answer"):
             Celery("shop").control.purge()
+
+
+@pytest.mark.parametrize("shop", ["valkey"], indirect=True)
+def test_an_answer_that_is_none_is_told_as_that(shop: Shop) -> None:
+    settings = load()
+    with (
+        redis.Redis.from_url(settings.events_url) as stranger,
+        stranger.pubsub() as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def answer() -> None:
+            asked: Any = wait_for(
+                lambda: channel.get_message(ignore_subscribe_messages=True, timeout=1), what="a question"
+            )
+            stranger.rpush(keys.answers(settings.redis_prefix, Question.decode(asked["data"]).ticket), "no answer")
+
+        channel.subscribe(keys.questions(settings.redis_prefix))
+        channel.get_message(timeout=5)
+        answering = pool.submit(answer)
+        with pytest.raises(OperationalError, match="workers cannot be asked"):
+            shop.app.control.ping(timeout=10)
+        answering.result()
 
 
 @pytest.mark.parametrize("command", ["rate_limit", "pool_grow", "shutdown", "add_consumer"])
