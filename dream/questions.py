@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
 
-__all__ = ["Answer", "Question"]
+__all__ = ["Answer", "Question", "answers_key", "channel_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,16 @@ class Answer:
         if not isinstance(said.get("worker"), str) or "reply" not in said:
             raise ValueError("an answer has a worker and a reply")
         return cls(said["worker"], said["reply"])
+
+
+def channel_of(prefix: str) -> str:
+    """The channel in Redis on which workers are asked."""
+    return f"{prefix}:workers:questions"
+
+
+def answers_key(prefix: str, ticket: str) -> str:
+    """The list in Redis of the answers to one question."""
+    return f"{prefix}:workers:answers:{ticket}"
 
 
 def _object(text: str | bytes) -> dict[str, Any]:

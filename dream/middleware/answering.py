@@ -23,8 +23,7 @@ from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
 from dream.log import get_logger
-from dream.notifications import keys
-from dream.questions import Answer, Question
+from dream.questions import Answer, Question, answers_key, channel_of
 from dream.redis_client import connect
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Answering(Middleware):
 
     def _listen(self, client: Redis) -> None:
         with client.pubsub(ignore_subscribe_messages=True) as channel:
-            channel.subscribe(keys.questions(self._settings.redis_prefix))
+            channel.subscribe(channel_of(self._settings.redis_prefix))
             self._hears = True
             while not self._stopped.is_set():
                 message = channel.get_message(timeout=_LISTEN_S)  # the first is that it is subscribed
@@ -139,7 +138,7 @@ class Answering(Middleware):
         except Exception as error:  # noqa: BLE001 (an edge: whatever the question is, the next one is heard)
             log.warning("question_not_understood", question=data[:200], error=f"{type(error).__name__}: {error}")
             return
-        key = keys.answers(self._settings.redis_prefix, question.ticket)
+        key = answers_key(self._settings.redis_prefix, question.ticket)
         with client.pipeline() as both:
             both.rpush(key, answer)
             both.expire(key, _ANSWERS_LIVE_S)

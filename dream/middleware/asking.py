@@ -6,8 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dream.notifications import keys
-from dream.questions import Answer, Question
+from dream.questions import Answer, Question, answers_key, channel_of
 from dream.redis_client import connect
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ def ask(settings: Settings, question: Question, *, timeout_s: float) -> Answers:
     client = connect(settings.events_url, decode_responses=True)
     replies: dict[str, Any] = {}
     with closing(client):
-        heard_by: Any = client.publish(keys.questions(settings.redis_prefix), question.encode())
+        heard_by: Any = client.publish(channel_of(settings.redis_prefix), question.encode())
         if question.destination is not None:
             heard_by = min(heard_by, len(question.destination))
         give_up, came_in = time.monotonic() + timeout_s, 0
         while came_in < heard_by and (left_s := give_up - time.monotonic()) > 0:
-            box = keys.answers(settings.redis_prefix, question.ticket)
+            box = answers_key(settings.redis_prefix, question.ticket)
             came: Any = client.blpop([box], timeout=max(_LEAST_WAIT_S, left_s))
             if came is not None:
                 came_in += 1

@@ -1,10 +1,8 @@
-"""Names in Redis: the stream of a dream's events, the keys that make an event single, the channel that wakes;
-and those on which workers are asked what they do.
-"""
+"""Names in Redis: the stream of a dream's events, the keys that make an event single, the channel that wakes."""
 
 from __future__ import annotations
 
-__all__ = ["answers", "channel", "end_key", "once_key", "questions", "stream"]
+__all__ = ["channel", "end_key", "once_key", "stream"]
 
 
 def stream(prefix: str, dream_id: int) -> str:
@@ -25,13 +23,3 @@ def end_key(prefix: str, dream_id: int, task_id: str) -> str:
 def channel(prefix: str) -> str:
     """The one channel on which gateways hear of new events."""
     return f"{prefix}:events:wake"
-
-
-def questions(prefix: str) -> str:
-    """The channel on which workers are asked."""
-    return f"{prefix}:workers:questions"
-
-
-def answers(prefix: str, ticket: str) -> str:
-    """The list of the answers to one question."""
-    return f"{prefix}:workers:answers:{ticket}"

@@ -19,8 +19,7 @@ from dream.compat import Celery
 from dream.compat.exceptions import OperationalError, Unsupported
 from dream.messages import DEFAULT_QUEUE
 from dream.middleware.answering import Answering
-from dream.notifications import keys
-from dream.questions import Question
+from dream.questions import Question, answers_key, channel_of
 from dream.settings import Settings, load
 from tests.conftest import wait_for
 from tests.queues import delete_queues
@@ -89,7 +88,7 @@ def test_workers_say_what_they_do_and_what_waits_in_them(shop: Shop) -> None:
     shop.start()
     with redis.Redis.from_url(load().events_url) as stranger:
         for noise in (b"\xff", b"[" * 100_000, b"5", b'{"command": [], "ticket": "a"}'):
-            assert stranger.publish(keys.questions(load().redis_prefix), noise) == 2
+            assert stranger.publish(channel_of(load().redis_prefix), noise) == 2
     inspect = shop.app.control.inspect(timeout=5)
     for number in range(6):
         shop.send.send("order", number)
@@ -156,9 +155,9 @@ def test_an_answer_that_is_none_is_told_as_that(shop: Shop) -> None:
             asked: Any = wait_for(
                 lambda: channel.get_message(ignore_subscribe_messages=True, timeout=1), what="a question"
             )
-            stranger.rpush(keys.answers(settings.redis_prefix, Question.decode(asked["data"]).ticket), "no answer")
+            stranger.rpush(answers_key(settings.redis_prefix, Question.decode(asked["data"]).ticket), "no answer")
 
-        channel.subscribe(keys.questions(settings.redis_prefix))
+        channel.subscribe(channel_of(settings.redis_prefix))
         channel.get_message(timeout=5)
         answering = pool.submit(answer)
         with pytest.raises(OperationalError, match="workers cannot be asked"):
