@@ -34,6 +34,7 @@ from dream.messages import (
 )
 from dream.producer import Producer
 from dream.settings import Settings
+from tests.unit.list_broker import ListBroker
 
 if TYPE_CHECKING:
     from dream.broker import AnyBroker
@@ -268,17 +269,6 @@ class MemoryStorage:
 
     def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
         self.objects[bucket, key] = data
-
-
-class ListBroker:
-    """A broker that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[Message[Any], int | None]] = []
-
-    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        self.sent.append((message, delay))
-        return message
 
 
 def test_the_message_of_a_large_photo_is_small(tmp_path: Path) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from dream.compat import Celery, signals
-from dream.compat.app.envelopes import envelope_of
-from dream.compat.app.publishing import _announced
+from dream.compat.envelope import Envelope
 from dream.compat.signals import Signal
+from dream.producer import Producer
+from dream.settings import Settings
+from tests.unit.list_broker import ListBroker
+
+if TYPE_CHECKING:
+    from dream.broker import AnyBroker
 
 
 def test_a_run_tells_of_its_way() -> None:
@@ -86,17 +91,18 @@ def test_a_listener_that_nobody_holds_is_forgotten() -> None:
 
 
 def test_headers_that_a_listener_adds_are_the_tasks() -> None:
-    app = Celery("shop")
+    app, broker = Celery("shop"), ListBroker()
+    app.producer = Producer(Settings(), broker=cast("AnyBroker", broker))
 
     def add(headers: dict[str, Any], **_: Any) -> None:
         headers["request_id"] = "r1"
 
     signals.before_task_publish.connect(add)
     try:
-        envelope = _announced(envelope_of(app, "shop.add", (), {}, {"headers": {"tenant": 7}}))
+        app.send_task("shop.add", headers={"tenant": 7})
     finally:
         signals.before_task_publish.disconnect(add)
-    assert envelope.headers == {"tenant": 7, "request_id": "r1"}
+    assert Envelope.from_message(broker.sent[0][0]).headers == {"tenant": 7, "request_id": "r1"}
 
 
 def test_the_page_names_those_that_are_sent_and_no_other() -> None:
