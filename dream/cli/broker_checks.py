@@ -1,4 +1,4 @@
-"""The checks of `dream doctor` that look at Redis and RabbitMQ."""
+"""The checks of `dream doctor` that look at Redis and RabbitMQ, and at the workers that answer there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import redis
 from dream.cli.findings import Check, Finding, right, warning, wrong
 from dream.errors import BrokerUnavailable, SettingsError
 from dream.messages import QUEUES
+from dream.middleware.asking import ask
+from dream.questions import Question
 from dream.redis_client import connect
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ __all__ = ["broker_checks", "is_too_old", "redis_clock_s"]
 
 #: Idle workers wait with BLMOVE, which no older server has.
 _OLDEST_REDIS = (6, 2)
+#: Workers that are there answer within milliseconds.
+_ANSWER_S = 2.0
 #: What a broker's Redis must be set to, and what to do where it is not.
 _WANTED = {
     "appendonly": (
@@ -37,7 +41,7 @@ _WANTED = {
 
 
 def broker_checks(settings: Settings) -> list[Check]:
-    """The broker, its settings and queues, and the Redis of the events."""
+    """The broker, its settings and queues, the Redis of the events, and the workers that are asked through it."""
     advice = "look at DREAM_BROKER_URL and at the server"
     events_advice = "look at DREAM_REDIS_URL and at the server"
     if settings.is_redis_broker:
@@ -51,8 +55,10 @@ def broker_checks(settings: Settings) -> list[Check]:
             Check("broker's queues", partial(_queues, settings), advice, needs=["broker"]),
         ]
     if settings.redis_url is None:
-        return [*checks, Check("events", _same_as_broker, events_advice, needs=["broker"])]
-    return [*checks, Check("events", partial(_redis, settings.redis_url), events_advice)]
+        checks.append(Check("events", _same_as_broker, events_advice, needs=["broker"]))
+    else:
+        checks.append(Check("events", partial(_redis, settings.redis_url), events_advice))
+    return [*checks, Check("workers", partial(_workers, settings), events_advice, needs=["events"])]
 
 
 def _same_as_broker() -> Iterator[Finding]:
@@ -102,6 +108,20 @@ def redis_clock_s(url: str) -> float:
     with closing(connect(url)) as client:
         seconds, microseconds = client.time()
     return float(seconds) + float(microseconds) / 1_000_000
+
+
+# --- workers
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """None is no fault, for one may be about to start; but whoever waits for a task wants to know."""
+    answers = ask(settings, Question(command="active_queues"), timeout_s=_ANSWER_S).by_worker
+    taken = {name: sorted(queue["name"] for queue in queues) for name, queues in answers.items()}
+    for name, queues in sorted(taken.items()):
+        yield right(f"{name} takes {', '.join(queues)}")
+    if missing := sorted(set(QUEUES).difference(*taken.values())):
+        said = f"none takes {' or '.join(missing)}" if taken else "none answers"
+        yield warning(f"{said}: what is sent there waits", "start `dream worker`")
 
 
 # --- RabbitMQ

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor() -> None:
-    """Check settings, broker, database, bucket, clock and keys. Exit 1 if anything is wrong."""
+    """Check settings, broker, workers, database, bucket, clock and keys. Exit 1 if anything is wrong."""
     from dream.cli.findings import examine, right, wrong
 
     # A terminal without our marks still gets the words.

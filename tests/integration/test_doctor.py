@@ -19,6 +19,7 @@ from dream.db.migrate import head
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.commands import dream, only_line
+from tests.processes import Parts
 
 Environment = dict[str, str]
 
@@ -36,17 +37,33 @@ def assert_no_secrets(run: subprocess.CompletedProcess[str], environment: Enviro
     assert not [secret for secret in secrets if secret in run.stdout + run.stderr]
 
 
-def test_all_is_well(environment: Environment, settings: Settings) -> None:
+def test_all_is_well(environment: Environment, settings: Settings, tmp_path: Path) -> None:
     """Every line is right, exit 0, no secret is shown, and nothing of it stays in the bucket."""
-    run = dream(environment, "doctor")
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = Parts(environment, folder)
+    try:
+        parts.start("worker", DREAM_WORKER_NAME="one")
+        run = dream(environment, "doctor")
+    finally:
+        parts.end()
 
     assert run.returncode == 0, run.stdout
     assert {line[:7] for line in run.stdout.splitlines()} == {"✓ right"}
+    assert lines_of(run, "right", "workers") == ["one takes default, dream_image_processing"]
     assert lines_of(run, "right", "broker's settings") == ["appendonly yes", "maxmemory-policy noeviction"]
     assert lines_of(run, "right", "migrations") == [f"at head ({head()})"]
     assert "in WAL mode" in lines_of(run, "right", "database")[0]
     assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
     assert_no_secrets(run, environment)
+
+
+def test_that_no_worker_answers_is_worth_a_look(environment: Environment, settings: Settings) -> None:
+    """No failure: one may be about to start."""
+    run = dream(environment, "doctor")
+    assert run.returncode == 0
+    assert lines_of(run, "warn", "workers") == ["none answers: what is sent there waits"]
+    assert "dream worker" in run.stdout
 
 
 def test_what_is_away_is_wrong_and_what_depends_on_it_is_left_open(environment: Environment) -> None:
@@ -62,7 +79,7 @@ def test_what_is_away_is_wrong_and_what_depends_on_it_is_left_open(environment: 
     assert (run.returncode, run.stderr) == (1, "")
     for name in ("broker", "database", "bucket"):
         assert lines_of(run, "wrong", name), run.stdout
-    for name in ("broker's settings", "events", "migrations", "clock of the database", "clock of Redis"):
+    for name in ("broker's settings", "events", "workers", "migrations", "clock of the database", "clock of Redis"):
         assert "not checked" in lines_of(run, "skip", name)[0]
     assert lines_of(run, "right", "tokens")
     assert "hunter2" not in run.stdout
