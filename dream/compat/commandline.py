@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dream.compat.celery_arguments import CommandLine, parse_beat, parse_worker
-from dream.compat.conf.adoption import adopt
+from dream.compat.conf.adoption import adopt, results_elsewhere
 from dream.process import exit_code
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def work(line: CommandLine, app: Celery | None = None) -> int:
         used = _load_app(line, app)
         used.finalize()
         adopted = adopt(used.conf)
+        _warn_of_results(used, adopted)
         from dream.actors.worker import run
         from dream.compat.worker.actors import register
 
@@ -53,6 +54,18 @@ def work(line: CommandLine, app: Celery | None = None) -> int:
         return run(adopted, queues=set(line.queues) if line.queues else None)
 
     return keep_running(lambda: exit_code(once), stop_timeout_s=settings.shutdown_timeout_s + _LEAVE_S)
+
+
+def _warn_of_results(app: Celery, settings: Settings) -> None:
+    from dream.log import get_logger
+
+    if (backend := results_elsewhere(app.conf)) is not None:
+        get_logger(__name__).warning(
+            "results_kept_elsewhere",
+            result_backend=backend,
+            kept_in=settings.events_url,
+            do="set DREAM_REDIS_URL to the result_backend of those who wait for results",
+        )
 
 
 def _keep_time(line: CommandLine, app: Celery | None) -> int:

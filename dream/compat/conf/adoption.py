@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dream.compat.addresses import client_url
 from dream.compat.conf import Conf
@@ -22,7 +23,7 @@ from dream.errors import InvalidArguments
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "results_elsewhere"]
 
 _REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
@@ -54,6 +55,29 @@ def _address(url: Any, name: str) -> Any:
         return client_url(url, name) if isinstance(url, str) else url
     except InvalidArguments:
         return url
+
+
+def results_elsewhere(conf: Conf) -> str | None:
+    """The app's `result_backend` without its password, where it is another Redis than the one that keeps results.
+
+    Callers that still look there would wait for ever, and nothing else would say so.
+    """
+    from dream import settings
+    from dream.log import redact
+
+    backend = conf.result_backend if conf.is_set("result_backend") else None
+    if not isinstance(backend, str) or not backend.startswith(_REDIS):
+        return None
+    return (
+        redact(backend) if _place(_address(backend, "result_backend")) != _place(settings.load().events_url) else None
+    )
+
+
+def _place(url: str) -> tuple[object, ...]:
+    """What tells one Redis from another: where it listens, and which of its databases."""
+    parts = urlsplit(url)
+    host = parts.hostname or "localhost"
+    return "127.0.0.1" if host == "localhost" else host, parts.port or 6379, parts.path.strip("/") or "0"
 
 
 def _seconds(expires: Any) -> int:

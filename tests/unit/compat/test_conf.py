@@ -15,7 +15,7 @@ from celery.app import defaults
 
 from dream.compat import Celery
 from dream.compat.conf import Conf, names
-from dream.compat.conf.adoption import adopt
+from dream.compat.conf.adoption import adopt, results_elsewhere
 from dream.compat.conf.names import new_name
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.errors import SettingsError
@@ -170,6 +170,29 @@ def test_the_environment_goes_before_an_app(unset: None, monkeypatch: pytest.Mon
     monkeypatch.setenv("DREAM_BROKER_URL", "redis://operators/1")
     settings = adopt(Conf({"broker_url": "redis://shop/1", "result_backend": "redis://shop/2"}))
     assert (settings.broker_url, settings.redis_url) == ("redis://operators/1", None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept_in", "elsewhere"),
+    [
+        ("redis://:secret@shop/1", "redis://shop/2", "redis://***@shop/1"),
+        ("redis://shop/1", "", "redis://shop/1"),
+        ("redis://:secret@SHOP/1", "redis://:other@shop:6379/1", None),
+        ("redis://localhost", "redis://127.0.0.1:6379/0", None),
+        ("unix:///run/a.sock", "unix:///run/b.sock", "unix:///run/a.sock"),
+        ("rpc://", "redis://shop/2", None),
+        (None, "redis://shop/2", None),
+    ],
+)
+def test_results_that_are_kept_where_the_app_does_not_look_are_told(
+    unset: None, monkeypatch: pytest.MonkeyPatch, backend: str | None, kept_in: str, elsewhere: str | None
+) -> None:
+    """Celery's producers would wait in their `result_backend` for ever."""
+    monkeypatch.setenv("DREAM_BROKER_URL", "redis://operators/1")
+    monkeypatch.setenv("DREAM_REDIS_URL", kept_in)
+    conf = Conf({"result_backend": backend} if backend else {})
+    adopt(conf)
+    assert results_elsewhere(conf) == elsewhere
 
 
 @pytest.mark.parametrize(("expires", "ttl_s"), [(timedelta(hours=1), 3600), (60, 60), (None, 0)])
