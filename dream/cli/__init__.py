@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dream.cli import bridge, dead_letters, demo, doctor, images, parts, schedule, tokens
+from dream.version import __version__
 
 __all__ = ["app"]
 
@@ -17,5 +20,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which release this is.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    pass
+
+
 for group in (parts, images, tokens, dead_letters, schedule, bridge, doctor, demo):
     group.register(app)

@@ -24,11 +24,19 @@ DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, help="The dream that th
 
 
 def load_quietly() -> Settings:
-    """The settings, and logging for a command whose output is read by a person: what is routine is left out."""
+    """The settings, and logging for a command whose output is read by a person: as text, and without what is routine.
+
+    What is set on purpose (`DREAM_LOG_LEVEL=debug`, `DREAM_LOG_FORMAT=json`) stays.
+    """
     from dream import log, settings
 
     loaded = settings.load()
-    log.configure(loaded.model_copy(update={"log_level": "warning"}) if loaded.log_level == "info" else loaded)
+    quiet = {"log_level": {"info": "warning"}, "log_format": {"auto": "console"}}
+    log.configure(
+        loaded.model_copy(
+            update={name: instead.get(getattr(loaded, name), getattr(loaded, name)) for name, instead in quiet.items()}
+        )
+    )
     return loaded
 
 

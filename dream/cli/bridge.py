@@ -91,6 +91,8 @@ def parked() -> None:
 
     with closing(ParkingPlace(load_quietly())) as place, reached(_OURS):
         found = sorted(place.all(), key=lambda each: each.at)
+    if not found:
+        typer.echo("nothing is parked", err=True)
     rows = [(each.taken.tag, each.taken.queue, clean(each.task), each.at, clean(each.reason)) for each in found]
     show_rows(("id", "queue", "task", "parked at", "why"), rows)
 
@@ -138,6 +140,9 @@ def _check(source: Source, handover: Handover) -> None:
         refused, _ = handover.sort([taken])
         fate = f"parked: {refused[0][1]}" if refused else "moved"
         waiting[taken.queue, task_of(taken), "held by a worker of Celery's" if taken.is_held else fate] += 1
+    if not waiting:
+        typer.echo("nothing waits", err=True)
+        return
     rows = [(queue, clean(task), count, clean(fate)) for (queue, task, fate), count in sorted(waiting.items())]
     show_rows(("queue", "task", "messages", "would be"), rows)
 

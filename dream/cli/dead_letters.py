@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Task ids, as `dream dlq list` prints them.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks, as `dream dlq list` prints them.")]
+#: Said on standard error, as `dream images` does.
+_NONE = "no task has failed for good"
 
 dlq = typer.Typer(help="Tasks that failed for good: list, show, replay, purge.", no_args_is_help=True)
 
@@ -41,6 +43,9 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the
         (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), clean(task.error or "-"))
         for task in tasks
     ]
+    if not rows:
+        typer.echo(_NONE, err=True)
+        return
     show_rows(("id", "task", "dream", "runs", "deaths", "failed at", "why"), rows)
 
 
@@ -112,7 +117,10 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
     with producer.database.read() as session:
         if task_ids:
             return [_found(session, task_id).id for task_id in task_ids]
-        return [task.id for task in dead_letters.list_dead(session, older_than_s=older_than_s)]
+        found = [task.id for task in dead_letters.list_dead(session, older_than_s=older_than_s)]
+    if not found:
+        typer.echo(_NONE if not older_than_s else "no task failed as long ago", err=True)
+    return found
 
 
 def _throw_away(producer: Producer, task_id: str) -> None:

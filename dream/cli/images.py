@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is done; exit 
 Timeout = Annotated[
     float | None, typer.Option(min=0, metavar="S", help="Wait at most S seconds; the work itself goes on.")
 ]
+#: After so long without a worker who waits is told so: nothing else would say that none runs.
+_SILENCE_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +48,8 @@ def upload(
     wait: Wait = False,
     timeout: Timeout = None,
 ) -> None:
-    """Send pictures. Prints the task's id, then with --wait a line for each: file, state, bytes, pixels, URL."""
+    """Send pictures. Prints the task's id, then with --wait the pictures as `dream images` lists them."""
+    _check_timeout(wait, timeout)
     settings = load_quietly()
     sent = [_read(path, settings.max_upload_bytes) for path in files]
     with opened(settings) as producer:
@@ -56,7 +60,7 @@ def upload(
 
             with _interruptible(dream_id):
                 seen = _follow(watch_upload(producer.database, task_id, timeout), timeout)
-            _show_uploaded(seen)
+            _show(seen.images)
             _exit(all(image.state is ImageState.COMPLETED for image in seen.images))
 
 
@@ -75,23 +79,7 @@ def images(
     if not found:
         typer.echo(f"dream {dream_id} has no pictures", err=True)
         return
-    from dream.cli.showing import clean, pixels, reason_or_url, show_rows
-
-    show_rows(
-        ("id", "state", "position", "file", "pixels", "bytes", "URL or reason"),
-        [
-            (
-                image.id,
-                image.state,
-                image.position,
-                clean(image.filename),
-                pixels(image),
-                image.size_bytes or "-",
-                reason_or_url(image),
-            )
-            for image in found
-        ],
-    )
+    _show(found)
 
 
 def delete(
@@ -104,6 +92,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before all are deleted.")] = False,
 ) -> None:
     """Delete pictures of a dream. Prints the task's id, then with --wait a line for each: id, state, file."""
+    _check_timeout(wait, timeout)
     settings = load_quietly()
     with opened(settings) as producer:
         found = _named(producer, dream_id, image_ids) if image_ids else _all_of(producer, dream_id, is_agreed=yes)
@@ -156,19 +145,27 @@ def _read(path: Path, max_bytes: int) -> ImageFile:
         raise InvalidArguments(f"{path} cannot be read: {error.strerror}; nothing was sent") from error
 
 
-def _show_uploaded(seen: Seen) -> None:
+# --- images
+
+
+def _show(images: Iterable[DreamImage]) -> None:
     from dream.cli.showing import clean, pixels, reason_or_url, show_rows
 
     show_rows(
-        ("file", "state", "bytes", "pixels", "URL or reason"),
+        ("id", "state", "position", "file", "pixels", "bytes", "URL or reason"),
         [
-            (clean(image.filename), image.state, image.size_bytes or "-", pixels(image), reason_or_url(image))
-            for image in seen.images
+            (
+                image.id,
+                image.state,
+                image.position,
+                clean(image.filename),
+                pixels(image),
+                image.size_bytes or "-",
+                reason_or_url(image),
+            )
+            for image in images
         ],
     )
-
-
-# --- images
 
 
 def _public(image: DreamImage) -> dict[str, object]:
@@ -229,13 +226,26 @@ def _show_deleted(seen: Seen) -> None:
 # --- waiting
 
 
+def _check_timeout(wait: bool, timeout_s: float | None) -> None:
+    """Raises InvalidArguments where the time limit would limit nothing."""
+    if timeout_s is not None and not wait:
+        raise InvalidArguments("--timeout goes with --wait; nothing was done")
+
+
 def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:
     """Show how far the work is until it has ended or the time is over; the last of what was seen."""
     from dream.cli.showing import progress
 
+    begun, is_told = time.monotonic(), False
     with progress() as display:
         for seen in rows:
             display.show(seen)
+            if seen.is_untouched and not is_told and time.monotonic() - begun >= _SILENCE_S:
+                is_told = True
+                display.say(
+                    f"dream: no worker has begun with it after {_SILENCE_S:g} s; it is accepted and safe, and is done "
+                    "as soon as one runs: `dream doctor` says what is away"
+                )
     if not seen.is_ended:
         typer.echo(f"dream: not finished within {timeout_s:g} s; the work goes on", err=True)
     return seen

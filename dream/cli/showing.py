@@ -80,6 +80,8 @@ class Display(Protocol):
 
     def show(self, seen: Seen) -> None: ...
 
+    def say(self, line: str) -> None: ...
+
 
 @contextmanager
 def progress() -> Iterator[Display]:
@@ -114,7 +116,10 @@ class _Lines:
             word = _word(image, seen)
             if self._said.get(image.id) != word:
                 self._said[image.id] = word
-                sys.stderr.write(f"{clean(image.filename)}: {word}\n")
+                self.say(f"{clean(image.filename)}: {word}")
+
+    def say(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
@@ -129,3 +134,6 @@ class _Bars:
                 self._bar_of[image.id] = self._bars.add_task(clean(image.filename), total=_STEPS, state="")
             bar, word = self._bar_of[image.id], _word(image, seen)
             self._bars.update(bar, completed=_DONE.get(image.state, _STEPS), state=word)
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)

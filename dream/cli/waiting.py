@@ -31,12 +31,14 @@ class Seen:
       is_ended: nothing more will happen to them.
       trouble: why the task has to be run again, where it has; it is due later.
       failure: why the task as a whole has failed, where it has.
+      is_untouched: no worker has begun with it yet.
     """
 
     images: Sequence[DreamImage]
     is_ended: bool
     trouble: str | None = None
     failure: str | None = None
+    is_untouched: bool = False
 
 
 def watch_upload(database: Database, task_id: str, timeout_s: float | None = None) -> Iterator[Seen]:
@@ -97,5 +99,12 @@ def _look(
     is_ended = task is None or task.state.is_terminal or all(row.state in last_states for row in rows)
     waits = task is not None and not is_ended and task.attempts > 0 and task.lease_token is None
     failed = task is not None and task.state in (TaskState.FAILED, TaskState.REVOKED)
+    is_untouched = task is not None and task.state is TaskState.QUEUED and not task.attempts and not task.deaths
     error = task.error if task is not None else None
-    return Seen(rows, is_ended, trouble=error if waits else None, failure=error if failed else None)
+    return Seen(
+        rows,
+        is_ended,
+        trouble=error if waits else None,
+        failure=error if failed else None,
+        is_untouched=is_untouched and not is_ended,
+    )

@@ -243,4 +243,9 @@ class Producer(Connections):
             send(self.broker, message, order.delivery.due_in_s)
         except DreamError as error:
             # Away, or set up wrongly: the rows are committed, so the task is accepted, and the sweep sends it.
-            log.warning("message_deferred", task_id=order.task_id, error=str(error))
+            log.warning(
+                "message_deferred",
+                task_id=order.task_id,
+                error=str(error),
+                do="nothing for this task: it is accepted, and the scheduler sends it once the broker is back",
+            )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,13 @@ def test_upload_waits_and_tells_each_files_outcome_to_scripts_and_to_people(
 
     assert run.returncode == 1
     failed, completed = [line.split("\t") for line in run.stdout.splitlines()[1:]]
-    assert failed[:4] == ["broken.jpg", "failed", "-", "-"]
-    assert "not a picture" in failed[4]
+    assert failed[1:6] == ["failed", "0", "broken.jpg", "-", "-"]
+    assert "not a picture" in failed[6]
     row = listed(environment)[1]
-    assert completed == ["photo.jpg", "completed", str(row["size_bytes"]), "160x120", row["url"]]
+    assert completed == [
+        *(str(row["id"]), "completed", "0", "photo.jpg", "160x120", str(row["size_bytes"]), row["url"])
+    ]
+    assert dream(environment, "images", "--dream-id", 7).stdout.splitlines() == run.stdout.splitlines()[1:]
     assert "photo.jpg: completed" in run.stderr.splitlines()
 
     code, shown = on_a_terminal(environment, "", "upload", photo, "--dream-id", 7, "--wait", columns=40)
@@ -148,8 +152,41 @@ def test_the_waiting_ends_at_its_time_limit(environment: Environment, settings: 
     run = dream(environment, "upload", photo, "--dream-id", 7, "--wait", "--timeout", 0.3)
 
     assert run.returncode == 1
-    assert run.stdout.splitlines()[1].startswith("photo.jpg\tpending\t")
+    assert run.stdout.splitlines()[1].split("\t")[1:] == ["pending", "0", "photo.jpg", "-", "-", "-"]
     assert run.stderr.splitlines()[-1] == "dream: not finished within 0.3 s; the work goes on"
+
+
+def test_who_waits_without_a_worker_is_told_so(environment: Environment, settings: Settings, photo: Path) -> None:
+    """It would wait in silence for ever. Said once, a few seconds on."""
+    with subprocess.Popen(
+        command("upload", photo, "--dream-id", 7, "--wait"),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "photo.jpg: pending\n"
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=20)
+
+    assert said.startswith("dream: no worker has begun with it after 5 s; it is accepted and safe")
+    assert "`dream doctor`" in said
+    assert "no worker has begun" not in rest
+
+
+@pytest.mark.parametrize("arguments", [["upload", "photo.jpg"], ["delete", "--yes"]])
+def test_a_time_limit_without_waiting_is_refused(
+    environment: Environment, settings: Settings, photo: Path, arguments: list[str]
+) -> None:
+    """It would limit nothing."""
+    uploaded(environment, photo)
+    named = [str(photo) if each == "photo.jpg" else each for each in arguments]
+    run = dream(environment, *named, "--dream-id", 7, "--timeout", 3)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert only_line(run.stderr) == "dream: --timeout goes with --wait; nothing was done"
+    assert [row["state"] for row in listed(environment)] == ["pending"]
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_work(environment: Environment, settings: Settings, photo: Path) -> None:
@@ -340,6 +377,44 @@ def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environme
     run = dream(environment, "worker", "--queues", queues, timeout_s=20)
     assert run.returncode == 2
     assert "use default or dream_image_processing" in " ".join(run.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["images", "--dream-id", "7"], "dream 7 has no pictures"),
+        (["dlq", "list"], "no task has failed for good"),
+        (["dlq", "replay", "--all"], "no task has failed for good"),
+        (["dlq", "purge", "--all", "--older-than-days", "1"], "no task failed as long ago"),
+        (["bridge", "parked"], "nothing is parked"),
+    ],
+)
+def test_that_there_is_nothing_is_said(
+    environment: Environment, settings: Settings, arguments: list[str], said: str
+) -> None:
+    """On standard error: a script reads no rows."""
+    run = dream(environment, *arguments)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", f"{said}\n")
+
+
+def test_a_warning_is_a_line_of_text_that_says_what_to_do(
+    environment: Environment, settings: Settings, photo: Path
+) -> None:
+    """The broker is away: the upload is accepted all the same. Who wants JSON gets it."""
+    away = {"DREAM_BROKER_URL": "redis://127.0.0.1:9/0"}
+    run = dream(environment, "upload", photo, "--dream-id", 7, **away)
+    assert (run.returncode, len(listed(environment))) == (0, 1)
+    line = only_line(run.stderr)
+    assert "message_deferred" in line
+    assert "do='nothing for this task: it is accepted" in line
+    assert "\x1b" not in line
+
+    run = dream(environment, "upload", photo, "--dream-id", 7, **away, DREAM_LOG_FORMAT="json")
+    assert json.loads(only_line(run.stderr))["event"] == "message_deferred"
+
+
+def test_the_command_says_its_version() -> None:
+    assert only_line(dream({}, "--version").stdout) == version("dream")
 
 
 def test_the_command_line_is_light_to_import() -> None:
