@@ -57,11 +57,11 @@ _REFUSED_BY_BOTH = {
     ("--loader",): "set DREAM_… variables",
 }
 _REFUSED_BY_WORKER = {
-    ("-B", "--beat"): "run dream/celery/beat.py (or `dream scheduler`) beside the worker",
+    ("-B", "--beat"): "run `dream scheduler` beside the worker",
     ("-s", "--schedule-filename", "--schedule"): "the scheduler keeps its state in the database",
     ("-S", "--statedb"): "the worker keeps its state in the database",
     ("-E", "--task-events", "--events"): "there are no monitor events; the rows of dream_tasks tell",
-    ("--scheduler",): "run dream/celery/beat.py (or `dream scheduler`) beside the worker",
+    ("--scheduler",): "run `dream scheduler` beside the worker",
     ("--pool-start-method",): "tasks run in threads",
     ("--autoscale",): "set a fixed number with --concurrency",
     ("--max-tasks-per-child",): "threads are not replaced; a worker with a thread that is stuck is started again",

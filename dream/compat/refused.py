@@ -40,10 +40,10 @@ MODULES = {
     "app.amqp": "set task_queues and task_routes",
     "app.backends": "results are kept in DREAM_REDIS_URL",
     "app.log": "set DREAM_LOG_LEVEL and DREAM_LOG_FORMAT",
-    "apps": "run python dream/celery/worker.py, or app.worker_main",
+    "apps": "run `dream worker`, or app.worker_main",
     "backends": "results are kept in DREAM_REDIS_URL; " + _BY_ID,
-    "beat": "write entries into beat_schedule, and run python dream/celery/beat.py (`dream scheduler`)",
-    "bin": "run python dream/celery/worker.py or beat.py, or app.worker_main",
+    "beat": "write entries into beat_schedule, and run `dream scheduler`",
+    "bin": "run `dream worker` or `dream scheduler`, or app.worker_main",
     "bootsteps": _NO_PARTS,
     "concurrency": "tasks run in threads",
     "contrib.migrate": "`dream bridge` moves what waits",
@@ -63,7 +63,7 @@ MODULES = {
 }
 RESULTS = {"GroupResult": _LIST, "ResultBase": "AsyncResult", "ResultSet": _LIST}
 APP = {
-    "Beat": "run python dream/celery/beat.py (`dream scheduler`)",
+    "Beat": "run `dream scheduler`",
     "GroupResult": _LIST,
     "ResultSet": _LIST,
     "WorkController": "app.worker_main",
