@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from dream.errors import AccessDenied, BucketMissing, ObjectMissing, ObjectStoreUnavailable
 from dream.settings import Settings
 from dream.storage import Storage
+from tests.store_proxy import StoreFault, StoreProxy
 
 KEY = "dreams/20260101/" + "0" * 32 + ".jpg"
 
@@ -110,3 +113,45 @@ def test_a_store_that_is_away_may_be_tried_again(
     with pytest.raises(ObjectStoreUnavailable) as unavailable:
         away.put_bytes("any", KEY, b"x")
     assert not unavailable.value.permanent
+
+
+@contextmanager
+def _between(settings: Settings) -> Iterator[StoreProxy]:
+    """A proxy before the test's store."""
+    upstream = urlsplit(settings.s3_endpoint_url or "")
+    store = StoreProxy((upstream.hostname or "", upstream.port or 0))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [[], [StoreFault("PUT", KEY, status=503, times=3)], [StoreFault("PUT", KEY, resets=True, times=1)]],
+    ids=["well", "answers 503", "breaks connections"],
+)
+def test_a_put_is_one_request_and_again_one_after_each_that_fails(
+    faults: list[StoreFault], environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    """A store that fails for a moment has the whole object after it; one that does not is asked once."""
+    data = bytes(range(256)) * 2000
+    passed = StoreFault("PUT", KEY)
+    with _between(settings) as store, store.failing(*faults, passed):
+        storage = Storage(settings_of(environment, s3_endpoint_url=f"http://127.0.0.1:{store.port}"))
+        storage.put_bytes(settings.s3_bucket, KEY, data)
+    assert [fault.hits for fault in [*faults, passed]] == [*(fault.times for fault in faults), 1]
+    with urllib.request.urlopen(Storage(settings).presign(settings.s3_bucket, KEY)) as answer:
+        assert answer.read() == data
+
+
+def test_a_store_that_takes_no_signed_urls_is_not_sent_everything_twice(
+    environment: dict[str, str], settings: Settings, settings_of: Callable[..., Settings]
+) -> None:
+    """Policies of buckets may forbid them: then the first object is put twice, and each after it once."""
+    refused, passed = StoreFault("PUT", "X-Amz-Signature", status=403), StoreFault("PUT", KEY)
+    with _between(settings) as store, store.failing(refused, passed):
+        storage = Storage(settings_of(environment, s3_endpoint_url=f"http://127.0.0.1:{store.port}"))
+        for _ in range(3):
+            storage.put_bytes(settings.s3_bucket, KEY, b"picture")
+    assert (refused.hits, passed.hits) == (1, 3)
