@@ -6,7 +6,6 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from dream.db.tasks import Claim
 from dream.errors import DreamError, LeaseLost, RunContinues, TaskRevoked, TaskTimedOut, WorkerStopping
+from dream.middleware import aside
 from dream.outcomes import ANNOUNCED
 
 __all__ = ["Run", "attach", "attached", "class_of", "current_run", "end", "log_fields", "reason_of"]
@@ -80,27 +80,19 @@ class Run:
     def wait_for(self, call: Callable[[], T]) -> T:
         """What `call` returns: code that waits where nothing can stop it, as a request to a store that hangs.
 
-        It runs in a thread of its own, which is left to its own time-outs where the run must end first.
+        It runs in another thread, which is left to its own time-outs where the run must end first.
 
         Raises:
           LeaseLost, TaskRevoked, WorkerStopping, RunContinues, TaskTimedOut: as `check`.
           Exception: whatever `call` raises.
         """
-        future: Future[T] = Future()
         context = copy_context()  # its log lines carry the run's fields
-        threading.Thread(target=context.run, args=(_fulfil, future, call), name="call", daemon=True).start()
+        future = aside.run(lambda: context.run(call))
         while not future.done():
             concurrent.futures.wait((future,), timeout=_LOOK_EVERY_S)
             if not future.done():
                 self.check()
         return future.result()
-
-
-def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
-    try:
-        future.set_result(call())
-    except BaseException as error:  # noqa: BLE001 (raised again in the thread of the run)
-        future.set_exception(error)
 
 
 def attach(run: Run | None) -> None:
