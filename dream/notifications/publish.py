@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import threading
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dream.log import get_logger
 from dream.notifications import keys
 from dream.redis_client import connect
+from dream.redis_script import RedisScript
 
 if TYPE_CHECKING:
     from redis import Redis
-    from redis.commands.core import Script
 
     from dream.messages import ImageUpdate
     from dream.settings import Settings
@@ -55,9 +55,8 @@ class Publisher:
         )
 
     @cached_property
-    def _append(self) -> Script:
-        source = files("dream.notifications").joinpath("append.lua").read_text("utf-8")
-        return self._client.register_script(source)
+    def _append(self) -> RedisScript:
+        return RedisScript(self._client, Path(__file__).with_name("append.lua"))
 
     def publish(self, update: ImageUpdate, *, once: str | None = None) -> bool:
         """Append an event to its dream's stream and wake the gateways.
@@ -82,26 +81,31 @@ class Publisher:
         return True
 
     def _run(self, update: ImageUpdate, once: str | None) -> None:
+        from redis.exceptions import ConnectionError as Disconnected
+        from redis.exceptions import TimeoutError as Unanswered
+
         settings, dream_id = self._settings, update.dream_id
         with self._lock:  # `cached_property` takes no lock of its own
             append = self._append
         prefix = settings.redis_prefix
-        append(
-            keys=[
-                keys.stream(prefix, dream_id),
-                keys.once_key(prefix, dream_id, once or uuid4().hex),
-                *([keys.end_key(prefix, dream_id, update.task_id)] if update.task_id else []),
-            ],
-            args=[
-                json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
-                settings.events_max_length,
-                settings.events_ttl_s,
-                settings.events_ttl_s if once else _UNNAMED_ONCE_S,
-                keys.channel(prefix),
-                dream_id,
-                int(update.status.is_terminal),
-            ],
-        )
+        keys_of_event = [
+            keys.stream(prefix, dream_id),
+            keys.once_key(prefix, dream_id, once or uuid4().hex),
+            *([keys.end_key(prefix, dream_id, update.task_id)] if update.task_id else []),
+        ]
+        event = [
+            json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
+            settings.events_max_length,
+            settings.events_ttl_s,
+            settings.events_ttl_s if once else _UNNAMED_ONCE_S,
+            keys.channel(prefix),
+            dream_id,
+            int(update.status.is_terminal),
+        ]
+        try:
+            append(keys_of_event, event)
+        except (Disconnected, Unanswered):  # by a restart of the server, perhaps
+            append(keys_of_event, event)
 
     def close(self) -> None:
         """Close the connections, if there are any."""
