@@ -16,7 +16,7 @@ from dream.messages import ImageState, ImageUpdate, UpdateStatus
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.conftest import IN_CI
-from tests.integration.test_gateway import DREAM, OWNER, STRANGER, Gateway, token
+from tests.gateway import DREAM, OWNER, STRANGER, Gateway, token
 
 #: A PNG of one pixel.
 PNG = bytes.fromhex(

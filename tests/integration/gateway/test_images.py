@@ -1,0 +1,198 @@
+"""Pictures over HTTP: uploads, lists, deletions, and the addresses that lead to their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from dream.db import images
+from dream.messages import ImageState, VariantRef
+from dream.storage import Storage
+from tests.gateway import DREAM, KEY, OTHER_DREAM, STRANGER, Gateway, auth, token
+
+
+def staged(gateway: Gateway) -> int:
+    return len(list(Storage(gateway.settings).list_keys(gateway.settings.staging_bucket, "staging/")))
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        ({}, [0, 0]),
+        ({"positions": ["3", "9"]}, [3, 9]),
+        ({"positions": "3,9"}, [3, 9]),
+        ({"positions": "[3, 9]"}, [3, 9]),
+    ],
+    ids=["none", "repeated", "commas", "json"],
+)
+def test_an_upload_is_accepted_with_its_positions(
+    gateway: Gateway, positions: dict[str, Any], expected: list[int]
+) -> None:
+    """202 names the task; rows and staged bytes are there, with names and positions in the order of the form."""
+    files = [("files", ("ä.jpg", b"one")), ("images", ("b.jpg", b"two" * 1_000_000))]
+    answer = gateway.http.post(f"/api/dreams/{DREAM}/images", files=files, data=positions, headers=auth())
+    assert answer.status_code == 202, answer.text
+    listed = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
+    assert [image["position"] for image in listed] == expected
+    assert [image["filename"] for image in listed] == ["ä.jpg", "b.jpg"]
+    assert {image["task_id"] for image in listed} == {answer.json()["task_id"]}
+    assert {image["state"] for image in listed} == {"pending"}
+    assert staged(gateway) == 2
+
+
+#: The first file is whole.
+CUT_OFF = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b' % part
+    for part in ((b"a.jpg", b"whole\r\n"), (b"b.jpg", b"ha"))
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "form"),
+    [
+        (413, {"files": [("files", ("big.jpg", b"x" * 1001))]}),
+        (413, {"files": [("files", ("ok.jpg", b"x")), ("files", ("big.jpg", b"x" * 50_000))]}),
+        (413, {"files": [("files", (f"{n}.jpg", b"x")) for n in range(5)]}),
+        (413, {"files": [("files", ("big.jpg", b"x" * 3_000_000))]}),
+        (400, {"files": [("other", ("", b""))]}),
+        (400, {"files": [("files", ("empty.jpg", b""))]}),
+        (400, {"files": [("files", ("a.jpg", b"x"))], "data": {"positions": "1,2"}}),
+        (400, {"files": [("files", ("a.jpg", b"x"))], "data": {"positions": "one"}}),
+        (400, {"files": [("files", ("a.jpg", b"x"))], "data": {"positions": str(2**40)}}),
+        (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
+        (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data"}}),
+        (400, {"content": CUT_OFF, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
+        (415, {"json": {}}),
+    ],
+    ids=[
+        "file",
+        "second file",
+        "count",
+        "length",
+        "none",
+        "empty",
+        "positions",
+        "word",
+        "range",
+        "form",
+        "boundary",
+        "cut off",
+        "json",
+    ],
+)
+def test_a_wrong_upload_is_refused_and_leaves_nothing(strict: Gateway, status: int, form: dict[str, Any]) -> None:
+    """What is too large, too many or malformed is one clear sentence; neither rows nor bytes stay behind."""
+    own = {**form, "headers": {**form.get("headers", {}), **auth()}}
+    answer = strict.http.post(f"/api/dreams/{DREAM}/images", **own)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]
+    assert strict.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
+    assert staged(strict) == 0
+
+
+def test_a_user_with_too_much_waiting_is_told_to_come_back(start: Callable[..., Gateway]) -> None:
+    """429 with Retry-After, before the bytes are read; what waits already stays."""
+    files = [("files", ("a.jpg", b"x"))]
+    with start(max_pending_per_user="2") as gateway:
+        address = f"/api/dreams/{DREAM}/images"
+        assert gateway.http.post(address, files=files * 2, headers=auth()).status_code == 202
+        refused = gateway.http.post(address, files=files, headers=auth())
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        assert "DREAM_MAX_PENDING_PER_USER" in refused.json()["error"]
+        assert staged(gateway) == 2
+
+
+def test_an_upload_of_unknown_length_is_counted_while_it_is_read(start: Callable[..., Gateway]) -> None:
+    """A chunked upload is refused once it has passed the limit, and nothing stays behind."""
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b", **auth()}
+    with start(max_request_bytes="100000") as gateway:
+        body = (head, *[b"x" * 65536] * 20)
+        answer = gateway.http.post(f"/api/dreams/{DREAM}/images", content=iter(body), headers=headers)
+        assert answer.status_code == 413
+        assert "100000 bytes" in answer.json()["error"]
+        assert staged(gateway) == 0
+
+
+def test_an_upload_without_the_object_store_is_503(start: Callable[..., Gateway]) -> None:
+    """503 with Retry-After where the store is away, and no rows."""
+    with start(s3_endpoint_url="http://127.0.0.1:1", s3_connect_timeout_s="0.5") as gateway:
+        files = [("files", ("a.jpg", b"one"))]
+        answer = gateway.http.post(f"/api/dreams/{DREAM}/images", files=files, headers=auth())
+        assert (answer.status_code, set(answer.json())) == (503, {"error"})
+        assert int(answer.headers["retry-after"]) > 0
+        with gateway.database.read() as session:
+            assert images.list_images(session, DREAM) == []
+
+
+def test_only_the_owner_may_touch_a_dream(gateway: Gateway) -> None:
+    """401 without a token, 403 for a stranger, 404 where there is no such dream: for each method."""
+    image_id = gateway.add_image()
+    for method, path in (("GET", ""), ("POST", ""), ("DELETE", f"/{image_id}")):
+        for headers, dream_id, status in (({}, DREAM, 401), (auth(token(STRANGER)), DREAM, 403), (auth(), 999, 404)):
+            answer = gateway.http.request(method, f"/api/dreams/{dream_id}/images{path}", headers=headers)
+            assert answer.status_code == status, (method, path)
+            assert set(answer.json()) == {"error"}
+
+
+def test_deleting_an_image_hides_it_at_once(gateway: Gateway) -> None:
+    """202 with a task; the picture is gone from the list and from /media; other dreams' images are 404."""
+    image_id, other = gateway.add_image(), gateway.add_image(number=1, dream_id=OTHER_DREAM)
+    assert gateway.http.get(f"/media/{KEY}").status_code == 302
+    assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{other}", headers=auth()).status_code == 404
+    answer = gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth())
+    assert answer.status_code == 202
+    assert answer.json()["task_id"]
+    assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
+    assert gateway.http.get(f"/media/{KEY}").status_code == 404
+    assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth()).status_code == 404
+
+
+def test_media_knows_the_variants_of_a_picture_for_as_long_as_it_is_there(gateway: Gateway) -> None:
+    """They are listed with the picture, redirect to a GET that works, and are 404 from its deletion on."""
+    image_id = gateway.add_image()
+    key, other = KEY.replace(".jpg", "_thumb.jpg"), KEY.replace(".jpg", "_other.jpg")
+    thumb = VariantRef(
+        name="thumb",
+        url=f"{gateway.settings.media_url}/{key}",
+        width_px=32,
+        height_px=24,
+        size_bytes=5,
+        content_type="image/jpeg",
+    )
+    with gateway.database.begin() as session:
+        image = images.by_id(session, DREAM, image_id)
+        assert image is not None
+        image.variants = [thumb]
+    Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, key, b"thumb")
+    (listed,) = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
+    assert listed["variants"] == [thumb]
+    assert httpx.get(gateway.http.get(f"/media/{key}").headers["location"]).content == b"thumb"
+    for unknown in (other, key.replace(".jpg", ".webp"), KEY.replace(".jpg", "_.jpg")):
+        assert gateway.http.get(f"/media/{unknown}").status_code == 404, unknown
+    assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth()).status_code == 202
+    assert gateway.http.get(f"/media/{key}").status_code == 404
+
+
+def test_media_redirects_to_a_get_that_works(gateway: Gateway) -> None:
+    """A finished picture's URL leads to its bytes; nobody keeps the redirect, which is valid for a while only."""
+    gateway.add_image()
+    Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, KEY, b"bytes")
+    answer = gateway.http.get(f"/media/{KEY}")
+    assert answer.status_code == 302
+    assert answer.headers["cache-control"] == "no-store"
+    assert httpx.get(answer.headers["location"]).content == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "state", [ImageState.PENDING, ImageState.FAILED, ImageState.DELETING, ImageState.DELETED, None]
+)
+def test_media_is_404_for_what_is_not_finished(gateway: Gateway, state: ImageState | None) -> None:
+    if state is not None:
+        gateway.add_image(state)
+    for key in (KEY, "x", "../../etc/passwd", "%00"):
+        assert gateway.http.get(f"/media/{key}").status_code == 404

@@ -1,0 +1,89 @@
+"""The gateway as a server: how it starts, whether it is ready, what it logs, its page, and addresses that are none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from dream.settings import Settings
+from tests.conftest import wait_for
+from tests.gateway import DREAM, SECRET, START, Gateway, auth, receive, token
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"DREAM_JWT_SECRET": ""}, "DREAM_JWT_SECRET is missing"),
+        ({"DREAM_JWT_ALGORITHMS": "HS256,RS256"}, "DREAM_JWT_ALGORITHMS=HS256,RS256 is wrong"),
+        ({"DREAM_JWT_ALGORITHMS": "XX1"}, "XX1 is not known"),
+        ({"DREAM_PORT": "1", "DREAM_HOST": "192.0.2.1"}, "cannot be listened on"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_gateway_with_wrong_settings_does_not_start(
+    environment: dict[str, str], variables: dict[str, str], expected: str
+) -> None:
+    """One line says what is wrong, before anything is served."""
+    ended = subprocess.run(
+        [sys.executable, "-c", START],
+        env={**os.environ, **environment, "DREAM_JWT_SECRET": SECRET, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode != 0
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("dream.errors.SettingsError: ")
+    assert expected in last
+
+
+def test_unknown_addresses_and_methods_are_json(gateway: Gateway) -> None:
+    """Errors of the router are sentences in JSON, too; CORS is off."""
+    for method, path, status in (("GET", "/nowhere", 404), ("PUT", "/healthz", 405), ("GET", "/static/x", 404)):
+        answer = gateway.http.request(method, path, headers={"Origin": "http://elsewhere"})
+        assert (answer.status_code, set(answer.json())) == (status, {"error"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_health_and_readiness(start: Callable[..., Gateway], settings: Settings) -> None:
+    """`/healthz` says that the process is up; `/readyz` says which server is away, with Retry-After."""
+    with start() as gateway:
+        assert gateway.http.get("/healthz").json() == {"status": "ok"}
+        assert gateway.http.get("/readyz").json() == {"status": "ok", "database": "ok", "redis": "ok", "bucket": "ok"}
+    with start(s3_bucket="missing-bucket", redis_url="redis://127.0.0.1:1/0") as gateway:
+        answer = gateway.http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert answer.json()["error"] == "not ready: redis, bucket"
+        assert answer.json()["database"] == "ok"
+
+
+def test_the_log_never_shows_a_token(start: Callable[..., Gateway]) -> None:
+    """Requests and sockets are logged by their path alone."""
+    own = token()
+    with start() as gateway:
+        with gateway.socket(f"?token={own}") as websocket:
+            receive(websocket)
+        gateway.http.get(f"/healthz?token={own}")
+        gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
+        wait_for(lambda: "socket_closed" in gateway.log.read_text())
+        assert '"path": "/healthz"' in gateway.log.read_text()
+        assert own not in gateway.log.read_text()
+        assert own.split(".")[2] not in gateway.log.read_text()
+
+
+def test_the_page_is_protected(gateway: Gateway) -> None:
+    """The page runs no inline script and talks to nobody but its gateway and the picture store."""
+    answer = gateway.http.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "<script>" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for name in ("page.js", "page.css"):
+        assert gateway.http.get(f"/static/{name}").status_code == 200

@@ -1,0 +1,243 @@
+"""The gateway's sockets, spoken to from outside: who may open one, what comes, and what ends it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from websockets.sync.client import ClientConnection
+
+from dream.messages import ImageState
+from tests.conftest import wait_for
+from tests.gateway import DREAM, KEY, OTHER_DREAM, OWNER, SECRET, STRANGER, Gateway, auth, closing_code, receive, token
+
+
+@pytest.mark.parametrize("slash", ["/", ""])
+def test_a_query_token_opens_the_socket(gateway: Gateway, slash: str) -> None:
+    """With the owner's token in the query the socket is greeted, with its dream as a number."""
+    with gateway.socket(f"?token={token()}", slash=slash) as websocket:
+        greeting = receive(websocket)
+    assert greeting["type"] == "connection_established"
+    assert greeting["dream_id"] == DREAM
+    assert isinstance(greeting["message"], str)
+
+
+@pytest.mark.parametrize("prefix", ["Bearer ", ""])
+def test_a_first_message_opens_the_socket(gateway: Gateway, prefix: str) -> None:
+    """Older clients authenticate by their first message, with `Bearer` or bare."""
+    with gateway.socket() as websocket:
+        websocket.send(json.dumps({"type": "authenticate", "token": prefix + token(str(OWNER))}))
+        assert receive(websocket)["type"] == "connection_established"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "nonsense",
+        token(STRANGER),
+        token(lasts_s=-1),
+        jwt.encode({"user_id": OWNER}, SECRET),
+        jwt.encode({"user_id": OWNER, "exp": 2**33}, SECRET + "!"),
+        jwt.encode({"exp": 2**33}, SECRET),
+        jwt.encode({"user_id": OWNER, "exp": 2**33}, None, "none"),
+        token(token_type="refresh"),
+    ],
+    ids=["nonsense", "stranger", "expired", "no exp", "other key", "no user", "unsigned", "refresh"],
+)
+def test_other_tokens_close_with_4001(gateway: Gateway, bad: str) -> None:
+    """A token that is wrong in any way, by query or by message, closes the socket with 4001."""
+    with gateway.socket(f"?token={bad}") as websocket:
+        assert closing_code(websocket) == 4001
+    with gateway.socket() as websocket:
+        websocket.send(json.dumps({"type": "authenticate", "token": bad}))
+        assert closing_code(websocket) == 4001
+
+
+@pytest.mark.parametrize("dream_id", [999, 0, 9999999999999999999])
+def test_a_dream_that_is_not_there_closes_with_4001(gateway: Gateway, dream_id: int) -> None:
+    """Nobody owns a dream that does not exist."""
+    with gateway.socket(f"?token={token()}", dream_id=dream_id) as websocket:
+        assert closing_code(websocket) == 4001
+
+
+@pytest.mark.parametrize("first", ['{"type": "ping"}', "nonsense", '{"type": "authenticate"}'])
+def test_a_first_message_without_token_closes_with_4001(gateway: Gateway, first: str) -> None:
+    with gateway.socket() as websocket:
+        websocket.send(first)
+        assert closing_code(websocket) == 4001
+
+
+def test_events_of_the_dream_arrive_and_no_others(gateway: Gateway) -> None:
+    """An event reaches every socket of its dream, with its fields, `seq` and a number as `dream_id`."""
+    with gateway.watching() as first, gateway.watching() as second:
+        gateway.publish(dream_id=OTHER_DREAM)
+        gateway.publish(40, message="half way")
+        for websocket in (first, second):
+            event = receive(websocket)
+            assert (event["dream_id"], event["status"], event["progress"]) == (DREAM, "processing", 40)
+            assert (event["message"], event["images"], event["task_id"]) == ("half way", [], "t")
+            assert event["seq"]
+
+
+def test_since_gives_what_was_missed(gateway: Gateway) -> None:
+    """A client that comes back with the last `seq` it saw gets what followed, in order, then goes on live."""
+    with gateway.watching() as websocket:
+        gateway.publish(1)
+        seq = receive(websocket)["seq"]
+    for number in (2, 3):
+        gateway.publish(number)
+    with gateway.socket(f"?token={token()}&since={seq}") as websocket:
+        assert receive(websocket)["type"] == "connection_established"
+        gateway.publish(4)
+        assert [receive(websocket)["progress"] for _ in range(3)] == [2, 3, 4]
+
+
+def test_since_beyond_the_stream_gives_a_snapshot(gateway: Gateway) -> None:
+    """Where the stream does not reach back, the client gets what the database has."""
+    image_id = gateway.add_image()
+    with gateway.socket(f"?token={token()}&since=5-0") as websocket:
+        receive(websocket)
+        snapshot = receive(websocket)
+    assert snapshot["status"] == "completed"
+    assert [image["id"] for image in snapshot["images"]] == [image_id]
+
+
+def test_request_status_is_answered_from_the_database(gateway: Gateway) -> None:
+    """The answer lists finished pictures, says `processing` while any is in work, and `failed` where all failed."""
+    with gateway.watching() as websocket:
+
+        def status() -> dict[str, Any]:
+            websocket.send('{"type": "request_status"}')
+            return receive(websocket)
+
+        assert (status()["status"], status()["images"]) == ("completed", [])
+        gateway.add_image(ImageState.FAILED, number=1)
+        assert status()["status"] == "failed"
+        done = gateway.add_image(number=2)
+        answer = status()
+        assert answer["status"] == "completed"
+        url = f"{gateway.settings.media_url}/{KEY.replace('0' * 32, f'{2:032x}')}"
+        assert answer["images"] == [{"id": done, "url": url, "position": 2}]
+        assert answer["errors"] == [{"name": "1.jpg", "position": 1, "error": "not a picture"}]
+        gateway.add_image(ImageState.PENDING, number=3)
+        assert status()["status"] == "processing"
+
+
+def test_malformed_messages_get_an_error_and_the_socket_stays(gateway: Gateway) -> None:
+    """Whatever a client says wrongly is answered with `error`; `ping` gets `pong`, `pong` gets nothing."""
+    with gateway.watching() as websocket:
+        odd = ["nonsense", "[]", "{}", '{"type": 5}', '{"type": "x"}', b"\xff\xfe", "[" * 20000]
+        for message in odd:
+            websocket.send(message)
+            assert receive(websocket)["type"] == "error", message
+        websocket.send('{"type": "pong"}')
+        websocket.send('{"type": "ping"}')
+        answer = receive(websocket)
+        assert answer["type"] == "pong"
+        assert abs(answer["timestamp"] - time.time()) < 5
+
+
+def test_an_oversized_message_ends_the_socket(gateway: Gateway) -> None:
+    with gateway.watching() as websocket:
+        websocket.send("x" * 100_000)
+        assert closing_code(websocket) == 1009
+
+
+def test_pings_come_and_an_expired_token_closes(start: Callable[..., Gateway]) -> None:
+    """The server pings with a time; a token that ends meanwhile closes the socket with 4001 at the next ping."""
+    with start(ping_interval_s="0.3") as gateway, gateway.socket(f"?token={token(lasts_s=2)}") as websocket:
+        receive(websocket)
+        ping = receive(websocket, skip=())
+        assert ping["type"] == "ping"
+        assert abs(ping["timestamp"] - time.time()) < 5
+        assert closing_code(websocket) == 4001
+
+
+def test_logging_out_closes_sockets_and_refuses_the_token(start: Callable[..., Gateway]) -> None:
+    """A revoked token ends its sockets at the next ping and opens nothing more; to revoke it again is no error."""
+    own = token(jti="j1")
+    with start(ping_interval_s="0.3") as gateway, gateway.socket(f"?token={own}") as websocket:
+        receive(websocket)
+        assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
+        assert closing_code(websocket) == 4001
+        assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
+        answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
+        assert (answer.status_code, answer.json()) == (401, {"error": "the token was revoked"})
+        answer = gateway.http.post("/api/auth/logout", headers=auth())
+        assert answer.status_code == 400
+        assert "jti" in answer.json()["error"]
+
+
+def test_a_slow_socket_is_cut_and_holds_up_nobody(start: Callable[..., Gateway]) -> None:
+    """A client that reads nothing is cut with 4008; another of the same dream gets every event meanwhile."""
+    progress: list[int] = []
+
+    def read(websocket: ClientConnection) -> None:
+        while len(progress) < 400:
+            progress.append(receive(websocket)["progress"])
+
+    with (
+        start(socket_queue_size="16") as gateway,
+        gateway.watching() as quick,
+        gateway.socket(f"?token={token()}", max_queue=1) as slow,
+    ):
+        reader = threading.Thread(target=read, args=(quick,))
+        reader.start()
+        for number in range(400):
+            gateway.publish(number, message="x" * 50_000)
+            wait_for(lambda sent=number: len(progress) >= sent - 8 or not reader.is_alive())
+        reader.join(30)
+        assert progress == list(range(400))
+        assert closing_code(slow) == 4008
+
+
+def test_a_client_that_never_reads_leaves_no_connection(start: Callable[..., Gateway]) -> None:
+    """A cut client's connection is dropped, though it never takes the close frame."""
+    with start(socket_queue_size="4") as gateway, socket.create_connection(("127.0.0.1", gateway.port)) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.sendall(
+            f"GET /ws/dream-images/{DREAM}/?token={token()} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b"101" in raw.recv(200)
+
+        def is_cut() -> bool:
+            gateway.publish(message="x" * 500_000)
+            return '"code": 4008' in gateway.log.read_text()
+
+        wait_for(is_cut, 30, "the cut")
+        wait_for(lambda: _is_reset(raw), 15, "the end of the connection")
+
+
+def _is_reset(raw: socket.socket) -> bool:
+    try:
+        raw.send(b"\x8a\x80\0\0\0\0")  # a pong
+    except OSError:
+        return True
+    return False
+
+
+def test_a_stop_closes_sockets_with_1001_and_ends_the_process(start: Callable[..., Gateway]) -> None:
+    """SIGTERM: every socket is told 1001, and the process ends with 0 within seconds."""
+    with start() as gateway:
+        with gateway.watching() as websocket:
+            began = time.monotonic()
+            gateway.process.send_signal(signal.SIGTERM)
+            assert closing_code(websocket) == 1001
+        assert gateway.process.wait(10) == 0
+        assert time.monotonic() - began < 8
+
+
+def test_sockets_work_without_redis(start: Callable[..., Gateway]) -> None:
+    """Without Redis a socket is greeted, answers and pings all the same; events are a courtesy."""
+    with start(redis_url="redis://127.0.0.1:1/0") as gateway, gateway.watching() as websocket:
+        websocket.send('{"type": "request_status"}')
+        assert receive(websocket)["status"] == "completed"
