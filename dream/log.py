@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["bind", "configure", "get_logger", "redact"]
 
+# Each in a time that grows as the text does: what callers pass is in what tasks fail with, and may be megabytes.
 #: Up to the last `@` before the path: a password may hold one.
-_USERINFO = re.compile(r"(\w+://)[^/\s\"']*@")
+_USERINFO = re.compile(r"(?<!\w)(\w+://)[^/\s\"']*@")
 #: Ends of names: `access_token`, `X-Amz-Signature` and `OSSAccessKeyId` are among them.
 _SECRET_PARAMETER = re.compile(
     r"((?:token|signature|credential|accesskeyid|password|secret)=)[^&\s\"']+", re.IGNORECASE
 )
 _BEARER = re.compile(r"(Bearer\s+)[\w.~+/=-]+", re.IGNORECASE)
-_JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
+_JWT = re.compile(r"\beyJ[\w-]{5,2000}\.[\w-]+\.[\w-]*")
 
 
 def redact(text: str) -> str:
