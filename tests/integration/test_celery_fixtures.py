@@ -83,13 +83,14 @@ def test_a_test_has_settings_of_its_own(celery_app, depends_on_current_app):
 def test_signals_and_what_succeeded_are_those_of_the_process(manager):
     received = []
     def note(request, **_):
-        received.append(request.id)
+        received.append((request.id, time.monotonic() >= sent_at + 0.01))
     signals.task_received.connect(note)
+    sent_at = time.monotonic()
     result = manager.app.send_task("shop.add", (1, 2), ignore_result=True)
     def succeeded():
         assert result.id in state.successful_requests
     manager.wait_for(succeeded, catch=(AssertionError,))
-    assert received == [result.id]
+    assert received == [(result.id, True)], "the sender's code goes first"
     assert manager.app.backend.get_task_meta(result.id) == {"status": states.PENDING, "result": None}
 
 
