@@ -86,10 +86,11 @@ def keep_time(app: Celery) -> int:
 
 def _load_app(line: CommandLine, app: Celery | None = None) -> Celery:
     """The app whose tasks run beside dream's, or dream's own."""
-    from dream.compat.finding import find_app
+    from dream.compat.finding import find_app, look_here
 
     app = app or find_app(line.app)
     if line.include:
+        look_here()
         app.conf.include = (*app.conf.include, *line.include)
     if line.soft_time_limit_s is not None:
         app.conf.task_soft_time_limit = line.soft_time_limit_s

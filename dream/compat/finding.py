@@ -12,7 +12,7 @@ from dream.compat.app import Celery
 from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
 
-__all__ = ["find_app"]
+__all__ = ["find_app", "look_here"]
 
 _NAMES = ("app", "celery", "celery_app")
 
@@ -35,8 +35,7 @@ def find_app(name: str | None = None) -> Celery:
         from dream.compat.tasks import app
 
         return app
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    look_here()
     found = _app_in(resolve(name))
     if found is None and ":" not in name:
         found = _app_of_package(name)
@@ -45,6 +44,12 @@ def find_app(name: str | None = None) -> Celery:
             f"--app={name}: there is no app of dream.compat in it; name it, as in shop.celery:app"
         )
     return found
+
+
+def look_here() -> None:
+    """Let modules of the folder that the process started in be imported."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _app_of_package(name: str) -> Celery | None:

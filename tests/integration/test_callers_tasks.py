@@ -21,7 +21,7 @@ from dream.compat.worker.control import inspect_command
 from dream.compat.worker.revoked import Revoked
 from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
-from tests.processes import Parts
+from tests.processes import WORKER, Parts
 from tests.this_process import configured
 
 SHOP = """
@@ -335,3 +335,20 @@ def test_a_waiting_task_of_ours_can_be_revoked(shop: Celery) -> None:
     result.revoke()
     with pytest.raises(TaskRevokedError):
         result.get(timeout=10)
+
+
+def test_modules_to_include_are_found_in_the_folder_that_a_worker_starts_in(
+    servers: dict[str, str], tmp_path: Path
+) -> None:
+    environment = environment_in(tmp_path, servers)
+    (tmp_path / "only_tasks.py").write_text(
+        "from dream.compat import shared_task\n@shared_task(name='only.add')\ndef add(x, y):\n    return x + y\n"
+    )
+    prepare(settings_from(environment))
+    with configured(environment):
+        parts = Parts(environment, tmp_path)
+        try:
+            parts.start("-I", "only_tasks", program=[str(WORKER)], cwd=tmp_path)
+            assert Celery("caller", set_as_current=False).send_task("only.add", (1, 2)).get(timeout=20) == 3
+        finally:
+            parts.end()
