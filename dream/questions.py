@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from uuid import uuid4
 
-__all__ = ["Answer", "Question", "answers_key", "channel_of"]
+__all__ = ["Answer", "Question", "RevokeArguments", "RevokeReply", "TakesArguments", "answers_key", "channel_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,33 @@ class Answer:
         if not isinstance(said.get("worker"), str) or "reply" not in said:
             raise ValueError("an answer has a worker and a reply")
         return cls(said["worker"], said["reply"])
+
+
+# --- what our own commands take and give; those of Celery's names give what Celery's do
+
+
+class RevokeArguments(TypedDict):
+    """Of `revoke`: these tasks are not to begin and, with `terminate`, those that run are to end."""
+
+    task_ids: list[str]
+    terminate: bool
+
+
+class RevokeReply(TypedDict):
+    """To `revoke`: a sentence; and which of the tasks run there, where they are a caller's."""
+
+    ok: str
+    running: NotRequired[list[str]]
+
+
+class TakesArguments(TypedDict):
+    """Of `takes`, which asks whether a worker knows a task and takes its queue (with prefix); the reply is a bool."""
+
+    task: str
+    queue: str
+
+
+# --- where they are in Redis
 
 
 def channel_of(prefix: str) -> str:

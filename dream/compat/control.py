@@ -15,6 +15,7 @@ from dream.compat.exceptions import OperationalError, Unsupported
 from dream.compat.refused import INSPECT, refuse_attribute
 from dream.compat.routes import queue_names
 from dream.messages import QUEUES
+from dream.questions import Question, RevokeArguments
 
 if TYPE_CHECKING:
     from dream.compat.app import Celery
@@ -111,7 +112,7 @@ class Control:
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
         revocation.write_down(adopt(self._app.conf), task_ids)
         # Workers first: who revokes is in a race with them, and the database may not have been asked before.
-        arguments = {"task_ids": task_ids, "terminate": terminate}
+        arguments = RevokeArguments(task_ids=task_ids, terminate=terminate)
         try:
             answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
         finally:
@@ -151,7 +152,6 @@ class Control:
         from redis import RedisError
 
         from dream.middleware.asking import ask
-        from dream.questions import Question
 
         names = [destination] if isinstance(destination, str) else destination
         question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))

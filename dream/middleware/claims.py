@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware import Middleware, SkipMessage
@@ -33,6 +33,7 @@ from dream.middleware.run import Run, attach, attached, end, log_fields
 if TYPE_CHECKING:
     from dream.db import Database
     from dream.notifications import Publisher
+    from dream.questions import RevokeArguments, RevokeReply
     from dream.settings import Settings
 
 __all__ = ["Claims"]
@@ -97,9 +98,10 @@ class Claims(Middleware):
             run.revoked.set()
         return run is not None
 
-    def _revoke(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _revoke(self, arguments: Mapping[str, Any]) -> RevokeReply:
         """The answer to `control.revoke` of a worker that has no tasks but ours: that they are revoked is in rows."""
-        ended = [each for each in arguments["task_ids"] if arguments.get("terminate") and self.terminate(each)]
+        wanted = cast("RevokeArguments", arguments)
+        ended = [each for each in wanted["task_ids"] if wanted["terminate"] and self.terminate(each)]
         return {"ok": f"{len(ended)} terminated"}
 
     # --- before a run

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dramatiq import Actor, Broker, Message, MessageProxy, Worker
 from dramatiq.common import q_name
@@ -23,7 +23,7 @@ from dream.log import get_logger
 from dream.messages import CELERY, SERIES, UNKNOWN_FOR_S
 from dream.middleware.answering import Answering
 from dream.middleware.asking import ask
-from dream.questions import Question
+from dream.questions import Question, TakesArguments
 from dream.results import ResultStore, meta_of
 from dream.results.states import FAILURE
 
@@ -115,7 +115,7 @@ class Unknown(Middleware):
         until, is_taken = self._said.get(task, (0.0, False))
         if time.monotonic() < until:
             return is_taken
-        question = Question(command="takes", arguments={"task": task[0], "queue": task[1]})
+        question = Question(command="takes", arguments=TakesArguments(task=task[0], queue=task[1]))
         try:
             answers = ask(self._settings, question, timeout_s=_ANSWER_S)
         except (RedisError, ValueError) as error:
@@ -146,4 +146,5 @@ class Unknown(Middleware):
 
 def _takes(broker: Broker, worker: Worker, arguments: Mapping[str, Any]) -> bool:
     """The answer to the question whether a worker knows a task and takes its queue."""
-    return arguments["task"] in broker.get_declared_actors() and arguments["queue"] in worker.consumers
+    asked = cast("TakesArguments", arguments)
+    return asked["task"] in broker.get_declared_actors() and asked["queue"] in worker.consumers

@@ -168,6 +168,22 @@ def test_a_header_that_json_cannot_carry_is_parked(
         assert old.move() == Moved(handed_over=1, parked=1)
 
 
+def test_golden_what_is_in_flight(old_redis: Old, settings: Settings, made: list[dict[str, Any]]) -> None:
+    """The next bridge, perhaps of a later release, hands it over."""
+    old_redis.put(made[:1])
+    with redis.Redis.from_url(old_redis.url) as client:
+        client.hset("unacked", "a", json.dumps([made[1], "", old_redis.queue]))
+        source = open_source(settings, old_redis.url, [old_redis.queue], take_unacked=True)
+        source.begin()
+        assert [len(source.take(1)), len(source.take(1))] == [1, 1]
+        source.close()
+        assert client.hgetall(f"{settings.redis_prefix}:bridge:in_flight") == {
+            b"1": f"{old_redis.queue}\n{json.dumps(made[0])}".encode(),
+            b"2": b"\n" + json.dumps([made[1], "", old_redis.queue]).encode(),
+        }
+    assert old_redis.move() == Moved(handed_over=2)
+
+
 def test_an_old_redis_is_read(
     settings: Settings, as_environment: None, made: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import pytest
 
-from dream.questions import Answer, Question
+from dream.questions import Answer, Question, RevokeArguments, RevokeReply, TakesArguments
 
 
 def test_a_question_is_this_json() -> None:
-    question = Question(command="revoke", arguments={"task_ids": ["a"]}, destination=["one"], ticket="t")
-    text = '{"command": "revoke", "arguments": {"task_ids": ["a"]}, "destination": ["one"], "ticket": "t"}'
+    arguments = RevokeArguments(task_ids=["a"], terminate=True)
+    question = Question(command="revoke", arguments=arguments, destination=["one"], ticket="t")
+    text = (
+        '{"command": "revoke", "arguments": {"task_ids": ["a"], "terminate": true}, '
+        '"destination": ["one"], "ticket": "t"}'
+    )
     assert (question.encode(), Question.decode(text)) == (text, question)
 
 
 def test_an_answer_is_this_json() -> None:
     text = '{"worker": "one", "reply": {"ok": "pong"}}'
     assert (Answer("one", {"ok": "pong"}).encode(), Answer.decode(text)) == (text, Answer("one", {"ok": "pong"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (RevokeArguments, {"task_ids": list[str], "terminate": bool}),
+        (RevokeReply, {"ok": str, "running": list[str]}),
+        (TakesArguments, {"task": str, "queue": str}),
+    ],
+)
+def test_what_commands_take_and_give_has_exactly_these_fields(kind: type, fields: dict[str, type]) -> None:
+    assert get_type_hints(kind) == fields
 
 
 def test_a_question_is_for_all_or_for_those_it_names() -> None:

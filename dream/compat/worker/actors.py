@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dramatiq import Actor, Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dream.broker import AnyBroker
     from dream.compat.app.base import Celery
     from dream.compat.app.task import Task
+    from dream.questions import RevokeArguments, RevokeReply
     from dream.settings import Settings
 
 __all__ = ["Tasks", "register"]
@@ -219,12 +220,13 @@ class Tasks(Middleware):
         """End a caller's task that runs here, or one of ours."""
         return self.watch.terminate(task_id) or (self._claims is not None and self._claims.terminate(task_id))
 
-    def _revoke(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _revoke(self, arguments: Mapping[str, Any]) -> RevokeReply:
         """The answer to `control.revoke`."""
-        task_ids = list(arguments["task_ids"])
+        wanted = cast("RevokeArguments", arguments)
+        task_ids = wanted["task_ids"]
         self.revoked.add(task_ids)
         running = [each for each in task_ids if self.watch.has(each)]
-        ended = [each for each in task_ids if arguments.get("terminate") and self._terminate(each)]
+        ended = [each for each in task_ids if wanted["terminate"] and self._terminate(each)]
         log.info("tasks_revoked", count=len(task_ids), terminated=len(ended))
         said = f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")
         return {"ok": said, "running": running}
