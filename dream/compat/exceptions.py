@@ -138,7 +138,11 @@ class Reject(TaskPredicate):
 
     def __init__(self, reason: Any = None, requeue: bool = False) -> None:
         self.reason, self.requeue = reason, requeue
-        super().__init__(f"rejected, requeue={requeue}: {reason}")
+        super().__init__()
+        self.args = (reason, requeue)  # what is kept of it, and what it is made of again
+
+    def __str__(self) -> str:
+        return f"rejected, requeue={self.requeue}: {self.reason}"
 
 
 # --- how a task ends other than by succeeding

@@ -13,11 +13,18 @@ from dream.errors import ImageRejected
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no", 1), ImageRejected("no picture"), KeyError("x"), exceptions.TaskRevokedError("gone")]
+    "error",
+    [
+        ValueError("no", 1),
+        ImageRejected("no picture"),
+        KeyError("x"),
+        exceptions.TaskRevokedError("gone"),
+        exceptions.Reject("no use", requeue=True),
+    ],
 )
 def test_an_error_comes_back_as_its_own_class(error: Exception) -> None:
     read = read_error(json.loads(json.dumps(write_error(error))))
-    assert (type(read), read.args if read else None) == (type(error), error.args)
+    assert (type(read), read.args if read else None, str(read)) == (type(error), error.args, str(error))
 
 
 def test_no_module_is_loaded_because_a_result_names_it() -> None:
