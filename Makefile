@@ -49,7 +49,7 @@ lock:
 		pyproject.toml --extra stack --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 clean:
-	rm -rf $(VENV) .dream
+	rm -rf $(VENV) .dream build
 
 # The environment is made without pip of its own, for Debian's Python has none to give.
 $(BIN)/python:

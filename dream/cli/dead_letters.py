@@ -1,4 +1,4 @@
-"""`dream dlq`: tasks that failed for good; see them, run them again, or throw them away."""
+"""`dream dlq`: dream's own tasks that failed for good; see them, run them again, or throw them away."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["register"]
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks, as `dream dlq list` prints them.")]
 #: Said on standard error, as `dream images` does.
-_NONE = "no task has failed for good"
+_NONE = "none of dream's own tasks has failed for good"
 
-dlq = typer.Typer(help="Tasks that failed for good: list, show, replay, purge.", no_args_is_help=True)
+dlq = typer.Typer(help="Dream's own tasks that failed for good: list, show, replay, purge.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -383,8 +383,8 @@ def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environme
     ("arguments", "said"),
     [
         (["images", "--dream-id", "7"], "dream 7 has no pictures"),
-        (["dlq", "list"], "no task has failed for good"),
-        (["dlq", "replay", "--all"], "no task has failed for good"),
+        (["dlq", "list"], "none of dream's own tasks has failed for good"),
+        (["dlq", "replay", "--all"], "none of dream's own tasks has failed for good"),
         (["dlq", "purge", "--all", "--older-than-days", "1"], "no task failed as long ago"),
         (["bridge", "parked"], "nothing is parked"),
     ],
