@@ -10,13 +10,13 @@ from dream.arguments import checked_text
 from dream.errors import InvalidArguments
 from dream.messages import MAX_ID_LENGTH
 
-__all__ = ["MAX_DELAY_S", "WITHOUT_EFFECT", "check_priority", "moment_of", "seconds_of", "task_id_of"]
+__all__ = ["MAX_DELAY_S", "MAX_SECONDS", "WITHOUT_EFFECT", "check_priority", "moment_of", "seconds_of", "task_id_of"]
 
 _MAX_PRIORITY = 255
 #: The longest time, in seconds, by which a task may be put off.
 MAX_DELAY_S = 366 * 86400
 #: Beyond these no database can count: a task that was never to start would start after all.
-_MAX_SECONDS = 1000 * MAX_DELAY_S
+MAX_SECONDS = 1000 * MAX_DELAY_S
 #: Of every task, whosever it is: messages are kept on disk as they are, and there are no exchanges.
 WITHOUT_EFFECT = frozenset(
     {"compression", "delivery_mode", "exchange", "exchange_type", "mandatory", "retry", "retry_policy", "throw"}
@@ -53,7 +53,7 @@ def seconds_of(name: str, value: Any) -> float:
       InvalidArguments
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not abs(value) <= _MAX_SECONDS:
+    if not is_number or not abs(value) <= MAX_SECONDS:
         raise InvalidArguments(f"{name} must be a number of seconds, not {value!r}")
     return float(value)
 

@@ -21,7 +21,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from dream.compat.options import MAX_DELAY_S, WITHOUT_EFFECT, check_priority, moment_of, seconds_of, task_id_of
+from dream.compat.options import (
+    MAX_DELAY_S,
+    MAX_SECONDS,
+    WITHOUT_EFFECT,
+    check_priority,
+    moment_of,
+    seconds_of,
+    task_id_of,
+)
 from dream.errors import InvalidArguments
 from dream.messages import QUEUES
 
@@ -92,7 +100,10 @@ def _expires_in_s(given: Mapping[str, Any]) -> float | None:
     if "expires" not in given:
         return None
     value = given["expires"]
-    return _until("expires", value) if isinstance(value, datetime) else seconds_of("expires", value)
+    if not isinstance(value, datetime):
+        return seconds_of("expires", value)
+    # Long ago is long ago, and never is never: databases know no year 0, nor one of five digits.
+    return max(-MAX_SECONDS, min(MAX_SECONDS, _until("expires", value)))
 
 
 def _until(name: str, moment: datetime | str) -> float:

@@ -111,6 +111,15 @@ def test_a_wrong_value_is_refused(option: str, value: Any) -> None:
         parse("t", {option: value})
 
 
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+@pytest.mark.parametrize("hours", [-23, 0, 23])
+def test_a_moment_that_no_database_has_a_date_for_is_long_ago_or_never(moment: datetime, hours: int) -> None:
+    """A row that cannot be read again would stop the sweep of all others."""
+    _, delivery = parse("t", {"expires": moment.replace(tzinfo=timezone(timedelta(hours=hours)))})
+    assert delivery.expires_in_s is not None
+    assert 1000 < (datetime.now(UTC) + timedelta(seconds=delivery.expires_in_s)).year < 4000
+
+
 def test_expires_is_seconds_or_a_moment() -> None:
     """As in Celery: a number of seconds, or a datetime; the past is allowed and revokes."""
     _, delivery = parse("t", {"expires": 60})
