@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from dramatiq import Message
-from dramatiq.errors import BrokerError
 from dramatiq.middleware import CurrentMessage
-from redis import RedisError
 
 from dream.broker.redis import RedisBroker
 from dream.errors import BrokerUnavailable
 from dream.messages import DELIVERY_ID, QUEUES, delivery_id, queue_of
-from dream.middleware.retries import Retries, RetryPolicy
+from dream.middleware.retries import BROKER_AWAY, Retries, RetryPolicy
 from dream.middleware.time_limit import TimeLimit
 from dream.redis_client import connect
 
@@ -109,7 +107,7 @@ def unavailable_as_error() -> Iterator[None]:
     """
     try:
         yield
-    except (RedisError, BrokerError, OSError) as error:
+    except BROKER_AWAY as error:
         raise BrokerUnavailable(f"the broker did not answer: {type(error).__name__}") from error
 
 

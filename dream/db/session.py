@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.models import DreamTask
 from dream.log import get_logger
+from dream.patience import patiently
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -23,6 +23,8 @@ __all__ = ["Database", "make_engine", "rows_hit"]
 T = TypeVar("T")
 log = get_logger(__name__)
 
+#: A write that fails at once takes this long to be tried again.
+_FIRST_PAUSE_S = 0.2
 _SQLITE_BUSY_S = 10
 _POSTGRES_CONNECTION = {
     "connect_timeout": 5,
@@ -117,18 +119,16 @@ class Database:
           OperationalError, InterfaceError: the database is away for longer.
           Exception: whatever else `write` raises, at once.
         """
-        give_up = time.monotonic() + patience_s
-        pause_s = 0.2
-        while True:
-            try:
-                with self.begin() as session:
-                    return write(session)
-            except (OperationalError, InterfaceError) as error:
-                if time.monotonic() > give_up:
-                    raise
-                log.warning("database_away", error=str(error.orig), again_in_s=pause_s)
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)
+
+        def once() -> T:
+            with self.begin() as session:
+                return write(session)
+
+        def tell(error: OperationalError | InterfaceError, again_in_s: float) -> None:
+            log.warning("database_away", error=str(error.orig), again_in_s=again_in_s)
+
+        away = (OperationalError, InterfaceError)
+        return patiently(once, away, told=tell, patience_s=patience_s, first_pause_s=_FIRST_PAUSE_S)
 
     def ping(self) -> None:
         """Ask for an answer; raises SQLAlchemy's error where there is none."""

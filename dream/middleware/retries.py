@@ -20,13 +20,17 @@ from dramatiq.middleware import Retries as StockRetries
 
 from dream.errors import DreamError, HandedBack, LeaseLost, TaskRevoked
 from dream.log import get_logger
+from dream.patience import patiently
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Ledger", "Retries", "RetryPolicy"]
+__all__ = ["BROKER_AWAY", "Ledger", "Retries", "RetryPolicy"]
 
 log = get_logger(__name__)
+
+#: What a broker's client raises that does not reach it.
+BROKER_AWAY = (redis.RedisError, BrokerError, OSError)
 
 
 @dataclass(frozen=True)
@@ -162,21 +166,19 @@ class _Outbox:
         if ledger is not None and not ledger.will_retry(message, self._exception, delay_s):
             return
         due = time.monotonic() + delay_s
-        give_up = time.monotonic() + self._retries.enqueue_patience_s
-        pause_s = 0.1
-        while True:
+
+        def once() -> None:
             remaining_ms = max(0, math.ceil((due - time.monotonic()) * 1000))
-            try:
-                self._broker.enqueue(_unwrapped(message), delay=remaining_ms)
-            except (redis.RedisError, BrokerError, OSError) as error:
-                if time.monotonic() > give_up:
-                    log.error("retry_not_enqueued", task_id=message.message_id, error=str(error))
-                    message.fail()
-                    return
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
-            else:
-                return
+            self._broker.enqueue(_unwrapped(message), delay=remaining_ms)
+
+        def tell(error: Exception, again_in_s: float) -> None:
+            log.warning("broker_away", task_id=message.message_id, error=str(error), again_in_s=again_in_s)
+
+        try:
+            patiently(once, BROKER_AWAY, told=tell, patience_s=self._retries.enqueue_patience_s)
+        except BROKER_AWAY as error:
+            log.error("retry_not_enqueued", task_id=message.message_id, error=str(error))
+            message.fail()
 
 
 def _unwrapped(message: MessageProxy) -> Message[Any]:

@@ -7,6 +7,7 @@ message of an unknown task ─► put back, to come later ─► a worker that k
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dramatiq import Actor, Broker, Message, MessageProxy, Worker
 from dramatiq.common import q_name
-from dramatiq.errors import BrokerError
 from dramatiq.middleware import CurrentMessage, Middleware, SkipMessage
 from redis import RedisError
 
@@ -23,6 +23,8 @@ from dream.log import get_logger
 from dream.messages import CELERY, SERIES, UNKNOWN_FOR_S
 from dream.middleware.answering import Answering
 from dream.middleware.asking import ask
+from dream.middleware.retries import BROKER_AWAY
+from dream.patience import patiently
 from dream.questions import Question, TakesArguments
 from dream.results import ResultStore, meta_of
 from dream.results.states import FAILURE
@@ -100,14 +102,18 @@ class Unknown(Middleware):
         later: Message[Any] = message.copy(options={UNKNOWN_FOR_S: waited_s + wait_s})
         # It is the newest of its series and known as that; it is not sent again but moved.
         later.options.pop(SERIES, None)
-        while True:
-            try:
-                broker.enqueue(later, delay=round(wait_s * 1000))
-            except (RedisError, BrokerError, OSError) as error:
-                log.warning("message_not_put_back", task_id=message.message_id, error=str(error))
-                time.sleep(_PAUSE_S)  # its ack would not be heard, either
-            else:
-                return
+
+        def tell(error: Exception, _again_in_s: float) -> None:
+            log.warning("message_not_put_back", task_id=message.message_id, error=str(error))
+
+        patiently(
+            lambda: broker.enqueue(later, delay=round(wait_s * 1000)),
+            BROKER_AWAY,
+            told=tell,
+            patience_s=math.inf,  # its ack would not be heard, either
+            first_pause_s=_PAUSE_S,
+            longest_pause_s=_PAUSE_S,
+        )
 
     def _is_taken(self, message: MessageProxy) -> bool:
         """Whether a worker that runs will take the task, as far as that can be known."""

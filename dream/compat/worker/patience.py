@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from dream import patience
 from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import get_logger
 
@@ -16,7 +16,6 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 _PATIENCE_S = 60.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -26,13 +25,8 @@ def patiently(call: Callable[[], T]) -> T:
       BrokerUnavailable, ResultsUnavailable: the server was away for a minute.
       Exception: whatever else `call` raises, at once.
     """
-    give_up, pause_s = time.monotonic() + _PATIENCE_S, _FIRST_PAUSE_S
-    while True:
-        try:
-            return call()
-        except (BrokerUnavailable, ResultsUnavailable) as error:
-            if time.monotonic() >= give_up:
-                raise
-            log.warning("server_away", error=str(error))
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+    return patience.patiently(call, (BrokerUnavailable, ResultsUnavailable), told=_tell, patience_s=_PATIENCE_S)
+
+
+def _tell(error: Exception, again_in_s: float) -> None:
+    log.warning("server_away", error=str(error), again_in_s=again_in_s)
