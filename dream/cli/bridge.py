@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dream.bridge.handover import Handover, Moved
     from dream.bridge.parked import ParkingPlace
     from dream.bridge.sources import Source
+    from dream.compat.app import Celery
     from dream.settings import Settings
 
 __all__ = ["register"]
@@ -64,20 +65,21 @@ def bridge(
         return
     if source_url is None:
         raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
-    from dream.bridge import open_source
+    from dream.bridge import open_source, queues_of
 
-    settings = load_quietly()
+    settings, found = load_quietly(), _loaded(app)
     names = [name.strip() for name in (queues or "").split(",") if name.strip()]
     source = open_source(
         settings,
         source_url,
         names,
+        app_queues=queues_of(found),
         take_unacked=take_unacked,
         visibility_timeout_s=visibility_timeout_s,
         key_prefix=key_prefix,
         separator=separator,
     )
-    with closing(source), _handing_over(settings, app) as (handover, _), reached(f"--from {source_url}"):
+    with closing(source), _handing_over(settings, found) as (handover, _), reached(f"--from {source_url}"):
         if check:
             _check(source, handover)
         else:
@@ -108,23 +110,30 @@ def replay(
     if bool(ids) == everything:
         raise InvalidArguments("name the messages by their ids, or say --all")
     settings = load_quietly()
-    with _handing_over(settings, app) as (handover, place), reached(_OURS):
+    with _handing_over(settings, _loaded(app)) as (handover, place), reached(_OURS):
         moved = replayed(place, handover, ids)
     typer.echo(f"handed over {moved.handed_over}, duplicates {moved.duplicates}, still parked {moved.parked}")
 
 
-@contextmanager
-def _handing_over(settings: Settings, app_name: str | None) -> Iterator[tuple[Handover, ParkingPlace]]:
-    from dream import producer
-    from dream.bridge.handover import Handover
-    from dream.bridge.own import OwnTasks
-    from dream.bridge.parked import ParkingPlace
+def _loaded(app_name: str | None) -> Celery:
+    """The app of that name, or of `DREAM_APP`, with all its tasks."""
     from dream.compat.finding import find_app
     from dream.compat.tasks import app as own
 
     app = find_app(app_name)
     if app is not own:
         app.finalize()
+    return app
+
+
+@contextmanager
+def _handing_over(settings: Settings, app: Celery) -> Iterator[tuple[Handover, ParkingPlace]]:
+    from dream import producer
+    from dream.bridge.handover import Handover
+    from dream.bridge.own import OwnTasks
+    from dream.bridge.parked import ParkingPlace
+    from dream.compat.tasks import app as own
+
     with explained(), closing(producer.default()) as ours, closing(ParkingPlace(settings)) as place:
         handover = Handover(settings, app, OwnTasks(own, ours), ours.broker, place)
         with closing(handover):

@@ -67,6 +67,21 @@ def test_check_changes_nothing(old: Old, variables: dict[str, str], settings: Se
     assert [each["message_id"] for each in waiting(settings)] == [str(each) for each in range(30)]
 
 
+@pytest.mark.parametrize("named_by", ["task_routes", "task_queues", "task_default_queue", "queue"])
+def test_the_apps_own_queues_are_looked_into(
+    old: Old, variables: dict[str, str], settings: Settings, tmp_path: Path, named_by: str
+) -> None:
+    """Without --queues. In RabbitMQ nobody can ask what is bound: what lay there was never moved, nor counted."""
+    value = {"task_routes": {"shop.*": {"queue": old.queue}}, "task_queues": [old.queue]}.get(named_by, old.queue)
+    shop = f"{SHOP}app.conf.{named_by} = {value!r}\n"
+    if named_by == "queue":
+        shop = SHOP.replace('name="shop.add"', f'name="shop.add", queue="{old.queue}"')
+    (tmp_path / "shop.py").write_text(shop)
+    old.send('send("shop.add", [1, 2])')
+    said = dream(variables, "bridge", "--from", old.url, "-A", "shop", "--check")
+    assert f"{old.queue}\tshop.add\t1\tmoved" in said.stdout.splitlines(), said.stderr
+
+
 def test_check_tells_what_workers_hold_from_what_they_have_given_up(
     old_redis: Old, variables: dict[str, str], made: list[dict[str, Any]]
 ) -> None:
