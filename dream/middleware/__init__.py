@@ -1,1 +1,1 @@
-"""What cuts across tasks, one feature a file, on Dramatiq's hooks."""
+"""What cuts across tasks, one feature a file: middleware on Dramatiq's hooks, and what that stands on."""

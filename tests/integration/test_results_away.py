@@ -69,6 +69,14 @@ def through(environment: dict[str, str], network: Proxy) -> str:
     return url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}").geturl()
 
 
+def with_broker_through(environment: dict[str, str], network: Proxy) -> dict[str, str]:
+    """Its broker by way of that network, its results not."""
+    return {
+        "DREAM_BROKER_URL": through(environment, network),
+        "DREAM_REDIS_URL": environment["DREAM_BROKER_URL"],
+    }
+
+
 @pytest.fixture
 def network(environment: dict[str, str]) -> Iterator[Proxy]:
     url = urlsplit(environment["DREAM_BROKER_URL"])
@@ -97,10 +105,7 @@ def test_a_link_waits_for_a_broker_that_is_away(environment: dict[str, str], net
     """The task that it follows ended as a failure."""
     app, noted, parts = Celery("caller"), tmp_path / "noted", Parts(environment, tmp_path)
     try:
-        servers = {
-            "DREAM_BROKER_URL": through(environment, network),
-            "DREAM_REDIS_URL": environment["DREAM_BROKER_URL"],
-        }
+        servers = with_broker_through(environment, network)
         worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, **servers)
         first = app.send_task("shop.wait", (str(noted),), link=app.signature("shop.add", (4,)))
         wait_for(noted.exists, what="the run")
@@ -120,10 +125,7 @@ def test_a_retry_that_cannot_be_sent_for_a_minute_is_made_later(
     """The task ended as a failure, with an error of the broker's; its run is repeated, and not counted."""
     app, noted, parts = Celery("caller"), tmp_path / "noted", Parts(environment, tmp_path)
     try:
-        servers = {
-            "DREAM_BROKER_URL": through(environment, network),
-            "DREAM_REDIS_URL": environment["DREAM_BROKER_URL"],
-        }
+        servers = with_broker_through(environment, network)
         worker = parts.start("-A", "shop", program=[str(WORKER)], cwd=tmp_path, **servers)
         task = app.send_task("shop.again", (str(noted),))
         wait_for(noted.exists, what="the run")
