@@ -264,10 +264,18 @@ def default_to(**values: object) -> None:
     Raises:
       SettingsError: see `load`.
     """
-    unset = values.keys() - load().model_fields_set
-    if unset:
-        os.environ.update({f"DREAM_{name.upper()}": str(values[name]) for name in unset})
+    new = {f"DREAM_{name.upper()}": str(values[name]) for name in values.keys() - load().model_fields_set}
+    if not new:
+        return
+    os.environ.update(new)
+    load.cache_clear()
+    try:
+        load()
+    except SettingsError:  # a wrong one is refused, and not kept
+        for name in new:
+            del os.environ[name]
         load.cache_clear()
+        raise
 
 
 def _one_line(error: ValidationError) -> str:

@@ -164,6 +164,7 @@ def test_an_apps_addresses_are_celerys(unset: None) -> None:
 def test_what_is_no_brokers_address_is_refused(unset: None) -> None:
     with pytest.raises(SettingsError, match="memory://"):
         adopt(Conf({"broker_url": "memory://"}))
+    assert adopt(Conf({"broker_url": "redis://shop/1"})).broker_url == "redis://shop/1", "and not for ever"
 
 
 def test_the_environment_goes_before_an_app(unset: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Celery's `celery.contrib.testing.worker`: a worker in the process of the tests, on a real broker.
 
 It runs the app's own tasks; those of dream, which want a database and a store of objects, are left to `dream worker`.
+A thread that blocks past its time limit is not replaced, as it would be there.
 Signals, logs and `dream.compat.worker.state` are those of the process: a test sees them.
 """
 
