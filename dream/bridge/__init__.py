@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from dream.bridge.handover import Moved
 from dream.bridge.run import Bridge
-from dream.bridge.sources import Source, open_source, queues_of
+from dream.bridge.sources import Source, open_source
 
-__all__ = ["Bridge", "Moved", "Source", "open_source", "queues_of"]
+__all__ = ["Bridge", "Moved", "Source", "open_source"]

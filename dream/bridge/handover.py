@@ -20,7 +20,7 @@ from dream.bridge.protocol import Refused, Taken, read
 from dream.bridge.sent import Sent
 from dream.broker.redis import RedisBroker
 from dream.compat.envelope import Envelope
-from dream.compat.routes import named_queues, queue_names
+from dream.compat.routes import queues_of
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, OWN_TASKS, QUEUES
@@ -78,10 +78,7 @@ class Handover:
         self._parking = parking
         self._sent = Sent(settings, broker, _REMEMBERED_S)
         self._zone = ZoneInfo(settings.timezone)
-        conf = app.conf
-        self._queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
-        self._queues.update(named_queues(conf.task_routes))
-        self._queues.update(queue for task in app.tasks.values() if (queue := getattr(task, "queue", None)))
+        self._queues = {*QUEUES, *queues_of(app)}
 
     def move(self, origin: Origin, taken: Sequence[Taken], moved: Moved) -> None:
         """Hand these over, and let their origin forget them.

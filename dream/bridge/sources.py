@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from dream.compat.addresses import client_url
-from dream.compat.routes import named_queues, queue_names
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
     from dream.bridge.protocol import Taken
-    from dream.compat.app import Celery
     from dream.settings import Settings
 
-__all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Origin", "Source", "open_source", "queues_of"]
+__all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Origin", "Source", "open_source"]
 
 #: Celery's own default queue, and the documented ones.
 CELERYS_QUEUES = ("celery", *QUEUES)
@@ -63,13 +61,6 @@ class Source(Origin, Protocol):
     def close(self) -> None: ...
 
 
-def queues_of(app: Celery) -> set[str]:
-    """The queues into which producers put the app's tasks, as far as its definitions and settings name them."""
-    conf = app.conf
-    own = {app.queue_named(task.queue) for task in dict(app.tasks).values() if task.queue}
-    return {app.queue_named(app.default_queue), *queue_names(conf.task_queues), *named_queues(conf.task_routes), *own}
-
-
 def open_source(
     settings: Settings,
     url: str,
@@ -85,9 +76,9 @@ def open_source(
 
     Parameters:
       url: as in Celery's `broker_url`.
-      queues: Celery's names; by default all that kombu has bound in that Redis; RabbitMQ shows nobody what is bound, so
-        there it is `CELERYS_QUEUES` and `app_queues`.
-      app_queues: what `queues_of` says.
+      queues: Celery's names; by default `CELERYS_QUEUES`; in Redis also all that kombu has bound there; in RabbitMQ,
+        which shows nobody what is bound, also `app_queues`.
+      app_queues: those that the producers' app names.
       take_unacked: Redis: take at once what Celery's workers have taken; only when none of them runs.
       visibility_timeout_s: Redis: take it after that long, as Celery's own workers do.
       key_prefix: Redis: `global_keyprefix` of the senders.

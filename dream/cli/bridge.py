@@ -65,7 +65,8 @@ def bridge(
         return
     if source_url is None:
         raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
-    from dream.bridge import open_source, queues_of
+    from dream.bridge import open_source
+    from dream.compat.routes import queues_of
 
     settings, found = load_quietly(), _loaded(app)
     names = [name.strip() for name in (queues or "").split(",") if name.strip()]

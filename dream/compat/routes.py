@@ -1,4 +1,4 @@
-"""Where tasks go by `task_routes`.
+"""Where tasks go: by `task_routes`, and which queues an app has in all.
 
 A route is a mapping from names to destinations, a function, or the dotted name of either; there may be several, and
 the first that knows the task decides. In a mapping a name is exact, a pattern with `*` or `?`, or a compiled regular
@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.queues import name_of
 
-__all__ = ["named_queues", "queue_names", "routed"]
+if TYPE_CHECKING:
+    from dream.compat.app import Celery
+
+__all__ = ["named_queues", "queue_names", "queues_of", "routed"]
 
 
 def routed(
@@ -92,3 +95,14 @@ def named_queues(routes: Any) -> set[str]:
             if queue is not None:
                 found.add(name_of(queue))
     return found
+
+
+def queues_of(app: Celery) -> set[str]:
+    """The queues into which an app's tasks are put, without prefix, as far as its settings and definitions name them.
+
+    Raises:
+      ImproperlyConfigured, InvalidArguments: one cannot be.
+    """
+    conf, tasks = app.conf, dict(app.tasks).values()
+    named = {app.default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes)}
+    return {app.queue_named(queue) for queue in (*named, *(task.queue for task in tasks if task.queue))}

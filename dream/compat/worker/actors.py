@@ -14,7 +14,7 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from dream.broker import send, unavailable_as_error
 from dream.compat import signals
 from dream.compat.exceptions import NotRegistered
-from dream.compat.routes import named_queues, queue_names
+from dream.compat.routes import queues_of
 from dream.compat.worker.control import COMMANDS
 from dream.compat.worker.copies import Copies
 from dream.compat.worker.django import care_for_connections
@@ -105,10 +105,7 @@ class Tasks(Middleware):
 
     def queues(self, queues: Iterable[str] = ()) -> set[str]:
         """The queues, with prefix, that the app's tasks may come by, and those of these names."""
-        conf = self.app.conf
-        named = {self.app.default_queue, *queue_names(conf.task_queues), *named_queues(conf.task_routes), *queues}
-        prefixed = {self.queue_prefix + self.app.queue_named(queue) for queue in named}
-        return prefixed | {self._queue_of(task) for task in self._own()}
+        return {self.queue_prefix + self.app.queue_named(queue) for queue in (*queues_of(self.app), *queues)}
 
     def _own(self) -> list[Task]:
         """The app's tasks that are not dream's."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from dream.compat import Celery
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.queues import Queue
-from dream.compat.routes import queue_names, routed
+from dream.compat.routes import queue_names, queues_of, routed
 
 
 def by_function(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> Any:
@@ -57,3 +58,11 @@ def test_a_route_may_be_one_mapping_one_list_of_pairs_one_function_or_a_name(sho
 def test_queues_are_known_by_their_names() -> None:
     assert queue_names(["a", Queue("b")]) == queue_names({"a": {}, "b": {}}) == ("a", "b")
     assert queue_names(None) == ()
+
+
+def test_an_app_has_the_queues_that_its_settings_and_its_tasks_name() -> None:
+    routes = {"shop.pay": "money", "shop.print": {"queue": Queue("paper")}, "shop.*": {"priority": 3}}
+    app = Celery("shop", set_as_current=False, task_queues=["a", Queue("b")], task_routes=routes)
+    app.task(name="shop.mail", queue="mail")(print)
+    app.task(name="shop.plain")(print)
+    assert queues_of(app) == {"default", "a", "b", "money", "paper", "mail"}
