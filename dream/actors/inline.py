@@ -21,6 +21,7 @@ from dream import outcomes
 from dream.actors.deletion import delete
 from dream.actors.tokens import clean_up
 from dream.actors.upload import upload
+from dream.actors.work_folder import WorkFolder, remove_abandoned
 from dream.db import DreamTask, tasks
 from dream.errors import ImageCrashed, LeaseLost
 from dream.imaging import Limits, Processed, process_file
@@ -128,9 +129,19 @@ class _InlineResources:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder for the files of the run, gone after it."""
-        with tempfile.TemporaryDirectory(dir=self.settings.work_dir, prefix="dream-inline-") as name:
-            yield Path(name)
+        """A folder for the files of the run, gone after it; where this process is killed, the next one removes it."""
+        parent = Path(self.settings.work_dir or tempfile.gettempdir())
+        _remove_abandoned_once(parent)
+        folder = WorkFolder(parent)
+        try:
+            yield folder.path()
+        finally:
+            folder.remove()
+
+
+@lru_cache(maxsize=1)
+def _remove_abandoned_once(parent: Path) -> None:
+    remove_abandoned(parent)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,27 @@ def test_a_direct_call_raises_where_no_picture_is_good(web: Web) -> None:
     [image] = web.rows(DreamImage)
     assert (task.state, image.state) == (TaskState.FAILED, ImageState.FAILED)
     assert web.statuses(7)[-1] == "failed"
+
+
+def test_what_a_direct_call_had_in_work_is_removed_by_the_next_process_where_its_own_is_killed(
+    web: Web, environment: dict[str, str]
+) -> None:
+    work_dir = Path(environment["DREAM_WORK_DIR"])
+    call = (
+        "import json, sys; from dream.celery.tasks.image_tasks import process_and_upload_images as run; "
+        "run(7, json.load(sys.stdin), [0])"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", call],
+        input=json.dumps([encoded(noise())]),
+        env={**os.environ, **environment, "DREAM_FAULT": "put:before=kill"},
+        check=False,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert list(work_dir.iterdir())
+    process_and_upload_images(8, [encoded(noise())], [0])
+    assert not list(work_dir.iterdir())
 
 
 def test_a_direct_call_leaves_a_gap_for_a_bad_picture_among_good_ones(web: Web) -> None:
