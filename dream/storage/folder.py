@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ _PREFIX = f"{STAGING_PREFIX}folder-"
 _KEY = re.compile(rf"{_PREFIX}(?P<folder>[0-9a-f]{{12}})/(?P<name>[0-9a-f]{{32}})")
 _NAME = re.compile(r"[0-9a-f]{32}")
 _ID = re.compile(rb"[0-9a-f]{12}\n")
+#: Where nothing can be named only if nobody was first, the last of those who came together is: each waits for it.
+_SETTLES_S = 0.2
 
 
 @contextmanager
@@ -141,10 +144,20 @@ class StagingFolder:
                 file.write(f"{uuid4().hex[:12]}\n")
                 file.flush()
                 os.fsync(file.fileno())  # before it has its name: an empty one would shut the folder for good
-            with suppress(FileExistsError):
-                os.link(mine, self._path / "id")  # whole, and only where nobody was first
+            self._name(mine)
         finally:
             mine.unlink(missing_ok=True)
+
+    def _name(self, mine: Path) -> None:
+        """Make this file the folder's id, whole, and only where nobody was first."""
+        try:
+            os.link(mine, self._path / "id")
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links, such as a share of Windows's
+            if not (self._path / "id").exists():
+                mine.rename(self._path / "id")
+                time.sleep(_SETTLES_S)
 
     def _read_id(self) -> str:
         """The folder's id; "" where it has none."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -99,6 +102,28 @@ def test_a_part_that_sees_another_folder_says_so_and_takes_nothing_for_missing(
             area.fetch(key, tmp_path / "fetched")
         assert list(area.delete([key])) == [key]
     in_folder.fetch(key, tmp_path / "fetched")
+
+
+def test_a_volume_without_hard_links_is_one_folder_to_all(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows's shares, FAT and what some clouds mount: their word is "not permitted". Here eight begin together."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with ThreadPoolExecutor(8) as pool:
+        begun = threading.Barrier(8)
+
+        def put(number: int) -> str:
+            begun.wait(10)
+            return StagingFolder(folder).put(b"%d" % number)
+
+        keys = list(pool.map(put, range(8)))
+    for number, key in enumerate(keys):
+        StagingFolder(folder).fetch(key, tmp_path / str(number))
+        assert (tmp_path / str(number)).read_bytes() == b"%d" % number
 
 
 def test_a_volume_that_was_unmounted_takes_no_uploads(in_folder: StagingArea, folder: Path) -> None:
