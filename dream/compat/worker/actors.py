@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dramatiq import Actor, Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
@@ -15,7 +14,7 @@ from dream.broker import send, unavailable_as_error
 from dream.compat import signals
 from dream.compat.exceptions import NotRegistered
 from dream.compat.routes import queues_of
-from dream.compat.worker.control import COMMANDS
+from dream.compat.worker.commands import commands_of
 from dream.compat.worker.copies import Copies
 from dream.compat.worker.django import care_for_connections
 from dream.compat.worker.handling import handle
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from dream.broker import AnyBroker
     from dream.compat.app.base import Celery
     from dream.compat.app.task import Task
-    from dream.questions import RevokeArguments, RevokeReply
     from dream.settings import Settings
 
 __all__ = ["Tasks", "register"]
@@ -189,9 +187,7 @@ class Tasks(Middleware):
             if isinstance(each, Unknown):
                 each.listeners.append(self._tell_of_unknown)
             if isinstance(each, Answering):
-                each.commands["revoke"] = self._revoke
-                state = SimpleNamespace(app=self.app, hostname=self.name)
-                each.commands |= {name: partial(_obey, command, state) for name, command in COMMANDS.items()}
+                each.commands |= commands_of(self, self._claims)
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         signals.worker_process_init.send(self)
@@ -212,26 +208,6 @@ class Tasks(Middleware):
     def _tell_of_unknown(self, message: Any) -> None:
         name, error = message.actor_name, NotRegistered(f"no worker knows the task {message.actor_name!r}")
         signals.task_unknown.send(self, name=name, id=message.message_id, message=message, exc=error)
-
-    def _terminate(self, task_id: str) -> bool:
-        """End a caller's task that runs here, or one of ours."""
-        return self.watch.terminate(task_id) or (self._claims is not None and self._claims.terminate(task_id))
-
-    def _revoke(self, arguments: Mapping[str, Any]) -> RevokeReply:
-        """The answer to `control.revoke`."""
-        wanted = cast("RevokeArguments", arguments)
-        task_ids = wanted["task_ids"]
-        self.revoked.add(task_ids)
-        running = [each for each in task_ids if self.watch.has(each)]
-        ended = [each for each in task_ids if wanted["terminate"] and self._terminate(each)]
-        log.info("tasks_revoked", count=len(task_ids), terminated=len(ended))
-        said = f"tasks {', '.join(task_ids)} flagged as revoked" + (", terminated" if ended else "")
-        return {"ok": said, "running": running}
-
-
-def _obey(command: Callable[..., Any], state: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
-    """A command of a caller's own, in the form of ours."""
-    return command(state, **arguments)
 
 
 def _delivery_of(message: Any) -> str:
