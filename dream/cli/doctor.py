@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,6 +26,8 @@ _SHOWN = {
     "wrong": ("✗", "wrong", typer.colors.RED),
     "unchecked": ("-", "skip", typer.colors.YELLOW),
 }
+#: Names that are alike by this share are one and the same, misspelt.
+_NEARLY = 0.88
 #: A store that does not answer is to be known soon.
 _S3_TIMEOUT_S = 5.0
 
@@ -47,8 +51,20 @@ def doctor() -> None:
         raise typer.Exit(_report([("settings", wrong(str(error), advice))])) from None
     from dream.cli.checks import checks_of
 
-    first = [("settings", right("all of them are well-formed"))]
+    first = [("settings", right("all of them are well-formed")), *_misspelt()]
     raise typer.Exit(_report(first) or _report(examine(checks_of(settings))))
+
+
+def _misspelt() -> Iterator[tuple[str, Finding]]:
+    """Variables that are nearly settings; others that begin so may be somebody else's."""
+    from dream.cli.findings import warning
+    from dream.settings import Settings
+
+    known = {"DREAM_SECRETS_DIR", *(f"DREAM_{name.upper()}" for name in Settings.model_fields)}
+    for name in sorted(os.environ):
+        meant = get_close_matches(name.upper(), known, 1, _NEARLY)
+        if meant and name.upper() not in known:
+            yield "settings", warning(f"{name} is no setting, and nothing reads it", f"{meant[0]} is one")
 
 
 def _settings() -> Settings:

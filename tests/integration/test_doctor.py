@@ -93,6 +93,14 @@ def test_a_wrong_setting_is_the_first_and_only_line(environment: Environment) ->
     assert "hunter2" not in run.stdout
 
 
+def test_a_variable_that_is_nearly_a_setting_is_told(environment: Environment, settings: Settings) -> None:
+    """A project's own, or another's, is not."""
+    run = dream(environment, "doctor", DREAM_BROKR_URL="redis://h", DREAM_HOME="/srv", BROKER_URL="redis://h")
+    assert run.returncode == 0
+    assert lines_of(run, "warn", "settings") == ["DREAM_BROKR_URL is no setting, and nothing reads it"]
+    assert "DREAM_BROKER_URL is one" in run.stdout
+
+
 def test_a_database_without_tables_and_one_that_is_not_there(environment: Environment, settings: Settings) -> None:
     """Both say `dream migrate`; to look at a file that is not there does not make it."""
     path = settings.database_url.removeprefix("sqlite:///") + ".other"
