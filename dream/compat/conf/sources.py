@@ -40,7 +40,8 @@ def resolve(name: str) -> Any:
 
 
 def read(source: Any, namespace: str | None = None) -> dict[str, Any]:
-    """The settings of a source by their new names, and, of a mapping without namespace, what is the caller's own.
+    """The settings of a source by their new names, and, of a mapping, module or class without namespace, what is the
+    caller's own.
 
     Parameters:
       source: see the module.
@@ -52,8 +53,11 @@ def read(source: Any, namespace: str | None = None) -> dict[str, Any]:
     found = resolve(source) if isinstance(source, str) else source
     if isinstance(found, Mapping):
         return dict(_named(found, namespace))
-    # Only what is a setting is looked at: to read all of Django's would wake its deprecation warnings.
-    values = {key: getattr(found, key) for key in dir(found) if key[0] != "_" and new_name(key, namespace)}
+    names = [key for key in dir(found) if key[0] != "_"]
+    # Of an object only what is a setting is looked at: to read all of Django's would wake its deprecation warnings.
+    values = {key: getattr(found, key) for key in names if new_name(key, namespace)}
+    if namespace is None and isinstance(found, ModuleType | type):
+        values |= {key: value for key in names if key not in values and not _is_code(value := getattr(found, key))}
     return {name: value for name, value in _named(values, namespace) if not _is_imported(value)}
 
 
@@ -64,6 +68,11 @@ def _named(values: Mapping[str, Any], namespace: str | None) -> Iterator[tuple[s
             yield name, value
         elif namespace is None:
             yield key, value
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a function, say, that a setting beside it may name, and no setting."""
+    return callable(value) or hasattr(value, "__get__")
 
 
 def _is_imported(value: Any) -> bool:

@@ -276,6 +276,20 @@ def test_what_is_asked_for_in_vain_or_misspelt_is_one_warning() -> None:
     assert len(all_) == 1
 
 
+@pytest.mark.parametrize("name", ["shop.celeryconfig", "shop.celeryconfig:Config"])
+def test_what_a_module_or_class_misspells_is_told_and_what_is_its_own_stays(shop: Path, name: str) -> None:
+    """What is only used there, or named by a setting, is no setting."""
+    lines = ["task_rotes = {'a': 'b'}", "currency = 'EUR'", "task_routes = task_route = lambda *_: None"]
+    body = "\n".join(["import json as task_json", "from os import getenv as task_getenv", *lines])
+    (shop / "celeryconfig.py").write_text(f"{body}\nclass Config:\n    " + "\n    ".join(lines) + "\n")
+    conf = Conf()
+    conf.read_from(name)
+    with pytest.warns(UserWarning, match=re.escape("here: task_rotes (docs/celery.md)")):
+        conf.resolve()
+    assert conf.currency == "EUR"
+    assert callable(conf.task_routes)
+
+
 # --- what the page says
 
 
