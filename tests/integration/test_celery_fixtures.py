@@ -110,6 +110,26 @@ def test_lines_tell_of_a_run_as_celerys_do(manager, caplog, task, args, level, l
     manager.wait_for(lines, catch=(AssertionError,))
 
 
+class Unshowable(Exception):
+    def __repr__(self):
+        raise RuntimeError("it has no looks")
+
+
+@pytest.mark.celery(task_default_queue="mine")
+def test_a_failure_is_in_the_log_before_anybody_hears_of_it(celery_app, caplog, depends_on_current_app):
+    # And an error that cannot be shown there is kept all the same.
+    kept = []
+    @celery_app.task(name="shop.unshowable")
+    def unshowable():
+        raise Unshowable
+    with start_worker(celery_app):
+        for _ in range(5):
+            assert fail.delay().get(timeout=10, propagate=False).args == ("gone",)
+            kept.append(len([r for r in caplog.records if r.msg == LOG_FAILURE]))
+        assert unshowable.delay().get(timeout=10, propagate=False).__class__.__name__ == "Unshowable"
+    assert kept == [1, 2, 3, 4, 5]
+
+
 def test_what_is_kept_can_be_asked_and_written(manager):
     backend = manager.app.backend
     done = add.delay(1, 2)
@@ -217,4 +237,4 @@ def test_a_callers_tests_run_on_a_worker_in_their_process(servers: dict[str, str
     how = {**os.environ, **environment, "WORKER_LOGLEVEL": "INFO", "DREAM_UNKNOWN_TASK_S": "0.1"}
     answer = subprocess.run(command, cwd=folder, env=how, capture_output=True, text=True, timeout=110)
     assert answer.returncode == 0, answer.stdout[-8000:] + answer.stderr[-2000:]
-    assert "11 passed" in answer.stdout
+    assert "12 passed" in answer.stdout

@@ -99,8 +99,7 @@ def trace(task: Task, request: Context) -> Ended:
             return ended
         if ended.state == SUCCESS and request.callbacks:
             ended = _linked(task, request, ended)
-        if request.delivered is not None:
-            ended = _told(request, ended)
+        ended = _told(task, request, ended)
         with _harmless(task, request):
             _follow(task, request, ended, runtime_s)
             if ended.state != RETRY:
@@ -116,8 +115,7 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
     """Say what came of a task that is not run."""
     current.enter(task, request)
     try:
-        if request.delivered is not None:
-            request.delivered.ended(ended)
+        ended = _told(task, request, ended)
         with _harmless(task, request):
             _follow(task, request, ended, 0.0)
     finally:
@@ -169,13 +167,19 @@ def _linked(task: Task, request: Context, ended: Ended) -> Ended:
     return ended
 
 
-def _told(request: Context, ended: Ended) -> Ended:
-    """Keep what came of it; a result that JSON cannot carry is a failure."""
+def _told(task: Task, request: Context, ended: Ended) -> Ended:
+    """Keep what came of it; a result that JSON cannot carry is a failure. The log has one before others hear of it."""
+    if ended.state == FAILURE:
+        with _harmless(task, request):
+            run_log.failed(task, request, ended)
+    if request.delivered is None:
+        return ended
     try:
-        request.delivered.ended(ended)  # type: ignore[union-attr]
+        request.delivered.ended(ended)
     except EncodeError as error:
-        ended = Ended(FAILURE, error, ExceptionInfo(error))
-        request.delivered.ended(ended)  # type: ignore[union-attr]
+        if ended.state == FAILURE:
+            raise
+        return _told(task, request, Ended(FAILURE, error, ExceptionInfo(error)))
     return ended
 
 
@@ -194,7 +198,6 @@ def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> Non
     elif ended.state == REVOKED:
         signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)
     elif ended.state == FAILURE:
-        run_log.failed(task, request, ended)
         for link in request.errbacks or ():
             _call_back(task, request, link, ended)
         task.on_failure(ended.value, task_id, args, kwargs, info)
