@@ -163,7 +163,7 @@ def test_a_photo_goes_up_and_down_and_away_by_commands_alone(data: Path, mark: s
 
         upload = dream(shell, "upload", sample, "--dream-id", 7, "--wait")
         assert upload.returncode == 0, upload.stdout + upload.stderr
-        url = upload.stdout.splitlines()[1].split("\t")[4]
+        *_, url = upload.stdout.splitlines()[1].split("\t")
         answer = httpx.get(url, follow_redirects=True, trust_env=False)
         object_url = str(answer.url)
         picture = Image.open(io.BytesIO(answer.content))
