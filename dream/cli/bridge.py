@@ -118,12 +118,12 @@ def replay(
 
 def _loaded(app_name: str | None) -> Celery:
     """The app of that name, or of `DREAM_APP`, with all its tasks."""
-    from dream.compat.finding import find_app
+    from dream.compat.finding import finalize, find_app
     from dream.compat.tasks import app as own
 
     app = find_app(app_name)
     if app is not own:
-        app.finalize()
+        finalize(app)
     return app
 
 

@@ -55,12 +55,12 @@ def _timetable(session: Session, local_now: datetime) -> Iterator[Row]:
 
 def _of_app(session: Session, name: str, local_now: datetime) -> Iterator[Row]:
     """The rows of an app; the outcome of a run is in its result, not in a row."""
-    from dream.compat.finding import find_app
+    from dream.compat.finding import finalize, find_app
     from dream.compat.periodic import periodic_tasks
     from dream.db import periodic
 
     app = find_app(name)
-    app.finalize()
+    finalize(app)
     found = periodic_tasks(app)
     counted_from = periodic.ran_at(session, [task.name for task in found])
     for task in found:

@@ -43,8 +43,10 @@ def work(line: CommandLine, app: Celery | None = None) -> int:
 
     def once() -> int:
         # In the process that works, and anew in each one that takes the place of another.
+        from dream.compat.finding import finalize
+
         used = _load_app(line, app)
-        used.finalize()
+        finalize(used)
         adopted = adopt(used.conf)
         _warn_of_results(used, adopted)
         from dream.actors.worker import run
@@ -75,11 +77,12 @@ def _keep_time(line: CommandLine, app: Celery | None) -> int:
 
 def keep_time(app: Celery) -> int:
     """Keep our timetable, and an app's, until a signal; returns the exit code."""
-    app.finalize()
     from dream.compat import signals
+    from dream.compat.finding import finalize
     from dream.compat.periodic import periodic_tasks
     from dream.scheduler.runner import run
 
+    finalize(app)
     signals.beat_init.send(app)
     return run(adopt(app.conf), periodic_tasks(app))
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dream
 from dream.compat.app import Celery
 from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
 
-__all__ = ["find_app", "look_here"]
+__all__ = ["finalize", "find_app", "look_here"]
 
+#: Code that imports for others.
+_NOT_A_CALLERS = tuple(str(Path(str(module.__file__)).parent) for module in (dream, importlib))
 _NAMES = ("app", "celery", "celery_app")
 
 
@@ -26,7 +33,7 @@ def find_app(name: str | None = None) -> Celery:
     A module's app is called `app`, `celery` or `celery_app`; a package's may be in its module `celery`.
 
     Raises:
-      ImproperlyConfigured: there is none. What a module raises goes through.
+      ImproperlyConfigured: there is none, or its module cannot be imported. What else a module raises goes through.
     """
     from dream.settings import load
 
@@ -36,9 +43,10 @@ def find_app(name: str | None = None) -> Celery:
 
         return app
     look_here()
-    found = _app_in(resolve(name))
-    if found is None and ":" not in name:
-        found = _app_of_package(name)
+    with _mistakes_told(name):
+        found = _app_in(resolve(name))
+        if found is None and ":" not in name:
+            found = _app_of_package(name)
     if found is None:
         raise ImproperlyConfigured(
             f"--app={name}: there is no app of dream.compat in it; name it, as in shop.celery:app"
@@ -46,10 +54,44 @@ def find_app(name: str | None = None) -> Celery:
     return found
 
 
+def finalize(app: Celery) -> None:
+    """Import the modules that an app's tasks are in, so that it knows all of them.
+
+    Raises:
+      ImproperlyConfigured: one of them cannot be imported. What else a module raises goes through.
+    """
+    with _mistakes_told(app.main or "the app"):
+        app.finalize()
+
+
 def look_here() -> None:
     """Let modules of the folder that the process started in be imported."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
+
+
+@contextmanager
+def _mistakes_told(name: str) -> Iterator[None]:
+    """Turn a mistake in a caller's code, which no second try can mend, into one line that says where it is."""
+    try:
+        yield
+    except SyntaxError as error:
+        raise _cannot_be_loaded(name, error, f" in {error.filename}, line {error.lineno}", error.msg) from error
+    except ImportError as error:
+        raise _cannot_be_loaded(name, error, _place_of(error), str(error)) from error
+
+
+def _cannot_be_loaded(name: str, error: Exception, place: str, reason: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} cannot be loaded: {type(error).__name__}{place}: {reason}")
+
+
+def _place_of(error: ImportError) -> str:
+    """The line of the caller's that imports, empty where the import is ours: of a module that a setting names."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        is_callers = not frame.filename.startswith((*_NOT_A_CALLERS, "<"))
+        if is_callers:
+            return f" in {frame.filename}, line {frame.lineno}"
+    return ""
 
 
 def _app_of_package(name: str) -> Celery | None:

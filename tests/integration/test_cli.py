@@ -371,6 +371,16 @@ def test_a_worker_for_an_app_that_is_not_there_ends_with_one_line(environment: E
     assert only_line(run.stderr) == "dream: 'nope': there is no such module"
 
 
+def test_a_worker_for_an_app_that_cannot_be_imported_ends_with_one_line(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """It was started again and again, each time with a traceback."""
+    (tmp_path / "shop.py").write_text("import not_installed_at_all")
+    run = dream(environment, "worker", "-A", "shop", PYTHONPATH=str(tmp_path))
+    assert run.returncode == 2
+    assert only_line(run.stderr).startswith("dream: shop cannot be loaded: ModuleNotFoundError in ")
+
+
 @pytest.mark.parametrize("queues", ["nope", "default,dream_images", ","])
 def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environment, queues: str) -> None:
     """It would wait for ever and say nothing."""

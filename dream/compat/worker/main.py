@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dream.compat.conf.adoption import adopt
-from dream.compat.finding import find_app
+from dream.compat.finding import finalize, find_app
 
 __all__ = ["app", "broker", "tasks"]
 
 app = find_app()
-app.finalize()
+finalize(app)
 adopt(app.conf)
 
 from dream.actors import broker  # noqa: E402 (its settings are those that the app has been given)

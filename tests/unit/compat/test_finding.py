@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dream.compat.exceptions import ImproperlyConfigured
-from dream.compat.finding import find_app
+from dream.compat.finding import finalize, find_app
 
 APP = "from dream.compat import Celery\n{name} = Celery('shop')\n"
 
@@ -35,9 +35,36 @@ def test_where_there_is_none_the_error_names_what_was_asked_for(shop: Path, aske
         find_app(asked)
 
 
-def test_an_error_in_the_apps_module_is_told_as_it_is(shop: Path) -> None:
-    (shop / "celery.py").write_text("import not_installed_at_all")
-    with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("import not_installed_at_all", r"ModuleNotFoundError in .*shop/celery.py, line 1: .*not_installed_at_all"),
+        ("from dream.compat import made_up", r"in .*shop/celery.py, line 1: .*made_up"),
+        ("app = (", r"SyntaxError in .*shop/celery.py, line 1: .*never closed"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_its_place(shop: Path, written: str, told: str) -> None:
+    (shop / "celery.py").write_text(written)
+    with pytest.raises(ImproperlyConfigured, match=f"^shop cannot be loaded: .*{told}"):
+        find_app("shop")
+
+
+def test_a_module_of_tasks_that_cannot_be_imported_is_told_with_its_place(shop: Path) -> None:
+    (shop / "celery.py").write_text(f"{APP.format(name='app')}app.autodiscover_tasks(['shop'])")
+    (shop / "tasks.py").write_text("\nimport not_installed_at_all")
+    with pytest.raises(ImproperlyConfigured, match=r"ModuleNotFoundError in .*shop/tasks.py, line 2: .*not_installed"):
+        finalize(find_app("shop"))
+
+
+def test_a_module_that_a_setting_names_and_is_not_there_is_told_by_its_name(shop: Path) -> None:
+    (shop / "celery.py").write_text(f"{APP.format(name='app')}app.conf.include = ['shop.nothing']")
+    with pytest.raises(ImproperlyConfigured, match=r"^shop cannot be loaded: ModuleNotFoundError: .*'shop.nothing'"):
+        finalize(find_app("shop"))
+
+
+def test_what_else_an_apps_module_raises_goes_through(shop: Path) -> None:
+    (shop / "celery.py").write_text("{}['missing']")
+    with pytest.raises(KeyError, match="missing"):
         find_app("shop")
 
 
