@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes are what two cores can feed; more would only make tests wait for each other.
 JOBS ?= 2
+# Modules in the order of `testpaths`, fast ones first: by their number of tests the two longest waits would come last.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # The pip of the Python that the environment was made from: where the environment is active, `python3` is its own.
 BASE = $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
 PIP = $(BASE) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
@@ -19,11 +21,11 @@ demo: $(VENV)/run.stamp
 
 # All but the tests that wait out real time-outs, or kill at every step.
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 # What must hold before anything lands: the linters and every test.
 check: lint
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # Every cell of the fault matrix, into docs/reliability.md.
 faults: $(VENV)/dev.stamp

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dream
 from dream.compat.app import Celery
 from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured
@@ -20,7 +19,7 @@ from dream.compat.exceptions import ImproperlyConfigured
 __all__ = ["finalize", "find_app", "look_here"]
 
 #: Code that imports for others.
-_NOT_A_CALLERS = tuple(str(Path(str(module.__file__)).parent) for module in (dream, importlib))
+_NOT_A_CALLERS = (str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent))
 _NAMES = ("app", "celery", "celery_app")
 
 
