@@ -12,7 +12,8 @@ second copy, which workers drop (`dream.bridge.sent`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from dream.bridge.sent import Sent
 from dream.broker.redis import RedisBroker
 from dream.compat.envelope import Envelope
 from dream.compat.routes import queues_of
+from dream.compat.worker.revoked import revoked_among
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, OWN_TASKS, QUEUES
@@ -28,6 +30,7 @@ from dream.messages import DELIVERY_ID, OWN_TASKS, QUEUES
 if TYPE_CHECKING:
     from dream.bridge.own import OwnTasks
     from dream.bridge.parked import ParkingPlace
+    from dream.bridge.revocations import Revocation
     from dream.bridge.sources import Origin
     from dream.broker import AnyBroker
     from dream.compat.app import Celery
@@ -124,6 +127,15 @@ class Handover:
                 raise Refused(f"{what} {task!r:.200} is a work flow or a task of Celery's own, which is not supported")
             raise Refused(f"no worker knows {what} {task!r:.200}: name its app with --app")
 
+    def revoke(self, revocation: Revocation) -> None:
+        """Let our workers know of it, whether or not the tasks have been moved.
+
+        Raises:
+          OperationalError: Redis is away.
+        """
+        self._app.control.announce_revoked(revocation.task_ids, terminate=revocation.terminate)
+        log.info("revocation_passed_on", count=len(revocation.task_ids), terminate=revocation.terminate)
+
     def close(self) -> None:
         self._own.close()
         self._sent.close()
@@ -174,7 +186,7 @@ class Handover:
     def _accept(self, origin: Origin, tasks: Tasks, refused: list[tuple[Taken, str]], moved: Moved) -> None:
         if not tasks:
             return
-        accepted = self._own.accept(tasks)
+        accepted = self._own.accept(self._with_revoked(tasks))
         refused.extend(accepted.refused)
         moved.handed_over += accepted.new
         origin.done(accepted.done)
@@ -182,6 +194,11 @@ class Handover:
         if accepted.trouble is not None:
             self._park(origin, refused, moved)
             raise accepted.trouble
+
+    def _with_revoked(self, tasks: Tasks) -> Tasks:
+        """The same; those that were revoked before they had a row expire at once."""
+        revoked, at = revoked_among(self._settings, [each.id for _, each in tasks]), datetime.now(UTC).isoformat()
+        return [(taken, replace(each, expires=at) if each.id in revoked else each) for taken, each in tasks]
 
     # --- what is not understood
 

@@ -23,7 +23,7 @@ from dream.arguments import checked_text
 from dream.compat.envelope import Envelope
 from dream.messages import MAX_ID_LENGTH
 
-__all__ = ["Refused", "Taken", "read", "task_of"]
+__all__ = ["Refused", "Taken", "body_of", "read", "task_of"]
 
 _JSON_TYPES = ("application/json", "json")
 #: What headers say of the message itself; the others are the caller's own.
@@ -35,7 +35,7 @@ _OF_CELERY = frozenset(
     }
 )
 #: What kombu compresses with, as far as Python has it. Its gzip is zlib's.
-_OPENERS: dict[Any, Callable[[], Any]] = {
+_OPENERS: dict[str, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
     "application/x-bz2": bz2.BZ2Decompressor,
     "application/x-lzma": lzma.LZMADecompressor,
@@ -87,7 +87,7 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
     headers, properties = _mapping(raw, "headers"), _mapping(raw, "properties")
     if "task" not in headers:
         raise Refused("it is of protocol 1 (set task_protocol = 2 in its sender), or no task at all")
-    args, kwargs, embed = _body(raw, headers, properties)
+    args, kwargs, embed = _said(raw)
     _check_canvas(embed)
     try:
         return Envelope(
@@ -117,27 +117,41 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
         raise Refused(f"a header is wrong: {error}") from None
 
 
-def _body(
-    raw: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+def body_of(raw: Mapping[str, Any]) -> Any:
+    """What a message's body says, in JSON's types.
+
+    Parameters:
+      raw: the message as kombu writes it into Redis.
+
+    Raises:
+      Refused
+    """
     if raw.get("content-type") not in _JSON_TYPES:
         raise Refused(f"its content type is {raw.get('content-type')!r}, and only JSON is read")
+    headers, properties = _mapping(raw, "headers"), _mapping(raw, "properties")
     try:
         body = raw["body"]
         if properties.get("body_encoding") == "base64":
             body = base64.b64decode(body, validate=True)
         if headers.get("compression"):
             body = _decompressed(body, headers["compression"])
-        args, kwargs, embed = json.loads(body)
+        return json.loads(body)
     except (KeyError, RecursionError, TypeError, ValueError, binascii.Error) as error:
-        raise Refused(f"its body is not [args, kwargs, embed] in JSON: {error}") from None
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
-        raise Refused("its body is not [args, kwargs, embed]")
-    return args, kwargs, embed or {}
+        raise Refused(f"its body is not JSON: {error}") from None
+
+
+def _said(raw: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """The arguments of a task, and what is to follow it."""
+    body = body_of(raw)
+    if isinstance(body, list) and len(body) == 3:
+        args, kwargs, embed = body
+        if isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embed, dict | None):
+            return args, kwargs, embed or {}
+    raise Refused("its body is not [args, kwargs, embed]")
 
 
 def _decompressed(body: Any, kind: Any) -> bytes:
-    opener = _OPENERS.get(kind)
+    opener = _OPENERS.get(kind) if isinstance(kind, str) else None
     if opener is None or not isinstance(body, bytes):
         raise Refused(f"it is compressed ({kind!r:.80}), and only gzip, bzip2 and lzma are read")
     opened = opener()

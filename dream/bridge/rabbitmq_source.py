@@ -13,17 +13,20 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from dream.bridge.protocol import Taken
+from dream.bridge.revocations import EXCHANGE, Revocation, revocation_in
 from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
 from dream.broker.rabbitmq import patient
 from dream.errors import InvalidArguments, SettingsError
 from dream.fault_points import step
-from dream.log import redact
+from dream.log import get_logger, redact
 from dream.messages import QUEUES
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["RabbitmqSource"]
+
+log = get_logger(__name__)
 
 _FIND_EVERY_S = 5.0
 
@@ -44,6 +47,7 @@ class RabbitmqSource:
             raise InvalidArguments(f"--from {redact(url)}: {error}") from None
         self._connection: Any = None
         self._channel: Any = None
+        self._broadcasts: _Broadcasts | None = None
         if self.is_on(settings.broker_url) and not settings.queue_prefix and set(queues or QUEUES) & set(QUEUES):
             raise SettingsError(
                 "Celery's queues and ours would be the same ones in this RabbitMQ: "
@@ -55,6 +59,7 @@ class RabbitmqSource:
         self._connection = pika.BlockingConnection(self._parameters)
         self._find()
         self._channel = self._connection.channel()
+        self._broadcasts = None
         return []  # what was not acked is delivered again
 
     @step("bridge_take")
@@ -81,6 +86,11 @@ class RabbitmqSource:
             self._channel.basic_ack(int(each.tag))
 
     parked = done
+
+    def revocations(self) -> Sequence[Revocation]:
+        if self._broadcasts is None:
+            self._broadcasts = _Broadcasts(self._connection)
+        return self._broadcasts.revocations()
 
     def waiting(self) -> int:
         return sum(self._count(queue) or 0 for queue in self._queues)
@@ -118,6 +128,31 @@ class RabbitmqSource:
             return None
         channel.close()
         return count
+
+
+class _Broadcasts:
+    """What is said to Celery's workers, in a queue that goes with its connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._queue = ""
+        self._channel = connection.channel()
+        try:
+            # As kombu declares it: the first producer may come after us.
+            self._channel.exchange_declare(EXCHANGE, "fanout")
+            self._queue = self._channel.queue_declare("", exclusive=True).method.queue
+            self._channel.queue_bind(self._queue, EXCHANGE)
+        except ChannelClosedByBroker as error:
+            self._queue = ""
+            log.warning("revocations_not_heard", exchange=EXCHANGE, error=f"{error.reply_code} {error.reply_text}")
+
+    def revocations(self) -> list[Revocation]:
+        found = []
+        while self._queue:
+            method, properties, body = self._channel.basic_get(self._queue, auto_ack=True)
+            if method is None:
+                break
+            found.append(revocation_in(_raw(properties, body)))
+        return [each for each in found if each is not None]
 
 
 def _place(parameters: Any) -> tuple[Any, ...]:

@@ -1,12 +1,14 @@
 """Celery's messages in Redis, as kombu keeps them.
 
 <queue>, <queue>\\x06\\x163, …   lists: pushed left, popped right; one for each step of priority
+/<database>.celery.pidbox       the channel of Celery's remote control
 unacked, unacked_index          what workers have taken: tag → [message, exchange, routing key], tag → when
 _kombu.binding.<exchange>       the queues that are bound there
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -17,7 +19,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import NoPermissionError
+
 from dream.bridge.protocol import Taken
+from dream.bridge.revocations import EXCHANGE, Revocation, revocation_in
 from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
 from dream.fault_points import step
 from dream.log import get_logger
@@ -33,7 +38,7 @@ log = get_logger(__name__)
 #: Lists of one queue, the most urgent first: kombu's own steps are 0, 3, 6, 9.
 _PRIORITIES = range(10)
 #: Queues of Celery's remote control and of its events are none of ours.
-_NOT_TASKS = ("celery.pidbox", "celeryev")
+_NOT_TASKS = (EXCHANGE, "celeryev")
 _PEEK_AT_ONCE = 200
 #: Queues may come while the bridge runs. Looking for them walks through all keys of that Redis, so it may take this
 #: part of the time at most.
@@ -66,6 +71,7 @@ class RedisSource:
         self._foreign: set[str] = set()
         self._bindings: dict[str, list[tuple[str, str]]] = {}
         self._find_again_at = 0.0
+        self._broadcasts: _Broadcasts | None = None
         self._pop = self._script("take.lua")
         self._pop_unacked = self._script("take_unacked.lua")
 
@@ -73,6 +79,7 @@ class RedisSource:
         return self._client.register_script(Path(__file__).with_name(name).read_text())
 
     def begin(self) -> Sequence[Taken]:
+        self._stop_listening()
         self._find()
         held = self._client.hgetall(self.in_flight_key)
         return [self._taken(tag, held[tag]) for tag in sorted(held, key=int)]
@@ -109,6 +116,11 @@ class RedisSource:
 
     parked = done
 
+    def revocations(self) -> Sequence[Revocation]:
+        if self._broadcasts is None:
+            self._broadcasts = _Broadcasts(self._client, self._key_prefix)
+        return self._broadcasts.revocations()
+
     def waiting(self) -> int:
         with self._client.pipeline(transaction=False) as pipe:
             for _, key in self._lists:
@@ -138,7 +150,13 @@ class RedisSource:
             return bool(same_db and ours["run_id"] == theirs["run_id"])
 
     def close(self) -> None:
+        self._stop_listening()
         self._client.close()
+
+    def _stop_listening(self) -> None:
+        broadcasts, self._broadcasts = self._broadcasts, None
+        if broadcasts is not None:
+            broadcasts.close()
 
     # --- keys
 
@@ -197,6 +215,30 @@ class RedisSource:
             queue_name = self._queue_of(str(raw[1]), str(raw[2]))
             return Taken(tag.decode(), queue_name, raw[0] if isinstance(raw[0], dict) else message)
         return Taken(tag.decode(), queue.decode(), raw if isinstance(raw, dict) else message)
+
+
+class _Broadcasts:
+    """What is said to Celery's workers."""
+
+    def __init__(self, client: Any, key_prefix: str) -> None:
+        database = client.get_connection_kwargs().get("db", 0)
+        self._channel = f"{key_prefix}/{database}.{EXCHANGE}"
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe(self._channel)
+
+    def revocations(self) -> list[Revocation]:
+        found = []
+        try:
+            while (message := self._pubsub.get_message()) is not None:
+                with contextlib.suppress(RecursionError, ValueError):  # anybody may publish anything there
+                    found.append(revocation_in(json.loads(message["data"])))
+        except NoPermissionError as error:
+            log.warning("revocations_not_heard", channel=self._channel, error=str(error))
+            self._pubsub.reset()  # to nothing: no message will come
+        return [each for each in found if each is not None]
+
+    def close(self) -> None:
+        self._pubsub.close()
 
 
 def _literally(text: str) -> str:

@@ -11,6 +11,7 @@ from pika.exceptions import AMQPError
 from redis.exceptions import RedisError
 
 from dream.bridge.handover import Moved
+from dream.bridge.revocations import Revocation, merged
 from dream.errors import DreamError
 from dream.log import get_logger
 
@@ -43,6 +44,7 @@ class Bridge:
     def __init__(self, source: Source, handover: Handover) -> None:
         self._source = source
         self._handover = handover
+        self._revocations: list[Revocation] = []
         self.moved = Moved()
 
     def run(
@@ -70,6 +72,7 @@ class Bridge:
         while not stopped(wait_s):
             try:
                 held = self._replay(self._source.begin() if held is None else held)
+                self._revoke()
                 count = self._step()
                 if time.monotonic() >= next_report:
                     report(self.moved)
@@ -90,6 +93,13 @@ class Bridge:
         for start in range(0, len(held), _AT_ONCE):
             self._handover.move(self._source, held[start : start + _AT_ONCE], self.moved)
         return ()
+
+    def _revoke(self) -> None:
+        """Pass on what producers have revoked; what could not be passed on is, later."""
+        self._revocations = merged([*self._revocations, *self._source.revocations()])
+        while self._revocations:
+            self._handover.revoke(self._revocations[0])
+            del self._revocations[0]
 
     def _step(self) -> int:
         taken = self._source.take(_AT_ONCE)

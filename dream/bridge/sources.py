@@ -10,6 +10,7 @@ from dream.messages import QUEUES
 
 if TYPE_CHECKING:
     from dream.bridge.protocol import Taken
+    from dream.bridge.revocations import Revocation
     from dream.settings import Settings
 
 __all__ = ["CELERYS_QUEUES", "MOST_BYTES", "Origin", "Source", "open_source"]
@@ -48,6 +49,10 @@ class Source(Origin, Protocol):
 
     def take(self, most: int) -> Sequence[Taken]:
         """Take that many messages at most, and no further one after `MOST_BYTES`; the most urgent first."""
+        ...
+
+    def revocations(self) -> Sequence[Revocation]:
+        """What Celery's producers have revoked since the last look; the first begins to listen."""
         ...
 
     def waiting(self) -> int:

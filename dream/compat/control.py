@@ -6,7 +6,7 @@ Answers come as fast as workers give them: the wait ends when every worker that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat import revocation
@@ -110,17 +110,32 @@ class Control:
           OperationalError: Redis is away.
         """
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        revocation.write_down(adopt(self._app.conf), task_ids)
-        # Workers first: who revokes is in a race with them, and the database may not have been asked before.
-        arguments = RevokeArguments(task_ids=task_ids, terminate=terminate)
-        try:
-            answers = self._asked("revoke", arguments, destination=destination, timeout=timeout)
-        finally:
-            revocation.write_into_rows(self._app.producer.database, task_ids)
+        answers = self.announce_revoked(task_ids, destination=destination, terminate=terminate, timeout=timeout)
         if answers.is_complete:
             running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
             revocation.end_those_that_wait(self._app, [each for each in task_ids if each not in running])
         return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
+
+    def announce_revoked(
+        self,
+        task_ids: Sequence[str],
+        *,
+        destination: Iterable[str] | None = None,
+        terminate: bool = False,
+        timeout: float = 1.0,
+    ) -> Answers:
+        """Let workers and rows know of it. What waits keeps its state until a worker meets it.
+
+        Raises:
+          OperationalError: Redis is away.
+        """
+        revocation.write_down(adopt(self._app.conf), task_ids)
+        # Workers first: who revokes is in a race with them, and the database may not have been asked before.
+        arguments = RevokeArguments(task_ids=list(task_ids), terminate=terminate)
+        try:
+            return self._asked("revoke", arguments, destination=destination, timeout=timeout)
+        finally:
+            revocation.write_into_rows(self._app.producer.database, task_ids)
 
     def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:
         """As `revoke(…, terminate=True)`."""

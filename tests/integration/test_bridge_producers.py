@@ -86,7 +86,7 @@ def test_a_compression_that_is_not_known_or_not_true_is_parked(old_redis: Old) -
     c, b, a = (old_redis.reasons()[each] for each in "cba")
     assert "only gzip, bzip2 and lzma are read" in c
     assert "not what it is compressed as" in b
-    assert "is compressed" in a or "is not [args, kwargs, embed]" in a
+    assert "only gzip, bzip2 and lzma are read" in a
 
 
 def test_a_message_of_many_megabytes_is_moved(old: Old, settings: Settings) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
@@ -21,7 +22,7 @@ from dream.redis_client import connect
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Revoked", "revoke"]
+__all__ = ["Revoked", "revoke", "revoked_among"]
 
 log = get_logger(__name__)
 
@@ -43,12 +44,23 @@ def revoke(settings: Settings, task_ids: Iterable[str]) -> None:
     Raises:
       RedisError
     """
-    client, now = _client(settings), time.time()
-    try:
+    now = time.time()
+    with closing(_client(settings)) as client:
         client.zadd(_key(settings), dict.fromkeys(task_ids, now))
         client.zremrangebyscore(_key(settings), "-inf", now - MAX_DELAY_S)  # no task waits for longer
-    finally:
-        client.close()
+
+
+def revoked_among(settings: Settings, task_ids: Sequence[str]) -> set[str]:
+    """Which of these tasks have been revoked.
+
+    Raises:
+      RedisError
+    """
+    if not task_ids:
+        return set()
+    with closing(_client(settings)) as client:
+        found: Any = client.zmscore(_key(settings), list(task_ids))
+    return {task_id for task_id, at in zip(task_ids, found, strict=True) if at is not None}
 
 
 class Revoked:
