@@ -23,7 +23,7 @@ from dream.arguments import checked_text
 from dream.compat.envelope import Envelope
 from dream.messages import MAX_ID_LENGTH
 
-__all__ = ["Refused", "Taken", "body_of", "read", "task_of"]
+__all__ = ["Refused", "Taken", "body_of", "read", "task_of", "text_of"]
 
 _JSON_TYPES = ("application/json", "json")
 #: What headers say of the message itself; the others are the caller's own.
@@ -91,8 +91,8 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
     _check_canvas(embed)
     try:
         return Envelope(
-            task=_text(headers["task"], "task"),
-            id=_text(headers.get("id"), "id"),
+            task=text_of(headers["task"], "task"),
+            id=text_of(headers.get("id"), "id"),
             args=args,
             kwargs=kwargs,
             queue=taken.queue,
@@ -138,6 +138,17 @@ def body_of(raw: Mapping[str, Any]) -> Any:
         return json.loads(body)
     except (KeyError, RecursionError, TypeError, ValueError, binascii.Error) as error:
         raise Refused(f"its body is not JSON: {error}") from None
+
+
+def text_of(value: Any, name: str) -> str:
+    """A name or an id, as every server can keep it.
+
+    Raises:
+      ValueError
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
+        raise ValueError(f"{name} must be a string of 1 to {MAX_ID_LENGTH} characters, not {value!r:.80}")
+    return checked_text(value, name)
 
 
 def _said(raw: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
@@ -198,12 +209,6 @@ def _links(embed: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(links, list | tuple) or not all(isinstance(link, Mapping) for link in links):
         raise Refused(f"its {name} are not a list of signatures")
     return links
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
-        raise ValueError(f"{name} must be a string of 1 to {MAX_ID_LENGTH} characters, not {value!r:.80}")
-    return checked_text(value, name)
 
 
 def _other_id(headers: Mapping[str, Any], name: str) -> str | None:

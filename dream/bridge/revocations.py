@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dream.bridge.protocol import Refused, body_of
+from dream.bridge.protocol import Refused, body_of, text_of
 
 __all__ = ["EXCHANGE", "Revocation", "merged", "revocation_in"]
 
@@ -38,18 +38,16 @@ def revocation_in(raw: object) -> Revocation | None:
     """
     try:
         said = body_of(raw) if isinstance(raw, Mapping) else None
-    except Refused:
+        if not isinstance(said, dict) or said.get("method") != "revoke":
+            return None
+        if said.get("destination") or said.get("pattern"):
+            return None
+        arguments: Any = said.get("arguments")
+        named = arguments["task_id"]
+        task_ids = tuple(text_of(each, "task_id") for each in ([named] if isinstance(named, str) else named))
+        return Revocation(task_ids, bool(arguments.get("terminate")))
+    except (AttributeError, LookupError, Refused, TypeError, ValueError):
         return None
-    if not isinstance(said, dict) or said.get("method") != "revoke" or said.get("destination") or said.get("pattern"):
-        return None
-    arguments: Any = said.get("arguments")
-    if not isinstance(arguments, dict):
-        return None
-    named = arguments.get("task_id")
-    task_ids = [named] if isinstance(named, str) else named
-    if not isinstance(task_ids, list) or not all(isinstance(each, str) for each in task_ids):
-        return None
-    return Revocation(tuple(task_ids), bool(arguments.get("terminate")))
 
 
 def merged(revocations: Sequence[Revocation]) -> list[Revocation]:
