@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,10 @@ IN_CI = os.environ.get("CI") == "true"
 # What a developer's shell points at must not reach the tests.
 for _name in [name for name in os.environ if name.startswith("DREAM_") and not name.startswith("DREAM_TEST_")]:
     del os.environ[_name]
+
+# What a shell starts in the background ignores Ctrl-C, and with `nohup` a hang-up; so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 T = TypeVar("T")
