@@ -38,9 +38,12 @@ def revocation_in(raw: object) -> Revocation | None:
     """
     try:
         said = body_of(raw) if isinstance(raw, Mapping) else None
-        if not isinstance(said, dict) or said.get("method") != "revoke":
-            return None
-        if said.get("destination") or said.get("pattern"):
+        if (
+            not isinstance(said, dict)
+            or said.get("method") != "revoke"
+            or said.get("destination")
+            or said.get("pattern")
+        ):
             return None
         arguments: Any = said.get("arguments")
         named = arguments["task_id"]
@@ -52,7 +55,9 @@ def revocation_in(raw: object) -> Revocation | None:
 
 def merged(revocations: Sequence[Revocation]) -> list[Revocation]:
     """The same in at most two, for each is told to every worker and waits for its answer."""
-    ids = {
-        kind: [each for one in revocations if one.terminate is kind for each in one.task_ids] for kind in (False, True)
-    }
-    return [Revocation(tuple(dict.fromkeys(found)), kind) for kind, found in ids.items() if found]
+    found = []
+    for terminate in (False, True):
+        task_ids = dict.fromkeys(each for one in revocations if one.terminate is terminate for each in one.task_ids)
+        if task_ids:
+            found.append(Revocation(tuple(task_ids), terminate))
+    return found

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pika
 import pytest
 import redis
+from redis.exceptions import NoPermissionError
 
 from dream.bridge import Bridge, Moved, open_source
 from dream.bridge.revocations import EXCHANGE, Revocation, merged, revocation_in
@@ -114,14 +115,16 @@ def test_what_anybody_else_says_there_does_no_harm(old: Old) -> None:
 
 def test_a_bridge_that_may_not_listen_moves_all_the_same(old_redis: Old) -> None:
     """A user of Redis has no channels by default."""
-    with redis.Redis.from_url(old_redis.url) as client:
-        client.acl_setuser("deaf", enabled=True, passwords=["+deaf"], keys=["*"], commands=["+@all"], reset=True)
-        client.execute_command("ACL", "SETUSER", "deaf", "resetchannels")
     url = urlsplit(old_redis.url)
-    old_redis.send('send("shop.add", [1, 2])')
     deaf = Old(old_redis.settings, url._replace(netloc=f"deaf:deaf@{url.hostname}:{url.port}").geturl())
     deaf.queue = old_redis.queue
-    assert deaf.move() == Moved(handed_over=1)
+    old_redis.send('send("shop.add", [1, 2])')
+    with redis.Redis.from_url(old_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">deaf", "~*", "+@all", "resetchannels")
+        with pytest.raises(NoPermissionError):
+            publish(deaf.url, (b"{}",))
+        assert deaf.move() == Moved(handed_over=1)
+        client.acl_deluser("deaf")
 
 
 def publish(url: str, bodies: tuple[bytes, ...]) -> None:
