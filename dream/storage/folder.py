@@ -1,6 +1,7 @@
 """Uploaded bytes in a folder that the web layer and the workers share: one machine's disk, or a mounted volume.
 
 <folder>/id            made once; a key carries it, so that another folder is never taken for this one
+<folder>/.id/id        the same, where it was settled (see `_make`)
 <folder>/<32 hex>      the bytes of one file
 """
 
@@ -10,7 +11,6 @@ import errno
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -26,8 +26,6 @@ _PREFIX = f"{STAGING_PREFIX}folder-"
 _KEY = re.compile(rf"{_PREFIX}(?P<folder>[0-9a-f]{{12}})/(?P<name>[0-9a-f]{{32}})")
 _NAME = re.compile(r"[0-9a-f]{32}")
 _ID = re.compile(rb"[0-9a-f]{12}\n")
-#: Where nothing can be named only if nobody was first, the last of those who came together is: each waits for it.
-_SETTLES_S = 0.2
 
 
 @contextmanager
@@ -69,10 +67,7 @@ class StagingFolder:
             key = _key(self._id(), uuid4().hex)
             path = self._path_of(key)
             try:
-                with path.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write(path, data)
                 _sync(self._path)
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -137,27 +132,40 @@ class StagingFolder:
         return found
 
     def _make(self) -> None:
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mine = self._path / f".id-{uuid4().hex}"
-        try:
-            with mine.open("x") as file:
-                file.write(f"{uuid4().hex[:12]}\n")
-                file.flush()
-                os.fsync(file.fileno())  # before it has its name: an empty one would shut the folder for good
-            self._name(mine)
-        finally:
-            mine.unlink(missing_ok=True)
+        """Settle the id, whoever else tries at the same moment or died trying.
 
-    def _name(self, mine: Path) -> None:
-        """Make this file the folder's id, whole, and only where nobody was first."""
+        A folder that is not empty cannot be replaced by a rename, on any file system, with or without hard links. So
+        the first folder renamed to `.id` holds the id for good, whole; everybody copies it from there.
+        """
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (self._path / "id").exists():  # another process was faster; or it is spoilt, and somebody has to look at it
+            return
+        mine, settled = self._path / f".id-{uuid4().hex}", self._path / ".id"
         try:
-            os.link(mine, self._path / "id")
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links, such as a share of Windows's
-            if not (self._path / "id").exists():
-                mine.rename(self._path / "id")
-                time.sleep(_SETTLES_S)
+            mine.mkdir()
+            _write(mine / "id", f"{uuid4().hex[:12]}\n".encode())
+            try:
+                mine.rename(settled)
+            except OSError:
+                if not (settled / "id").exists():
+                    raise
+            self._copy_id(settled / "id")
+        finally:
+            shutil.rmtree(mine, ignore_errors=True)
+
+    def _copy_id(self, settled: Path) -> None:
+        """Give the settled id its name, whole. An older release may have written one meanwhile, and that one stays."""
+        copy = self._path / f".id-{uuid4().hex}"
+        try:
+            _write(copy, settled.read_bytes())
+            try:
+                os.link(copy, self._path / "id")
+            except FileExistsError:
+                pass
+            except OSError:  # no hard links; all copies are alike, so it does not matter whose rename is the last
+                copy.rename(self._path / "id")
+        finally:
+            copy.unlink(missing_ok=True)
 
     def _read_id(self) -> str:
         """The folder's id; "" where it has none."""
@@ -170,6 +178,14 @@ class StagingFolder:
 
 def _key(folder: str, name: str) -> str:
     return f"{_PREFIX}{folder}/{name}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a new file, on the disk when this returns."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

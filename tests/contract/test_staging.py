@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -104,26 +103,131 @@ def test_a_part_that_sees_another_folder_says_so_and_takes_nothing_for_missing(
     in_folder.fetch(key, tmp_path / "fetched")
 
 
-def test_a_volume_without_hard_links_is_one_folder_to_all(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+#: Processes that begin together, on a volume with hard links or without them. Some die at the call that is named.
+BEGIN_TOGETHER = """
+import os, pathlib, sys
+from dream.errors import ObjectStoreUnavailable
+from dream.storage.folder import StagingFolder
+
+folder, links, dies_at, number = pathlib.Path(sys.argv[1]), sys.argv[2] == "links", sys.argv[3], int(sys.argv[4])
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+def die(*_, **__):
+    os._exit(9)
+
+if not links:
+    os.link = refuse
+wait, begin = os.pipe()
+children = []
+for each in range(number):
+    if not (pid := os.fork()):
+        os.close(begin)
+        if dies_at and each % 2 == 0:
+            setattr(os, dies_at, die)
+        os.read(wait, 1)  # returns for all at once, when the parent closes the other end
+        pathlib.Path(sys.argv[5], str(each)).write_text(StagingFolder(folder).put(b"%d" % each))
+        os._exit(0)
+    children.append(pid)
+os.close(begin)
+ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+print(*sorted(set(ends)))
+"""
+
+
+def begin_together(folder: Path, keys: Path, volume: str, *, dies_at: str = "", number: int = 24) -> str:
+    """How the processes ended; each that lived has left its key in `keys`."""
+    keys.mkdir()
+    command = [sys.executable, "-c", BEGIN_TOGETHER, str(folder), volume, dies_at, str(number), str(keys)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def all_are_read(folder: Path, keys: Path, target: Path) -> int:
+    """How many keys there are; each gives its own bytes back."""
+    for path in keys.iterdir():
+        StagingFolder(folder).fetch(path.read_text(), target)
+        assert target.read_text() == path.name
+        target.unlink()
+    return len(list(keys.iterdir()))
+
+
+@pytest.mark.parametrize("volume", ["links", "no links"])
+def test_processes_that_begin_together_agree_on_one_folder(folder: Path, tmp_path: Path, volume: str) -> None:
+    """Windows's shares, FAT and what some clouds mount have no hard links; their word is "not permitted"."""
+    for attempt in range(5):
+        place, keys = folder / str(attempt), tmp_path / f"keys-{attempt}"
+        assert begin_together(place, keys, volume) == "0"
+        assert all_are_read(place, keys, tmp_path / "fetched") == 24
+
+
+#: A process on a volume without hard links that waits at each rename until it is told to go on.
+SLOW = """
+import os, pathlib, sys
+from dream.storage.folder import StagingFolder
+
+def refuse(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+def slow_rename(source, target, rename=os.rename):
+    print("at a rename", flush=True)
+    sys.stdin.readline()
+    rename(source, target)
+
+os.link, os.rename = refuse, slow_rename
+print(StagingFolder(pathlib.Path(sys.argv[1])).put(b"slow"), flush=True)
+"""
+
+
+@pytest.mark.parametrize("slow_at", [1, 2])
+def test_a_process_that_is_slow_while_it_names_the_folder_renames_nobody_elses(
+    folder: Path, tmp_path: Path, slow_at: int
 ) -> None:
-    """Windows's shares, FAT and what some clouds mount: their word is "not permitted". Here eight begin together."""
+    """No time decides: however long it was stopped, what others have staged meanwhile stays readable."""
+    command = [sys.executable, "-c", SLOW, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as slow:
+        assert slow.stdin is not None
+        assert slow.stdout is not None
+        for _ in range(slow_at - 1):
+            assert slow.stdout.readline() == "at a rename\n"
+            print(file=slow.stdin, flush=True)
+        assert slow.stdout.readline() == "at a rename\n"
+        assert begin_together(folder, tmp_path / "keys", "no links", number=2) == "0"
+        said, _ = slow.communicate("\n" * 9, timeout=30)
+    StagingFolder(folder).fetch(said.split("\n")[-2], tmp_path / "slow")
+    assert (tmp_path / "slow").read_bytes() == b"slow"
+    assert all_are_read(folder, tmp_path / "keys", tmp_path / "fetched") == 2
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", refuse)
-    with ThreadPoolExecutor(8) as pool:
-        begun = threading.Barrier(8)
+@pytest.mark.parametrize("volume", ["links", "no links"])
+@pytest.mark.parametrize("dies_at", ["mkdir", "open", "fsync", "rename", "link", "unlink"])
+def test_processes_that_die_while_they_name_the_folder_leave_one_that_works(
+    folder: Path, tmp_path: Path, volume: str, dies_at: str
+) -> None:
+    """Every second one dies, at each call in turn. What the others stage is read, and so is what comes later."""
+    begin_together(folder, tmp_path / "keys", volume, dies_at=dies_at, number=12)
+    assert all_are_read(folder, tmp_path / "keys", tmp_path / "fetched") >= 6
+    assert begin_together(folder, tmp_path / "later", volume, number=2) == "0"
+    assert all_are_read(folder, tmp_path / "later", tmp_path / "fetched") == 2
+    assert all_are_read(folder, tmp_path / "keys", tmp_path / "fetched") >= 6
 
-        def put(number: int) -> str:
-            begun.wait(10)
-            return StagingFolder(folder).put(b"%d" % number)
 
-        keys = list(pool.map(put, range(8)))
-    for number, key in enumerate(keys):
-        StagingFolder(folder).fetch(key, tmp_path / str(number))
-        assert (tmp_path / str(number)).read_bytes() == b"%d" % number
+@pytest.mark.parametrize("dies_at", ["mkdir", "fsync", "rename", "link"])
+def test_the_only_one_may_die_while_it_names_the_folder(folder: Path, tmp_path: Path, dies_at: str) -> None:
+    """The id is settled and not yet written under its name, or not even settled: the next one goes on from there."""
+    assert begin_together(folder, tmp_path / "none", "links", dies_at=dies_at, number=1) == "9"
+    assert not (folder / "id").exists()
+    assert begin_together(folder, tmp_path / "keys", "no links", number=4) == "0"
+    assert all_are_read(folder, tmp_path / "keys", tmp_path / "fetched") == 4
+
+
+def test_the_id_of_an_older_release_stays(folder: Path, tmp_path: Path) -> None:
+    """It wrote the file `id` and nothing else."""
+    folder.mkdir()
+    (folder / "id").write_text("0123456789ab\n")
+    assert begin_together(folder, tmp_path / "keys", "no links", number=4) == "0"
+    assert all_are_read(folder, tmp_path / "keys", tmp_path / "fetched") == 4
+    assert (folder / "id").read_text() == "0123456789ab\n"
 
 
 def test_a_volume_that_was_unmounted_takes_no_uploads(in_folder: StagingArea, folder: Path) -> None:
