@@ -16,7 +16,8 @@
 | `--result-backend redis://…` (also of `celery beat`) | `DREAM_REDIS_URL` |
 | `-n`, `--hostname NAME` | `DREAM_WORKER_NAME`; of `celery beat`: without effect |
 | `--no-enable-remote-control` of `celery beat` | there is none |
-| `--without-gossip`, `--without-mingle`, `--without-heartbeat`, `-q`, `--skip-checks` | switch off what is not there |
+| `--skip-checks` (also of `celery beat`) | `CELERY_SKIP_CHECKS`: Django's system checks are not run |
+| `--without-gossip`, `--without-mingle`, `--without-heartbeat`, `-q` | switch off what is not there |
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class CommandLine:
     """What a command line asks for.
 
     Parameters:
-      variables: the `DREAM_…` variables that it sets.
+      variables: the `DREAM_…` variables that it sets, and `CELERY_SKIP_CHECKS`.
       queues: the queues to take messages from, without prefix; None means all.
       app: whose tasks, or periodic tasks, run beside dream's; None means dream's alone.
       folder: where to start.
@@ -185,7 +186,8 @@ def _parser(command: str, refused: dict[tuple[str, ...], str]) -> _Parser:
     add("--result-backend", metavar="URL", help="where results are kept: redis://…")
     add("-n", "--hostname", metavar="NAME", help="what the worker calls itself, as in w1@%%h")
     add("-l", "--loglevel", metavar="LEVEL", help=f"one of {', '.join(_LEVELS)}")
-    add("-q", "--quiet", "--skip-checks", action="store_true", help="accepted: there is nothing to leave out")
+    add("--skip-checks", action="store_const", const="true", help="do not run Django's system checks")
+    add("-q", "--quiet", action="store_true", help="accepted: there is no banner")
     for names, why in (_REFUSED_BY_BOTH | refused).items():
         add(*names, action=_Refuse, nargs="?", const=why, help=argparse.SUPPRESS)
     return parser
@@ -208,6 +210,7 @@ def _shared_variables(given: argparse.Namespace) -> dict[str, str]:
     if results is not None and not results.startswith(("redis", "unix:", "socket:")):
         raise Refused(f"--result-backend={results}: results are kept in Redis; use redis://…")
     return {
+        **_variable("CELERY_SKIP_CHECKS", given.skip_checks),
         **_variable("DREAM_LOG_LEVEL", _LEVELS.get(level or "")),
         **_variable("DREAM_BROKER_URL", _address(given.broker, "--broker")),
         **_variable("DREAM_REDIS_URL", _address(results, "--result-backend")),

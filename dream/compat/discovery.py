@@ -5,6 +5,7 @@ A web process imports its tasks where it uses them; a worker or a scheduler has 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from importlib.util import find_spec
 from dream.compat.exceptions import ImproperlyConfigured
 
 __all__ = ["Discovery", "Packages"]
+
+log = logging.getLogger(__name__)
 
 #: Names of packages, a function that gives them, or None for Django's installed apps.
 Packages = Iterable[str] | Callable[[], Iterable[str]] | None
@@ -35,7 +38,10 @@ class Discovery:
         Raises:
           ImproperlyConfigured: Django's apps are wanted, and there is no Django. What a module raises goes through.
         """
-        _set_up_django()
+        if _is_django():
+            import_module("django").setup()
+            if not os.environ.get("CELERY_SKIP_CHECKS"):
+                _run_checks()
         for module in modules:
             import_module(module)
         waiting, self._waiting = self._waiting, []
@@ -75,12 +81,23 @@ def _imported(package: str) -> str:
         return import_module(module).__package__ or module
 
 
-def _set_up_django() -> None:
-    """Where Django's settings are named or loaded, the models of tasks need Django's apps."""
+def _is_django() -> bool:
+    """Whether Django's settings are named or loaded: the models of tasks need Django's apps then."""
     conf = sys.modules.get("django.conf")
-    is_loaded = conf is not None and conf.settings.configured
-    if is_loaded or ("DJANGO_SETTINGS_MODULE" in os.environ and find_spec("django") is not None):
-        import_module("django").setup()
+    if conf is not None and conf.settings.configured:
+        return True
+    return bool(os.environ.get("DJANGO_SETTINGS_MODULE")) and find_spec("django") is not None
+
+
+def _run_checks() -> None:
+    """Run Django's system checks: they import the URLconf, and with it tasks that only views import.
+
+    As in Celery, a failed check stops nothing; here it is told. An error that a check raises goes through.
+    """
+    checks = import_module("django.core.checks")
+    for found in checks.run_checks():
+        if found.is_serious() and not found.is_silenced():
+            log.warning("a system check of Django failed; manage.py would not start: %s", found)
 
 
 def _django_apps() -> Iterable[str]:

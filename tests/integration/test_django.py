@@ -15,10 +15,16 @@ from tests.processes import WORKER, Parts
 FILES = {
     "mysite/__init__.py": "from .celery import app as celery_app\n__all__ = ('celery_app',)\n",
     "mysite/settings.py": """
+import os
 from pathlib import Path
 SECRET_KEY = "not a secret"
 INSTALLED_APPS = ["orders.apps.OrdersConfig"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(__file__).parents[1] / "site.db"}}
+ROOT_URLCONF = os.environ.get("SITE_URLS", "mysite.urls")
+HERE = Path(__file__).parents[1]
+DATABASES = {
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": HERE / f"{name}.db"} for name in ("default", "archive")
+}
+CACHES = {"default": {"BACKEND": "orders.caches.Noted"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "Europe/Berlin"
@@ -40,7 +46,32 @@ app.autodiscover_tasks()
 def debug_task(self):
     print(f"Request: {self.request!r}")
 """,
+    "mysite/urls.py": """
+from django.urls import path
+from orders import views
+urlpatterns = [path("report", views.report)]
+""",
+    "mysite/broken.py": "import not_there_at_all\n",
     "orders/__init__.py": "",
+    "orders/caches.py": """
+from django.core.cache.backends.locmem import LocMemCache
+class Noted(LocMemCache):
+    closed = 0
+    def close(self, **_):
+        Noted.closed += 1
+""",
+    "orders/reports.py": """
+from dream.compat import shared_task
+@shared_task
+def export():
+    return "exported"
+""",
+    "orders/views.py": """
+from django.http import HttpResponse
+from .reports import export
+def report(request):
+    return HttpResponse(export.delay().id)
+""",
     "orders/apps.py": """
 from django.apps import AppConfig
 class OrdersConfig(AppConfig):
@@ -63,8 +94,10 @@ class Migration(migrations.Migration):
     ]
 """,
     "orders/tasks.py": """
-from django.db import connection
+from django.core.cache import caches
+from django.db import connection, connections
 from dream.compat import shared_task
+from .caches import Noted
 from .models import Order
 
 @shared_task(bind=True)
@@ -84,12 +117,25 @@ def count():
 
 @shared_task
 def has_connection():
-    was_open = connection.connection is not None
-    Order.objects.count()
-    return was_open
+    were_open = [each.connection is not None for each in connections.all()]
+    for each in connections.all():
+        each.ensure_connection()
+    return were_open
+
+@shared_task
+def has_closed_caches():
+    before = Noted.closed
+    caches["default"].get("x")
+    return before
+
+@shared_task
+def keeps_its_connection():
+    connection.ensure_connection()
+    count.apply()
+    return connection.connection is not None
 """,
 }
-TASKS = ("count", "has_connection", "process", "ship")
+TASKS = ("count", "has_closed_caches", "has_connection", "keeps_its_connection", "process", "ship")
 HEAD = """
 import os, django
 os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
@@ -97,7 +143,7 @@ django.setup()
 from django.db import transaction
 from mysite import celery_app
 from orders.models import Order
-from orders.tasks import count, has_connection, process, ship
+from orders.tasks import *
 sent = []
 from dream.compat.signals import after_task_publish
 @after_task_publish.connect
@@ -176,13 +222,63 @@ print(sorted(name for names in celery_app.control.inspect(timeout=10).registered
     assert said == [
         "shipping <class 'int'>",
         "True Europe/Berlin 30.0",
-        str(["mysite.celery.debug_task", *(f"orders.tasks.{name}" for name in TASKS)]),
+        str(["mysite.celery.debug_task", "orders.reports.export", *(f"orders.tasks.{name}" for name in TASKS)]),
     ]
 
 
 def test_a_run_leaves_no_connection_that_django_would_close(site: Site) -> None:
-    """With Django's default, none outlives a request, or a run: one that is broken fails no later task."""
-    assert site.run("print([has_connection.delay().get(timeout=20) for _ in range(3)])") == ["[False, False, False]"]
+    """With Django's default, none outlives a request, or a run, to whichever database: one that is broken fails no
+    later task. Caches are closed too, and what a task runs in place leaves its connection alone.
+    """
+    said = site.run("""
+print([has_connection.delay().get(timeout=20) for _ in range(3)])
+closed = [has_closed_caches.delay().get(timeout=20) for _ in range(2)]
+print(closed[0] < closed[1], keeps_its_connection.delay().get(timeout=20))
+""")
+    assert said == [str([[False, False]] * 3), "True True"]
+
+
+def test_a_task_that_only_the_urlconf_imports_runs(site: Site) -> None:
+    """As in Celery, a worker runs Django's system checks, which import the views."""
+    said = site.run("""
+from dream.compat import Celery
+print(celery_app.send_task("orders.reports.export").get(timeout=20))
+""")
+    assert said == ["exported"]
+
+
+def test_a_failed_check_is_told_and_stops_nothing(site: Site) -> None:
+    """As in Celery: but for the line, which Celery does not write; a silenced one is not told."""
+    program = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from django.conf import settings
+from django.core import checks
+settings.SILENCED_SYSTEM_CHECKS = ["shop.E002"]
+@checks.register()
+def shop(app_configs, **_):
+    return [checks.Error("it is closed", id="shop.E001"), checks.Error("it is sad", id="shop.E002"),
+            checks.Warning("it rains", id="shop.W001")]
+celery_app.finalize()
+print("orders.reports.export" in celery_app.tasks)
+"""
+    assert site.run(program) == [
+        "a system check of Django failed; manage.py would not start: ?: (shop.E001) it is closed",
+        "True",
+    ]
+    assert site.run('os.environ["CELERY_SKIP_CHECKS"] = "true"' + program) == ["False"]
+
+
+def test_a_urlconf_that_cannot_be_imported_ends_the_worker_with_one_line(site: Site) -> None:
+    """Unless it is told to leave the checks out, as Celery's `--skip-checks` says."""
+    broken = {"program": [str(WORKER)], "cwd": site.folder, "SITE_URLS": "mysite.broken"}
+    worker = site.parts.start("-A", "mysite", "worker", "-c", "1", ready=False, **broken)
+    assert worker.wait(30) == 2
+    said = site.parts.log_of(worker)
+    assert "mysite cannot be loaded: ModuleNotFoundError" in said
+    assert "not_there_at_all" in said
+    assert "Traceback" not in said
+    site.parts.stop(site.parts.start("-A", "mysite", "worker", "-c", "1", "--skip-checks", **broken))
 
 
 def test_the_scheduler_keeps_the_schedule_of_the_settings(site: Site) -> None:
@@ -192,3 +288,25 @@ celery_app.finalize()
 print([each.name for each in periodic_tasks(celery_app)])
 """)
     assert said == ["['count']"]
+
+
+@pytest.mark.parametrize("environment", [{}, {"DJANGO_SETTINGS_MODULE": ""}], ids=["not set", "empty"])
+def test_a_project_that_is_not_djangos_may_import_parts_of_it(environment: dict[str, str]) -> None:
+    """A library may do so: without settings there is nothing to set up, and nothing to close around a run."""
+    program = """
+import django.core.cache, django.db
+from dream.compat import Celery
+from dream.compat.app.context import Context
+from dream.compat.app.trace import trace
+from dream.compat.worker.django import care_for_connections
+app = Celery("shop")
+add = app.task(lambda x, y: x + y, name="shop.add")
+app.finalize()
+care_for_connections()
+print(trace(add, Context(id="a", args=(1, 2), kwargs={})).value)
+"""
+    environment = {"PATH": "", "PYTHONPATH": str(WORKER.parents[2]), **environment}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (answer.stdout, answer.stderr) == ("3\n", "")

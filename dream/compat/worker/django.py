@@ -14,13 +14,27 @@ __all__ = ["care_for_connections"]
 
 
 def care_for_connections() -> None:
-    """Close what Django would, before and after each run; where nothing has loaded Django there is nothing to do."""
-    if "django.db" in sys.modules:
-        for signal in (signals.task_prerun, signals.task_postrun):
-            signal.connect(_close_old, dispatch_uid="dream.django")
+    """Close what Django would, before and after each run: connections to databases, after it those to caches, too."""
+    signals.task_prerun.connect(_close_old, dispatch_uid="dream.django")
+    signals.task_postrun.connect(_close_all, dispatch_uid="dream.django")
 
 
-def _close_old(**_named: Any) -> None:
-    from django.db import close_old_connections
+def _close_old(sender: Any, **_named: Any) -> None:
+    if _is_loaded("django.db") and not sender.request.is_eager:
+        from django.db import close_old_connections
 
-    close_old_connections()
+        close_old_connections()
+
+
+def _close_all(sender: Any, **_named: Any) -> None:
+    _close_old(sender)
+    if _is_loaded("django.core.cache") and not sender.request.is_eager:
+        from django.core.cache import close_caches
+
+        close_caches()
+
+
+def _is_loaded(module: str) -> bool:
+    """Whether that part of Django is loaded and Django is configured: a library may import it in any project."""
+    conf = sys.modules.get("django.conf")
+    return module in sys.modules and conf is not None and conf.settings.configured
