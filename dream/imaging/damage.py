@@ -13,9 +13,11 @@ from PIL import Image
 
 from dream.errors import ImageRejected
 
-__all__ = ["DAMAGED", "RAISED_BY_DECODERS", "rejecting_damage"]
+__all__ = ["DAMAGED", "RAISED_BY_DECODERS", "TOO_MANY_PARTS", "UNCOMMON", "rejecting_damage"]
 
 DAMAGED = "the picture is damaged or incomplete"
+TOO_MANY_PARTS = "the file is made of too many small pieces"
+UNCOMMON = "the picture is stored in an uncommon way that is not supported; save it as JPEG or PNG"
 
 #: An error without a number is a decoder's; the others come of places in the file that cannot be.
 _NOT_THE_DISKS_FAULT = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
@@ -31,7 +33,7 @@ _REASONS = (
         re.compile(
             r"unsupported|not supported|cannot handle|unknown (data organization|pixel mode)|bits layout", re.IGNORECASE
         ),
-        "the picture is stored in an uncommon way that is not supported; save it as JPEG or PNG",
+        UNCOMMON,
     ),
 )
 

@@ -16,11 +16,12 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
+from dream.imaging.damage import UNCOMMON
 from dream.imaging.png import PngFile
+from dream.imaging.tiff import RAW, TiffFile
 
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
@@ -38,14 +39,28 @@ _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngFile),
     (b"GIF87a", GifImageFile),
     (b"GIF89a", GifImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
+    (b"II*\0", TiffFile),
+    (b"MM\0*", TiffFile),
+    (b"II+\0", TiffFile),
     (b"BM", BmpImageFile),
 )
 
+#: Pictures all the same, but none that is opened: what a file begins with, and what to do.
+_REFUSED: tuple[tuple[bytes, str], ...] = (
+    (b"MM\0+", UNCOMMON),  # a BigTIFF whose highest byte comes first: Pillow takes it for a small one
+    *(
+        (magic, RAW)
+        for magic in (
+            *(b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),  # Olympus and Panasonic, nearly TIFFs
+            *(b"FUJIFILMCCD-RAW", b"II\x1a\0\0\0HEAPCCDR", b"\0MRM", b"FOVb"),  # Fujifilm, Canon, Minolta, Sigma
+        )
+    ),
+)
 
 #: Brands of still pictures and of sequences, by ISO/IEC 23008-12, annex B, and AV1 Image File Format, section 6.
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+#: Canon's CR3.
+_RAW_BRANDS = frozenset({b"crx "})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
 
@@ -53,16 +68,21 @@ def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
     """What opens a file that begins with `head`; None where its format is not accepted.
 
     Raises:
-      ImageRejected: it would be, were the extra `heif` installed.
+      ImageRejected: it would be, were the extra `heif` installed; or there is something to do with the file.
     """
     for prefix, opener in _BY_PREFIX:
         if head.startswith(prefix):
             return opener
+    for prefix, reason in _REFUSED:
+        if head.startswith(prefix):
+            raise ImageRejected(reason)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WebPImageFile
     brands = _brands(head)
     if HAS_AVIF and brands & _AVIF_BRANDS:
         return AvifImageFile
+    if brands & _RAW_BRANDS:
+        raise ImageRejected(RAW)
     if brands & _HEIF_BRANDS:
         return _heif_opener()
     return None

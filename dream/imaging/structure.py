@@ -10,22 +10,17 @@ section 2.
 
 from __future__ import annotations
 
-import mmap
-import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
 from dream.errors import ImageRejected
-from dream.imaging.damage import DAMAGED
+from dream.imaging.damage import DAMAGED, TOO_MANY_PARTS
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, segments
 from dream.imaging.limits import Limits
+from dream.imaging.mapped import Bytes, mapped
+from dream.imaging.tiff import check_tiff
 
 __all__ = ["check_structure"]
-
-_TOO_MANY_PARTS = "the file is made of too many small pieces"
-
-#: Bytes as they lie in memory or in a mapped file.
-_Bytes = bytes | mmap.mmap
 
 #: Frames whose pixels are complete after a first scan of all components: decoders stop there.
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
@@ -35,10 +30,6 @@ _MOST_FILLING_BYTES = 2**20
 #: Chunks of a PNG that hold pixels; there may be any number, unless they are shorter than encoders make them.
 _PNG_DATA = frozenset({b"IDAT", b"fdAT"})
 _LEAST_DATA_BYTES = 64
-
-#: Tags of a TIFF that say where each strip, or each tile, lies.
-_TIFF_PIECES = frozenset({273, 324})
-_MOST_TIFF_PIECES = 200_000
 
 _GIF_EXTENSION = ord("!")
 #: Blocks of a GIF's frame; encoders fill each but the last, with 255 bytes.
@@ -56,15 +47,10 @@ def check_structure(file: BinaryIO, limits: Limits) -> None:
     check = next((check for magic, check in _CHECKS.items() if head.startswith(magic)), None)
     if check is None:
         return
-    try:
-        data: _Bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError:  # it lies in memory
-        file.seek(0)
-        data = file.read()
-    check(data, limits)
+    check(mapped(file), limits)
 
 
-def _check_jpeg(data: _Bytes, limits: Limits) -> None:
+def _check_jpeg(data: Bytes, limits: Limits) -> None:
     """Count scans, segments, and bytes between the segments before the first scan.
 
     Thumbnails in metadata do not count, nor does what a decoder does not come to.
@@ -85,17 +71,17 @@ def _check_jpeg(data: _Bytes, limits: Limits) -> None:
                 f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)"
             )
         if parts > limits.max_parts or filling_bytes > _MOST_FILLING_BYTES:
-            raise ImageRejected(_TOO_MANY_PARTS)
+            raise ImageRejected(TOO_MANY_PARTS)
         if is_scan and components and _byte(data, segment.payload) == components:
             break
 
 
-def _byte(data: _Bytes, position: int) -> int:
+def _byte(data: Bytes, position: int) -> int:
     """The byte there; 0 behind the end."""
     return data[position] if position < len(data) else 0
 
 
-def _check_png(data: _Bytes, limits: Limits) -> None:
+def _check_png(data: Bytes, limits: Limits) -> None:
     parts = profiles = 0
     position = 8
     while position < len(data):
@@ -103,7 +89,7 @@ def _check_png(data: _Bytes, limits: Limits) -> None:
         parts += kind not in _PNG_DATA or length < _LEAST_DATA_BYTES
         profiles += kind == b"iCCP"
         if parts > limits.max_parts or profiles > 1:  # each profile is unpacked
-            raise ImageRejected(_TOO_MANY_PARTS)
+            raise ImageRejected(TOO_MANY_PARTS)
         position += 12 + length
         if position > len(data):  # Pillow would ask for as much memory as the chunk claims to be long
             raise ImageRejected(DAMAGED)
@@ -111,7 +97,7 @@ def _check_png(data: _Bytes, limits: Limits) -> None:
             break
 
 
-def _check_gif(data: _Bytes, limits: Limits) -> None:
+def _check_gif(data: Bytes, limits: Limits) -> None:
     """Count frames, extensions and their blocks, up to the end or to what cannot be understood."""
     parts, position = 0, 13 + _colours_bytes(data, 10)
     while position < len(data) and data[position] in b"!,":
@@ -123,16 +109,16 @@ def _check_gif(data: _Bytes, limits: Limits) -> None:
             blocks, position = _skip_blocks(data, first, _MOST_GIF_BLOCKS)
             parts += 1
         if parts > limits.max_parts or blocks > _MOST_GIF_BLOCKS:
-            raise ImageRejected(_TOO_MANY_PARTS)
+            raise ImageRejected(TOO_MANY_PARTS)
 
 
-def _colours_bytes(data: _Bytes, flags_at: int) -> int:
+def _colours_bytes(data: Bytes, flags_at: int) -> int:
     """The length of the colour table that these flags announce."""
     flags = _byte(data, flags_at)
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _skip_blocks(data: _Bytes, position: int, at_most: int) -> tuple[int, int]:
+def _skip_blocks(data: Bytes, position: int, at_most: int) -> tuple[int, int]:
     """How many blocks there are up to the empty one that ends them, and where that is over."""
     blocks = 0
     while position < len(data) and data[position] and blocks <= at_most:
@@ -141,24 +127,13 @@ def _skip_blocks(data: _Bytes, position: int, at_most: int) -> tuple[int, int]:
     return blocks, position + 1
 
 
-def _check_tiff(data: _Bytes, _limits: Limits) -> None:
-    """Look at how many strips or tiles the first directory speaks of; what cannot be understood is left to Pillow."""
-    order = "<" if data[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}L", data, 4)
-        (entries,) = struct.unpack_from(f"{order}H", data, start)
-        for entry in range(entries):
-            tag, _, pieces = struct.unpack_from(f"{order}HHL", data, start + 2 + 12 * entry)
-            if tag in _TIFF_PIECES and pieces > _MOST_TIFF_PIECES:
-                raise ImageRejected(_TOO_MANY_PARTS)
-    except struct.error:
-        return
+def _check_tiff(data: Bytes, _limits: Limits) -> None:
+    check_tiff(data)
 
 
-_CHECKS: dict[bytes, Callable[[_Bytes, Limits], None]] = {
+_CHECKS: dict[bytes, Callable[[Bytes, Limits], None]] = {
     b"\xff\xd8\xff": _check_jpeg,
     b"\x89PNG": _check_png,
     b"GIF8": _check_gif,
-    b"II*\0": _check_tiff,
-    b"MM\0*": _check_tiff,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), _check_tiff),
 }

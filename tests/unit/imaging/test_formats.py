@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from imaging_pictures import BLUE, GREEN, RED, encoded, heic, is_near, noise, pixel, quarters, run
 from PIL import Image
+from pillow_heif import HeifFile
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, OutputFormat, process_file
@@ -36,6 +38,25 @@ def test_transparent_heic_becomes_webp(tmp_path: Path) -> None:
     assert processed.content_type == "image/webp"
     assert pixel(out, 0.1, 0.1)[3] < 20
     assert is_near(pixel(out, 0.9, 0.1), (*GREEN, 255))
+
+
+def test_of_a_heic_of_several_pictures_the_primary_is_taken(tmp_path: Path) -> None:
+    several = HeifFile()
+    several.add_from_pillow(Image.new("RGB", (64, 48), RED))
+    several.add_from_pillow(quarters())
+    out = io.BytesIO()
+    several.save(out, quality=90, primary_index=1)
+    _, picture = run(tmp_path, out.getvalue())
+    assert picture.size == (160, 96)
+
+
+def test_of_a_jpeg_of_several_pictures_the_first_is_taken_whole(tmp_path: Path) -> None:
+    """Kept as it is, or reduced; a preview follows it."""
+    data = encoded(quarters(), "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48), RED)])
+    for max_edge_px, size in ((2560, (160, 96)), (80, (80, 48))):
+        _, picture = run(tmp_path, data, max_edge_px=max_edge_px)
+        assert picture.size == size
+        assert is_near(pixel(picture, 0.9, 0.1), GREEN)
 
 
 def test_truncated_heic_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""A file's bytes for those who read here and there in it."""
+
+from __future__ import annotations
+
+import mmap
+from typing import BinaryIO
+
+__all__ = ["Bytes", "mapped"]
+
+#: Bytes as they lie in memory or in a mapped file.
+Bytes = bytes | mmap.mmap
+
+
+def mapped(file: BinaryIO) -> Bytes:
+    """All bytes of a file that is not empty; a file on a disk is mapped, not read."""
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError:  # it lies in memory
+        file.seek(0)
+        return file.read()
