@@ -1,7 +1,8 @@
-"""How a task's function is called: with models of Pydantic made from what came, where the task wants that."""
+"""A task's arguments and result: models of Pydantic in its code, and their values in messages, where it wants that."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import typing
@@ -11,23 +12,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
 
-__all__ = ["call", "dumped", "most_positional"]
+__all__ = ["add_models", "dumped", "most_positional"]
 
 
-def call(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call the task's function; of a task with `pydantic=True`, models in and plain values out."""
+def add_models(task: Task) -> None:
+    """Let a task with `pydantic=True` get models of the values that it is called with, and give values of a model."""
     if not task.pydantic:
-        return task.run(*args, **kwargs)
-    from pydantic import BaseModel
+        return
+    inner = task.run
 
-    hints = typing.get_type_hints(inspect.unwrap(task.run))
-    bound = inspect.signature(task.run).bind(*args, **kwargs)
-    for name, value in bound.arguments.items():
-        kind = _model_of(hints.get(name), BaseModel)
-        if kind is not None and isinstance(value, Mapping):
-            bound.arguments[name] = kind.model_validate(value)
-    result = task.run(*bound.args, **bound.kwargs)
-    return result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+    @functools.wraps(inner)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from pydantic import BaseModel
+
+        hints = typing.get_type_hints(inspect.unwrap(inner))
+        bound = inspect.signature(inner).bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            kind = _model_of(hints.get(name), BaseModel)
+            if kind is not None and isinstance(value, Mapping):
+                bound.arguments[name] = kind.model_validate(value)
+        result = inner(*bound.args, **bound.kwargs)
+        return result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+
+    task.run = run  # type: ignore[method-assign]
 
 
 def dumped(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:

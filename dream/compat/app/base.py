@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dream.compat import current
 from dream.compat.app.configured import Configured
-from dream.compat.app.definition import complete, define_task
+from dream.compat.app.definition import LaterBased, base_from, complete, define_task, give_base
 from dream.compat.app.registry import TaskRegistry
-from dream.compat.app.task import Task
+from dream.compat.app.task import Task as StockTask
 from dream.compat.control import Control
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
 from dream.compat.periodic import entry_of
@@ -30,7 +31,7 @@ __all__ = ["Celery"]
 
 _QUEUE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
 #: Arguments of Celery's constructor that put another class in a part's place.
-_REPLACED_PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "task_cls", "tasks"})
+_REPLACED_PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "tasks"})
 
 
 class Celery(Configured):
@@ -44,6 +45,8 @@ class Celery(Configured):
       namespace: of the names in that source.
       changes: settings.
       set_as_current: make it the current app.
+      task_cls: what its tasks are instances of where they name no `base=`: a subclass of `Task`, or its dotted name,
+        which is looked up when a task is first used.
       strict_typing: check the arguments of its tasks when they are sent, unless a task says `typing=`.
       **settings: more of them.
 
@@ -53,6 +56,8 @@ class Celery(Configured):
 
     #: Whether a name that is not registered here may be one that workers know.
     sends_unknown = True
+    #: For subclasses: as the argument.
+    task_cls: Any = StockTask
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Celery(Configured):
         namespace: str | None = None,
         changes: Mapping[str, Any] | None = None,
         set_as_current: bool = True,
+        task_cls: Any = None,
         strict_typing: bool = True,
         **settings: Any,
     ) -> None:
@@ -75,8 +81,12 @@ class Celery(Configured):
         self.main = main
         self.strict_typing = strict_typing
         self.tasks = TaskRegistry(self)
-        #: What tasks are instances of where they name no `base=`.
-        self.Task = Task
+        self.task_cls = task_cls or self.task_cls
+        self._base: type[StockTask] | None = None if isinstance(self.task_cls, str) else base_from(self.task_cls)
+        self._finding_base: set[int] = set()
+        self._changing_base = threading.RLock()
+        #: Tasks that were defined without `base=`.
+        self.without_base: list[StockTask] = []
         super().__init__({name: value for name, value in given.items() if value is not None})
         self.control = Control(self)
         if config_source is not None:
@@ -85,6 +95,36 @@ class Celery(Configured):
             self.set_current()
 
     # --- tasks
+
+    @property
+    def Task(self) -> type[StockTask]:  # noqa: N802 (Celery's name)
+        """What tasks are instances of where they name no `base=`; to set it also changes those that are defined.
+
+        Raises:
+          ImproperlyConfigured: `task_cls` names no class of tasks.
+        """
+        thread_id = threading.get_ident()
+        if self._base is None and thread_id not in self._finding_base:  # its module may look at the app
+            self._finding_base.add(thread_id)
+            try:
+                self.Task = base_from(self.task_cls)
+            finally:
+                self._finding_base.discard(thread_id)
+        return self._base or StockTask
+
+    @Task.setter
+    def Task(self, kind: type[StockTask]) -> None:  # noqa: N802 (Celery's name)
+        base = base_from(kind)
+        with self._changing_base:
+            if base is not self._base:
+                self._base = base
+                for task in self.without_base:
+                    give_base(self, task, base)
+
+    @property
+    def base_of_tasks(self) -> type[StockTask]:
+        """As `Task`, without a look for what is only named yet."""
+        return self._base or LaterBased
 
     def add_periodic_task(
         self,
@@ -107,7 +147,7 @@ class Celery(Configured):
           ImproperlyConfigured, Unsupported: an option cannot be.
         """
 
-        def define(function: Callable[..., Any]) -> Task:
+        def define(function: Callable[..., Any]) -> StockTask:
             return define_task(self, function, options)
 
         return define(args[0]) if args and callable(args[0]) else define
@@ -121,7 +161,7 @@ class Celery(Configured):
         """The full name of a function's task."""
         return f"{self.main if module == '__main__' and self.main else module}.{name}"
 
-    def register_task(self, task: Any, **_options: Any) -> Task:
+    def register_task(self, task: Any, **_options: Any) -> StockTask:
         """Add a task, or a class of one, under its name."""
         task = task() if isinstance(task, type) else task
         complete(self, task)
@@ -192,7 +232,7 @@ class Celery(Configured):
             )
         return name
 
-    def ignores_result(self, task: Task | None) -> bool:
+    def ignores_result(self, task: StockTask | None) -> bool:
         """Whether nothing is kept of a task's end."""
         own = task.ignore_result if task is not None else None
         return bool(self.conf.task_ignore_result if own is None else own)

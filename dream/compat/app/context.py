@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Context", "origin"]
 
 _HOST = socket.gethostname()
-_OF_THE_RUN = {"envelope", "delivered", "children", "most_retries"}
+_OF_THE_RUN = {"envelope", "delivered", "children", "most_retries", "is_calling"}
 
 
 def origin() -> str:
@@ -75,6 +75,8 @@ class Context:
         self.children: list[str] = []
         #: What `retry(max_retries=)` said in this run.
         self.most_retries: int | None = None
+        #: Whether the task is being called, and its own code does not run yet: see `Task.__call__`.
+        self.is_calling = False
         if envelope is not None:
             self.__dict__.update(_seen(envelope))
         self.__dict__.update(named)
@@ -149,4 +151,5 @@ def _seen(envelope: Envelope) -> dict[str, Any]:
         "hostname": _HOST,
     }
     # A header of the sender's own is an attribute too, unless it is called as one that is there.
-    return {**{name: value for name, value in envelope.headers.items() if not hasattr(Context, name)}, **seen}
+    own = {name: value for name, value in envelope.headers.items() if name not in _OF_THE_RUN}
+    return {**{name: value for name, value in own.items() if not hasattr(Context, name)}, **seen}

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.app import retrying
+from dream.compat.app.arguments import add_models
 from dream.compat.app.task import Task
+from dream.compat.conf.sources import resolve
 from dream.compat.exceptions import ImproperlyConfigured, Unsupported
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
 
-__all__ = ["complete", "define_task"]
+__all__ = ["LaterBased", "base_from", "complete", "define_task", "give_base"]
 
 #: Options that would ask for what is not there, the values that ask for nothing, and what to do in place of others.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -41,10 +43,12 @@ def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str,
     """
     rest = dict(options)
     name = rest.pop("name", None) or app.gen_task_name(function.__name__, function.__module__)
-    base, bind = rest.pop("base", None) or app.Task, rest.pop("bind", False)
+    base, bind = rest.pop("base", None), rest.pop("bind", False)
     rest.pop("shared", None), rest.pop("lazy", None)
     if name in app.tasks.data:
         return app.tasks.data[name]
+    if base is not None:
+        _check_base(f"{name}: base", base)
     attributes = {
         "name": name,
         "run": function if bind else staticmethod(function),
@@ -56,8 +60,65 @@ def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str,
         "__wrapped__": function,
         **rest,
     }
-    kind = type(function.__name__, (base,), attributes)
-    return app.register_task(kind())
+    kind = type(function.__name__, (base or app.base_of_tasks,), attributes)
+    task: Task = kind()
+    if base is None:
+        app.without_base.append(task)
+    if not issubclass(kind, LaterBased):
+        return app.register_task(task)
+    vars(task)["app"] = app
+    app.tasks[name] = task
+    return task
+
+
+class LaterBased(Task):
+    """Stands in for the base of an app's tasks while that is only a name: what it names may import the app.
+
+    The first look at a task, or its first call, finds the base.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__") or not _find_base(self):
+            return object.__getattribute__(self, name)
+        return getattr(self, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self(*args, **kwargs) if _find_base(self) else Task.__call__(self, *args, **kwargs)
+
+
+def _find_base(task: LaterBased) -> bool:
+    """Whether the task has its base now; its module may be in the middle of its import."""
+    _ = vars(task)["app"].Task
+    return LaterBased not in type(task).__bases__
+
+
+def base_from(named: Any) -> type[Task]:
+    """The class of tasks that an app is told to use: a class, or the dotted name of one.
+
+    Raises:
+      ImproperlyConfigured: it is none.
+    """
+    found = resolve(named) if isinstance(named, str) else named
+    _check_base("task_cls", found)
+    return found  # type: ignore[no-any-return]
+
+
+def give_base(app: Celery, task: Task, base: type[Task]) -> None:
+    """Make a task that was defined without `base=` one of the app's new class, as if it had been defined now.
+
+    Raises:
+      ImproperlyConfigured, Unsupported: see `complete`.
+    """
+    type(task).__bases__ = (base,)
+    for name in ("run", "_signature_of_run"):  # what was made of the old one
+        vars(task).pop(name, None)
+    task.__init__()  # type: ignore[misc]
+    complete(app, task)
+
+
+def _check_base(what: str, kind: Any) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, Task)):
+        raise ImproperlyConfigured(f"{what} must be a subclass of dream.compat.Task, or of app.Task, not {kind!r}")
 
 
 def complete(app: Celery, task: Task) -> None:
@@ -71,6 +132,7 @@ def complete(app: Celery, task: Task) -> None:
     task.app = app
     _check(task)
     retrying.check_endless(task)
+    add_models(task)
     retrying.add_autoretry(task)
 
 

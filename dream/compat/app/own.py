@@ -54,5 +54,5 @@ class OwnTask(Task):
         """
         self._check_arguments(args, kwargs)
         used_id, delivery = parse(self.name, {**options, "task_id": task_id})
-        arguments = self._signature.bind(*(args or ()), **(kwargs or {})).args
+        arguments = self._signature_of_run.bind(*(args or ()), **(kwargs or {})).args
         return self._order(used_id, delivery, *arguments)

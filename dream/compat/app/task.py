@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dream.compat import current
@@ -72,6 +73,17 @@ class Task:
     # --- here and now
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it; a base class may override this, and workers call it as well."""
+        request = current.request_of(self)
+        if request is None or not request.is_calling:
+            return self._call_directly(args, kwargs)
+        request.is_calling = False  # where its own code calls the task, that is a direct call
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            request.is_calling = True
+
+    def _call_directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         current.enter(self, Context(args=args, kwargs=kwargs, task=self.name))
         try:
             return self.run(*args, **kwargs)
@@ -156,16 +168,13 @@ class Task:
             raise TypeError(f"{self.name}: kwargs must be a dict, not {type(kwargs).__name__}")
         if self.typing:
             try:
-                self._signature.bind(*(args or ()), **(kwargs or {}))
+                self._signature_of_run.bind(*(args or ()), **(kwargs or {}))
             except TypeError as error:
                 raise TypeError(f"{self.name}: {error}") from None
 
-    @property
-    def _signature(self) -> inspect.Signature:
-        found: inspect.Signature | None = self.__dict__.get("_signature_of_run")
-        if found is None:
-            found = self.__dict__["_signature_of_run"] = inspect.signature(self.run)
-        return found
+    @cached_property
+    def _signature_of_run(self) -> inspect.Signature:  # a name that base classes of others do not take
+        return inspect.signature(self.run)
 
     # --- in a run
 

@@ -21,7 +21,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from dream.compat import current, signals
 from dream.compat.app import run_log
-from dream.compat.app.arguments import call, most_positional
+from dream.compat.app.arguments import most_positional
 from dream.compat.app.run_log import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
 from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry
 from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
@@ -139,7 +139,7 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
     try:
         task.before_start(request.id or "", args, kwargs)
         with request.delivered.watched() if request.delivered is not None else nullcontext():
-            return Ended(SUCCESS, call(task, args, kwargs))
+            return Ended(SUCCESS, _call(task, request, args, kwargs))
     except Retry as again:
         return Ended(RETRY, again, ExceptionInfo(again.exc if isinstance(again.exc, BaseException) else again))
     except Reject as error:
@@ -150,6 +150,15 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
         return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
     except Exception as error:  # noqa: BLE001 (whatever a task raises is its end)
         return Ended(FAILURE, error, ExceptionInfo(error))
+
+
+def _call(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call the task, for a base class may have a `__call__` of its own."""
+    request.is_calling = True
+    try:
+        return task(*args, **kwargs)
+    finally:
+        request.is_calling = False
 
 
 def _linked(task: Task, request: Context, ended: Ended) -> Ended:
