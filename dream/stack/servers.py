@@ -2,17 +2,23 @@
 
 Secrets go into files of mode 0600, never on a command line. Neither server sees our environment: SeaweedFS would
 take `AWS_…` variables for identities of its own and `S3_BUCKET` for a bucket to make.
+
+Only S3 is for clients. Left alone, SeaweedFS's other servers (master, volume, filer, and gRPC of each) list, read and
+delete for anybody on the machine. Here they ask for a client certificate that lies in the data folder.
 """
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import importlib.util
+import ipaddress
 import json
 import os
 import platform
 import shutil
 import socket
+import ssl
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
@@ -27,6 +33,10 @@ __all__ = ["BUCKET", "answers", "remove_weed_sockets", "valkey", "weed"]
 
 BUCKET = "dream"
 _PROBE_TIMEOUT_S = 1.0
+#: SeaweedFS's names for its parts in security.toml: those that speak gRPC, and those that speak HTTP beside S3.
+_GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
+_HTTP_PARTS = ("master", "volume", "filer", "admin")
+_CERTIFICATE_YEARS = 10
 _HTTP_OK = 200
 _VALKEY_CONF = """\
 bind {host}
@@ -70,6 +80,8 @@ def weed(folder: DataFolder, state: State) -> Part:
     write_private(config, json.dumps({"identities": [identity]}))
     data = folder.weed / "data"
     data.mkdir(mode=0o700, exist_ok=True)
+    certificate = _close_to_strangers(folder)
+    context = _client_context(certificate)
     options = {
         "dir": data,
         "ip": HOST,
@@ -99,9 +111,60 @@ def weed(folder: DataFolder, state: State) -> Part:
         env=_bare_environment(),
         cwd=folder.weed,
         log=folder.logs / "weed.log",
-        is_ready=lambda: _weed_answers(at),
+        is_ready=lambda: _weed_answers(at, context),
         stop_timeout_s=3,
     )
+
+
+def _close_to_strangers(folder: DataFolder) -> Path:
+    """Write the `security.toml` that SeaweedFS reads in its working folder, and the certificate that it names.
+
+    Both are new at each start: only SeaweedFS and our probes use them.
+
+    Returns:
+      The file with the certificate and its key, for our own probes.
+    """
+    pem = folder.weed / "node.pem"
+    write_private(pem, _new_certificate())
+    files = [f'cert = "{pem}"', f'key = "{pem}"']
+    ca = f'ca = "{pem}"'
+    sections: dict[str, list[str]] = {"access": ["ui = false"], "grpc": [ca]}
+    sections |= {f"grpc.{part}": files for part in _GRPC_PARTS}
+    sections |= {f"https.{part}": [*files, ca] for part in _HTTP_PARTS}
+    sections["https.client"] = ["enabled = true", *files, ca]
+    text = "\n".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
+    write_private(folder.weed / "security.toml", text)
+    return pem
+
+
+def _new_certificate() -> str:
+    """A key and a certificate that signs itself, in PEM: server, client and authority in one."""
+    from cryptography import x509  # only `dream up` needs it
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dream up")])
+    now = datetime.datetime.now(datetime.UTC)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))  # a clock that is set back
+        .not_valid_after(now + datetime.timedelta(days=365 * _CERTIFICATE_YEARS))
+        .add_extension(addresses, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def _client_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.load_cert_chain(certificate)
+    return context
 
 
 def remove_weed_sockets(state: State) -> None:
@@ -118,9 +181,12 @@ def answers(port: int, path: str) -> bool:
     return _get(port, path) is not None
 
 
-def _get(port: int, path: str) -> bytes | None:
+def _get(port: int, path: str, tls: ssl.SSLContext | None = None) -> bytes | None:
     """The body of an answer 200."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=_PROBE_TIMEOUT_S)
+    if tls is None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=_PROBE_TIMEOUT_S)
+    else:
+        connection = http.client.HTTPSConnection(HOST, port, timeout=_PROBE_TIMEOUT_S, context=tls)
     try:
         connection.request("GET", path, headers={"Accept": "application/json"})
         response = connection.getresponse()
@@ -131,12 +197,12 @@ def _get(port: int, path: str) -> bytes | None:
         connection.close()
 
 
-def _weed_answers(at: Mapping[str, int]) -> bool:
+def _weed_answers(at: Mapping[str, int], tls: ssl.SSLContext) -> bool:
     """Whether objects can be read: its parts are up, the bucket is there, the master knows the volume server."""
-    if not (answers(at["s3"], "/healthz") and answers(at["filer"], f"/buckets/{BUCKET}/")):
+    if not (answers(at["s3"], "/healthz") and _get(at["filer"], f"/buckets/{BUCKET}/", tls)):
         return False
     try:
-        topology = json.loads(_get(at["master"], "/dir/status") or b"{}").get("Topology") or {}
+        topology = json.loads(_get(at["master"], "/dir/status", tls) or b"{}").get("Topology") or {}
     except ValueError:
         return False
     return bool(topology.get("DataCenters"))

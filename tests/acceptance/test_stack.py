@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -268,7 +270,7 @@ def test_secrets_are_in_private_files_and_on_no_command_line(start, data) -> Non
     secrets = [variables[name] for name in secret_names] + [password]
 
     assert data.stat().st_mode & 0o777 == 0o700
-    for name in ("stack.json", "valkey/valkey.conf", "weed/s3.json"):
+    for name in ("stack.json", "valkey/valkey.conf", "weed/s3.json", "weed/security.toml", "weed/node.pem"):
         assert (data / name).stat().st_mode & 0o777 == 0o600
     commands = " ".join(processes_of(data).values())
     assert not [secret for secret in secrets if secret in commands]
@@ -293,6 +295,62 @@ def test_nothing_listens_beyond_loopback(start, data) -> None:
 
     assert len(addresses) >= 6
     assert [address for address in addresses if not address.startswith("0100007F:")] == []
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "TLS"])
+def test_only_s3_answers_a_stranger_on_this_machine_and_it_refuses(start, data, is_encrypted) -> None:
+    start().ready()
+    put(running_variables(data))
+    weed = process_named(data, "weed")
+    assert weed is not None
+    ports = {int(address.split(":")[1], 16) for address in listening_addresses({weed})}
+    state = DataFolder(data).load()
+    assert state is not None
+    assert len(ports) >= 9
+    assert state.ports["filer"] in ports
+
+    given = {port: answer for port in ports if (answer := answer_to_a_stranger(port, is_encrypted))}
+
+    s3 = {} if is_encrypted else {state.ports["s3"]: 403}
+    assert {port: status for port, status in given.items() if status != 400} == s3
+
+
+def test_seaweedfs_own_shell_is_a_stranger_too(start, data, tmp_path) -> None:
+    start().ready()
+    put(running_variables(data))
+    state = DataFolder(data).load()
+    assert state is not None
+    servers = [f"-{name}=127.0.0.1:{state.ports[name]}" for name in ("master", "filer")]
+
+    shell = subprocess.run(
+        ["timeout", "5", Path(sys.executable).with_name("weed"), "shell", *servers],
+        input="fs.ls /buckets/dream\n",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "kept" not in shell.stdout + shell.stderr
+    assert shell.returncode != 0
+
+
+def answer_to_a_stranger(port: int, is_encrypted: bool) -> int | None:
+    """The status that a request without credentials for all objects gets, or None where it gets no answer."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = (
+        http.client.HTTPSConnection("127.0.0.1", port, timeout=3, context=context)
+        if is_encrypted
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    )
+    try:
+        connection.request("GET", "/buckets/dream/kept")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 # --- with the parts of our own
