@@ -12,17 +12,18 @@ from pathlib import Path
 
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging.budget import Qualities, Rung, Task, search
 from dream.imaging.damage import rejecting_damage
-from dream.imaging.decode import Decoded, orientation_of
+from dream.imaging.decode import Decoded, frames_of, orientation_of
 from dream.imaging.encode import WEBP, Encoded
+from dream.imaging.frames import composed
+from dream.imaging.gif import GifFile
 from dream.imaging.limits import Limits
+from dream.imaging.png import PngFile
 from dream.imaging.resize import resize
 from dream.imaging.transform import prepare
 
@@ -60,15 +61,15 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
     """
     if limits.output_format == "jpeg":
         return None
-    first, count = _frame_range(image)
+    count = _count(image)
     if count < 2:
         return None
     _check(image.size, count, limits)
     fitted_px = _fit(image.size, count, limits)
     frames, durations_ms = [], []
-    for frame in _seen(image, range(first, first + count)):
-        frames.append(_prepared(frame, fitted_px))
-        durations_ms.append(_duration_ms(frame))
+    for seen, duration_ms in _seen(image, count):
+        frames.append(_prepared(image, seen, fitted_px))
+        durations_ms.append(_shown_ms(duration_ms))
     return Animation(frames, durations_ms, _plays(image))
 
 
@@ -109,14 +110,11 @@ def _say_transparent(path: Path) -> None:
             file.write(bytes((head[20] | 0x10,)))
 
 
-def _frame_range(image: ImageFile) -> tuple[int, int]:
-    """The first frame of the animation, and how many there are."""
-    if not isinstance(image, GifImageFile | PngImageFile | WebPImageFile | AvifImageFile):
-        return 0, 1  # pages, not frames
-    with rejecting_damage():  # a GIF's frames are counted by reading it
-        count = getattr(image, "n_frames", 1)
-    is_apart = bool(getattr(image, "default_image", False))  # a PNG for those who cannot show the animation
-    return int(is_apart), count - is_apart
+def _count(image: ImageFile) -> int:
+    """How many frames there are; pages are none."""
+    if isinstance(image, WebPImageFile | AvifImageFile):
+        return int(image.n_frames)
+    return len(frames_of(image)) or 1
 
 
 def _check(size: tuple[int, int], count: int, limits: Limits) -> None:
@@ -135,30 +133,32 @@ def _fit(size: tuple[int, int], count: int, limits: Limits) -> tuple[int, int]:
     return replace(limits, max_edge_px=max(1, min(limits.max_edge_px, int(max(size) * share)))).fit(size)
 
 
-def _seen(image: ImageFile, numbers: range) -> Iterator[ImageFile]:
-    for number in numbers:
+def _seen(image: ImageFile, count: int) -> Iterator[tuple[Image.Image, float]]:
+    """What is seen in each frame, as the file stores it, and for how long in ms."""
+    if frames := frames_of(image):
+        for frame, seen in zip(frames, composed(image.size, frames), strict=True):
+            yield seen.copy(), frame.duration_ms
+        return
+    for number in range(count):
         with rejecting_damage():
             image.seek(number)
             image.load()
-        yield image
+        yield image.copy(), image.info.get("duration", 0)
 
 
-def _prepared(frame: ImageFile, fitted_px: tuple[int, int]) -> Image.Image:
-    """A copy of the frame that the next one does not paint over."""
-    copy = frame.copy()
-    prepared = prepare(Decoded(copy, fitted_px, orientation_of(frame), frame.info.get("icc_profile") or None))
+def _prepared(image: ImageFile, seen: Image.Image, fitted_px: tuple[int, int]) -> Image.Image:
+    prepared = prepare(Decoded(seen, fitted_px, orientation_of(image), image.info.get("icc_profile") or None))
     return prepared.convert("RGB") if prepared.mode == "L" else prepared
 
 
-def _duration_ms(frame: ImageFile) -> int:
-    duration = frame.info.get("duration", 0)
-    duration_ms = round(duration) if isinstance(duration, int | float) and 0 <= duration < 2**24 else 0
-    return duration_ms if duration_ms >= _SHORTEST_DURATION_MS else _DEFAULT_DURATION_MS
+def _shown_ms(duration_ms: float) -> int:
+    rounded_ms = round(duration_ms) if 0 <= duration_ms < 2**24 else 0
+    return rounded_ms if rounded_ms >= _SHORTEST_DURATION_MS else _DEFAULT_DURATION_MS
 
 
 def _plays(image: ImageFile) -> int:
     """How often the animation is shown; a GIF says how often it is repeated, and once where it says nothing."""
-    loop = image.info.get("loop")
-    if isinstance(image, GifImageFile):
+    loop = image.plays if isinstance(image, PngFile) else image.info.get("loop")
+    if isinstance(image, GifFile):
         loop = 1 if loop is None else loop + 1 if loop else 0
     return min(loop, 65_535) if isinstance(loop, int) and loop > 0 else 0

@@ -17,10 +17,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.errors import ImageRejected
 from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
+from dream.imaging.frames import Frame, composed
+from dream.imaging.gif import GifFile
 from dream.imaging.limits import Limits
+from dream.imaging.png import PngFile
 from dream.imaging.structure import check_structure
 
-__all__ = ["Decoded", "decode", "open_image", "orientation_of"]
+__all__ = ["Decoded", "decode", "frames_of", "open_image", "orientation_of"]
 
 #: The scales of a JPEG's decoder, 1/8 to 1.
 _DCT_SCALES = (8, 4, 2, 1)
@@ -63,7 +66,9 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     file.seek(0)
     with rejecting_damage():
         image = opener(file)
-    _check_size(image, limits)
+    most_pixels = limits.max_jpeg_pixels if isinstance(image, JpegImageFile) else limits.max_pixels
+    for size in (image.size, *(frame.size for frame in frames_of(image))):
+        _check_size(size, most_pixels, limits)
     return image
 
 
@@ -78,18 +83,32 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
       OSError: the file could not be read.
     """
     fitted_px = limits.fit(image.size)
+    image.info.pop("xmp", None)  # Pillow would turn a TIFF by what XMP says, as no browser does
+    pixels: Image.Image = image
     with rejecting_damage():
         if isinstance(image, JpegImageFile):
             fitted_px = _draft(image, fitted_px, limits)
         image.load()
+        if frames := frames_of(image):
+            pixels = next(composed(image.size, frames[:1]))
     # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
-    return Decoded(image, fitted_px, orientation_of(image), image.info.get("icc_profile") or None)
+    return Decoded(pixels, fitted_px, orientation_of(image), image.info.get("icc_profile") or None)
+
+
+def frames_of(image: Image.Image) -> tuple[Frame, ...]:
+    """The frames that are laid over each other by us; none where Pillow's pixels are the picture."""
+    return image.frames if isinstance(image, GifFile | PngFile) else ()
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How the picture is to be turned, 1–8; 1 where it does not say so, or says something else."""
+    """How its Exif says that the picture is to be turned, 1–8; 1 where it does not say so, or says something else.
+
+    A TIFF is turned by Pillow. XMP, and Exif in a PNG's text, are no browser's business.
+    """
+    exif = Image.Exif()
     try:
-        value = image.getexif().get(ExifTag.Orientation, 1)
+        exif.load(image.info.get("exif") or b"")
+        value = exif.get(ExifTag.Orientation, 1)
     except RAISED_BY_DECODERS:  # broken metadata does not spoil a good picture
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -107,17 +126,16 @@ def _draft(image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits) -> 
     return fitted_px
 
 
-def _check_size(image: ImageFile, limits: Limits) -> None:
-    width, height = image.size
+def _check_size(size: tuple[int, int], most_pixels: int, limits: Limits) -> None:
+    width, height = size
     if width < 1 or height < 1:
         raise ImageRejected(DAMAGED)
     if max(width, height) > limits.max_source_edge_px:
         raise ImageRejected(
             f"the picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}"
         )
-    most = limits.max_jpeg_pixels if isinstance(image, JpegImageFile) else limits.max_pixels
-    if width * height > most:
+    if width * height > most_pixels:
         raise ImageRejected(
             f"the picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
-            f"at most {most / 1e6:.4g} million are accepted in this format"
+            f"at most {most_pixels / 1e6:.4g} million are accepted in this format"
         )

@@ -13,13 +13,13 @@ from typing import BinaryIO
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging.damage import UNCOMMON
+from dream.imaging.gif import GifFile
 from dream.imaging.png import PngFile
 from dream.imaging.tiff import RAW, TiffFile
 
@@ -37,8 +37,8 @@ HEAD_BYTES = 64
 _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngFile),
-    (b"GIF87a", GifImageFile),
-    (b"GIF89a", GifImageFile),
+    (b"GIF87a", GifFile),
+    (b"GIF89a", GifFile),
     (b"II*\0", TiffFile),
     (b"MM\0*", TiffFile),
     (b"II+\0", TiffFile),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from typing import BinaryIO
+from typing import IO
 
 __all__ = ["Bytes", "mapped"]
 
@@ -11,7 +11,7 @@ __all__ = ["Bytes", "mapped"]
 Bytes = bytes | mmap.mmap
 
 
-def mapped(file: BinaryIO) -> Bytes:
+def mapped(file: IO[bytes]) -> Bytes:
     """All bytes of a file that is not empty; a file on a disk is mapped, not read."""
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

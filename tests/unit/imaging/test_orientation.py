@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from imaging_pictures import BLUE, GREEN, RED, YELLOW, encoded, is_near, pixel, quarters, run
 from PIL import Image
 from PIL.ExifTags import Base
+from PIL.PngImagePlugin import PngInfo
+from pillow_heif import from_pillow
 
 T = Image.Transpose
 #: What a camera stores for each orientation: the upright picture, turned the other way.
@@ -64,3 +67,37 @@ def test_an_orientation_that_does_not_exist_is_ignored(tmp_path: Path, orientati
 def test_broken_exif_does_not_spoil_the_picture(tmp_path: Path) -> None:
     data = encoded(quarters(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish")
     assert is_upright(run(tmp_path, data)[1])
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIC"])
+def test_what_only_xmp_says_is_ignored(tmp_path: Path, kind: str) -> None:
+    """Chromium 156 does not turn these; Pillow would."""
+    if kind == "PNG":
+        texts = PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        data = encoded(quarters(), "PNG", pnginfo=texts)
+    elif kind == "TIFF":
+        data = encoded(quarters(), "TIFF", tiffinfo={700: XMP})
+    elif kind == "HEIC":
+        out = io.BytesIO()
+        from_pillow(quarters()).save(out, quality=90, xmp=XMP.replace(b"6", b"1"))  # of 6 the encoder makes a turn
+        data = out.getvalue().replace(b'tiff:Orientation="1"', b'tiff:Orientation="6"')
+    else:
+        data = encoded(quarters(), kind, xmp=XMP)
+    assert b"tiff:Orientation" in data
+    assert is_upright(run(tmp_path, data)[1])
+
+
+def test_exif_in_a_png_s_text_is_ignored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    packed = exif.tobytes().hex()
+    texts = PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(packed) // 2:8}\n{packed}\n", zip=True)
+    assert is_upright(run(tmp_path, encoded(quarters(), "PNG", pnginfo=texts))[1])
