@@ -18,6 +18,7 @@ from dream.broker.redis import RedisBroker
 from dream.errors import BrokerUnavailable
 from dream.messages import DELIVERY_ID, QUEUES, delivery_id, queue_of
 from dream.middleware.retries import BROKER_AWAY, Retries, RetryPolicy
+from dream.middleware.sentry import Sentry
 from dream.middleware.time_limit import TimeLimit
 from dream.redis_client import connect
 
@@ -43,6 +44,7 @@ def make_broker(settings: Settings) -> AnyBroker:
     """The broker of a process. It connects when it is first used."""
     policy = RetryPolicy.of(settings)
     middleware = [
+        Sentry(),
         Retries(max_retries=policy.max_retries, policy=policy),
         TimeLimit(time_limit=settings.time_limit_s * 1000, interval=min(1000, settings.time_limit_s * 100)),
         CurrentMessage(),

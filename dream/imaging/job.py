@@ -135,7 +135,7 @@ class Job:
             raise ImageRejected(report["rejected"])
         if "out_of_memory" in report:
             raise ImageCrashed("the picture needs more memory than its process may have")
-        log.error("image_crashed", trace=report["failed"])
+        log.warning("image_crashed", trace=report["failed"])
         raise ImageCrashed(f"work on the picture failed: {report['failed'].strip().splitlines()[-1]}")
 
     def _timed_out(self) -> ImageTimedOut:

@@ -94,17 +94,18 @@ def test_signals_and_what_succeeded_are_those_of_the_process(manager):
     assert manager.app.backend.get_task_meta(result.id) == {"status": states.PENDING, "result": None}
 
 
-@pytest.mark.parametrize("task, args, level, last", [
-    (add, (2, 2), logging.INFO, LOG_SUCCESS), (fail, (), logging.ERROR, LOG_FAILURE)
+@pytest.mark.parametrize("task, args, name, level, last", [
+    (add, (2, 2), "celery.app.trace", logging.INFO, LOG_SUCCESS),
+    (fail, (), "celery.app.trace.dream", logging.ERROR, LOG_FAILURE),
 ])
-def test_lines_tell_of_a_run_as_celerys_do(manager, caplog, task, args, level, last):
+def test_lines_tell_of_a_run_as_celerys_do(manager, caplog, task, args, name, level, last):
     result = task.s(*args).set(argsrepr="(…)", kwargsrepr="{…}", shadow="shown").delay()
     result.get(timeout=10, propagate=False)
     def lines():
         of_it = [r for r in caplog.records if getattr(r, "data", {}).get("id") == result.id]
         found = [(r.name, r.levelno, r.msg) for r in of_it]
         assert found == [
-            ("celery.worker.strategy", logging.INFO, LOG_RECEIVED), ("celery.app.trace", level, last)
+            ("celery.worker.strategy", logging.INFO, LOG_RECEIVED), (name, level, last)
         ]
         assert {(r.data["name"], r.data["args"], r.data["kwargs"]) for r in of_it} == {("shown", "(…)", "{…}")}
     manager.wait_for(lines, catch=(AssertionError,))

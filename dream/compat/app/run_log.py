@@ -1,8 +1,11 @@
 """The lines of a worker's log that tell of a run, as Celery has them: its words, its loggers, and the task as `data`.
 
 celery.worker.strategy   INFO    received
-celery.app.trace         INFO    succeeded, or raised what the task `throws`
+celery.app.trace         INFO    succeeded
+celery.app.trace.dream   INFO    raised what the task `throws`
                          ERROR   raised anything else
+
+Failures have a logger of their own below Celery's: Sentry ignores Celery's own where Celery is installed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 
 _strategy = logging.getLogger("celery.worker.strategy")
 _trace = logging.getLogger("celery.app.trace")
+_failures = logging.getLogger("celery.app.trace.dream")
 #: A result that is longer is cut (Celery's `resultrepr_maxsize`).
 _MOST_CHARACTERS = 1024
 
@@ -47,10 +51,10 @@ def failed(task: Task, request: Context, ended: Ended) -> None:
     """It has failed for good; with its traceback, unless the task is known to throw this."""
     expected = isinstance(ended.value, tuple(task.throws))
     level, description = (logging.INFO, "raised expected") if expected else (logging.ERROR, "raised unexpected")
-    if _trace.isEnabledFor(level):
+    if _failures.isEnabledFor(level):
         trouble = None if expected or ended.info is None else (ended.info.type, ended.value, ended.info.tb)
         about = _about(request, description=description, exc=repr(ended.value))
-        _trace.log(level, LOG_FAILURE, about, exc_info=trouble, extra={"data": about})
+        _failures.log(level, LOG_FAILURE, about, exc_info=trouble, extra={"data": about})
 
 
 def _about(request: Context, **more: Any) -> dict[str, Any]:

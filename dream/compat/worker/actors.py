@@ -28,6 +28,7 @@ from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES, SUSPECT
 from dream.middleware.answering import Answering
 from dream.middleware.claims import Claims
 from dream.middleware.isolation import Isolation
+from dream.middleware.sentry import Sentry
 from dream.middleware.time_limit import TimeLimit
 from dream.middleware.unknown import Unknown
 from dream.process import node_name
@@ -83,6 +84,7 @@ class Tasks(Middleware):
         self._patience_s = max(0.0, settings.shutdown_timeout_s - _HAND_BACK_S)
         self._broker = broker
         self._limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
+        self._sentry = next(each for each in broker.middleware if isinstance(each, Sentry))
         self._worker: Worker | None = None
 
     def declare(self, queues: Iterable[str] = ()) -> None:
@@ -169,6 +171,10 @@ class Tasks(Middleware):
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
 
+    def report(self, message: Any, error: BaseException) -> None:
+        """Tell Sentry, where it is used, that a task has failed for good."""
+        self._sentry.report(message, error)
+
     def give_up(self, message: Any, thread_id: int) -> None:
         """Ack a message whose run does not end, and let this worker be replaced."""
         self._limit.give_up(thread_id)
@@ -180,6 +186,9 @@ class Tasks(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._worker = worker
         care_for_connections()
+        # Celery's documented places for a worker's own set-up, such as that of Sentry.
+        signals.celeryd_init.send(self.name, instance=self, conf=self.app.conf, options={})
+        signals.celeryd_after_setup.send(self.name, instance=self, conf=self.app.conf)
         signals.worker_init.send(self)
         self.watch.start()
         self.revoked.start()

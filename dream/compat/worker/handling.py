@@ -156,6 +156,8 @@ class _Delivery:
         # What a retry means has been kept before its message went out.
         if ended.state != RETRY and not self._is_given_up:
             keep(self._task, self._envelope, ended, self.request)
+            if ended.state == FAILURE and not isinstance(ended.value, tuple(self._task.throws)):
+                self._worker.report(self._message, ended.value)
 
     def refuse(self, request: Context) -> None:
         """The task is not run: it was revoked, or it came too late."""
@@ -189,6 +191,8 @@ class _Delivery:
             log.warning("run_handed_back", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
             self._worker.hand_back_now(self._message)
             return
-        log.error("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
+        log.warning("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
         keep(self._task, self._envelope, ended)
+        if ended.state == FAILURE:
+            self._worker.report(self._message, ended.value)
         self._worker.give_up(self._message, thread_id)

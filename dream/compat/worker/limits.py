@@ -33,17 +33,23 @@ _PATIENCE_S = 1.0
 
 class _AtLimit(Stopped):
     state = FAILURE
-    error = TimeLimitExceeded()
+
+    def __init__(self) -> None:
+        self.error = TimeLimitExceeded()  # each its own: Sentry takes the same error again for told
 
 
 class _Terminated(Stopped):
     state = REVOKED
-    error = TaskRevokedError("terminated")
+
+    def __init__(self) -> None:
+        self.error = TaskRevokedError("terminated")
 
 
 class _HandedBack(Stopped):
     state = REJECTED
-    error = Reject("the worker stops", requeue=True)
+
+    def __init__(self) -> None:
+        self.error = Reject("the worker stops", requeue=True)
 
 
 @dataclass
@@ -141,7 +147,8 @@ class Watch:
 def _look(run: _Run, now: float) -> None:
     if run.stop is not None and run.given_up_at is not None and now >= run.given_up_at:
         run.given_up_at = None
-        run.give_up(Ended(run.stop.state, run.stop.error, ExceptionInfo(run.stop.error)))
+        stop = run.stop()
+        run.give_up(Ended(stop.state, stop.error, ExceptionInfo(stop.error)))
     elif run.hard_at is not None and now >= run.hard_at:
         run.end(_AtLimit)
     elif run.soft_at is not None and now >= run.soft_at:

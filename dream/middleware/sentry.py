@@ -1,0 +1,175 @@
+"""Where the process uses Sentry, each run is a transaction there, and a task that fails for good is one event.
+
+    a scope of the run's own ─► the run ─► failed for good: captured ─► the transaction ends
+    (name, id, queue)             └─► is tried again: nothing
+
+Sentry is the caller's: where nobody has imported `sentry_sdk` and called its `init`, nothing happens here. A failure
+may be told several times over: by lines of the log, by Sentry's own integration for Dramatiq, and by us. One is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from enum import Enum, auto
+from importlib import import_module
+from typing import Any
+
+from dramatiq import Broker, MessageProxy, Worker
+from dramatiq.middleware import Middleware
+
+from dream.messages import ALIASES, CELERY
+
+__all__ = ["FAILURES", "Sentry"]
+
+#: The logger that tells how a caller's task has failed.
+FAILURES = "celery.app.trace.dream"
+#: Dramatiq's own line, of each run that raised, also of one that another follows.
+_OF_EACH_RUN = "dramatiq.worker.WorkerThread"
+#: Events of our log: those that are the failure, and those that another event of the same failure follows.
+_TOLD = frozenset({"message_malformed", "task_failed"})
+_TOLD_BEFORE = frozenset({"retry_not_enqueued", "task_lost"})
+_FLUSH_S = 2.0
+
+
+class _Tells(Enum):
+    """What an event tells of a run."""
+
+    FAILURE = auto()
+    #: Nothing that another event does not tell.
+    AGAIN = auto()
+    OTHER = auto()
+
+
+class Sentry(Middleware):
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, _Run] = {}
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        # Around all others, also around Sentry's own for Dramatiq, which puts itself first.
+        broker.middleware.remove(self)
+        broker.middleware.insert(0, self)
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        if (sdk := _in_use()) is not None:
+            sdk.flush(timeout=_FLUSH_S)
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        sdk = _in_use()
+        if sdk is None:
+            return
+        # Dropped later, it would be taken for told: Sentry sends an error once.
+        import_module("sentry_sdk.integrations.logging").ignore_logger(_OF_EACH_RUN)
+        run = self._runs[id(message)] = _Run(sdk, message)
+        run.begin(has_transaction=any(type(each).__name__ == "SentryMiddleware" for each in broker.middleware))
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, exception: BaseException | None = None, **_: Any
+    ) -> None:
+        run = self._runs.pop(id(message), None)
+        if run is None:
+            return
+        with run.stack:
+            if exception is not None and message.failed and not _is_expected(broker, message, exception):
+                run.report(exception)
+
+    after_skip_message = after_process_message
+
+    def report(self, message: MessageProxy, error: BaseException) -> None:
+        """A run, of this thread or another, has failed for good, and Dramatiq is not told."""
+        if (run := self._runs.get(id(message))) is not None:
+            run.report(error)
+
+
+class _Run:
+    """One run, as Sentry sees it."""
+
+    def __init__(self, sdk: Any, message: MessageProxy) -> None:
+        self.stack = ExitStack()
+        self._sdk = sdk
+        self._message = message
+        self._name = ALIASES.get(message.actor_name, message.actor_name)
+        self._is_told = False
+        self._scope: Any = None
+        self._transaction: Any = None
+
+    def begin(self, *, has_transaction: bool) -> None:
+        """Enter a scope, and a transaction unless another begins."""
+        message = self._message
+        self._scope = scope = self.stack.enter_context(self._sdk.isolation_scope())
+        scope.clear_breadcrumbs()
+        scope.set_transaction_name(self._name, source="task")
+        for tag in ("task_id", "celery_task_id"):  # the other is the name that Sentry's integration for Celery uses
+            scope.set_tag(tag, message.message_id)
+        scope.set_context("task", {"name": self._name, "id": message.message_id, "queue": message.queue_name})
+        scope.add_event_processor(self._judged)
+        if not has_transaction:
+            how = {"op": "queue.task.dream", "name": self._name, "source": "task", "origin": "auto.queue.dream"}
+            transaction = self._sdk.continue_trace(_headers_of(message), **how)
+            self._transaction = self.stack.enter_context(self._sdk.start_transaction(transaction))
+            self._transaction.set_status("ok")
+
+    def report(self, error: BaseException) -> None:
+        """Send the failure, unless it has been told."""
+        if self._transaction is not None:
+            self._transaction.set_status("internal_error")
+        with self._sdk.scope.use_isolation_scope(self._scope):
+            options = self._sdk.get_client().options
+            mechanism = {"type": "dream", "handled": False}
+            event, hint = self._sdk.utils.event_from_exception(error, client_options=options, mechanism=mechanism)
+            self._sdk.capture_event(event, hint=hint)
+
+    def _judged(self, event: Any, hint: Mapping[str, Any]) -> Any:
+        """The event; None where it is of a run that another follows, or tells a failure once more."""
+        tells = self._told_by(event, hint.get("log_record"))
+        if tells is _Tells.AGAIN or (tells is _Tells.FAILURE and self._is_told):
+            return None
+        self._is_told = self._is_told or tells is _Tells.FAILURE
+        return event
+
+    def _told_by(self, event: Mapping[str, Any], record: Any) -> _Tells:
+        if record is None:
+            kind = _mechanism_of(event)
+            if kind == "dramatiq":
+                return _Tells.FAILURE if self._message.failed else _Tells.AGAIN
+            return _Tells.FAILURE if kind == "dream" else _Tells.OTHER
+        if _task_of(record) != self._message.message_id:
+            return _Tells.OTHER  # it may be of a task that runs inside this one
+        said = getattr(record, "dream_event", None)
+        if said in _TOLD_BEFORE or (said == "task_failed" and self._message.failed):
+            return _Tells.AGAIN
+        return _Tells.FAILURE if record.name == FAILURES or said in _TOLD else _Tells.OTHER
+
+
+def _in_use() -> Any:
+    """Sentry's SDK where the caller has set it up, else None."""
+    sdk = sys.modules.get("sentry_sdk")
+    # Scopes of a run's own came with release 2.
+    return sdk if sdk is not None and hasattr(sdk, "isolation_scope") and sdk.get_client().is_active() else None
+
+
+def _headers_of(message: MessageProxy) -> Mapping[str, str]:
+    """The sender's headers, which may name the trace that it was in."""
+    celery = message.options.get(CELERY)
+    headers = celery.get("headers") if isinstance(celery, dict) else None
+    return headers if isinstance(headers, dict) else {}
+
+
+def _task_of(record: Any) -> Any:
+    """The task that a line is about."""
+    return (getattr(record, "data", None) or {}).get("id") or getattr(record, "dream_fields", {}).get("task_id")
+
+
+def _mechanism_of(event: Mapping[str, Any]) -> Any:
+    values = (event.get("exception") or {}).get("values") or [{}]
+    return (values[-1].get("mechanism") or {}).get("type")
+
+
+def _is_expected(broker: Broker, message: MessageProxy, exception: BaseException) -> bool:
+    """Whether the actor is known to throw this. A task with a row is told all the same: its row says that it failed."""
+    options = broker.get_actor(message.actor_name).options
+    throws: Any = message.options.get("throws") or options.get("throws")
+    return bool(throws) and isinstance(exception, throws) and not options.get("durable")
