@@ -1,10 +1,15 @@
-"""What callers may pass: checked at the call, so that a mistake is one clear error and nothing is stored."""
+"""What callers may pass: checked at the call, so that a mistake is one clear error and nothing is stored.
+
+Over HTTP a bad file is refused by itself and the others are accepted; `RefusalCode` lists the reasons.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from dream.errors import InvalidArguments
@@ -13,12 +18,66 @@ from dream.messages import STAGING_PREFIX, EncodedFile, ImageFile, UrlToDelete
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["check_deletion", "check_inline", "check_upload", "checked_text", "decode_inline"]
+__all__ = [
+    "Refusal",
+    "RefusalCode",
+    "check_deletion",
+    "check_inline",
+    "check_positions",
+    "check_upload",
+    "checked_text",
+    "decode_inline",
+    "is_text",
+    "refusal_of",
+    "size_text",
+]
 
 _MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
 #: Databases take some tens of thousands of parameters in a statement, and each image is two.
 _MAX_DELETIONS = 10_000
+#: Sizes below this are shown in bytes: in MB with one decimal they would be 0.0.
+_SMALLEST_IN_MB = 100_000
+
+
+class RefusalCode(StrEnum):
+    """Why one file of an upload is refused (`docs/contract.md`, "REST of the gateway")."""
+
+    FILE_EMPTY = "file_empty"
+    FILE_NAME_INVALID = "file_name_invalid"
+    FILE_TOO_LARGE = "file_too_large"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a file is refused.
+
+    Parameters:
+      code: for programs.
+      fault: for people; it follows the file's name, or `the file`.
+    """
+
+    code: RefusalCode
+    fault: str
+
+
+def refusal_of(name: str, size_bytes: int, max_bytes: int) -> Refusal | None:
+    """Why a file of that name and size is refused; None where it is accepted."""
+    if not is_text(name):
+        return Refusal(RefusalCode.FILE_NAME_INVALID, "has characters in its name that are not text")
+    if size_bytes == 0:
+        return Refusal(RefusalCode.FILE_EMPTY, "is empty")
+    if size_bytes > max_bytes:
+        size, most = size_text(size_bytes), size_text(max_bytes)
+        # A few bytes too many do not show in MB.
+        fault = f"has more than the {most} allowed" if size == most else f"has {size}, more than the {most} allowed"
+        return Refusal(RefusalCode.FILE_TOO_LARGE, fault)
+    return None
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: in MB (10^6 bytes) with one decimal, a small one in bytes."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= _SMALLEST_IN_MB else f"{size_bytes} bytes"
 
 
 def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions: Any) -> list[int]:
@@ -31,7 +90,7 @@ def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions:
     _check_files(image_files, "image_files", settings.max_files_per_upload)
     for index, file in enumerate(image_files):
         _check_file(file, f"image_files[{index}]", settings.max_upload_bytes)
-    return _checked_positions(positions, len(image_files))
+    return check_positions(positions, len(image_files))
 
 
 def check_inline(
@@ -47,7 +106,7 @@ def check_inline(
     """
     _check_dream_id(dream_id)
     _check_files(encoded_files, "encoded_files", settings.max_files_per_upload)
-    offsets = _checked_positions(positions, len(encoded_files))
+    offsets = check_positions(positions, len(encoded_files))
     inline: dict[int, ImageFile] = {}
     for index, file in enumerate(encoded_files):
         where = f"encoded_files[{index}]"
@@ -57,9 +116,18 @@ def check_inline(
                 # It is read, and deleted after the run: no other object may be named here.
                 raise InvalidArguments(f"{where}: staged must be a key under {STAGING_PREFIX}")
         else:
-            inline[index] = decode_inline(file)
+            inline[index] = _decoded(file, where)
             _check_file(inline[index], where, settings.max_upload_bytes)
     return inline, offsets
+
+
+def _decoded(file: Any, where: str) -> ImageFile:
+    try:
+        return decode_inline(file)
+    except InvalidArguments as error:
+        name = file.get("name") if isinstance(file, Mapping) else None
+        named = f"{where} ({name})" if isinstance(name, str) and is_text(name) else where
+        raise InvalidArguments(f"{named}: {error}") from None
 
 
 def _check_files(files: Any, called: str, most: int) -> None:
@@ -84,25 +152,31 @@ def _check_file(file: Any, where: str, max_bytes: int) -> None:
     name, data = checked_text(file["name"], f"{where}: name"), file["data"]
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidArguments(f"{where} ({name}): data must be bytes, not {type(data).__name__}")
-    size_bytes = memoryview(data).nbytes
-    if size_bytes == 0:
-        raise InvalidArguments(f"{where} ({name}) is empty")
-    if size_bytes > max_bytes:
-        raise InvalidArguments(
-            f"{where} ({name}) has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES)"
-        )
+    if refusal := refusal_of(name, memoryview(data).nbytes, max_bytes):
+        setting = " (DREAM_MAX_UPLOAD_BYTES)" if refusal.code is RefusalCode.FILE_TOO_LARGE else ""
+        raise InvalidArguments(f"{where} ({name}) {refusal.fault}{setting}")
 
 
 def checked_text(value: Any, where: str) -> str:
     """A string that every database can hold."""
     if not isinstance(value, str):
         raise InvalidArguments(f"{where} must be a string, not {type(value).__name__}")
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_text(value):
         raise InvalidArguments(f"{where} has characters that are not text: {value!a}")
     return value
 
 
-def _checked_positions(positions: Any, count: int) -> list[int]:
+def is_text(value: str) -> bool:
+    """Whether every database can hold it, and every encoding of Unicode."""
+    return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def check_positions(positions: Any, count: int) -> list[int]:
+    """The position of each of `count` files; 0 for all where none are given.
+
+    Raises:
+      InvalidArguments: they are too few, too many, or no integers.
+    """
     if positions is None:
         return [0] * count
     if not isinstance(positions, Sequence) or isinstance(positions, str | bytes):

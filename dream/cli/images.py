@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dream.arguments import RefusalCode, refusal_of
 from dream.cli.access import MAX_ID, DreamId, confirm, load_quietly, opened
 from dream.errors import InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
@@ -129,20 +130,22 @@ def _read(path: Path, max_bytes: int) -> ImageFile:
     try:
         if path.is_dir():
             raise InvalidArguments(f"{path} is a folder; name the files in it; nothing was sent")
-        size_bytes = path.stat().st_size
-        if size_bytes > max_bytes:
-            raise InvalidArguments(
-                f"{path} has {size_bytes} bytes, more than the {max_bytes} allowed (DREAM_MAX_UPLOAD_BYTES); "
-                "nothing was sent"
-            )
+        _check_size(path, path.stat().st_size, max_bytes)
         with path.open("rb") as file:
             # A pipe or a device has no size that could have been looked at.
             data = file.read(max_bytes + 1)
+            _check_size(path, len(data), max_bytes)
         if not data:
             raise InvalidArguments(f"{path} is empty; nothing was sent")
         return {"name": name, "data": data}
     except OSError as error:
         raise InvalidArguments(f"{path} cannot be read: {error.strerror}; nothing was sent") from error
+
+
+def _check_size(path: Path, size_bytes: int, max_bytes: int) -> None:
+    refusal = refusal_of("", size_bytes, max_bytes)
+    if refusal is not None and refusal.code is RefusalCode.FILE_TOO_LARGE:
+        raise InvalidArguments(f"{path} {refusal.fault} (DREAM_MAX_UPLOAD_BYTES); nothing was sent")
 
 
 # --- images

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
@@ -31,6 +32,7 @@ from dream.gateway.media import media
 from dream.gateway.services import Services
 from dream.gateway.sockets import watch_dream
 from dream.gateway.uploads import delete_image, list_images, log_out, upload
+from dream.imaging.accepted import picker_types
 from dream.notifications.subscribe import Events
 from dream.producer import Producer
 from dream.storage import Storage
@@ -98,8 +100,14 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         services.database.dispose()
 
 
+@cache
+def _page_text() -> str:
+    """The page; its file picker offers what is accepted here."""
+    return (_STATIC / "index.html").read_text(encoding="utf-8").replace("{{accept}}", picker_types())
+
+
 async def _page(_request: Request) -> Response:
-    return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(_page_text(), headers={"Cache-Control": "no-cache"})
 
 
 def _routes() -> list[Route | WebSocketRoute | Mount]:

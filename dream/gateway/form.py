@@ -1,6 +1,8 @@
-"""A multipart upload read within limits, its files on disk: what is too large is refused before it is read.
+"""A multipart upload read within limits, its files on disk.
 
 Starlette's parser spools each file to disk but bounds neither a file nor the whole; this one does both, while it reads.
+A file that is too large is read past without being kept, and the others are accepted. A whole that is too large, or too
+many files, refuse the request.
 """
 
 from __future__ import annotations
@@ -11,19 +13,20 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from dream.arguments import Refusal, RefusalCode, check_positions, is_text, refusal_of, size_text
 from dream.messages import ImageFile
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Upload", "parse_positions", "read_upload"]
+__all__ = ["RefusedFile", "Upload", "parse_positions", "read_upload"]
 
 #: Beside the files a request has headers of parts and positions.
 _OVERHEAD_BYTES = 256 * 1024
@@ -43,7 +46,7 @@ class SpooledFile(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> str | bytes:
         if key == "name":
-            return self._file.filename or "picture"
+            return _name_of(self._file)
         if key == "data":
             self._file.file.seek(0)
             return self._file.file.read()
@@ -56,16 +59,52 @@ class SpooledFile(Mapping[str, Any]):
         return 2
 
 
+class RefusedFile(TypedDict):
+    """A file that was not accepted, as the answer names it.
+
+    Parameters:
+      index: its place among the files of the request.
+      name: its name; `picture` where it has none.
+      code: one of `dream.arguments.RefusalCode`.
+      error: a sentence for a person.
+    """
+
+    index: int
+    name: str
+    code: str
+    error: str
+
+
 @dataclass(frozen=True)
 class Upload:
-    """What a request carried: files, and their positions where it named any."""
+    """What a request carried: the files that are accepted, with their positions, and those that are refused."""
 
     files: Sequence[ImageFile]
-    positions: Sequence[int] | None
+    positions: Sequence[int]
+    refused: Sequence[RefusedFile]
+
+    @property
+    def refusal_status(self) -> int:
+        """The status of an answer that accepts none."""
+        return 413 if self.refused[0]["code"] == RefusalCode.FILE_TOO_LARGE else 400
+
+    @property
+    def refusal_text(self) -> str:
+        """What an answer that accepts none says."""
+        first, *others = self.refused
+        more = f" (and {len(others)} more refused)" if others else ""
+        return f"{first['name']}: {first['error']}{more}"
+
+
+def _name_of(file: UploadFile) -> str:
+    return file.filename or "picture"
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser with a limit for each file and for their number."""
+    """Starlette's parser with a limit for each file and for their number; it keeps no byte of a file that is too large.
+
+    `sizes_bytes` has the true size of each file.
+    """
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
         count = settings.max_files_per_upload
@@ -74,6 +113,7 @@ class _Parser(MultiPartParser):
         self._most_bytes = settings.max_upload_bytes
         self._part_bytes = 0
         self._has_ended = False
+        self.sizes_bytes: dict[UploadFile, int] = {}
 
     async def parse(self) -> FormData:
         """The form, which is whole: what was cut off in its last file would be taken without it."""
@@ -91,14 +131,23 @@ class _Parser(MultiPartParser):
         self._part_bytes = 0
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._part_bytes += end - start
-        if self._part_bytes > self._most_bytes:
-            raise HTTPException(413, f"a file has more than the {self._most_bytes} bytes allowed")
-        super().on_part_data(data, start, end)
+        before, self._part_bytes = self._part_bytes, self._part_bytes + end - start
+        file = self._current_part.file
+        if file is None or self._part_bytes <= self._most_bytes:
+            super().on_part_data(data, start, end)
+        elif before <= self._most_bytes:
+            self._file_parts_to_write = [each for each in self._file_parts_to_write if each[0].file is not file]
+            file.file.close()  # frees what was kept of it
 
     def on_part_end(self) -> None:
-        super().on_part_end()
-        if sum(isinstance(value, UploadFile) for _, value in self.items) > self._most_files:
+        file = self._current_part.file
+        if file is None or self._part_bytes <= self._most_bytes:
+            super().on_part_end()
+        else:
+            self.items.append((self._current_part.field_name, file))
+        if file is not None:
+            self.sizes_bytes[file] = self._part_bytes
+        if len(self.sizes_bytes) > self._most_files:
             raise HTTPException(413, f"there are more than the {self._most_files} files allowed in one upload")
 
 
@@ -107,25 +156,27 @@ async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upl
     """The request's files and positions; the files live until the block ends.
 
     Raises:
-      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 for what is too large,
-        415 for anything but multipart.
+      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 where the whole is too large
+        or has too many files, 415 for anything but multipart.
+      InvalidArguments: the positions do not fit the files.
     """
     form: FormData | None = None
     try:
-        form = await _parse(request, settings)
-        yield _upload_of(form)
+        form, sizes_bytes = await _parse(request, settings)
+        yield _upload_of(form, sizes_bytes, settings.max_upload_bytes)
     finally:
         if form is not None:
             await form.close()
 
 
-async def _parse(request: Request, settings: Settings) -> FormData:
+async def _parse(request: Request, settings: Settings) -> tuple[FormData, Mapping[UploadFile, int]]:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, "send the files as multipart/form-data")
     body = request.stream()
     try:
         _check_length(request, settings)
-        return await _Parser(request.headers, _bounded(body, _most_bytes(settings)), settings).parse()
+        parser = _Parser(request.headers, _bounded(body, _most_bytes(settings)), settings)
+        return await parser.parse(), parser.sizes_bytes
     except MultiPartException as error:
         raise HTTPException(400, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}") from None
     except HTTPException as error:
@@ -139,8 +190,9 @@ def _most_bytes(settings: Settings) -> int:
     return settings.max_request_bytes + _OVERHEAD_BYTES
 
 
-def _too_large(settings_bytes: int) -> HTTPException:
-    return HTTPException(413, f"the upload has more than the {settings_bytes - _OVERHEAD_BYTES} bytes allowed")
+def _too_large(most_bytes: int) -> HTTPException:
+    most = size_text(most_bytes - _OVERHEAD_BYTES)
+    return HTTPException(413, f"the upload has more than the {most} allowed; send the files in several")
 
 
 def _check_length(request: Request, settings: Settings) -> None:
@@ -175,15 +227,26 @@ async def _drain(body: AsyncGenerator[bytes, None]) -> None:
                     return
 
 
-def _upload_of(form: FormData) -> Upload:
+def _upload_of(form: FormData, sizes_bytes: Mapping[UploadFile, int], max_bytes: int) -> Upload:
     items = form.multi_items()
     # A file field that was left empty is sent as a nameless file without bytes.
-    files = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or value.size)]
-    if not files:
+    sent = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or sizes_bytes[value])]
+    if not sent:
         raise HTTPException(400, "there are no files in the form")
     texts = [value for name, value in items if name in {"positions", "positions[]"} and isinstance(value, str)]
-    positions = parse_positions(texts)
-    return Upload(cast("list[ImageFile]", [SpooledFile(file) for file in files]), positions)
+    positions = check_positions(parse_positions(texts), len(sent))
+    refusals = [refusal_of(_name_of(file), sizes_bytes[file], max_bytes) for file in sent]
+    accepted = [index for index, refusal in enumerate(refusals) if refusal is None]
+    return Upload(
+        files=cast("list[ImageFile]", [SpooledFile(sent[index]) for index in accepted]),
+        positions=[positions[index] for index in accepted],
+        refused=[_refused(index, sent[index], refusal) for index, refusal in enumerate(refusals) if refusal],
+    )
+
+
+def _refused(index: int, file: UploadFile, refusal: Refusal) -> RefusedFile:
+    name = "".join(character if is_text(character) else "\N{REPLACEMENT CHARACTER}" for character in _name_of(file))
+    return {"index": index, "name": name, "code": refusal.code, "error": f"the file {refusal.fault}"}
 
 
 def parse_positions(texts: Sequence[str]) -> list[int] | None:

@@ -22,15 +22,20 @@ __all__ = ["delete_image", "list_images", "log_out", "upload"]
 
 
 async def upload(request: Request) -> Response:
-    """Take pictures for processing: 202 with the task's id, and nothing is lost; or an error, and nothing was kept."""
+    """Take pictures for processing: 202 with the task's id, and nothing is lost; or an error, and nothing was kept.
+
+    Files that cannot be accepted are named under `refused`; the others are accepted.
+    """
     services, dream_id, owner = await _owned(request)
     # Who has too much waiting need not send the bytes first.
     await run_in_threadpool(check_backlog, services.settings, services.database, 1, dream_id, owner.user_id)
     async with read_upload(request, services.settings) as form, services.handing_over:
+        if not form.files:
+            return JSONResponse({"error": form.refusal_text, "refused": form.refused}, form.refusal_status)
         accept = partial(services.producer.upload_images, user_id=owner.user_id)
         task_id = await run_in_threadpool(accept, dream_id, form.files, form.positions)
-        count = len(form.files)
-    return JSONResponse({"task_id": task_id, "dream_id": dream_id, "files": count}, 202)
+        answer = {"task_id": task_id, "dream_id": dream_id, "files": len(form.files), "refused": form.refused}
+    return JSONResponse(answer, 202)
 
 
 async def list_images(request: Request) -> Response:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from dream.arguments import size_text
 from dream.errors import ImageRejected
 
 __all__ = ["Found", "Qualities", "Rung", "Task", "search"]
@@ -120,7 +121,7 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path) -> Foun
                 fits = done
                 trial.replace(best)
             elif max(done.rung.size) <= _SMALLEST_EDGE_PX:
-                raise ImageRejected(f"the picture cannot be stored in {max_bytes} bytes")
+                raise ImageRejected(f"the picture cannot be stored in {size_text(max_bytes)}")
             else:
                 exceeds = done
         best.replace(target)

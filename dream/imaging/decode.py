@@ -14,6 +14,7 @@ from PIL.ExifTags import Base as ExifTag
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from dream.arguments import size_text
 from dream.errors import ImageRejected
 from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
@@ -58,7 +59,7 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     if not size_bytes:
         raise ImageRejected("the file is empty")
     if size_bytes > limits.max_source_bytes:
-        raise ImageRejected(f"the file is larger than {limits.max_source_bytes / 2**20:.3g} MiB")
+        raise ImageRejected(f"the file is larger than {size_text(limits.max_source_bytes)}")
     opener = opener_for(file.read(HEAD_BYTES))
     if opener is None:
         raise ImageRejected(f"the file is not a picture of an accepted format ({ACCEPTED})")

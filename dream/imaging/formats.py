@@ -7,7 +7,6 @@ file. A multi-picture JPEG (MPO) opens as the JPEG that it begins with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import BinaryIO
 
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
@@ -18,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
+from dream.imaging.accepted import HAS_HEIF
 from dream.imaging.damage import UNCOMMON
 from dream.imaging.gif import GifFile
 from dream.imaging.png import PngFile
@@ -25,11 +25,8 @@ from dream.imaging.tiff import RAW, TiffFile
 
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
-#: Whether the extra `heif` is installed.
-_HAS_HEIF = find_spec("pillow_heif") is not None
-
 #: For people: the formats that are accepted.
-ACCEPTED = "JPEG, PNG, WebP, GIF, TIFF, BMP" + ", AVIF" * HAS_AVIF + ", HEIC" * _HAS_HEIF
+ACCEPTED = "JPEG, PNG, WebP, GIF, TIFF, BMP" + ", AVIF" * HAS_AVIF + ", HEIC" * HAS_HEIF
 
 #: How much of a file's beginning `opener_for` wants to see.
 HEAD_BYTES = 64

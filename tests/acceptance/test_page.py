@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dream.db import images
 from dream.db.dreams import give_to
+from dream.imaging.accepted import HAS_HEIF
 from dream.messages import ImageState, ImageUpdate, UpdateStatus
 from dream.settings import Settings
 from dream.storage import Storage
@@ -147,3 +148,112 @@ def test_a_refused_upload_says_why(page: Page, gateway: Gateway) -> None:
     page.set_input_files("#files", {"name": "empty.png", "mimeType": "image/png", "buffer": b""})
     expect(page.locator("#message")).to_contain_text("Not uploaded: ")
     expect(page.locator("#message")).to_contain_text("empty")
+
+
+def refusals(page: Page) -> list[str]:
+    return page.locator("#refused li p").all_inner_texts()
+
+
+def test_bad_files_are_named_and_the_others_go_on(
+    page: Page, environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """Each refused file stands there with its sentence until it is dismissed; the others are uploaded."""
+    (tmp_path / "limited").mkdir()
+    with Gateway({**environment, "DREAM_MAX_UPLOAD_BYTES": "200000"}, settings, tmp_path / "limited") as gateway:
+        with gateway.database.begin() as session:
+            give_to(session, DREAM, OWNER, "olga")
+        open_page(page, gateway, token())
+        expect(page.locator("#connection")).to_have_text("live")
+        page.set_input_files(
+            "#files",
+            [
+                {"name": "a.png", "mimeType": "image/png", "buffer": PNG},
+                {"name": NASTY, "mimeType": "image/png", "buffer": b"x" * 3_000_000},
+                {"name": "none.png", "mimeType": "image/png", "buffer": b""},
+                {"name": "b.png", "mimeType": "image/png", "buffer": PNG},
+            ],
+        )
+        expect(page.locator("#pictures li")).to_have_count(2)
+        assert refusals(page) == [
+            f"{NASTY} the file has 3.0 MB, more than the 0.2 MB allowed",
+            "none.png the file is empty",
+        ]
+        expect(page.locator("#message")).to_have_text("2 files uploaded; being processed.")
+        page.get_by_role("button", name="Dismiss none.png").click()
+        assert len(refusals(page)) == 1
+        expect(page).to_have_title("dream · pictures")
+
+
+def test_a_selection_of_any_number_is_sent(page: Page, gateway: Gateway) -> None:
+    """More files than one upload may have go in several."""
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    many: list[Any] = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": PNG} for n in range(105)]
+    page.set_input_files("#files", [*many, {"name": "none.png", "mimeType": "image/png", "buffer": b""}])
+    expect(page.locator("#pictures li")).to_have_count(105, timeout=20_000)
+    expect(page.locator("#message")).to_have_text("105 files uploaded; being processed.")
+    assert refusals(page) == ["none.png the file is empty"]
+
+
+def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
+    """Drop a file there; whether the page took the event, which else makes the browser open the file."""
+    taken: bool = page.evaluate(
+        """([selector, own]) => {
+            const target = document.querySelector(selector);
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["bytes"], "dropped.png", { type: "image/png" }));
+            const fire = (name) =>
+                !target.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }));
+            if (own) fire("dragstart");
+            const taken = ["dragenter", "dragover", "drop"].map(fire).every(Boolean);
+            if (own) fire("dragend");
+            return taken;
+        }""",
+        [selector, own],
+    )
+    return taken
+
+
+def test_a_file_that_is_dropped_beside_the_zone_does_not_leave_the_page(page: Page, gateway: Gateway) -> None:
+    """Without a dream nothing is taken; then a file is uploaded wherever it falls, but no picture of the page."""
+    page.goto(f"http://127.0.0.1:{gateway.port}/")
+    for place in ("body", "h1", "#dream", "#entry"):
+        assert drop_at(page, place), place
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    assert drop_at(page, "header")
+    expect(page.locator("#pictures li .name")).to_have_text(["dropped.png"])
+    assert drop_at(page, "#pictures li", own=True)
+    assert drop_at(page, "#token")
+    expect(page.locator("#pictures li .name")).to_have_text(["dropped.png"] * 2)
+    with gateway.database.read() as session:
+        assert len(images.list_images(session, DREAM)) == 2
+
+
+def test_a_message_that_is_stale_goes(page: Page, gateway: Gateway, settings: Settings) -> None:
+    """What was said of work goes with the work, though its last event was missed; what ended is said for a while."""
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    page.set_input_files("#files", {"name": "a.png", "mimeType": "image/png", "buffer": PNG})
+    expect(page.locator("#message")).to_have_text("1 file uploaded; being processed.")
+    with gateway.database.read() as session:
+        task_id = images.list_images(session, DREAM)[0].task_id
+    again = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, message="trying again in 60 s", task_id=task_id)
+    assert gateway.publisher.publish(again)
+    expect(page.locator("#message")).to_have_text("trying again in 60 s")
+    gateway.publish(message="another task works")
+    expect(page.locator("#message")).to_have_text("another task works")
+    assert gateway.publisher.publish(again)
+    expect(page.locator("#message")).to_have_text("trying again in 60 s")
+    finish(gateway, settings)
+    expect(page.locator("#message")).to_have_text("Done.")
+    expect(page.locator("#message")).to_have_text("", timeout=15_000)
+
+
+def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -> None:
+    """HEIC by its types and its extensions, where the decoder for it is installed."""
+    page.goto(f"http://127.0.0.1:{gateway.port}/")
+    offered = (page.get_attribute("#files", "accept") or "").split(",")
+    assert {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"} <= set(offered)
+    heif = {"image/heic", "image/heif", ".heic", ".heif"}
+    assert heif & set(offered) == (heif if HAS_HEIF else set())

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream.arguments import check_deletion, check_inline, check_upload, decode_inline
+from dream.arguments import (
+    Refusal,
+    RefusalCode,
+    check_deletion,
+    check_inline,
+    check_upload,
+    decode_inline,
+    refusal_of,
+)
 from dream.errors import InvalidArguments
 from dream.settings import Settings
 
@@ -62,11 +70,11 @@ def test_a_dream_is_a_positive_integer(dream_id: Any) -> None:
         ([{"name": "a", "data": b""}], "image_files[0] (a) is empty"),
         (
             [{"name": "a", "data": b"x" * 11}],
-            "image_files[0] (a) has 11 bytes, more than the 10 allowed (DREAM_MAX_UPLOAD_BYTES)",
+            "image_files[0] (a) has 11 bytes, more than the 10 bytes allowed (DREAM_MAX_UPLOAD_BYTES)",
         ),
         (
             [{"name": "a", "data": memoryview(b"x" * 12).cast("I")}],
-            "image_files[0] (a) has 12 bytes, more than the 10 allowed (DREAM_MAX_UPLOAD_BYTES)",
+            "image_files[0] (a) has 12 bytes, more than the 10 bytes allowed (DREAM_MAX_UPLOAD_BYTES)",
         ),
     ],
 )
@@ -93,6 +101,21 @@ def test_wrong_positions_are_one_clear_error(positions: Any, reason: str) -> Non
     with pytest.raises(InvalidArguments) as caught:
         check_upload(SETTINGS, 1, [FILE, FILE], positions)
     assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "most_bytes", "fault"),
+    [
+        (50_000_000, 32 * 2**20, "has 50.0 MB, more than the 33.6 MB allowed"),
+        (32 * 2**20 + 1, 32 * 2**20, "has more than the 33.6 MB allowed"),
+        (1_230_000_000, 1_000_000, "has 1230.0 MB, more than the 1.0 MB allowed"),
+        (100_001, 1000, "has 0.1 MB, more than the 1000 bytes allowed"),
+    ],
+)
+def test_sizes_are_said_in_megabytes_with_one_decimal(size_bytes: int, most_bytes: int, fault: str) -> None:
+    """Never two equal figures of which one is said to be more; what would be 0.0 is said in bytes."""
+    assert refusal_of("a", size_bytes, most_bytes) == Refusal(RefusalCode.FILE_TOO_LARGE, fault)
+    assert refusal_of("a", most_bytes, most_bytes) is None
 
 
 def test_the_largest_file_allowed_passes() -> None:
@@ -135,8 +158,12 @@ def test_inline_files_are_told_from_staged_ones_by_their_place() -> None:
         (None, "encoded_files must be a list of {name, data}, not NoneType"),
         ([], "encoded_files is empty: there is nothing to upload"),
         ([INLINE] * 4, "4 files are more than the 3 allowed in one call (DREAM_MAX_FILES_PER_UPLOAD)"),
-        ([INLINE, 7], 'each file must be {"name", "data": base64} or {"name", "staged": key}'),
-        ([INLINE, None], 'each file must be {"name", "data": base64} or {"name", "staged": key}'),
+        ([INLINE, 7], 'encoded_files[1]: each file must be {"name", "data": base64} or {"name", "staged": key}'),
+        (
+            [INLINE, {"name": "b.jpg", "data": "no base64"}],
+            'encoded_files[1] (b.jpg): each file must be {"name", "data": base64} or {"name", "staged": key}',
+        ),
+        ([INLINE, None], 'encoded_files[1]: each file must be {"name", "data": base64} or {"name", "staged": key}'),
         ([{"name": "a", "data": ""}], "encoded_files[0] (a) is empty"),
         ([{"name": 1, "data": "MTIz"}], "encoded_files[0]: name must be a string, not int"),
         ([{"staged": "staging/b"}], "encoded_files[0]: name must be a string, not NoneType"),

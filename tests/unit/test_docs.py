@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from dream.arguments import RefusalCode
 from dream.cli import app
 from dream.settings import Settings
 
@@ -125,3 +126,11 @@ def test_a_link_leads_somewhere(page: Path, target: str) -> None:
     assert file.exists(), f"{page.name} links to {target}, which is not there"
     if anchor and file.suffix == ".md":
         assert anchor in anchors(file), f"{page.name} links to {target}: there is no such heading"
+
+
+# --- refusals
+
+
+def test_every_code_of_a_refused_file_is_documented() -> None:
+    text = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(file_[a-z_]+)` \|", text, re.MULTILINE) == sorted(RefusalCode)

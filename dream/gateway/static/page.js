@@ -2,11 +2,18 @@
 
 const element = (id) => document.getElementById(id);
 const WORDS = { pending: "waiting", processing: "processing", completed: "ready", failed: "failed" };
+const WAITING = ["pending", "processing"];
 const REJECTED = 4001;
 const SILENCE_MS = 40_000; // the server pings every 15 s
 const RETRY_MAX_MS = 10_000;
+const NEWS_MS = 10_000; // how long a message about what is over stays
+// Of one request; the server's own limits are higher by default. A file that is larger goes alone.
+const BATCH_FILES = 20;
+const BATCH_BYTES = 100e6;
 
 const state = { dream: 0, token: "", seq: "", socket: null, retryMs: 500, retry: 0, silence: 0, refresh: 0 };
+const said = { about: "", timer: 0 }; // what the message is about
+const queue = []; // batches of files that wait to be sent
 const progressOf = new Map(); // task id → 0–100
 const deleting = new Set(); // image ids
 
@@ -21,6 +28,9 @@ function enter(dream, token) {
   }
   progressOf.clear();
   element("pictures").replaceChildren();
+  element("refused").replaceChildren();
+  queue.length = 0;
+  say("");
   showError("");
   connect();
 }
@@ -102,7 +112,10 @@ function update(message) {
     if (message.status === "processing") progressOf.set(message.task_id, message.progress ?? 0);
     else progressOf.delete(message.task_id);
   }
-  if (message.message) element("message").textContent = message.message;
+  const isOver = !message.status.endsWith("processing");
+  const about = message.task_id ? `task ${message.task_id}` : "work";
+  if (message.message) say(message.message, about, isOver ? NEWS_MS : 0);
+  else if (isOver) unsay(about);
   refreshSoon();
 }
 
@@ -126,8 +139,9 @@ function refreshSoon() {
 async function refresh() {
   try {
     show(await call("GET", ""));
+    unsay("list");
   } catch (error) {
-    element("message").textContent = `The list could not be read: ${error.message}`;
+    say(`The list could not be read: ${error.message}`, "list");
   }
 }
 
@@ -148,6 +162,9 @@ function show(pictures) {
     if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
   });
   element("empty").hidden = items.length > 0;
+  // What was said of work is over with it, though its last event may have been missed.
+  const working = new Set(pictures.filter((each) => WAITING.includes(each.state)).map((each) => `task ${each.task_id}`));
+  if (said.about.startsWith("task ") && !said.timer && !working.has(said.about)) unsay(said.about);
 }
 
 function newItem(picture) {
@@ -165,7 +182,7 @@ function fill(item, picture) {
   item.dataset.state = picture.state;
   item.querySelector(".state").textContent = WORDS[picture.state] ?? picture.state;
   const bar = item.querySelector("progress");
-  bar.hidden = !["pending", "processing"].includes(picture.state);
+  bar.hidden = !WAITING.includes(picture.state);
   const progress = progressOf.get(picture.task_id);
   if (progress === undefined) bar.removeAttribute("value");
   else bar.value = progress;
@@ -182,69 +199,154 @@ function fill(item, picture) {
 
 function detail(picture) {
   if (!picture.width_px) return "";
-  return `${picture.width_px} × ${picture.height_px} px, ${Math.ceil(picture.size_bytes / 1024)} KiB`;
+  return `${picture.width_px} × ${picture.height_px} px, ${sizeText(picture.size_bytes)}`;
+}
+
+function sizeText(bytes) {
+  return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
 }
 
 async function remove(id, button) {
   deleting.add(id);
   button.disabled = true;
   try {
+    unsay("deletion");
     await call("DELETE", `/${id}`);
     refreshSoon();
   } catch (error) {
     deleting.delete(id);
     button.disabled = false;
-    element("message").textContent = `Not deleted: ${error.message}`;
+    say(`Not deleted: ${error.message}`, "deletion");
   }
 }
 
-// --- upload
+// --- upload: batches of files, one after another
 
 function send(files) {
   if (files.length === 0) return;
+  unsay("upload");
+  let batch = null;
+  for (const file of files) {
+    const isFull = batch && (batch.files.length === BATCH_FILES || batch.bytes + file.size > BATCH_BYTES);
+    if (!batch || isFull) queue.push((batch = { files: [], bytes: 0, dream: state.dream }));
+    batch.files.push(file);
+    batch.bytes += file.size;
+  }
+  if (element("sending").hidden) sendNext();
+}
+
+async function sendNext() {
+  const bar = element("sending");
+  bar.hidden = false;
+  let accepted = 0;
+  let reason = "";
+  for (let batch = queue.shift(); batch; batch = queue.shift()) {
+    bar.value = 0;
+    const answer = await post(batch.files, (share) => (bar.value = 100 * share));
+    if (batch.dream !== state.dream) continue;
+    accepted += answer.files;
+    for (const { index, name, error } of answer.refused) showRefused(name || batch.files[index]?.name, error);
+    if (answer.error) {
+      reason = answer.refused.length === 1 ? answer.refused[0].error : answer.error;
+      if (answer.refused.length === 0) showRefused(namesOf(batch.files), answer.error);
+    }
+    if (accepted) say(`${count(accepted)} uploaded; being processed.`, `task ${answer.task_id}`);
+    else if (reason) say(`Not uploaded: ${reason}`, "upload");
+    refreshSoon();
+  }
+  bar.hidden = true;
+}
+
+/** Send files; resolves to the server's answer, with `files` and `refused` in any case, and `error` where none went. */
+function post(files, onProgress) {
   const form = new FormData();
   for (const file of files) form.append("files", file);
   const request = new XMLHttpRequest(); // fetch does not tell how much has been sent
-  const bar = element("sending");
-  bar.hidden = false;
-  bar.value = 0;
-  request.upload.onprogress = (event) => event.lengthComputable && (bar.value = (100 * event.loaded) / event.total);
-  request.onloadend = () => {
-    bar.hidden = true;
-    let body = {};
-    try {
-      body = JSON.parse(request.responseText);
-    } catch {
-      // no JSON: the connection was lost
-    }
-    element("message").textContent =
-      request.status === 202 ? "Uploaded; being processed." : `Not uploaded: ${body.error ?? "the connection was lost"}`;
-    refreshSoon();
-  };
+  request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
   request.open("POST", `/api/dreams/${state.dream}/images`);
   request.setRequestHeader("Authorization", `Bearer ${state.token}`);
   request.send(form);
+  return new Promise((resolve) => {
+    request.onloadend = () => {
+      let body = {};
+      try {
+        body = JSON.parse(request.responseText);
+      } catch {
+        // no JSON: the connection was lost, or something else answered
+      }
+      const failed = request.status ? `the server answered ${request.status}` : "the connection was lost";
+      const error = request.status === 202 ? "" : (body.error ?? failed);
+      resolve({ files: 0, refused: [], ...body, error });
+    };
+  });
 }
 
-const drop = element("drop");
+function count(files) {
+  return files === 1 ? "1 file" : `${files} files`;
+}
+
+function namesOf(files) {
+  return files.length === 1 ? files[0].name : `${files[0].name} and ${files.length - 1} more`;
+}
+
+function showRefused(name, reason) {
+  const item = element("refusal").content.firstElementChild.cloneNode(true);
+  item.querySelector("strong").textContent = name;
+  item.querySelector("span").textContent = reason;
+  const button = item.querySelector("button");
+  button.setAttribute("aria-label", `Dismiss ${name}`);
+  button.addEventListener("click", () => item.remove());
+  element("refused").append(item);
+}
+
 element("files").addEventListener("change", (event) => {
   send([...event.target.files]);
   event.target.value = "";
 });
+
+// A file may be dropped anywhere: a browser opens one that nobody takes, and the page is left.
+const drop = element("drop");
+const isField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "file";
+const takes = (event) => event.dataTransfer.types.includes("Files") && !element("work").hidden && !state.isDraggingOwn;
+
+addEventListener("dragstart", () => (state.isDraggingOwn = true)); // a picture of this page is no upload
+for (const name of ["dragend", "pointerdown"]) addEventListener(name, () => (state.isDraggingOwn = false));
 for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => {
+  addEventListener(name, (event) => {
+    if (isField(event) && !event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
-    drop.classList.add("over");
+    event.dataTransfer.dropEffect = takes(event) ? "copy" : "none";
+    drop.classList.toggle("over", takes(event));
   });
 }
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
+addEventListener("dragleave", (event) => event.relatedTarget === null && drop.classList.remove("over"));
+addEventListener("drop", (event) => {
   drop.classList.remove("over");
-  send([...event.dataTransfer.files]);
+  if (isField(event) && !event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  if (!takes(event)) return;
+  const files = [];
+  for (const item of [...event.dataTransfer.items].filter((each) => each.kind === "file")) {
+    const entry = item.webkitGetAsEntry();
+    if (entry?.isDirectory) showRefused(entry.name, "this is a folder; drop the pictures in it");
+    else files.push(item.getAsFile());
+  }
+  send(files);
 });
 
 // --- what is said
+
+/** Show a message about something: until it is unsaid, or for `lastsMs`. */
+function say(text, about = "", lastsMs = 0) {
+  clearTimeout(said.timer);
+  said.about = about;
+  said.timer = lastsMs ? setTimeout(() => say(""), lastsMs) : 0;
+  element("message").textContent = text;
+}
+
+function unsay(about) {
+  if (said.about === about) say("");
+}
 
 function showConnection(name, text) {
   element("connection").dataset.state = name;
