@@ -70,7 +70,6 @@ def valkey(folder: DataFolder, state: State) -> Part:
 
 def weed(folder: DataFolder, state: State) -> Part:
     """SeaweedFS as object store, with one identity and one bucket."""
-    at = state.ports
     identity = {
         "name": "dream",
         "credentials": [{"accessKey": state.s3_access_key, "secretKey": state.s3_secret_key}],
@@ -82,7 +81,21 @@ def weed(folder: DataFolder, state: State) -> Part:
     data.mkdir(mode=0o700, exist_ok=True)
     certificate = _close_to_strangers(folder)
     context = _client_context(certificate)
-    options = {
+    arguments = [f"-{name}={value}" for name, value in _weed_options(state.ports, data, config).items()]
+    return Part(
+        name="weed",
+        # Without -logtostderr its log goes to files in the system's folder for temporary files.
+        argv=(str(_weed_program()), "-logtostderr", "mini", *arguments),
+        env=_bare_environment(),
+        cwd=folder.weed,
+        log=folder.logs / "weed.log",
+        is_ready=lambda: _weed_answers(state.ports, context),
+        stop_timeout_s=3,
+    )
+
+
+def _weed_options(at: Mapping[str, int], data: Path, config: Path) -> dict[str, object]:
+    return {
         "dir": data,
         "ip": HOST,
         "ip.bind": HOST,
@@ -104,16 +117,6 @@ def weed(folder: DataFolder, state: State) -> Part:
         "webdav": "false",
         "admin.ui": "false",
     }
-    return Part(
-        name="weed",
-        # Without -logtostderr its log goes to files in the system's folder for temporary files.
-        argv=(str(_weed_program()), "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())),
-        env=_bare_environment(),
-        cwd=folder.weed,
-        log=folder.logs / "weed.log",
-        is_ready=lambda: _weed_answers(at, context),
-        stop_timeout_s=3,
-    )
 
 
 def _close_to_strangers(folder: DataFolder) -> Path:
