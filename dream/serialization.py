@@ -40,9 +40,14 @@ def dumps(value: Any) -> str:
 
     Raises:
       TypeError: it has something in it that JSON cannot carry.
-      ValueError: it contains itself.
+      ValueError: it contains itself, is nested too deeply, or has a `__json__` or `__repr__` that fails.
     """
-    return json.dumps(value, default=_encode)
+    try:
+        return json.dumps(value, default=_encode)
+    except (TypeError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(f"JSON cannot carry it: {type(error).__name__}: {error}") from error
 
 
 def loads(text: str | bytes) -> Any:

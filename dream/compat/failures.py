@@ -57,7 +57,7 @@ def read_error(written: Any) -> BaseException | None:
     found = _find(str(module or "builtins"), name)
     if found is _NOTHING:
         found = _named(name.rpartition(".")[2], str(module))
-    # What is no `Exception`, as SystemExit, would end the process that looks.
+    found = _tamed(found)
     if not isinstance(found, type) or not issubclass(found, Exception):
         return TaskError(f"a result names {module}.{name} as its error, which is no exception class")
     try:
@@ -67,6 +67,8 @@ def read_error(written: Any) -> BaseException | None:
 
 
 _NOTHING = object()
+#: Modules whose exceptions that are no `Exception` end runs.
+_ENGINES = ("dramatiq.", "dream.")
 
 
 def _named(name: str, module: str) -> type[TaskError]:
@@ -74,6 +76,22 @@ def _named(name: str, module: str) -> type[TaskError]:
         return type(name, (TaskError,), {"__module__": module})
     except ValueError:  # there are strings that are no name
         return TaskError
+
+
+def _tamed(kind: Any) -> Any:
+    """Of a class that is no `Exception` one that is both: `except Exception` catches it in the process that looks.
+
+    An exit, and what ends runs from outside, would be obeyed even so: these are not built.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)) or issubclass(kind, Exception):
+        return kind
+    if issubclass(kind, SystemExit) or any(each.__module__.startswith(_ENGINES) for each in kind.__mro__):
+        return None
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    try:
+        return type(kind.__name__, (TaskError, kind), names)
+    except Exception:  # noqa: BLE001 (a class may refuse to have subclasses)
+        return _named(kind.__name__, kind.__module__)
 
 
 def _find(module: str, name: str) -> Any:
@@ -90,5 +108,12 @@ def _carried(value: Any) -> Any:
     try:
         serialization.dumps(value)
     except (TypeError, ValueError):
-        return repr(value)
+        return _shown(value)
     return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 (whatever a caller's `__repr__` raises)
+        return f"<{type(value).__name__} whose repr() raises {type(error).__name__}>"

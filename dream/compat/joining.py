@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from dream.compat.stopping import is_in_worker
 
 __all__ = ["allow_join_result", "assert_will_not_block", "denied_join_result", "task_join_will_block"]
 
@@ -15,7 +16,7 @@ _will_block: ContextVar[bool | None] = ContextVar("dream_join_will_block", defau
 def task_join_will_block() -> bool:
     """Whether a task runs in this thread, and nobody has allowed it to wait."""
     said = _will_block.get()
-    return _is_in_worker() if said is None else said
+    return is_in_worker() if said is None else said
 
 
 def assert_will_not_block() -> None:
@@ -52,9 +53,3 @@ def _saying(will_block: bool) -> Iterator[None]:
         yield
     finally:
         _will_block.reset(token)
-
-
-def _is_in_worker() -> bool:
-    """Whether Dramatiq runs something in this thread; a process that has not loaded its middleware runs nothing."""
-    module = sys.modules.get("dramatiq.middleware.current_message")
-    return module is not None and module.CurrentMessage.get_current_message() is not None

@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from dream.compat.stopping import is_callers
+
 __all__ = [
     "Signal",
     "after_setup_logger",
@@ -114,7 +116,9 @@ class Signal:
     def _call(self, receiver: Receiver, sender: Any, named: dict[str, Any]) -> Any:
         try:
             return receiver(signal=self, sender=sender, **named)
-        except Exception as error:
+        except BaseException as error:
+            if not is_callers(error):
+                raise
             log.error("the receiver %r of the signal %s failed", receiver, self.name, exc_info=True)
             return error
 

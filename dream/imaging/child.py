@@ -95,7 +95,7 @@ def run(source: str, target: str, limits: Limits, cpu_s: float) -> Report:
         return {"rejected": str(error)}
     except MemoryError:
         return {"out_of_memory": True}
-    except Exception:  # noqa: BLE001 (the edge of the process; the parent raises and logs it)
+    except BaseException:  # noqa: BLE001 (the edge of the process; a panic of a library in Rust is no `Exception`)
         return {"failed": traceback.format_exc()[-_MAX_TRACE_CHARACTERS:]}
 
 

@@ -135,7 +135,7 @@ class Answering(Middleware):
                 return
             reply = self.commands[question.command](question.arguments or {})
             answer = Answer(self.worker_name, reply).encode()
-        except Exception as error:  # noqa: BLE001 (an edge: whatever the question is, the next one is heard)
+        except BaseException as error:  # noqa: BLE001 (an edge: even after an exit in a command the next one is heard)
             log.warning("question_not_understood", question=data[:200], error=f"{type(error).__name__}: {error}")
             return
         key = answers_key(self._settings.redis_prefix, question.ticket)

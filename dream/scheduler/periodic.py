@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from dream.db import periodic
 from dream.errors import DreamError
@@ -86,7 +86,7 @@ class Periodic:
         if time.monotonic() >= self._look_for_left_at:
             self._look_for_left_at = time.monotonic() + _LONGEST_PAUSE_S
             self._send_left()
-        pauses = [self._send_if_due(entry) for entry in self._entries.values()]
+        pauses = [self._look_after(entry) for entry in self._entries.values()]
         return max(_SHORTEST_PAUSE_S, min([_LONGEST_PAUSE_S, *pauses]))
 
     def _look_up(self) -> None:
@@ -104,6 +104,16 @@ class Periodic:
             found = periodic.ran_at(session, names)
         self._counted_from.update(found)
         return set(found)
+
+    def _look_after(self, entry: Entry) -> float:
+        """As `_send_if_due`; what a schedule of the caller's raises is only its entry's trouble."""
+        try:
+            return self._send_if_due(entry)
+        except (DreamError, SQLAlchemyError):
+            raise
+        except BaseException as error:  # noqa: BLE001 (even an exit: the other entries must go on)
+            log.error("periodic_task_not_looked_at", entry=entry.name, error=f"{type(error).__name__}: {error}")
+            return _LONGEST_PAUSE_S
 
     def _send_if_due(self, entry: Entry) -> float:
         counted_from = self._counted_from[entry.name]
@@ -131,7 +141,9 @@ class Periodic:
         try:
             if not (is_again and entry.is_known(task_id)):
                 entry.send(task_id)
-        except (DreamError, TypeError, ValueError) as error:
+        except SQLAlchemyError:
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever a caller's `apply_async` raises)
             if isinstance(error, DreamError) and not error.permanent:
                 log.warning("periodic_task_deferred", entry=entry.name, task_id=task_id, error=str(error))
                 return

@@ -163,3 +163,33 @@ def test_it_asks_again_when_the_next_is_due_and_within_five_seconds(database: Da
     scheduler = Periodic(database, [quick])
     assert 0 < scheduler.send_due() <= 0.3
     wait_for(lambda: scheduler.send_due() and quick.sent, 5, "the run")
+
+
+class Broken(schedule):
+    """A schedule of a caller's own that fails."""
+
+    trouble: BaseException = SystemExit(3)
+
+    def is_due(self, _last_run_at: datetime) -> tuple[bool, float]:
+        raise self.trouble
+
+
+@pytest.mark.parametrize("trouble", [LookupError("x"), SystemExit(3), ZeroDivisionError()])
+def test_what_a_callers_schedule_or_task_raises_keeps_no_other_entry_from_its_turn(
+    database: Database, trouble: BaseException
+) -> None:
+    """Sending may run code of a caller's: `apply_async` of a base class, say."""
+    due = schedule(timedelta(seconds=1))
+    broken = Broken(timedelta(seconds=1))
+    broken.trouble = trouble
+
+    def refuse(_task_id: str) -> None:
+        raise trouble
+
+    wrong, unlucky, fine = entry("a", broken), entry("b", due, refuse), entry("c", schedule(timedelta(seconds=1)))
+    for each in (wrong, unlucky, fine):
+        count_from(database, each.name, START)
+    periodic_ = Periodic(database, [wrong, unlucky, fine])
+    periodic_.send_due()
+    assert (len(fine.sent), unlucky.sent) == (1, [])
+    assert row(database, "b").task_id is None

@@ -6,6 +6,8 @@ before_start, task_prerun ─► run ─┬─► returned  ─► SUCCESS: link
                                   ├─► Reject    ─► the message goes to the dead letters, or back
                                   └─► raised    ─► FAILURE: error links, on_failure, task_failure
 after_return (not where a retry follows), task_postrun
+
+In a worker an error need not be an `Exception`: `sys.exit()` in a task is the failure of that task.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from dream.compat import current, signals
 from dream.compat.app import run_log
 from dream.compat.app.arguments import most_positional
 from dream.compat.app.run_log import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
-from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry
+from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry, WorkerLostError
 from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
+from dream.compat.stopping import Stopped, is_callers
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
@@ -36,20 +39,12 @@ __all__ = [
     "LOG_SUCCESS",
     "Ended",
     "ExceptionInfo",
-    "Stopped",
     "conclude",
     "trace",
 ]
 
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(BaseException):
-    """Raised in a run's thread to end it, whatever the task catches; subclasses say how it ends."""
-
-    state: str = FAILURE
-    error: BaseException
 
 
 class ExceptionInfo:
@@ -100,9 +95,9 @@ def trace(task: Task, request: Context) -> Ended:
         if ended.state == SUCCESS and request.callbacks:
             ended = _linked(task, request, ended)
         ended = _told(task, request, ended)
-        with _harmless(task, request):
-            _follow(task, request, ended, runtime_s)
-            if ended.state != RETRY:
+        _follow(task, request, ended, runtime_s)
+        if ended.state != RETRY:
+            with _harmless(task, request):
                 task.after_return(ended.state, ended.value, task_id, args, kwargs, ended.info)
         return ended
     finally:
@@ -116,19 +111,18 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
     current.enter(task, request)
     try:
         ended = _told(task, request, ended)
-        with _harmless(task, request):
-            _follow(task, request, ended, 0.0)
+        _follow(task, request, ended, 0.0)
     finally:
         current.leave()
 
 
 @contextmanager
 def _harmless(task: Task, request: Context) -> Iterator[None]:
-    """Around what follows a run in a worker: its end is kept, and a hook that raises does not change it."""
+    """Around each thing that follows a run in a worker: its end is kept, and a hook that raises does not change it."""
     try:
         yield
-    except Exception:
-        if request.delivered is None:
+    except BaseException as error:
+        if request.delivered is None or not is_callers(error):
             raise
         log.exception("a hook of %s[%s] failed; what came of the task is kept", task.name, request.id)
 
@@ -148,8 +142,17 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
         return Ended(IGNORED, error)
     except Stopped as stop:
         return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
-    except Exception as error:  # noqa: BLE001 (whatever a task raises is its end)
-        return Ended(FAILURE, error, ExceptionInfo(error))
+    except BaseException as error:  # noqa: BLE001 (whatever a task raises is its end)
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> Ended:
+    """The end of a run that an error ended; one that is meant for the process goes on."""
+    if not is_callers(error):
+        raise error
+    if isinstance(error, SystemExit):
+        error = WorkerLostError(f"the task asked its process to exit: {error!r}").with_traceback(error.__traceback__)
+    return Ended(FAILURE, error, ExceptionInfo(error))
 
 
 def _call(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -171,8 +174,8 @@ def _linked(task: Task, request: Context, ended: Ended) -> Ended:
             signature = _signature(task, link)
             link_id = signature.id or str(uuid5(NAMESPACE_OID, f"{request.id}:link:{number}"))
             _send(request, signature, ended.value, task_id=link_id)
-    except Exception as error:  # noqa: BLE001 (a link that cannot be sent is a failure of the task, as in Celery)
-        return Ended(FAILURE, error, ExceptionInfo(error))
+    except BaseException as error:  # noqa: BLE001 (a link that cannot be sent is a failure of the task, as in Celery)
+        return _failed(error)
     return ended
 
 
@@ -193,32 +196,42 @@ def _told(task: Task, request: Context, ended: Ended) -> Ended:
 
 
 def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> None:
-    """Hooks, signals and links."""
+    """Hooks, signals and links: one that fails keeps none of the others from being called."""
     task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
     if ended.state == SUCCESS:
-        if request.delivered is not None:
-            run_log.succeeded(request, ended.value, runtime_s)
-        task.on_success(ended.value, task_id, args, kwargs)
+        with _harmless(task, request):
+            if request.delivered is not None:
+                run_log.succeeded(request, ended.value, runtime_s)
+        with _harmless(task, request):
+            task.on_success(ended.value, task_id, args, kwargs)
         signals.task_success.send(task, result=ended.value, runtime=runtime_s)
     elif ended.state == RETRY:
-        task.on_retry(ended.value.exc, task_id, args, kwargs, info)
+        with _harmless(task, request):
+            task.on_retry(ended.value.exc, task_id, args, kwargs, info)
         signals.task_retry.send(task, request=request, reason=ended.value, einfo=info)
         log.info("Task %s[%s] retry: %s", task.name, task_id, ended.value)
     elif ended.state == REVOKED:
         signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)
     elif ended.state == FAILURE:
-        for link in request.errbacks or ():
+        _follow_failure(task, request, ended)
+
+
+def _follow_failure(task: Task, request: Context, ended: Ended) -> None:
+    task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
+    for link in request.errbacks or ():
+        with _harmless(task, request):
             _call_back(task, request, link, ended)
+    with _harmless(task, request):
         task.on_failure(ended.value, task_id, args, kwargs, info)
-        signals.task_failure.send(
-            task,
-            task_id=task_id,
-            exception=ended.value,
-            args=args,
-            kwargs=kwargs,
-            traceback=info.tb if info else None,
-            einfo=info,
-        )
+    signals.task_failure.send(
+        task,
+        task_id=task_id,
+        exception=ended.value,
+        args=args,
+        kwargs=kwargs,
+        traceback=info.tb if info else None,
+        einfo=info,
+    )
 
 
 def _signature(task: Task, link: Any) -> Any:
@@ -234,7 +247,9 @@ def _call_back(task: Task, request: Context, link: Any, ended: Ended) -> None:
     if known is not None and not signature.immutable and most_positional(known.run) - len(signature.args) > 1:
         try:
             known(request, ended.value, ended.traceback, *signature.args, **signature.kwargs)
-        except Exception:
+        except BaseException as error:
+            if not is_callers(error):
+                raise
             log.error("the error link %s of %s[%s] failed", signature.task, task.name, request.id, exc_info=True)
     else:
         _send(request, signature, request.id)

@@ -22,10 +22,11 @@ from dream.compat.app import run_log
 from dream.compat.app.context import Context
 from dream.compat.app.envelopes import limits_of
 from dream.compat.app.publishing import put
-from dream.compat.app.trace import Ended, ExceptionInfo, Stopped, conclude, trace
+from dream.compat.app.trace import Ended, ExceptionInfo, conclude, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Reject, Retry, TaskRevokedError, WorkerLostError
 from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED, SUCCESS
+from dream.compat.stopping import Stopped
 from dream.compat.worker.keeping import keep
 from dream.compat.worker.patience import patiently
 from dream.compat.worker.state import successful_requests

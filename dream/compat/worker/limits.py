@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 
 from dramatiq.middleware.threading import raise_thread_exception
 
-from dream.compat.app.trace import Ended, ExceptionInfo, Stopped
+from dream.compat.app.trace import Ended, ExceptionInfo
 from dream.compat.exceptions import Reject, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from dream.compat.states import FAILURE, REJECTED, REVOKED
+from dream.compat.stopping import Stopped
 
 __all__ = ["Watch"]
 

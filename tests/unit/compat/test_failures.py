@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 
 import pytest
+from dramatiq.middleware import Shutdown
 
 from dream.compat import exceptions
 from dream.compat.failures import read_error, write_error
+from dream.compat.stopping import Stopped
 from dream.errors import ImageRejected
 
 
@@ -25,6 +28,38 @@ from dream.errors import ImageRejected
 def test_an_error_comes_back_as_its_own_class(error: Exception) -> None:
     read = read_error(json.loads(json.dumps(write_error(error))))
     assert (type(read), read.args if read else None, str(read)) == (type(error), error.args, str(error))
+
+
+class Abort(BaseException):
+    """No `Exception`."""
+
+
+@pytest.mark.parametrize("kind", [Abort, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
+def test_what_is_no_exception_comes_back_as_its_own_class_and_as_one(kind: type[BaseException]) -> None:
+    """The process that looks is not cancelled, interrupted or ended by another's failure."""
+    read = read_error(json.loads(json.dumps(write_error(kind("why")))))
+    assert isinstance(read, kind)
+    assert isinstance(read, exceptions.TaskError)
+    assert (type(read).__name__, read.args) == (kind.__name__, ("why",))
+    assert write_error(read) == write_error(kind("why"))
+
+
+@pytest.mark.parametrize("kind", [Shutdown, type("Left", (SystemExit,), {"__module__": __name__}), Stopped])
+def test_what_would_end_the_run_that_looks_is_not_built(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[kind.__module__], kind.__name__, kind, raising=False)
+    read = read_error({"exc_type": kind.__name__, "exc_message": [], "exc_module": kind.__module__})
+    assert isinstance(read, exceptions.TaskError)
+    assert not isinstance(read, kind)
+
+
+def test_an_argument_whose_words_fail_is_named_by_its_class() -> None:
+    class Unspeakable:
+        def __repr__(self) -> str:
+            raise LookupError("no words")
+
+    assert write_error(ValueError(Unspeakable()))["exc_message"] == ["<Unspeakable whose repr() raises LookupError>"]
 
 
 def test_no_module_is_loaded_because_a_result_names_it() -> None:

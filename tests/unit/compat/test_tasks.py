@@ -213,6 +213,19 @@ def test_ignored_runs_leave_nothing_and_propagated_errors_come_at_once(app: Cele
         fail.delay()
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_no_exception_goes_through_a_run_in_place(app: Celery, kind: type[BaseException]) -> None:
+    """As in Celery: in the caller's process it may be meant for that, such as Ctrl-C."""
+
+    @app.task
+    def leave() -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        leave.delay()
+    assert not current_task
+
+
 def test_links_follow_the_end(app: Celery) -> None:
     seen: list[Any] = []
     add = app.task(name="add")(lambda x, y: x + y)

@@ -1,0 +1,37 @@
+"""What ends a run from outside, and what only looks like it: an exit, say, that the task's own code asks for."""
+
+from __future__ import annotations
+
+import sys
+
+from dream.compat.states import FAILURE
+
+__all__ = ["Stopped", "is_callers", "is_in_worker"]
+
+
+class Stopped(BaseException):
+    """Raised in a run's thread to end it, whatever the task catches; subclasses say how it ends."""
+
+    state: str = FAILURE
+    error: BaseException
+
+
+def is_callers(error: BaseException) -> bool:
+    """Whether an error is only the failure of the code that raised it.
+
+    In a worker's thread that is every error but a `Stopped` and Dramatiq's interrupts: signals of the process, and so
+    Ctrl-C, reach its main thread alone. In any other process what is no `Exception` is for the process.
+    """
+    if isinstance(error, Exception):
+        return True
+    if not is_in_worker():
+        return False
+    from dramatiq.middleware import Interrupt
+
+    return not isinstance(error, Stopped | Interrupt)
+
+
+def is_in_worker() -> bool:
+    """Whether Dramatiq runs something in this thread; a process that has not loaded its middleware runs nothing."""
+    module = sys.modules.get("dramatiq.middleware.current_message")
+    return module is not None and module.CurrentMessage.get_current_message() is not None
