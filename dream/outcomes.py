@@ -147,7 +147,7 @@ def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
 def kept_of(task: DreamTask) -> Meta:
     """What a task's row says, in Celery's form."""
     state = states.RETRY if task.state is TaskState.QUEUED and task.attempts else _STATES[task.state]
-    result = task.result
+    result = task.result if task.state.is_terminal else None
     if state in states.EXCEPTION_STATES:
         module, _, name = (_REVOKED if state == states.REVOKED else task.error_class or _NO_CLASS).partition(":")
         result = {"exc_type": name, "exc_message": [task.error], "exc_module": module}
@@ -167,18 +167,24 @@ def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
 
 
 @step("notify")
-def announce(database: Database, publisher: Publisher, results: ResultStore, task_id: str) -> None:
-    """Tell the dream, and who waits for the result, how a task ended; what cannot be told now is found by the sweep."""
+def announce(database: Database, publisher: Publisher, results: ResultStore, task_id: str) -> bool:
+    """Tell the dream, and who waits for the result, how a task ended; what cannot be told now is found by the sweep.
+
+    Returns:
+      Whether nothing is left to be told.
+    """
     with database.read() as session:
         task = session.get(DreamTask, task_id)
         if task is None or not task.state.is_terminal:
-            return
+            return task is None
         update, kept = _last_update(session, task), kept_of(task)
         ending = f"{task_id}:end:{task.finished_at}"  # a replayed task ends again
     is_kept = _keep(results, kept)
-    if (update is None or publisher.publish(update, once=ending)) and is_kept:
+    is_told = (update is None or publisher.publish(update, once=ending)) and is_kept
+    if is_told:
         with database.begin() as session:
             announcements.mark_announced(session, task_id)
+    return is_told
 
 
 def _keep(results: ResultStore, kept: Meta) -> bool:

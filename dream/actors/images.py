@@ -14,16 +14,16 @@ from dream.errors import ImageRejected, InvalidArguments, TaskRevoked
 from dream.messages import ALIASES, DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
 from dream.middleware.run import current_run
 
-__all__ = ["delete_dream_images", "process_and_upload_images"]
+__all__ = ["BACKSTOP_MS", "delete_dream_images", "process_and_upload_images"]
 
 _settings = shared.settings
 #: The flow looks at its deadline itself; Dramatiq's limit stops what does not.
-_BACKSTOP_MS = (_settings.time_limit_s + min(2.0, _settings.time_limit_s / 10)) * 1000
+BACKSTOP_MS = (_settings.time_limit_s + min(2.0, _settings.time_limit_s / 10)) * 1000
 _options: dict[str, Any] = {
     "queue_name": _settings.queue_prefix + IMAGES_QUEUE,
     "broker": broker,
     "durable": True,
-    "time_limit": _BACKSTOP_MS,
+    "time_limit": BACKSTOP_MS,
     # Not a fault of ours: told to the owner, not logged as a crash.
     "throws": (ImageRejected, InvalidArguments, TaskRevoked),
 }

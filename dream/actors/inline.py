@@ -45,7 +45,7 @@ log = get_logger(__name__)
 _FLOWS: dict[str, Callable[..., Any]] = {
     PROCESS_IMAGES: upload,
     DELETE_IMAGES: delete,
-    CLEANUP_TOKENS: lambda resources, _run: clean_up(resources),
+    CLEANUP_TOKENS: clean_up,
 }
 
 

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyBroker",
+    "Sendable",
     "Waiting",
     "make_broker",
     "message_of",
     "missing",
+    "queue_name",
     "send",
     "send_missing",
     "unavailable_as_error",
@@ -76,11 +78,16 @@ class Waiting(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def args(self) -> Sequence[Any]: ...
-    @property
     def attempts(self) -> int: ...
     @property
     def queue(self) -> str | None: ...
+
+
+class Sendable(Waiting, Protocol):
+    """The same with its arguments."""
+
+    @property
+    def args(self) -> Sequence[Any]: ...
 
 
 W = TypeVar("W", bound=Waiting)
@@ -91,7 +98,7 @@ def message_of(
 ) -> Message[Any]:
     """The message that says: look at this task. It goes to `queue` (without prefix), by default the task's own."""
     return Message(
-        queue_name=settings.queue_prefix + (queue or queue_of(name)),
+        queue_name=queue_name(settings, name, queue),
         actor_name=name,
         args=tuple(args),
         kwargs={},
@@ -131,7 +138,7 @@ def missing(broker: AnyBroker, settings: Settings, waiting: Sequence[W]) -> list
     """
     by_queue: defaultdict[str, list[str]] = defaultdict(list)
     for task in waiting:
-        by_queue[_queue_of(settings, task)].append(delivery_id(task.id, task.attempts))
+        by_queue[queue_name(settings, task.name, task.queue)].append(delivery_id(task.id, task.attempts))
     lost: set[str] = set()
     with unavailable_as_error():
         for queue, deliveries in by_queue.items():
@@ -139,7 +146,7 @@ def missing(broker: AnyBroker, settings: Settings, waiting: Sequence[W]) -> list
     return [task for task in waiting if delivery_id(task.id, task.attempts) in lost]
 
 
-def send_missing(broker: AnyBroker, settings: Settings, task: Waiting) -> bool:
+def send_missing(broker: AnyBroker, settings: Settings, task: Sendable) -> bool:
     """Send a task again unless the broker holds its message after all; says whether it was sent.
 
     Raises:
@@ -150,5 +157,6 @@ def send_missing(broker: AnyBroker, settings: Settings, task: Waiting) -> bool:
         return broker.enqueue_missing(message)
 
 
-def _queue_of(settings: Settings, task: Waiting) -> str:
-    return settings.queue_prefix + (task.queue or queue_of(task.name))
+def queue_name(settings: Settings, name: str, queue: str | None) -> str:
+    """The queue, with prefix, of a task of that name that was sent to `queue`; None is the task's own."""
+    return settings.queue_prefix + (queue or queue_of(name))

@@ -101,15 +101,19 @@ class RabbitmqBroker(StockRabbitmqBroker):
         self.enqueue(message)
         return True
 
-    def missing(self, queue_name: str, delivery_ids: Sequence[str]) -> set[str]:
-        """RabbitMQ cannot be asked for a message: any of them may be missing.
+    def missing(self, queue_name: str, delivery_ids: Sequence[str]) -> set[str]:  # noqa: ARG002
+        """RabbitMQ cannot be asked for a message: any of them may be missing. But see `doubted`."""
+        return set(delivery_ids)
 
-        But it knows how many wait. Where that is a backlog of about as many as we ask for, most are there; to send all
-        again would double them, so only the first few are doubted, and others the next time.
+    def doubted(self, queue_name: str, count: int) -> int:
+        """Of so many tasks that may have been lost, how many to send again now.
+
+        RabbitMQ knows how many messages wait. Where that is a backlog of about as many as we ask for, most are there;
+        to send all again would double them, so only the first few are doubted, and others the next time.
         """
-        if len(delivery_ids) <= _DOUBTED_AT_ONCE or self._waiting(queue_name) < len(delivery_ids) / 2:
-            return set(delivery_ids)
-        return set(delivery_ids[:_DOUBTED_AT_ONCE])
+        if count <= _DOUBTED_AT_ONCE or self._waiting(queue_name) < count / 2:
+            return count
+        return _DOUBTED_AT_ONCE
 
     def discard(self, queue_name: str) -> int:
         """Throw away what waits on a queue, delayed or not, but not what is in work; returns how many messages."""

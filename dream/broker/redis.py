@@ -109,6 +109,10 @@ class RedisBroker(StockRedisBroker):
             missing.update(each.decode() for each in found)
         return missing
 
+    def doubted(self, queue_name: str, count: int) -> int:  # noqa: ARG002 (RabbitMQ's)
+        """Of so many tasks that may have been lost, how many to ask for: all."""
+        return count
+
     def discard(self, queue_name: str) -> int:
         """Throw away what waits on a queue, delayed or not, but not what is in work; returns how many messages."""
         names = (queue_name, dq_name(queue_name))

@@ -117,7 +117,7 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
     with producer.database.read() as session:
         if task_ids:
             return [_found(session, task_id).id for task_id in task_ids]
-        found = [task.id for task in dead_letters.list_dead(session, older_than_s=older_than_s)]
+        found = list(dead_letters.ids_of_dead(session, older_than_s=older_than_s))
     if not found:
         typer.echo(_NONE if not older_than_s else "no task failed as long ago", err=True)
     return found

@@ -1,6 +1,6 @@
 """Rows: models, transactions and the queries that claim, finish and find (SQLAlchemy 2, Alembic)."""
 
-from dream.db.models import Base, Dream, DreamImage, DreamPeriodic, DreamTask, RevokedToken
+from dream.db.models import Base, Dream, DreamImage, DreamMark, DreamPeriodic, DreamTask, RevokedToken
 from dream.db.session import Database
 
-__all__ = ["Base", "Database", "Dream", "DreamImage", "DreamPeriodic", "DreamTask", "RevokedToken"]
+__all__ = ["Base", "Database", "Dream", "DreamImage", "DreamMark", "DreamPeriodic", "DreamTask", "RevokedToken"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import Table, bindparam, func, select, update
+from sqlalchemy import Row, Table, bindparam, func, select, text, update
 from sqlalchemy.orm import Session
 
-from dream.db.clock import now
-from dream.db.models import DreamTask
+from dream.db.batches import at_most
+from dream.db.clock import as_of, now
+from dream.db.models import UNANNOUNCED, DreamTask
 
 __all__ = ["mark_announced", "unannounced"]
 
@@ -22,13 +23,13 @@ _MARK = (
 )
 
 
-def unannounced(session: Session, after_s: float, limit: int) -> Sequence[DreamTask]:
-    """Finished tasks whose last event is not known to be in the stream."""
-    return session.scalars(
-        select(DreamTask)
-        .where(DreamTask.announced_at.is_(None), DreamTask.finished_at <= now(-after_s))
+def unannounced(session: Session, after_s: float, limit: int) -> Sequence[Row[str]]:
+    """The `id` of finished tasks whose last event is not known to be in the stream, the longest finished first."""
+    return session.execute(
+        select(DreamTask.id)
+        .where(text(UNANNOUNCED), DreamTask.finished_at <= as_of(-after_s))
         .order_by(DreamTask.finished_at)
-        .limit(limit)
+        .limit(at_most(limit))
     ).all()
 
 

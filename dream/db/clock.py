@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UTCDateTime", "now"]
+__all__ = ["UTCDateTime", "as_of", "now"]
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -50,6 +50,15 @@ class now(FunctionElement[datetime]):  # noqa: N801 (reads as the SQL function i
             super().__init__(literal(round(float(plus_s), 3), Float))
 
 
+class as_of(now):  # noqa: N801 (as above)
+    """The same, but the moment at which the statement began: one value for all rows, so that an index can be asked.
+
+    PostgreSQL asks the clock of `now` again for each row, and so reads every row of a table that is compared with it.
+    """
+
+    inherit_cache = True
+
+
 @compiles(now, "sqlite")
 def _on_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
     # SQLAlchemy stores microseconds as six digits; SQLite's clock has three.
@@ -59,3 +68,8 @@ def _on_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(now, "postgresql")
 def _on_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
     return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+
+
+@compiles(as_of, "postgresql")
+def _as_of_on_postgresql(element: as_of, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"

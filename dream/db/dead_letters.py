@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from dream.db import images
-from dream.db.clock import now
-from dream.db.models import DreamImage, DreamTask
+from dream.db.batches import at_most
+from dream.db.clock import as_of, now
+from dream.db.models import FAILED, DreamImage, DreamTask
 from dream.db.session import rows_hit
 from dream.messages import ImageState, TaskState
 
-__all__ = ["find", "forget", "list_dead", "revive"]
+__all__ = ["find", "forget", "ids_of_dead", "list_dead", "revive"]
 
 
 def list_dead(session: Session, *, older_than_s: float = 0, limit: int | None = None) -> Sequence[DreamTask]:
     """Failed tasks, the newest first."""
-    return session.scalars(
-        select(DreamTask)
-        .where(DreamTask.state == TaskState.FAILED, DreamTask.finished_at <= now(-older_than_s))
-        .order_by(DreamTask.finished_at.desc(), DreamTask.id)
-        .limit(limit)
-    ).all()
+    query = select(DreamTask).where(text(FAILED), DreamTask.finished_at <= as_of(-older_than_s))
+    query = query.order_by(DreamTask.finished_at.desc(), DreamTask.id.desc())
+    return session.scalars(query if limit is None else query.limit(at_most(limit))).all()
+
+
+def ids_of_dead(session: Session, *, older_than_s: float = 0) -> Sequence[str]:
+    """The ids of failed tasks, the newest first."""
+    query = select(DreamTask.id).where(text(FAILED), DreamTask.finished_at <= as_of(-older_than_s))
+    return session.scalars(query.order_by(DreamTask.finished_at.desc(), DreamTask.id.desc())).all()
 
 
 def find(session: Session, task_id: str) -> DreamTask | None:

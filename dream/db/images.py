@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Table, bindparam, func, or_, select, text, update
+from sqlalchemy import Row, Table, bindparam, case, func, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from dream.db.clock import now
-from dream.db.models import DreamImage
+from dream.db.batches import at_most
+from dream.db.clock import as_of, now
+from dream.db.models import PENDING, STAGED, STAGED_ENDED, UNSWEPT, DreamImage
 from dream.messages import ImageState, check_move, sources_of
 
 __all__ = [
@@ -129,8 +130,7 @@ def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
 
 def count_pending(session: Session, *, dream_id: int | None = None, user_id: int | None = None) -> int:
     """Images that wait or are in work: in all, of one dream, or of one user."""
-    # The condition is written as the partial index has it.
-    query = select(func.count()).select_from(DreamImage).where(text("state IN ('pending', 'processing')"))
+    query = select(func.count()).select_from(DreamImage).where(text(PENDING))
     if dream_id is not None:
         query = query.where(DreamImage.dream_id == dream_id)
     if user_id is not None:
@@ -182,26 +182,29 @@ def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
     session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids))))
 
 
-def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Sequence[DreamImage]:
-    """Rows naming staged bytes that nobody needs: completed, deleted, and failures past their time."""
-    done = DreamImage.state.in_((ImageState.COMPLETED, ImageState.DELETED))
-    expired = DreamImage.state == ImageState.FAILED
-    return session.scalars(
-        select(DreamImage)
+def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Sequence[Row[tuple[int, str]]]:
+    """The `id` and `staging_key` of rows whose staged bytes nobody needs: completed, deleted, and failures past their
+    time.
+    """
+    is_failed = DreamImage.state == ImageState.FAILED
+    return session.execute(
+        select(DreamImage.id, DreamImage.staging_key)
         .where(
-            DreamImage.staging_key.is_not(None),
-            or_(
-                done & (DreamImage.updated_at <= now(-_DROPPED_AFTER_S)),
-                expired & (DreamImage.updated_at <= now(-older_than_s)),
+            text(STAGED_ENDED),
+            DreamImage.updated_at <= as_of(-min(_DROPPED_AFTER_S, older_than_s)),
+            case(
+                (is_failed, DreamImage.updated_at <= as_of(-older_than_s)),
+                else_=DreamImage.updated_at <= as_of(-_DROPPED_AFTER_S),
             ),
         )
-        .limit(limit)
-    ).all()
+        .order_by(DreamImage.updated_at, DreamImage.id)
+        .limit(at_most(limit))
+    ).all()  # type: ignore[return-value]  # the condition says that it has a key
 
 
 def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
     """Those of the staging keys that a row names."""
-    found = session.scalars(select(DreamImage.staging_key).where(DreamImage.staging_key.in_(list(keys))))
+    found = session.scalars(select(DreamImage.staging_key).where(text(STAGED), DreamImage.staging_key.in_(list(keys))))
     return {key for key in found if key is not None}
 
 
@@ -211,12 +214,15 @@ def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
     A run that was paused, or died between its object and its row, may have left an object there. A picture that is
     replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
     """
-    ended = DreamImage.state.in_((ImageState.DELETED, ImageState.FAILED))
-    long_ago = DreamImage.updated_at <= now(-_LATE_OBJECT_S)
-    unswept = select(DreamImage.id).where(ended, DreamImage.swept.is_(False), long_ago)
+    long_ago = DreamImage.updated_at <= as_of(-_LATE_OBJECT_S)
+    # In the order of the index, and locked: two schedulers take different ones.
+    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago).order_by(DreamImage.updated_at).limit(at_most(limit))
+    ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
+    if not ids:
+        return []
     return session.scalars(
         update(DreamImage)
-        .where(DreamImage.id.in_(unswept.limit(limit)), ended, DreamImage.swept.is_(False))
+        .where(DreamImage.id.in_(ids), text(UNSWEPT))
         .values(swept=True, updated_at=DreamImage.updated_at)
         .returning(DreamImage)
         .execution_options(synchronize_session=False)

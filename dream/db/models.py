@@ -6,13 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Text, false, text
+from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, MetaData, String, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dream.db.clock import UTCDateTime, now
 from dream.messages import MAX_ID_LENGTH, ImageState, TaskState, VariantRef, check_move
 
-__all__ = ["Base", "Dream", "DreamImage", "DreamPeriodic", "DreamTask", "RevokedToken"]
+__all__ = ["Base", "Dream", "DreamImage", "DreamMark", "DreamPeriodic", "DreamTask", "RevokedToken"]
 
 #: SQLite counts rows by itself only in a column of exactly this type.
 _BigId = BigInteger().with_variant(Integer(), "sqlite")
@@ -23,9 +23,32 @@ def _state(states: type[StrEnum]) -> Enum:
     return Enum(states, native_enum=False, length=16, values_callable=lambda cls: [state.value for state in cls])
 
 
-def _partial(name: str, column: str, condition: str) -> Index:
-    """An index over the rows that meet the condition."""
-    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+def _partial(name: str, columns: str, condition: str) -> Index:
+    """An index over the rows that meet the condition.
+
+    It serves only a query that has the same condition, word for word: bound parameters (`state IN (?, ?)`) defeat it.
+    """
+    return Index(name, *columns.split(), sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+# Conditions of indexes and of the queries that they serve.
+#: Tasks that have not ended.
+OPEN = "state IN ('queued', 'running')"
+NEVER_RESENT = f"{OPEN} AND resent_at IS NULL"
+RESENT = f"{OPEN} AND resent_at IS NOT NULL"
+LEASED = "lease_token IS NOT NULL"
+#: Ended, and nobody was told.
+UNANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NULL"
+#: Ended, and that was told.
+ANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NOT NULL"
+FAILED = "state = 'failed'"
+#: Pictures that wait or are in work.
+PENDING = "state IN ('pending', 'processing')"
+STAGED = "staging_key IS NOT NULL"
+#: Ended, and their uploaded bytes are still there.
+STAGED_ENDED = f"state IN ('completed', 'deleted', 'failed') AND {STAGED}"
+UNSWEPT = "state IN ('deleted', 'failed') AND NOT swept"
+TOMBSTONES = "state = 'deleted' AND swept"
 
 
 class Base(DeclarativeBase):
@@ -44,9 +67,14 @@ class DreamTask(Base):
 
     __tablename__ = "dream_tasks"
     __table_args__ = (
-        Index("ix_dream_tasks_state_due_at", "state", "due_at"),
-        # The sweep asks every few seconds; these hold only what it may find, however large the table grows.
-        _partial("ix_dream_tasks_unannounced", "finished_at", "finished_at IS NOT NULL AND announced_at IS NULL"),
+        # Workers and the sweep ask every few seconds; these hold only what they may find, however many rows there are.
+        _partial("ix_dream_tasks_leased", "lease_token", LEASED),
+        _partial("ix_dream_tasks_never_resent", "due_at id", NEVER_RESENT),
+        _partial("ix_dream_tasks_resent", "resent_at id", RESENT),
+        _partial("ix_dream_tasks_unannounced", "finished_at", UNANNOUNCED),
+        _partial("ix_dream_tasks_failed", "finished_at id", FAILED),
+        # For their removal after their time.
+        _partial("ix_dream_tasks_announced", "finished_at id", ANNOUNCED),
     )
 
     id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), primary_key=True)
@@ -83,16 +111,19 @@ class DreamImage(Base):
     __tablename__ = "dream_images"
     __table_args__ = (
         Index("ix_dream_images_dream_id_state", "dream_id", "state"),
-        _partial("ix_dream_images_staged", "staging_key", "staging_key IS NOT NULL"),
-        _partial("ix_dream_images_unswept", "updated_at", "state IN ('deleted', 'failed') AND NOT swept"),
-        _partial("ix_dream_images_unfinished", "state", "state IN ('pending', 'processing')"),
+        _partial("ix_dream_images_pending", "state user_id", PENDING),
+        _partial("ix_dream_images_staged", "staging_key", STAGED),
+        _partial("ix_dream_images_staged_ended", "updated_at id", STAGED_ENDED),
+        _partial("ix_dream_images_unswept", "updated_at", UNSWEPT),
+        _partial("ix_dream_images_tombstones", "updated_at id", TOMBSTONES),
     )
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     dream_id: Mapped[int] = mapped_column(BigInteger)
     #: Who uploaded it, where the gateway knows.
     user_id: Mapped[int | None] = mapped_column(BigInteger)
-    task_id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), ForeignKey("dream_tasks.id"), index=True)
+    #: No foreign key: a picture outlives its task's row.
+    task_id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), index=True)
     #: Place in the task's list of files.
     index: Mapped[int]
     #: Offset in the dream's text; many images may share one.
@@ -157,6 +188,17 @@ class DreamPeriodic(Base):
     #: The run that a scheduler has taken and that the broker may not have yet.
     task_id: Mapped[str | None] = mapped_column(String(MAX_ID_LENGTH))
     taken_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    #: When a scheduler last had the entry in its schedule; within a day.
+    seen_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=now())
+
+
+class DreamMark(Base):
+    """A moment that is remembered under a name."""
+
+    __tablename__ = "dream_marks"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class RevokedToken(Base):

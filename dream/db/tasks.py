@@ -7,38 +7,46 @@ queued ──claim──► running ──finish──► succeeded | failed | r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
-from sqlalchemy import Boolean, Table, bindparam, case, false, func, or_, select, update
+from sqlalchemy import Boolean, Table, bindparam, case, false, func, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from dream.db.clock import now
-from dream.db.models import DreamTask
+from dream.db.batches import at_most, behind
+from dream.db.clock import as_of, now
+from dream.db.models import LEASED, NEVER_RESENT, RESENT, DreamTask
 from dream.errors import DreamError, LeaseLost
 from dream.messages import TaskState
 
 __all__ = [
     "MAX_DEATHS",
     "Claim",
+    "Overdue",
     "Refusal",
     "add",
     "claim",
+    "count_overdue",
     "finish",
     "give_turn_back",
     "hand_back",
     "hold",
     "may_resend",
     "newest_of",
+    "note_progress",
     "overdue",
+    "progress",
     "refusal",
     "renew",
     "replace_args",
     "retry_later",
+    "to_send",
 ]
 
 #: A task whose worker died this often is not tried again.
@@ -59,6 +67,17 @@ class Claim:
     attempts: int
     deaths: int
     has_expired: bool = False
+
+
+class Resent(Protocol):
+    """What is known of a task that may have to be sent again."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def resends(self) -> int: ...
+    @property
+    def resent_at(self) -> datetime | None: ...
 
 
 class Refusal(StrEnum):
@@ -196,7 +215,7 @@ def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
     """Make these leases last `lease_s` from now; returns the tokens that still stand."""
     held = session.scalars(
         update(DreamTask)
-        .where(DreamTask.lease_token.in_(list(tokens)))
+        .where(text(LEASED), DreamTask.lease_token.in_(list(tokens)))
         .values(lease_expires_at=now(lease_s))
         .returning(DreamTask.lease_token)
         .execution_options(synchronize_session=False)
@@ -207,6 +226,20 @@ def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
 def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
     """Write other arguments, which mean the same, while the lease is ours."""
     _write(session, claim, _HOLD, args=list(args))
+
+
+def progress(session: Session, claim: Claim) -> Any:
+    """What earlier runs of the task have noted; None where there were none."""
+    return session.scalar(select(_tasks.c.result).where(_tasks.c.id == claim.task_id))
+
+
+def note_progress(session: Session, claim: Claim, result: Any) -> None:
+    """Write what the task has come to so far, while the lease is ours: the next run goes on from there.
+
+    Raises:
+      LeaseLost: another run has the task, or it is finished.
+    """
+    _write(session, claim, _HOLD, result=result)
 
 
 def retry_later(session: Session, claim: Claim, error: str, delay_s: float, *, error_class: str | None = None) -> int:
@@ -247,16 +280,69 @@ def finish(
     _write(session, claim, _FINISH, **ended)
 
 
-def overdue(session: Session, overdue_s: float) -> Sequence[DreamTask]:
-    """Unfinished tasks past their due time by `overdue_s` that nobody works on, the longest not sent first."""
-    return session.scalars(
-        select(DreamTask)
-        .where(_is_unfinished(), DreamTask.due_at <= now(-overdue_s), _is_free())
-        .order_by(DreamTask.resent_at.is_not(None), DreamTask.resent_at, DreamTask.due_at)
-    ).all()
+@dataclass(frozen=True)
+class Overdue:
+    """An unfinished task past its due time that nobody works on; its arguments stay in the database."""
+
+    id: str
+    name: str
+    queue: str | None
+    attempts: int
+    resends: int
+    resent_at: datetime | None
+    due_at: datetime
 
 
-def may_resend(session: Session, task: DreamTask, gap_s: float) -> bool:
+def overdue(
+    session: Session, overdue_s: float, *, limit: int = 1000, after: Overdue | None = None, gap_s: float = 0
+) -> list[Overdue]:
+    """Unfinished tasks past their due time by `overdue_s` that nobody works on, the longest not sent first.
+
+    Parameters:
+      limit: at most so many.
+      after: the last of the page before this one; None begins anew.
+      gap_s: leave out those that were sent again within these seconds.
+    """
+    found: list[Overdue] = []
+    if after is None or after.resent_at is None:
+        query = _overdue(NEVER_RESENT, overdue_s).order_by(_tasks.c.due_at, _tasks.c.id)
+        if after is not None:
+            query = query.where(behind((_tasks.c.due_at, after.due_at), (_tasks.c.id, after.id)))
+        found += [Overdue(*row) for row in session.execute(query.limit(at_most(limit)))]
+        after = None
+    if len(found) < limit:
+        query = _overdue(RESENT, overdue_s).order_by(_tasks.c.resent_at, _tasks.c.id)
+        query = query.where(_tasks.c.resent_at <= as_of(-gap_s))
+        if after is not None:
+            query = query.where(behind((_tasks.c.resent_at, after.resent_at), (_tasks.c.id, after.id)))
+        found += [Overdue(*row) for row in session.execute(query.limit(at_most(limit - len(found))))]
+    return found
+
+
+_OF_OVERDUE = [_tasks.c[name] for name in ("id", "name", "queue", "attempts", "resends", "resent_at", "due_at")]
+
+
+def _overdue(which: str, overdue_s: float, columns: Sequence[Any] = _OF_OVERDUE) -> Any:
+    is_free = or_(_tasks.c.lease_token.is_(None), _tasks.c.lease_expires_at <= as_of())
+    return select(*columns).where(text(which), _tasks.c.due_at <= as_of(-overdue_s), is_free)
+
+
+def count_overdue(session: Session, overdue_s: float) -> Counter[tuple[str, str | None]]:
+    """How many tasks `overdue` has, by name and queue."""
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for which in (NEVER_RESENT, RESENT):
+        query = _overdue(which, overdue_s, [_tasks.c.name, _tasks.c.queue, func.count()])
+        for name, queue, count in session.execute(query.group_by(_tasks.c.name, _tasks.c.queue)):
+            counts[name, queue] += count
+    return counts
+
+
+def to_send(session: Session, task_ids: Sequence[str]) -> Sequence[DreamTask]:
+    """The tasks of these ids, with their arguments, in no order."""
+    return session.scalars(select(DreamTask).where(DreamTask.id.in_(task_ids))).all()
+
+
+def may_resend(session: Session, task: Resent, gap_s: float) -> bool:
     """Take the turn to send this task again, once in `gap_s` and for one sweep of those that run at a time."""
     row = session.execute(
         update(DreamTask)
@@ -272,7 +358,7 @@ def may_resend(session: Session, task: DreamTask, gap_s: float) -> bool:
     return row is not None
 
 
-def give_turn_back(session: Session, task: DreamTask) -> None:
+def give_turn_back(session: Session, task: Resent) -> None:
     """Undo `may_resend` for a task that could not be sent; `task` is as it was read before."""
     session.execute(
         update(DreamTask)
@@ -283,7 +369,8 @@ def give_turn_back(session: Session, task: DreamTask) -> None:
 
 
 def newest_of(session: Session, prefix: str) -> DreamTask | None:
-    """The task whose id is the last of those that start so; a scheduled task's id ends with its date."""
-    return session.scalar(
-        select(DreamTask).where(DreamTask.id.startswith(prefix, autoescape=True)).order_by(DreamTask.id.desc()).limit(1)
-    )
+    """The task with the newest date of those whose ids are this prefix and a date, as a scheduled task's is."""
+    # A range, because an index serves LIKE only where the database sorts by bytes; digits sort alike everywhere.
+    dated = DreamTask.id.between(f"{prefix}0000-00-00", f"{prefix}9999-99-99")
+    query = select(DreamTask).where(dated, DreamTask.id.startswith(prefix, autoescape=True))
+    return session.scalar(query.order_by(DreamTask.id.desc()).limit(at_most(1)))

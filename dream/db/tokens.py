@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from dream.db.clock import now
+from dream.db.batches import delete_first
+from dream.db.clock import as_of
 from dream.db.models import RevokedToken
 from dream.db.session import rows_hit
 
-__all__ = ["delete_expired", "is_revoked", "revoke"]
+__all__ = ["Expired", "delete_expired", "is_revoked", "revoke"]
 
 
 def is_revoked(session: Session, jti: str) -> bool:
@@ -27,6 +29,29 @@ def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None
     session.execute(row.on_conflict_do_nothing())
 
 
-def delete_expired(session: Session) -> int:
-    """Delete what has expired by the database's clock; returns how many rows."""
-    return rows_hit(session, delete(RevokedToken).where(RevokedToken.expires_at < now()))
+class Expired:
+    """The revocations of tokens that have expired by the database's clock, from the oldest on, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._from: datetime | None = None
+
+    def delete(self, session: Session, count: int) -> int:
+        """Delete so many at most; returns how many. Fewer means that the rest is another transaction's, or none."""
+        table = cast("Table", RevokedToken.__table__)
+        expires_at = table.c.expires_at
+        conditions = [expires_at < as_of()]
+        if self._from is not None:
+            conditions.append(expires_at >= self._from)
+        statement = delete_first(session, table, *conditions, key=expires_at, count=count)
+        if session.get_bind().dialect.name != "postgresql":
+            return rows_hit(session, statement)
+        # PostgreSQL's index keeps what is deleted until it is vacuumed: the next batch does not begin before it.
+        deleted = statement.returning(expires_at).cte("deleted")
+        hit, until = session.execute(select(func.count(), func.max(deleted.c.expires_at)).select_from(deleted)).one()
+        self._from = until or self._from
+        return int(hit)
+
+
+def delete_expired(session: Session, count: int = 1000) -> int:
+    """Delete so many expired revocations at most; returns how many."""
+    return Expired().delete(session, count)

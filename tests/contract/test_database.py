@@ -179,6 +179,43 @@ def test_the_sweep_finds_what_is_overdue_and_unowned(database: Database, task_id
         assert [task.id for task in tasks.overdue(session, -1)] == [task_id]
 
 
+def test_the_pages_of_what_is_overdue_hold_each_task_once_the_longest_not_sent_first(database: Database) -> None:
+    """Also where many were due at the same moment, and where a page ends between the never sent and the others."""
+    with database.begin() as session:
+        for number in range(7):
+            tasks.add(session, f"same{number}", PROCESS_IMAGES, [1, [], []])
+        session.flush()
+        session.execute(update(DreamTask).values(due_at=now(-100)))
+        tasks.add(session, "older", PROCESS_IMAGES, [1, [], []], due_in_s=-200)
+        tasks.add(session, "later", PROCESS_IMAGES, [1, [], []], due_in_s=200)
+        session.flush()
+        for resent, ago_s in (("same3", 50), ("same0", 60)):
+            session.execute(update(DreamTask).where(DreamTask.id == resent).values(resent_at=now(-ago_s)))
+    expected = ["older", "same1", "same2", "same4", "same5", "same6", "same0", "same3"]
+    for limit in (1, 3, 6, 7, 100):
+        found: list[tasks.Overdue] = []
+        with database.read() as session:
+            while page := tasks.overdue(session, 30, limit=limit, after=found[-1] if found else None):
+                assert len(page) <= limit
+                found += page
+            counts = tasks.count_overdue(session, 30)
+        assert [task.id for task in found] == expected
+        assert counts == {(PROCESS_IMAGES, None): len(expected)}
+    with database.read() as session:
+        assert [task.id for task in tasks.overdue(session, 30, gap_s=55)] == expected[:-1]
+
+
+def test_the_newest_run_of_the_timetable_is_found_among_others(database: Database) -> None:
+    with database.begin() as session:
+        for each in ("nightly:2026-01-09", "nightly:2026-01-10", "nightly-2:2027-01-01", "zzz", "nightly", "nightly;x"):
+            tasks.add(session, each, PROCESS_IMAGES, [])
+    with database.read() as session:
+        newest = tasks.newest_of(session, "nightly:")
+        assert newest is not None
+        assert newest.id == "nightly:2026-01-10"
+        assert tasks.newest_of(session, "never:") is None
+
+
 def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
     """Where the broker cannot be asked, the row decides who sends, and how soon again."""
     task = task_of(database, task_id)

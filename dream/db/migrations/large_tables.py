@@ -1,0 +1,70 @@
+"""Changes to tables that are large and in use: no statement makes other processes wait for long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.exc import OperationalError
+
+__all__ = ["create_partial_index", "drop_index", "in_a_short_lock"]
+
+#: Whoever comes behind a statement that waits for a lock waits as long.
+_LOCK_TIMEOUT_S = 2
+_TRIES = 60
+_LOCK_NOT_AVAILABLE = "55P03"
+_IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(quote_ident(:name))")
+
+
+def create_partial_index(name: str, table: str, columns: str, condition: str) -> None:
+    """Create an index over the rows that meet the condition, unless it is there.
+
+    On PostgreSQL without a lock that stops writers, and so outside a transaction: an interrupted one leaves an index
+    that is not valid, which is made anew.
+    """
+    where = sa.text(condition)
+    if op.get_bind().dialect.name != "postgresql":
+        op.create_index(name, table, columns.split(), sqlite_where=where, if_not_exists=True)
+        return
+    with op.get_context().autocommit_block():
+        is_valid = op.get_bind().scalar(
+            sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(quote_ident(:name))"),
+            {"name": name},
+        )
+        if is_valid is False:
+            op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
+        op.create_index(
+            name, table, columns.split(), postgresql_where=where, postgresql_concurrently=True, if_not_exists=True
+        )
+
+
+def drop_index(name: str, table: str) -> None:
+    """Drop an index, if it is there; on PostgreSQL without a lock that stops anybody."""
+    if op.get_bind().dialect.name != "postgresql":
+        op.drop_index(name, table, if_exists=True)
+        return
+    with op.get_context().autocommit_block():
+        op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
+
+
+def in_a_short_lock(change: Callable[[], object]) -> None:
+    """Make a change that locks out everybody for a moment (PostgreSQL), and that does not wait long for that moment.
+
+    Raises:
+      OperationalError: for two minutes somebody else has had the table locked.
+    """
+    bind = op.get_bind()
+    for left in reversed(range(_TRIES)):
+        try:
+            with bind.begin_nested():
+                bind.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
+                change()
+                bind.execute(sa.text("SET LOCAL lock_timeout = 0"))
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or not left:
+                raise
+            time.sleep(_LOCK_TIMEOUT_S / 10)
+        else:
+            return

@@ -1,0 +1,58 @@
+"""The clean-up of tokens by real workers: a run that is cut off goes on where it left off; its result is the sum."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, insert, select
+
+from dream.db import DreamTask, RevokedToken
+from dream.messages import CLEANUP_TOKENS, TaskState
+from tests.acceptance.conftest import System
+from tests.conftest import wait_for
+from tests.processes import Parts
+
+EXPIRED = 60_000
+
+
+def add_tokens(system: System, count: int, prefix: str, expires_at: datetime) -> None:
+    with system.database.begin() as session:
+        session.execute(insert(RevokedToken), [{"jti": f"{prefix}{i}", "expires_at": expires_at} for i in range(count)])
+
+
+def tokens_left(system: System) -> int:
+    with system.database.read() as session:
+        return session.scalar(select(func.count()).select_from(RevokedToken)) or 0
+
+
+def test_runs_that_are_cut_off_and_a_worker_that_dies_delete_each_token_once(parts: Parts, system: System) -> None:
+    clock = datetime.now(UTC)
+    add_tokens(system, EXPIRED, "old", clock - timedelta(days=1))
+    add_tokens(system, 100, "new", clock + timedelta(days=1))
+    system.producer.submit(CLEANUP_TOKENS, [], task_id="clean-up")
+    quick = {"DREAM_TIME_LIMIT_S": "0.4", "DREAM_LEASE_S": "2", "DREAM_LEASE_RENEW_S": "0.5"}
+    killed = parts.start("worker", **quick)
+
+    def is_under_way() -> bool:
+        return 0 < (system.task("clean-up").result or 0) < EXPIRED
+
+    wait_for(is_under_way, what="the first batches")
+    parts.kill(killed)
+    so_far = system.task("clean-up")
+    assert (so_far.state, so_far.result) == (TaskState.RUNNING, EXPIRED + 100 - tokens_left(system))
+    worker = parts.start("worker", **quick)
+    task = system.await_end("clean-up", timeout_s=90)
+    assert (task.state, task.result, task.attempts) == (TaskState.SUCCEEDED, EXPIRED, 0)
+    assert tokens_left(system) == 100
+    assert "task_handed_back" in parts.log_of(killed) + parts.log_of(worker)  # more than one run, by the time limit
+
+
+def test_two_clean_ups_at_once_do_no_harm(parts: Parts, system: System) -> None:
+    add_tokens(system, EXPIRED, "old", datetime.now(UTC) - timedelta(days=1))
+    for name in ("one", "other"):
+        system.producer.submit(CLEANUP_TOKENS, [], task_id=name)
+    parts.start("worker", DREAM_WORKER_THREADS="2")
+    ended: list[DreamTask] = [system.await_end(name) for name in ("one", "other")]
+    assert [task.state for task in ended] == [TaskState.SUCCEEDED] * 2
+    assert sum(task.result or 0 for task in ended) == EXPIRED
+    assert tokens_left(system) == 0

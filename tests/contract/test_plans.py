@@ -1,0 +1,196 @@
+"""The plans of the queries that run all the time: each reads what it looks for, and no table, however large."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from dream.db import Database, announcements, dead_letters, images, migrate, revocation, tasks, tokens
+from dream.db.models import DreamImage, DreamTask, RevokedToken
+from dream.messages import ImageState, TaskState
+from dream.settings import Settings
+from tests.conftest import _created_database
+
+TABLES = [each.__tablename__ for each in (DreamTask, DreamImage, RevokedToken)]
+TASKS, IMAGES, TOKENS = TABLES
+#: Of each table; as many more tasks and pictures are of every kind that a query looks for.
+ENDED, OPEN = 100_000, 200
+#: A plan may look at so many rows that it does not want.
+MOST_IN_VAIN = 2000
+
+_NUMBERS = {
+    "postgresql": "generate_series(0, {count} - 1) AS g(i)",
+    "sqlite": "(WITH RECURSIVE g(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM g WHERE i < {count} - 1) SELECT i FROM g)",
+}
+_TASK = """INSERT INTO {table} (id, name, args, state, due_at, created_at, finished_at, announced_at, lease_token,
+    lease_expires_at, resent_at) SELECT {id} || i, 'dream.celery.tasks.image_tasks.process_and_upload_images', '[]',
+    {state}, {past}, {past}, {finished}, {announced}, {token}, {lease}, {resent} FROM {numbers}"""
+_IMAGE = """INSERT INTO {table} (dream_id, user_id, task_id, "index", filename, state, storage_key, staging_key,
+    url, swept, created_at, updated_at) SELECT {dream}, i, {id} || i, 0, 'a.jpg', {state}, 'dreams/' || {id} || i,
+    {staged}, 'http://x/' || i, {swept}, {past}, {past} FROM {numbers}"""
+_TOKEN = "INSERT INTO {table} (jti, expires_at) SELECT {id} || i, {when} FROM {numbers}"
+_TABLES = {_TASK: TASKS, _IMAGE: IMAGES, _TOKEN: TOKENS}
+
+
+def fill(database: Database) -> None:
+    """Many rows that have ended, and a few of each kind that is looked for."""
+    dialect = database.engine.dialect.name
+    past, future = "'2026-01-01 00:00:00.000000'", "'2999-01-01 00:00:00.000000'"
+    yes, no = ("true", "false") if dialect == "postgresql" else ("1", "0")
+    task = {"finished": "NULL", "announced": "NULL", "token": "NULL", "lease": "NULL", "resent": "NULL"}
+    statements = [
+        (_TASK, ENDED, {**task, "id": "'ended'", "state": "'succeeded'", "finished": past, "announced": past}),
+        (_TASK, OPEN, {**task, "id": "'failed'", "state": "'failed'", "finished": past, "announced": past}),
+        (_TASK, OPEN, {**task, "id": "'unsaid'", "state": "'succeeded'", "finished": past}),
+        (_TASK, OPEN, {**task, "id": "'queued'", "state": "'queued'"}),
+        (_TASK, OPEN, {**task, "id": "'resent'", "state": "'queued'", "resent": past}),
+        (_TASK, OPEN, {**task, "id": "'held'", "state": "'running'", "token": "'token' || i", "lease": future}),
+        (_IMAGE, ENDED, {"id": "'ended'", "state": "'completed'", "staged": "NULL", "swept": no, "dream": "i / 100"}),
+        (_IMAGE, OPEN, {"id": "'queued'", "state": "'pending'", "staged": "'staged' || i", "swept": no, "dream": "i"}),
+        (_IMAGE, OPEN, {"id": "'failed'", "state": "'failed'", "staged": "'left' || i", "swept": no, "dream": "i"}),
+        (_IMAGE, OPEN, {"id": "'buried'", "state": "'deleted'", "staged": "NULL", "swept": yes, "dream": "i"}),
+        (_TOKEN, ENDED, {"id": "'live'", "when": future}),
+        (_TOKEN, OPEN, {"id": "'old'", "when": past}),
+    ]
+    with database.begin() as session:
+        for statement, count, values in statements:
+            numbers = _NUMBERS[dialect].format(count=count)
+            filled = statement.format(**{**values, "past": past}, numbers=numbers, table=_TABLES[statement])
+            if dialect == "postgresql":
+                filled = re.sub(r"('\d{4}-\d\d-\d\d [\d:.]+')", r"\1::timestamptz", filled)
+            session.execute(text(filled.replace(":", "\\:")))
+
+
+class Plans:
+    """Catches the plans of the statements that a database runs."""
+
+    def __init__(self, database: Database) -> None:
+        self.caught: list[str] = []
+        if database.engine.dialect.name == "sqlite":
+            event.listen(database.engine, "before_cursor_execute", self._explain)
+        else:
+            event.listen(database.engine, "connect", self._listen)
+
+    def _explain(self, _connection: Any, cursor: Any, statement: str, values: Any, *_more: Any) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            self.caught += [str(row[-1]) for row in rows]
+
+    def _listen(self, connection: Any, _record: Any) -> None:
+        # The server itself tells the plan of each statement: one that was made for any values, and what came of it.
+        connection.prepare_threshold = 0
+        connection.add_notice_handler(lambda notice: self.caught.append(notice.message_primary))
+        for setting in (
+            "LOAD 'auto_explain'",
+            "SET auto_explain.log_min_duration = 0",
+            "SET auto_explain.log_analyze = on",
+            "SET plan_cache_mode = force_generic_plan",
+            "SET client_min_messages = log",
+        ):
+            connection.execute(setting)
+        connection.commit()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "sqlite, analysed", "postgresql"])
+def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Plans]]:
+    """A database with many rows, and the plans of what it is asked."""
+    if request.param == "postgresql":
+        server, template = (request.getfixturevalue(name) for name in ("postgres_server_url", "_postgres_template"))
+        with _created_database(server, f"{template}_plans", template) as url:
+            yield from _filled(url, "VACUUM ANALYZE")
+    else:
+        url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/dream.db"
+        migrate.upgrade(url)
+        yield from _filled(url, "ANALYZE" if "analysed" in request.param else "SELECT 1")
+
+
+def _filled(url: str, analyse: str) -> Iterator[tuple[Database, Plans]]:
+    filling = Database(Settings(database_url=url))
+    fill(filling)
+    with filling.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(analyse)
+    filling.dispose()
+    database = Database(Settings(database_url=url))
+    plans = Plans(database)
+    yield database, plans
+    database.dispose()
+
+
+CLAIM = tasks.Claim("queued0", "token", "name", (), 0, 0)
+DUE = datetime(2026, 1, 1, tzinfo=UTC)
+BEFORE = tasks.Overdue("queued1", "name", None, 0, 0, None, DUE)
+RESENT_BEFORE = tasks.Overdue("resent1", "name", None, 0, 0, DUE, DUE)
+
+
+def _hold(session: Session) -> None:
+    claim = tasks.claim(session, "queued0", 10)
+    assert claim is not None
+    tasks.hold(session, claim)
+    tasks.finish(session, claim, TaskState.SUCCEEDED)
+
+
+QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
+    "claim, hold, finish": (_hold, ("pk_",)),
+    "refusal": (lambda session: tasks.refusal(session, "held1"), ("pk_",)),
+    "renew": (lambda session: tasks.renew(session, {f"token{i}": None for i in range(8)}, 10), ("leased",)),
+    "overdue": (lambda session: tasks.overdue(session, 30, limit=1000), ("never_resent", "resent")),
+    "overdue, next page": (lambda session: tasks.overdue(session, 30, limit=50, after=BEFORE), ("never_resent",)),
+    "overdue, resent": (lambda session: tasks.overdue(session, 30, limit=50, after=RESENT_BEFORE), ("resent",)),
+    "count of overdue": (lambda session: tasks.count_overdue(session, 30), ("never_resent", "resent")),
+    "to send": (lambda session: tasks.to_send(session, ["queued1", "queued2"]), ("pk_",)),
+    "may resend": (lambda session: tasks.may_resend(session, BEFORE, 60), ("pk_",)),
+    "unannounced": (lambda session: announcements.unannounced(session, 5, 200), ("unannounced",)),
+    "announced": (lambda session: announcements.mark_announced(session, "unsaid1"), ("pk_",)),
+    "revoked": (lambda session: revocation.revoke(session, ["queued1", "queued2"]), ("pk_",)),
+    "newest of the timetable": (lambda session: tasks.newest_of(session, "cleanup-expired-tokens:"), ("pk_",)),
+    "dead letters": (lambda session: dead_letters.list_dead(session, limit=100), ("failed",)),
+    "ids of dead letters": (lambda session: dead_letters.ids_of_dead(session, older_than_s=5), ("failed",)),
+    "dead letter": (lambda session: dead_letters.find(session, "failed1"), ("pk_",)),
+    "images of a task": (lambda session: images.of_task(session, "queued1"), ("task_id",)),
+    "a task begins": (lambda session: images.begin_task(session, "queued1", "bucket", []), ("task_id",)),
+    "a task's pictures fail": (
+        lambda session: images.move_task(session, "queued2", ImageState.PENDING, ImageState.FAILED, "why"),
+        ("task_id",),
+    ),
+    "list of a dream": (lambda session: images.list_images(session, 700), ("dream_id",)),
+    "positions": (lambda session: images.positions_of(session, 700, ["http://x/70001"]), ("dream_id",)),
+    "media": (lambda session: images.by_key(session, "dreams/ended7"), ("uq_",)),
+    "a variant": (lambda session: images.by_stem(session, "dreams/ended7", ["jpg", "webp"]), ("uq_",)),
+    "keys of a deletion": (lambda session: images.by_keys(session, ["dreams/ended7.jpg"]), ("uq_",)),
+    "pending in all": (lambda session: images.count_pending(session), ("images_pending",)),
+    "pending of a dream": (lambda session: images.count_pending(session, dream_id=7), ("dream_id_state",)),
+    "pending of a user": (lambda session: images.count_pending(session, user_id=7), ("images_pending",)),
+    "staged keys": (lambda session: images.staged_keys(session, ["staged7", "staged8"]), ("staged",)),
+    "staged leftovers": (lambda session: images.staged_leftovers(session, 60, 500), ("staged_ended",)),
+    "unswept": (lambda session: images.take_unswept(session, 50), ("unswept",)),
+    "token": (lambda session: tokens.is_revoked(session, "live7"), ("pk_",)),
+    "expired tokens": (lambda session: tokens.delete_expired(session, 100), ("expires_at",)),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_no_query_reads_a_table(large: tuple[Database, Plans], query: str) -> None:
+    """On PostgreSQL with the plan that serves any values; on SQLite whether the table was analysed or not."""
+    database, plans = large
+    ask, indexes = QUERIES[query]
+    plans.caught.clear()
+    with database.begin() as session:
+        session.connection()
+        plans.caught.clear()
+        ask(session)
+    told = "\n".join(plans.caught)
+    assert told
+    scans = re.findall(rf"(?:Seq Scan on|SCAN)\s+(?:{'|'.join(TABLES)})\b(?! USING)", told)
+    assert not scans, told
+    in_vain = sum(int(count) for count in re.findall(r"Rows Removed by (?:Filter|Index Recheck): (\d+)", told))
+    assert in_vain <= MOST_IN_VAIN, told
+    for index in indexes:
+        # SQLite has names of its own for the indexes of keys.
+        names = (index, "autoindex") if index in ("pk_", "uq_") else (index,)
+        assert any(name in told for name in names), told
