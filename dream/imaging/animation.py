@@ -18,7 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from dream.errors import ImageRejected
 from dream.imaging.budget import Qualities, Rung, Task, search
 from dream.imaging.damage import rejecting_damage
-from dream.imaging.decode import Decoded, frames_of, orientation_of
+from dream.imaging.decode import Decoded, colours_of, frames_of, orientation_of
 from dream.imaging.encode import WEBP, Encoded
 from dream.imaging.frames import composed
 from dream.imaging.gif import GifFile
@@ -147,7 +147,7 @@ def _seen(image: ImageFile, count: int) -> Iterator[tuple[Image.Image, float]]:
 
 
 def _prepared(image: ImageFile, seen: Image.Image, fitted_px: tuple[int, int]) -> Image.Image:
-    prepared = prepare(Decoded(seen, fitted_px, orientation_of(image), image.info.get("icc_profile") or None))
+    prepared = prepare(Decoded(seen, fitted_px, orientation_of(image), colours_of(image)))
     return prepared.convert("RGB") if prepared.mode == "L" else prepared
 
 

@@ -16,6 +16,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from dream.arguments import size_text
 from dream.errors import ImageRejected
+from dream.imaging.avif import AvifFile
+from dream.imaging.colour import Colours
+from dream.imaging.colour_space import ColourSpace, by_code_points
 from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
 from dream.imaging.frames import Frame, composed
@@ -24,7 +27,7 @@ from dream.imaging.limits import Limits
 from dream.imaging.png import PngFile
 from dream.imaging.structure import check_structure
 
-__all__ = ["Decoded", "decode", "frames_of", "open_image", "orientation_of"]
+__all__ = ["Decoded", "colours_of", "decode", "frames_of", "open_image", "orientation_of"]
 
 #: The scales of a JPEG's decoder, 1/8 to 1.
 _DCT_SCALES = (8, 4, 2, 1)
@@ -38,13 +41,13 @@ class Decoded:
       image: the pixels, not yet turned, in the mode and colours of the file; a JPEG's may be at a reduced scale.
       fitted_px: the size to reduce `image` to, in the same orientation.
       orientation: how to turn it: 1–8 (source: Exif 2.32, tag 274).
-      profile: the ICC profile of its colours, where it has one.
+      colours: what the file says about its colours.
     """
 
     image: Image.Image
     fitted_px: tuple[int, int]
     orientation: int
-    profile: bytes | None
+    colours: Colours
 
 
 def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
@@ -93,12 +96,28 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
         if frames := frames_of(image):
             pixels = next(composed(image.size, frames[:1]))
     # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
-    return Decoded(pixels, fitted_px, orientation_of(image), image.info.get("icc_profile") or None)
+    return Decoded(pixels, fitted_px, orientation_of(image), colours_of(image))
 
 
 def frames_of(image: Image.Image) -> tuple[Frame, ...]:
     """The frames that are laid over each other by us; none where Pillow's pixels are the picture."""
     return image.frames if isinstance(image, GifFile | PngFile) else ()
+
+
+def colours_of(image: Image.Image) -> Colours:
+    """What the file says about its colours. In HEIF's files a profile counts more than numbers (MIAF, 7.3.6.4)."""
+    if isinstance(image, PngFile):
+        return image.colours
+    profile = image.info.get("icc_profile")
+    space = image.colour_space if isinstance(image, AvifFile) else _space_of_heic(image)
+    return tuple(said for said in (profile, space) if said)
+
+
+def _space_of_heic(image: Image.Image) -> ColourSpace | None:
+    numbers = image.info.get("nclx_profile")
+    if not isinstance(numbers, dict):
+        return None
+    return by_code_points(numbers["color_primaries"], numbers["transfer_characteristics"])
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
-from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -18,6 +17,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging.accepted import HAS_HEIF
+from dream.imaging.avif import AvifFile
 from dream.imaging.damage import UNCOMMON
 from dream.imaging.gif import GifFile
 from dream.imaging.png import PngFile
@@ -77,7 +77,7 @@ def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
         return WebPImageFile
     brands = _brands(head)
     if HAS_AVIF and brands & _AVIF_BRANDS:
-        return AvifImageFile
+        return AvifFile
     if brands & _RAW_BRANDS:
         raise ImageRejected(RAW)
     if brands & _HEIF_BRANDS:

@@ -20,6 +20,7 @@ from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngImageFile
 
 from dream.errors import ImageRejected
+from dream.imaging.colour_space import SRGB, Chromaticities, ColourSpace, by_chunks, by_code_points
 from dream.imaging.damage import DAMAGED
 from dream.imaging.frames import Disposal, Frame
 from dream.imaging.mapped import Bytes, mapped
@@ -42,6 +43,9 @@ _MISLEADING = frozenset(
 _LONGEST_KEYWORD_BYTES = 79
 _PIXELS = frozenset({b"IDAT", b"fdAT"})
 _OVER = 1
+_CICP_BYTES = 4
+#: gAMA and cHRM hold numbers as so many parts.
+_CHUNK_UNIT = 100_000
 _DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
 
 
@@ -74,10 +78,12 @@ class PngFile(PngImageFile):
     Parameters:
       frames: those of the animation; none where it does not move.
       plays: how often the animation is shown, 0 for ever.
+      colours: what its chunks say about them, what counts most first (clause 4.3).
     """
 
     frames: tuple[Frame, ...] = ()
     plays = 0
+    colours: tuple[bytes | ColourSpace, ...] = ()
     _rows: memoryview | None = None
     _at = 0
     _deep_key: tuple[int, ...] | None = None
@@ -96,6 +102,7 @@ class PngFile(PngImageFile):
         else:
             self.fp.seek(0)
         super()._open()
+        self.colours = _colours(data, head, self.info.get("icc_profile"))
         self.info.pop("transparency", None)
         key = _transparency(data, header, head)
         if isinstance(key, tuple) and header.depth == 16:
@@ -211,11 +218,17 @@ def _before_pixels(chunks: list[_Chunk]) -> dict[bytes, _Chunk]:
 def _misleads(data: Bytes, chunk: _Chunk) -> bool:
     """Whether Pillow would make of this chunk what browsers do not."""
     if chunk.kind in _TEXTS:
-        keyword = data[chunk.start + 8 : min(chunk.end - 4, chunk.start + 9 + _LONGEST_KEYWORD_BYTES)].partition(b"\0")[
-            0
-        ]
-        return keyword in _MISLEADING
+        return _keyword(data, chunk)[0] in _MISLEADING
+    if chunk.kind == b"iCCP":
+        _, zero, method = _keyword(data, chunk)
+        return not zero or method[:1] != b"\0"
     return chunk.kind in _ANIMATING or chunk.end - chunk.start - 12 < _LEAST_BYTES.get(chunk.kind, 0)
+
+
+def _keyword(data: Bytes, chunk: _Chunk) -> tuple[bytes, bytes, bytes]:
+    """The keyword or name that a chunk begins with, the zero that ends it, and what follows it."""
+    start = chunk.start + 8
+    return data[start : min(chunk.end - 4, start + _LONGEST_KEYWORD_BYTES + 2)].partition(b"\0")
 
 
 def _transparency(data: Bytes, header: _Header, head: dict[bytes, _Chunk]) -> int | bytes | tuple[int, ...] | None:
@@ -241,6 +254,27 @@ def _transparency(data: Bytes, header: _Header, head: dict[bytes, _Chunk]) -> in
     if header.colour == _RGB:
         return key
     return key[0] if header.depth == 16 else key[0] * (255 // most)
+
+
+def _colours(data: Bytes, head: dict[bytes, _Chunk], profile: bytes | None) -> tuple[bytes | ColourSpace, ...]:
+    """What the chunks say about the colours: cICP, else iCCP, sRGB where that is broken, and gAMA and cHRM last."""
+    said = {kind: _payload(data, head[kind]) for kind in (b"cICP", b"sRGB", b"gAMA", b"cHRM") if kind in head}
+    if len(said.get(b"cICP", b"")) == _CICP_BYTES:
+        primaries, transfer, matrix, is_full = said[b"cICP"]
+        space = by_code_points(primaries, transfer, is_narrow=not is_full)
+        if space is not None and not matrix:
+            return (space,)
+    gamma, at = (_fractions(said.get(kind, b"")) for kind in (b"gAMA", b"cHRM"))
+    if said.get(b"sRGB"):
+        space = SRGB
+    else:
+        space = by_chunks(gamma[0] if len(gamma) == 1 else None, Chromaticities(*at) if len(at) == 8 else None)
+    return tuple(one for one in (profile, space) if one)
+
+
+def _fractions(payload: bytes) -> list[float]:
+    """The numbers of gAMA or cHRM."""
+    return [number / _CHUNK_UNIT for (number,) in struct.iter_unpack(">l", payload[: len(payload) // 4 * 4])]
 
 
 def _animation(

@@ -33,7 +33,7 @@ def prepare(decoded: Decoded) -> Image.Image:
     image = resize(image, decoded.fitted_px)
     if image is not decoded.image:
         decoded.image.close()  # its memory is for what follows
-    image = to_srgb(image, decoded.profile)
+    image = to_srgb(image, decoded.colours)
     if decoded.orientation in _TURNS:
         image = image.transpose(_TURNS[decoded.orientation])
     image.info = {}

@@ -46,7 +46,7 @@ def test_a_broken_profile_is_ignored(tmp_path: Path, profile: bytes) -> None:
 
 def test_a_profile_for_another_kind_of_picture_is_ignored() -> None:
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    assert is_near(pixel(to_srgb(cmyk, WIDE), 0.5, 0.5), (255, 0, 0))
+    assert is_near(pixel(to_srgb(cmyk, (WIDE,)), 0.5, 0.5), (255, 0, 0))
 
 
 def test_a_grey_picture_with_a_colour_profile_stays_grey(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_modes_that_few_files_have_look_as_they_should(mode: str) -> None:
     """As decoders may hand them over: premultiplied, with a palette and alpha, in other coordinates."""
     picture, expected = RARE[mode]
     assert picture.mode == mode
-    assert_like(patches_of(prepare(Decoded(picture, picture.size, 1, None))), expected, 6)
+    assert_like(patches_of(prepare(Decoded(picture, picture.size, 1, ()))), expected, 6)
 
 
 # --- orientation, and moving pictures
