@@ -3,7 +3,7 @@
     Redis to the same Redis   on our queue and out of flight in one script
     else                      on our queue, each delivery once; then gone from its source
     tasks of ours             rows in the database, each id once; then gone from their source (`dream.bridge.own`)
-    not understood            parked, each message once; then gone from its source
+    not understood            parked, each message once, and told as failed; then gone from its source
 
 RabbitMQ as our broker cannot tell whether it has a message: there a bridge that is killed between the two leaves a
 second copy, which workers drop (`dream.bridge.sent`).
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from dream.bridge.protocol import Refused, Taken, read
+from dream.bridge.results import ParkedResults
 from dream.bridge.sent import Sent
 from dream.broker.redis import RedisBroker
 from dream.compat.envelope import Envelope
@@ -69,16 +70,26 @@ class Handover:
       own: dream's own tasks.
       broker: ours.
       parking: for what is not understood.
+      tells: whoever waits for what is parked is told that it has failed.
     """
 
     def __init__(
-        self, settings: Settings, app: Celery, own: OwnTasks, broker: AnyBroker, parking: ParkingPlace
+        self,
+        settings: Settings,
+        app: Celery,
+        own: OwnTasks,
+        broker: AnyBroker,
+        parking: ParkingPlace,
+        *,
+        tells: bool = True,
     ) -> None:
         self._settings = settings
         self._app = app
         self._own = own
         self._broker = broker
         self._parking = parking
+        self._results = ParkedResults(settings, app)
+        self._tells = tells
         self._sent = Sent(settings, broker, _REMEMBERED_S)
         self._zone = ZoneInfo(settings.timezone)
         self._queues = {*QUEUES, *queues_of(app)}
@@ -139,6 +150,7 @@ class Handover:
     def close(self) -> None:
         self._own.close()
         self._sent.close()
+        self._results.close()
 
     # --- an app's tasks
 
@@ -202,10 +214,28 @@ class Handover:
 
     # --- what is not understood
 
+    def park(self, refused: Sequence[tuple[Taken, str]]) -> None:
+        """Keep these, and let whoever waits for them know.
+
+        Raises:
+          RedisError, ResultsUnavailable: Redis is away.
+        """
+        parked = self._parking.put(refused)
+        if self._tells:
+            self._results.end(parked)
+
+    def forget_failures(self, replayed: Sequence[Taken]) -> None:
+        """Let these, which were parked and are handed over, have no result.
+
+        Raises:
+          RedisError: Redis is away.
+        """
+        self._results.forget(each.raw for each in replayed)
+
     def _park(self, origin: Origin, refused: Sequence[tuple[Taken, str]], moved: Moved) -> None:
         if not refused:
             return
-        self._parking.put(refused)
+        self.park(refused)
         origin.parked([taken for taken, _ in refused])
         moved.parked += len(refused)
         for taken, reason in refused:

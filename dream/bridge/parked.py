@@ -77,12 +77,13 @@ class ParkingPlace:
         self._key = f"{settings.redis_prefix}:bridge:parked"
 
     @step("bridge_park")
-    def put(self, refused: Sequence[tuple[Taken, str]]) -> None:
+    def put(self, refused: Sequence[tuple[Taken, str]]) -> list[Parked]:
         """Keep these, each with its reason."""
-        if refused:
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            parked = [Parked(taken, reason, at) for taken, reason in refused]
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        parked = [Parked(taken, reason, at) for taken, reason in refused]
+        if parked:
             self._client.hset(self._key, mapping={each.id: each.encode() for each in parked})
+        return parked
 
     def all(self) -> Iterator[Parked]:
         """All that is parked."""

@@ -32,8 +32,8 @@ def replayed(place: ParkingPlace, handover: Handover, tags: Sequence[str] | None
         chosen = [each for each in found.values() if each is not None]
     refused, understood = handover.sort(each.taken for each in chosen)
     moved = Moved(parked=len(refused))
-    handover.move(_Place(place), [taken for taken, _ in understood], moved)
-    place.put(refused)
+    handover.move(_Place(place, handover), [taken for taken, _ in understood], moved)
+    handover.park(refused)
     return moved
 
 
@@ -42,10 +42,12 @@ class _Place:
 
     in_flight_key = ""
 
-    def __init__(self, place: ParkingPlace) -> None:
+    def __init__(self, place: ParkingPlace, handover: Handover) -> None:
         self._place = place
+        self._handover = handover
 
     def done(self, taken: Sequence[Taken]) -> None:
+        self._handover.forget_failures(taken)
         self._place.remove([each.tag for each in taken])
 
     def parked(self, taken: Sequence[Taken]) -> None:

@@ -27,6 +27,10 @@ AppName = Annotated[
     str | None, typer.Option("--app", "-A", help="The app whose tasks the workers run, as in shop.celery:app.")
 ]
 
+LeavePending = Annotated[
+    bool, typer.Option("--leave-pending", help="Do not tell those who wait for a parked task that it has failed.")
+]
+
 #: Where what is parked is kept.
 _OURS = "DREAM_REDIS_URL"
 
@@ -59,6 +63,7 @@ def bridge(
     separator: Annotated[
         str, typer.Option(help="Redis: the sep of the senders' broker_transport_options.", show_default=False)
     ] = "\x06\x16",
+    leave_pending: LeavePending = False,
 ) -> None:
     """Move messages of Celery's producers to dream's workers, until Ctrl-C (or with --drain until nothing waits)."""
     if context.invoked_subcommand is not None:
@@ -68,7 +73,7 @@ def bridge(
     from dream.bridge import open_source
     from dream.compat.routes import queues_of
 
-    settings, found = load_quietly(), _loaded(app)
+    settings, found = _loaded(app)
     names = [name.strip() for name in (queues or "").split(",") if name.strip()]
     source = open_source(
         settings,
@@ -80,19 +85,18 @@ def bridge(
         key_prefix=key_prefix,
         separator=separator,
     )
-    with closing(source), _handing_over(settings, found) as (handover, _), reached(f"--from {source_url}"):
-        if check:
-            _check(source, handover)
-        else:
-            _move(source, handover, drain=drain)
+    handing_over = _handing_over(settings, found, tells=not leave_pending)
+    with closing(source), handing_over as (handover, _), reached(f"--from {source_url}"):
+        _check(source, handover) if check else _move(source, handover, drain=drain)
 
 
-def parked() -> None:
+def parked(app: AppName = None) -> None:
     """List what was not understood: id, queue, task, when, why."""
     from dream.bridge.parked import ParkingPlace
     from dream.cli.showing import clean, show_rows
 
-    with closing(ParkingPlace(load_quietly())) as place, reached(_OURS):
+    settings, _ = _loaded(app)
+    with closing(ParkingPlace(settings)) as place, reached(_OURS):
         found = sorted(place.all(), key=lambda each: each.at)
     if not found:
         typer.echo("nothing is parked", err=True)
@@ -104,31 +108,34 @@ def replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     app: AppName = None,
+    leave_pending: LeavePending = False,
 ) -> None:
     """Hand parked messages over; what is still not understood stays parked."""
     from dream.bridge.replaying import replayed
 
     if bool(ids) == everything:
         raise InvalidArguments("name the messages by their ids, or say --all")
-    settings = load_quietly()
-    with _handing_over(settings, _loaded(app)) as (handover, place), reached(_OURS):
+    settings, found = _loaded(app)
+    with _handing_over(settings, found, tells=not leave_pending) as (handover, place), reached(_OURS):
         moved = replayed(place, handover, ids)
     typer.echo(f"handed over {moved.handed_over}, duplicates {moved.duplicates}, still parked {moved.parked}")
 
 
-def _loaded(app_name: str | None) -> Celery:
-    """The app of that name, or of `DREAM_APP`, with all its tasks."""
+def _loaded(app_name: str | None) -> tuple[Settings, Celery]:
+    """The app of that name, or of `DREAM_APP`, with all its tasks, and the settings that its workers have."""
+    from dream.compat.conf.adoption import adopt
     from dream.compat.finding import finalize, find_app
     from dream.compat.tasks import app as own
 
+    load_quietly()
     app = find_app(app_name)
     if app is not own:
         finalize(app)
-    return app
+    return adopt(app.conf), app
 
 
 @contextmanager
-def _handing_over(settings: Settings, app: Celery) -> Iterator[tuple[Handover, ParkingPlace]]:
+def _handing_over(settings: Settings, app: Celery, *, tells: bool) -> Iterator[tuple[Handover, ParkingPlace]]:
     from dream import producer
     from dream.bridge.handover import Handover
     from dream.bridge.own import OwnTasks
@@ -136,7 +143,7 @@ def _handing_over(settings: Settings, app: Celery) -> Iterator[tuple[Handover, P
     from dream.compat.tasks import app as own
 
     with explained(), closing(producer.default()) as ours, closing(ParkingPlace(settings)) as place:
-        handover = Handover(settings, app, OwnTasks(own, ours), ours.broker, place)
+        handover = Handover(settings, app, OwnTasks(own, ours), ours.broker, place, tells=tells)
         with closing(handover):
             yield handover, place
 

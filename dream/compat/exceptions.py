@@ -224,6 +224,10 @@ class WorkerLostError(CeleryError):
     permanent = False
 
 
+class TaskParked(CeleryError):
+    """The bridge has not handed the task over; its message is kept. Celery has no such error."""
+
+
 # --- warnings, which nothing here gives
 
 
