@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -28,6 +29,7 @@ __all__ = [
     "Folder",
     "HttpUrl",
     "Limit",
+    "Networks",
     "RedisUrl",
     "Seconds",
     "SharedFolder",
@@ -102,6 +104,16 @@ def _algorithms(value: object) -> object:
     return names
 
 
+def _networks(value: object) -> object:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    try:
+        return tuple(str(ip_network(name)) for name in names)  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise ValueError(
+            f"it must be IP addresses or networks, separated by commas, as in 127.0.0.1,10.0.0.0/8 ({error})"
+        ) from None
+
+
 def _variants(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -132,6 +144,7 @@ SharedFolder = Annotated[str, AfterValidator(_shared_folder)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)]
 Variants = Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_variants)]
 Fault = Annotated[str, AfterValidator(_fault)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

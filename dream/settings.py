@@ -30,6 +30,7 @@ from dream.setting_types import (
     Folder,
     HttpUrl,
     Limit,
+    Networks,
     RedisUrl,
     Seconds,
     SharedFolder,
@@ -172,6 +173,22 @@ class Settings(BaseSettings):
     # --- the gateway
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port the gateway listens on.")
+    trusted_proxies: Networks = Field(
+        (), description="Addresses of proxies before the gateway, as `10.0.0.0/8`: their X-Forwarded-For is believed."
+    )
+    max_connections: Count = Field(10_000, description="Most connections of a gateway process.")
+    max_connections_per_address: Limit = Field(
+        0, description="The same for one client's address; 0 means half of all."
+    )
+    max_sockets_per_user: Limit = Field(0, description="Most WebSockets of one user; 0 means half of all connections.")
+    max_requests_per_user_s: Limit = Field(
+        100, description="Requests a second of one user; four times as many at once. 0 means no limit."
+    )
+    max_status_requests_per_user_s: Limit = Field(
+        5, description="`request_status` and `authenticate` a second of one user, on all sockets; 0 means no limit."
+    )
+    head_timeout_s: Seconds = Field(10, description="Time a client has for the head of a request.")
+    body_timeout_s: Seconds = Field(60, description="Time it has for the body, and 1 s more for each KiB it has sent.")
     jwt_secret: SecretStr | None = Field(None, description="Key that signs and checks tokens.")
     jwt_algorithms: Algorithms = Field(("HS256",), description="Accepted algorithms, separated by commas.")
     ping_interval_s: Seconds = Field(15, description="How often a WebSocket is pinged.")

@@ -28,6 +28,7 @@ from dream.gateway.auth import Authenticator, check_secret
 from dream.gateway.faults import HANDLERS
 from dream.gateway.headers import AccessLog, SecurityHeaders
 from dream.gateway.health import healthz, readyz
+from dream.gateway.limits import Limits
 from dream.gateway.media import media
 from dream.gateway.services import Services
 from dream.gateway.sockets import watch_dream
@@ -86,6 +87,7 @@ def _services(settings: Settings) -> Services:
         producer=Producer(settings, database=database, storage=storage),
         events=Events(settings),
         authenticator=Authenticator(settings, database),
+        limits=Limits(settings),
     )
 
 

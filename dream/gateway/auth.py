@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from dream.db.dreams import Owner
     from dream.settings import Settings
 
-__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
+__all__ = ["MAX_ID", "Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
 
 #: An HMAC key shorter than its hash can be guessed (RFC 7518, 3.2).
 _HMAC_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _MAX_CLAIM_LENGTH = 255
+#: The largest id that a database column holds.
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def decode(token: str, settings: Settings) -> Identity:
         raise TokenRejected(f"the token has no {error.claim} claim") from None
     except jwt.InvalidSignatureError:
         raise TokenRejected("the token's signature is wrong") from None
-    except (jwt.PyJWTError, UnicodeError):  # half a surrogate pair is JSON, and no token
+    except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
+        # The library lets some of these out: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
         raise TokenRejected("the token is malformed") from None
     if claims.get("token_type") == "refresh":
         raise TokenRejected("this is a refresh token; an access token is needed")
@@ -119,13 +122,15 @@ def _user_id(claims: dict[str, Any]) -> int:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise TokenRejected("the token has no user_id claim that is a number")
+    if not -MAX_ID <= value <= MAX_ID:
+        raise TokenRejected("the token's user_id claim is larger than any id")
     return value
 
 
 def _expiry(claims: dict[str, Any]) -> datetime:
     try:
         return datetime.fromtimestamp(int(claims["exp"]), UTC)
-    except (OverflowError, ValueError, OSError):
+    except (OverflowError, TypeError, ValueError, OSError):
         raise TokenRejected("the token's exp claim is no time") from None
 
 
@@ -133,9 +138,14 @@ def _jti(claims: dict[str, Any]) -> str | None:
     value = claims.get("jti")
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM_LENGTH:
-        raise TokenRejected(f"the token's jti claim must be a string of 1 to {_MAX_CLAIM_LENGTH} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM_LENGTH or not _is_storable(value):
+        raise TokenRejected(f"the token's jti claim must be a text of 1 to {_MAX_CLAIM_LENGTH} characters")
     return value
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database column can hold the text: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class Authenticator:
@@ -156,7 +166,14 @@ class Authenticator:
         Raises:
           TokenRejected: it is malformed, expired or revoked.
         """
-        identity = decode(token, self._settings)
+        return self.confirm(decode(token, self._settings))
+
+    def confirm(self, identity: Identity) -> Identity:
+        """Who a checked token speaks for, if it was not revoked.
+
+        Raises:
+          TokenRejected: it was revoked.
+        """
         if identity.jti is not None:
             with self._database.read() as session:
                 if tokens.is_revoked(session, identity.jti):
@@ -168,17 +185,16 @@ class Authenticator:
         with self._database.read() as session:
             return dreams.owner_of(session, dream_id, self._settings.owners_sql)
 
-    def authorize(self, token: str, dream_id: int) -> Identity:
-        """Who the token speaks for, if that user owns the dream.
+    def authorize(self, identity: Identity, dream_id: int) -> None:
+        """Check that the user of a checked token owns the dream.
 
         Raises:
-          TokenRejected: the token is not accepted, or the dream is somebody else's or nobody's.
+          TokenRejected: the token was revoked, or the dream is somebody else's or nobody's.
         """
-        identity = self.identify(token)
+        self.confirm(identity)
         owner = self.owner_of(dream_id)
         if owner is None or owner.user_id != identity.user_id:
             raise TokenRejected("the token's user does not own this dream")
-        return identity
 
     def revoke(self, identity: Identity) -> None:
         """Refuse the token from now on. A second time changes nothing.

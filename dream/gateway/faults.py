@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from dream.errors import (
@@ -62,6 +62,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return _answer(503, text, {"Retry-After": str(RETRY_AFTER_S)})
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    # Nobody reads it; the line of the request has its status.
+    return _answer(400, "the connection ended before the request was whole")
+
+
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     # Starlette raises it again, and the server logs it with its traceback.
     return _answer(500, "something went wrong here; it was noted")
@@ -69,6 +74,7 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 
 HANDLERS: Mapping[Any, Any] = {
     HTTPException: _http,
+    ClientDisconnect: _gone,
     TokenRejected: _rejected,
     InvalidArguments: _invalid,
     TooManyPending: _too_many,

@@ -1,30 +1,297 @@
-"""uvicorn's WebSocket protocol with two habits of ours: sockets end with 1001 at shutdown, and a peer that does not
-read is dropped instead of kept.
+"""uvicorn's protocols with habits of ours: a deadline for everything that a client must do, a bound for everything
+that it may leave undone, and no traceback for what it does wrong.
 
 ASGI gives an application no way to drop a connection: a close frame waits behind what the peer does not take.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any, cast
 
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+from dream.gateway.door import FullHouse, Room, answer_bytes
+from dream.gateway.limits import Bucket
 
-__all__ = ["SocketProtocol"]
+if TYPE_CHECKING:
+    import asyncio
+
+    from starlette.types import ASGIApp
+    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+    from websockets.frames import Frame
+
+    from dream.gateway.door import Door
+    from dream.settings import Settings
+
+__all__ = ["GuardedConfig", "HttpProtocol", "SocketProtocol"]
 
 _GOING_AWAY = 1001
-#: How long a peer may take to answer a close frame.
+_BAD_DATA = 1007
+_TOO_SLOW = 4008
+#: How long a peer may take to answer a close frame, and to take what was sent before it.
 _CLOSE_TIMEOUT_S = 3.0
+#: A body that nobody reads any more may still come for this long: some clients read no answer before it is sent.
+_REST_S = 10.0
+#: A client that reads an answer takes this much in this time.
+_READ_BYTES, _READ_S = 16 * 1024, 30.0
+_BODY_BYTES_PER_S = 1024
+#: A WebSocket's input is looked at in pieces: one read may hold 40,000 pings.
+_PIECE_BYTES = 4096
+#: Frames of one socket, those that browsers send by themselves and parts of messages among them.
+_FRAMES_PER_S, _FRAMES_AT_ONCE = 100.0, 500.0
+
+
+class GuardedConfig(Config):
+    """uvicorn's configuration, with what our protocols need.
+
+    Parameters:
+      app: what is served.
+      door: counts connections.
+      settings: their time limits.
+    """
+
+    def __init__(self, app: ASGIApp, *, door: Door, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(app, http=HttpProtocol, ws=SocketProtocol, **kwargs)
+        self.door = door
+        self.settings = settings
+
+
+class HttpProtocol(H11Protocol):
+    """One HTTP connection."""
+
+    def __init__(self, config: GuardedConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._door, self._settings = config.door, config.settings
+        self._room: Room | None = None
+        #: When the client began with what it is in the middle of: a head, a body, or the rest of one; None: nothing.
+        self._began_at: float | None = None
+        self._body_bytes = 0
+        self._unread_bytes = 0
+        self._unread_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._began_at = time.monotonic()
+        self._room = self._door.enter(self, self.client[0] if self.client else None)
+        if self._room is None:
+            transport.abort()
+        elif self._room.refusal:
+            self.app = FullHouse(self.app, self._room.refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._room is not None:
+            self._door.leave(self._room)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+        self._body_bytes += len(data)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Take what has come; a request that begins with it is in work from now on."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self._begin_request()
+        if not self._is_idle and not self.cycle.more_body:
+            self._began_at = None
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is in work."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _begin_request(self) -> None:
+        self._began_at, self._body_bytes = time.monotonic(), 0
+        if self._room is not None:
+            self._door.work(self._room)
+        if self.client and any(name == b"x-forwarded-for" for name, _ in self.headers):
+            self._door.note_forwarded(self.client[0])
+
+    def on_response_complete(self) -> None:
+        is_rest_to_come = self.conn.their_state is h11.SEND_BODY
+        self._began_at = time.monotonic() if is_rest_to_come or self.conn.trailing_data[0] else None
+        if self._room is not None:
+            self._door.wait(self._room)
+        super().on_response_complete()
+
+    def _should_upgrade(self) -> bool:
+        return not (self._room and self._room.refusal) and super()._should_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who offers HTTP/2 is answered in HTTP/1.1; that is nothing to warn of."""
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        protocol = self.transport.get_protocol()
+        if self._room is not None and isinstance(protocol, SocketProtocol):
+            protocol.room = self._room
+            self._door.upgrade(self._room, protocol)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        self._end(400, "this is no HTTP/1.1 request that can be understood")
+
+    # --- what the door asks of a connection
+
+    def cut(self) -> None:
+        """End at once: others need the place."""
+        self.transport.abort()
+
+    def check(self, now: float) -> None:
+        """Cut a client that takes too long."""
+        if self._is_stuck(now):
+            self.transport.abort()
+        elif self._began_at is not None and not self.transport.is_closing():
+            late_s = now - self._began_at
+            if not self._is_idle:
+                self._check_body(late_s)
+            elif self.conn.their_state is h11.SEND_BODY:
+                if late_s > _REST_S:
+                    self.transport.close()
+            elif late_s > self._settings.head_timeout_s:
+                self._end(408, "the head of the request did not come in time")
+
+    def _check_body(self, late_s: float) -> None:
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            self._began_at = (self._began_at or 0) + 1  # it is we who let it wait
+        elif late_s > self._settings.body_timeout_s + self._body_bytes / _BODY_BYTES_PER_S:
+            self._end(408, "the body of the request comes too slowly")
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether the client does not read its answer."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        # More than before is there only where some was read: until then nothing is written.
+        if not unread_bytes or not self._unread_bytes - _READ_BYTES < unread_bytes <= self._unread_bytes:
+            self._unread_bytes, self._unread_since = unread_bytes, now
+        return now - self._unread_since > _READ_S
+
+    def _end(self, status: int, sentence: str) -> None:
+        """Answer, where an answer can be given still, and close."""
+        cycle = self.cycle
+        is_idle = self._is_idle
+        if is_idle or not cycle.response_started:
+            has_said_something = self.conn.trailing_data[0] or not is_idle or status != 408
+            if has_said_something:
+                self.transport.write(answer_bytes(status, sentence))
+        if not is_idle:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection."""
+    """One WebSocket connection. It ends with 1001 at shutdown; a peer that does not read is not read either, and is
+    dropped where something must be said to it."""
+
+    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._door = cast("GuardedConfig", config).door
+        #: Where the connection stands with the door; the HTTP protocol that it began with hands it over.
+        self.room: Room | None = None
+        self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
+        #: Why nothing is read: the peer does not take what was sent, or has sent too much.
+        self._is_unread = self._is_deaf = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.room is not None:
+            self._door.leave(self.room)
+
+    # --- from the peer
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self._is_deaf or self.transport.is_closing():
+                return
+            super().data_received(data[start : start + _PIECE_BYTES])
+
+    def _takes_frame(self) -> bool:
+        """Whether the peer may send one more frame; else the connection ends."""
+        if self._is_deaf:
+            return False
+        if self._frames.take() and not self.close_sent:
+            return True
+        self.conn.data_to_send()  # what would answer it
+        if not self.close_sent:
+            self._end(_TOO_SLOW, "too many frames in a short time")
+            self._is_deaf = True
+            self.transport.pause_reading()
+        return False
+
+    def handle_ping(self) -> None:
+        if self._takes_frame():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_pong(event)
+
+    def handle_text(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        # An empty part would be kept for ever.
+        if self._takes_frame() and (event.data or event.fin):
+            super().handle_cont(event)
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._drop_soon()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
+            self.frames = []
+            self._end(_BAD_DATA, "the message is not UTF-8")
+        else:
+            super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """The peer does not speak the protocol; before the handshake there is nothing to close with."""
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            self._drop_soon()
+            return
+        if not self.handshake_initiated:
+            self.transport.write(answer_bytes(400, "this is no WebSocket handshake that can be understood"))
+        self.transport.close()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await super().receive()
+        if self._is_unread or self._is_deaf:  # it may have been resumed
+            self.transport.pause_reading()
+        return message
+
+    def pause_writing(self) -> None:
+        """The peer does not take what was sent: what it sends would only be answered with more."""
+        super().pause_writing()
+        self._is_unread = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_unread = False
+        if not self.read_paused and not self._is_deaf:
+            self.transport.resume_reading()
+
+    # --- to the peer
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send as uvicorn does; but a close frame never waits, and the connection ends soon after it."""
+        if message["type"] == "websocket.send" and self.room is not None:
+            self._door.work(self.room)  # who is answered has shown a token
         if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
             await super().send(message)
         elif not self.disconnected:
@@ -44,6 +311,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self.transport.abort()
 
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._drop_soon()
+
+    def cut(self) -> None:
+        """End at once: others need the place."""
+        self.transport.abort()
+
+    def check(self, now: float) -> None:
+        """Nothing is late: the application has a time limit for the first message, and pings."""
+
     def _end(self, code: int, reason: str) -> None:
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.conn.send_close(code, reason)
@@ -53,3 +331,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
+
+    def _drop_soon(self) -> None:
+        """A connection that is closed goes, also where the peer does not take what was sent before."""
+        if not self.disconnected:
+            self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

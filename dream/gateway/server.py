@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import signal
 import socket
+import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from dream.errors import SettingsError
 from dream.gateway.app import make_app
 from dream.gateway.auth import missing_key_bytes
-from dream.gateway.protocol import SocketProtocol
+from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
+from dream.gateway.protocol import GuardedConfig
 from dream.log import get_logger
 from dream.process import say_ready, show_life
 
@@ -25,23 +29,60 @@ __all__ = ["run"]
 #: The largest message that a client may send: a token and a type.
 _MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
-_BACKLOG = 512
+_ROUND_S = 1.0
+_TOLD_EVERY_S = 60.0
+#: What `accept` fails with where the machine or the process can open no more.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Says so, in a file, once it serves."""
+    """Says so, in a file, once it serves, and does its rounds: it shows life there and looks after the connections."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(self, config: GuardedConfig) -> None:
         super().__init__(config)
-        self._settings = settings
+        self._settings, self._door = config.settings, config.door
+        self._rounds: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_AcceptErrors())
         await super().startup(sockets)
         if self.started:
             port = sockets[0].getsockname()[1] if sockets else self.config.port
             say_ready(self._settings, f"{port}\n")
+            self._rounds = asyncio.create_task(self._do_rounds(), name="rounds")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self._rounds is not None:
+            self._rounds.cancel()
+
+    async def _do_rounds(self) -> None:
+        """Every second, whatever else the loop has to do: uvicorn's own callback may come a minute late."""
+        while True:
+            show_life(self._settings)
+            self._door.check()
+            await asyncio.sleep(_ROUND_S)
+
+
+class _AcceptErrors:
+    """The loop's handler of exceptions: a connection that cannot be accepted is told once a minute."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._told_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in _EXHAUSTED or "accept" not in context["message"]:
+            loop.default_exception_handler(context)
+            return
+        self._count += 1
+        if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
+            log.error("accept_failed", error=error.strerror, count=self._count, do="raise the limit of open files")
+            self._count, self._told_at = 0, time.monotonic()
 
 
 def run(settings: Settings) -> int:
@@ -53,9 +94,14 @@ def run(settings: Settings) -> int:
     app = make_app(settings)
     if missing := missing_key_bytes(settings):
         log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
-    config = uvicorn.Config(
-        app,
-        ws=SocketProtocol,
+    door = Door(settings, most_connections(settings, raise_open_files()))
+    config = GuardedConfig(
+        PerClient(app, door),
+        door=door,
+        settings=settings,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        backlog=BACKLOG,
         ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         lifespan="on",
@@ -63,8 +109,6 @@ def run(settings: Settings) -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
-        callback_notify=lambda: _show_life(settings),
-        timeout_notify=1,
     )
     # At info it logs the whole address of each socket, `?token=` in it.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -74,13 +118,9 @@ def run(settings: Settings) -> int:
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         log.info("gateway_ready", host=host, port=port)
-        _Server(config, settings).run([listener])
+        _Server(config).run([listener])
     log.info("gateway_stopped")
     return 0
-
-
-async def _show_life(settings: Settings) -> None:
-    show_life(settings)
 
 
 def _already_stopped(_number: int, _frame: FrameType | None) -> None:
@@ -91,7 +131,7 @@ def _listen(settings: Settings) -> socket.socket:
     host = settings.host
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"DREAM_HOST={host!r} DREAM_PORT={settings.port} cannot be listened on: {error.strerror or error}"

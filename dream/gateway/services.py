@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from dream.gateway.auth import Authenticator
+from dream.gateway.auth import MAX_ID, Authenticator
+from dream.gateway.limits import Limits
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ID", "RETRY_AFTER_S", "Services", "services_of"]
 
-#: The largest id that a database column holds.
-MAX_ID = 2**63 - 1
 #: When a client may ask again where something was away.
 RETRY_AFTER_S = 5
 _HANDED_OVER_AT_ONCE = 8
@@ -36,6 +35,7 @@ class Services:
     producer: Producer
     events: Events
     authenticator: Authenticator
+    limits: Limits
     #: Uploads that may be handed to the producer at a time: each has one file in memory.
     handing_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HANDED_OVER_AT_ONCE))
 

@@ -21,9 +21,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from dream.errors import TokenRejected
-from dream.gateway.auth import bearer_token
+from dream.gateway.auth import bearer_token, decode
+from dream.gateway.limits import Bucket, User
 from dream.gateway.services import MAX_ID, Services, services_of
-from dream.gateway.snapshot import snapshot
+from dream.gateway.snapshot import snapshot_text
 from dream.log import get_logger
 from dream.notifications.subscription import Event, Subscription, is_after
 
@@ -35,6 +36,8 @@ TRY_LATER = 1013
 AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
 _MAX_REASON_BYTES = 120
+#: Of one socket, of any type.
+_MESSAGES_PER_S, _MESSAGES_AT_ONCE = 20, 100
 
 log = get_logger(__name__)
 
@@ -80,20 +83,26 @@ class _Watcher:
         self._services = services
         self._dream_id = dream_id
         self._token = ""
+        self._user = User(services.settings)  # until the token says whose it is
+        self._messages = Bucket(_MESSAGES_PER_S, _MESSAGES_AT_ONCE)
         #: The last event sent, so that none is sent twice.
         self._seq: str | None = None
 
     async def run(self) -> None:
-        await self._authorize(await self._first_token())
-        subscription = await self._services.events.subscribe(self._dream_id)
-        try:
-            await self._greet(subscription)
-            await self._catch_up()
-            await _until_first_ends(
-                self._read_client(), self._send_events(subscription), self._ping(), _wait_for_overflow(subscription)
-            )
-        finally:
-            self._services.events.unsubscribe(subscription)
+        user_id = await self._authorize(await self._first_token())
+        with self._services.limits.socket(user_id) as is_admitted:
+            if not is_admitted:
+                most = self._services.limits.most_sockets
+                raise _Close(TRY_LATER, f"you have {most} sockets open, and no more are allowed; close some")
+            subscription = await self._services.events.subscribe(self._dream_id)
+            try:
+                await self._greet(subscription)
+                await self._catch_up()
+                await _until_first_ends(
+                    self._read_client(), self._send_events(subscription), self._ping(), _wait_for_overflow(subscription)
+                )
+            finally:
+                self._services.events.unsubscribe(subscription)
 
     # --- who is it?
 
@@ -112,24 +121,33 @@ class _Watcher:
             raise _Close(REJECTED, "the first message must be authenticate, with a token")
         return str(message["token"])
 
-    async def _authorize(self, token: str) -> None:
-        self._token = bearer_token(token)
+    async def _authorize(self, token: str) -> int:
+        """Check the token; returns whose it is."""
+        token = bearer_token(token)
         if not 0 < self._dream_id <= MAX_ID:
             raise _Close(REJECTED, "there is no such dream")
         try:
-            await run_in_threadpool(self._services.authenticator.authorize, self._token, self._dream_id)
+            identity = decode(token, self._services.settings)
+            self._user = self._services.limits.of(identity.user_id)
+            async with self._user.turn:
+                await run_in_threadpool(self._services.authenticator.authorize, identity, self._dream_id)
         except TokenRejected as error:
             raise _Close(REJECTED, str(error)) from None
         except SQLAlchemyError as error:
             log.warning("socket_refused", error=type(error).__name__)
             raise _Close(TRY_LATER, "the database does not answer; try again later") from None
+        self._token = token
+        return identity.user_id
 
     # --- to the client
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._send_text(json.dumps(message, separators=(",", ":"), ensure_ascii=False))
+
+    async def _send_text(self, text: str) -> None:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
-                await self._websocket.send_json(message)
+                await self._websocket.send_text(text)
         except TimeoutError:
             raise _Close(TOO_SLOW, "the socket does not take what is sent") from None
         except RuntimeError:  # closed in between, by another task or by the server's shutdown
@@ -170,12 +188,13 @@ class _Watcher:
 
     async def _send_snapshot(self) -> None:
         try:
-            update = await run_in_threadpool(snapshot, self._services.database, self._dream_id)
+            async with self._user.turn:
+                text = await run_in_threadpool(snapshot_text, self._services.database, self._dream_id)
         except SQLAlchemyError as error:
             log.warning("snapshot_failed", dream_id=self._dream_id, error=type(error).__name__)
             await self._send_error("the database does not answer; ask again later")
         else:
-            await self._send(update.as_message())
+            await self._send_text(text)
 
     async def _send_error(self, text: str) -> None:
         await self._send({"type": "error", "message": text})
@@ -204,6 +223,8 @@ class _Watcher:
     async def _read_client(self) -> None:
         while True:
             data = await self._receive()
+            if not self._messages.take():
+                raise _Close(TOO_SLOW, f"too many messages; at most {_MESSAGES_PER_S} a second are read")
             try:
                 message = _parsed(data)
             except ValueError as error:
@@ -216,14 +237,22 @@ class _Watcher:
         if kind == "ping":
             await self._send({"type": "pong", "timestamp": time.time()})
         elif kind == "request_status":
+            self._count_costly(kind)
             await self._send_snapshot()
         elif kind == "authenticate":
+            self._count_costly(kind)
             if not isinstance(message.get("token"), str):
                 raise _Close(REJECTED, "authenticate needs a token")
             await self._authorize(message["token"])
             await self._greet()
         elif kind != "pong":
             await self._send_error(f"unknown message type {kind[:50]!r}")
+
+    def _count_costly(self, kind: str) -> None:
+        """Count what the database is asked for: of all the user's sockets together."""
+        if not self._user.statuses.take():
+            most = self._services.settings.max_status_requests_per_user_s
+            raise _Close(TOO_SLOW, f"too many {kind} messages; at most {most} a second are answered to one user")
 
 
 def _parsed(data: str | bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from dream.db import DreamImage, images
 from dream.db.dreams import Owner
-from dream.gateway.auth import bearer_token, decode
+from dream.gateway.auth import Identity, bearer_token, decode
 from dream.gateway.form import read_upload
 from dream.gateway.services import MAX_ID, Services, services_of
 from dream.messages import ImageState
@@ -62,6 +62,7 @@ async def log_out(request: Request) -> Response:
     """Revoke the token of this request; again and again gives 204."""
     services = services_of(request)
     identity = decode(_token(request), services.settings)
+    services.limits.request(identity.user_id)
     if identity.jti is None:
         raise HTTPException(400, "the token has no jti claim, so it cannot be revoked; it ends when it expires")
     await run_in_threadpool(services.authenticator.revoke, identity)
@@ -77,18 +78,22 @@ async def _owned(request: Request) -> tuple[Services, int, Owner]:
 
     Raises:
       TokenRejected: the token is not accepted.
-      HTTPException: 404 where there is no such dream, 403 where it is somebody else's.
+      HTTPException: 404 where there is no such dream, 403 where it is somebody else's, 429 where the user asks too often.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
-    identity = await run_in_threadpool(services.authenticator.identify, _token(request))
-    owner = None
-    if 0 < dream_id <= MAX_ID:
-        owner = await run_in_threadpool(services.authenticator.owner_of, dream_id)
+    identity = decode(_token(request), services.settings)
+    services.limits.request(identity.user_id)
+    owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:
         raise HTTPException(404, "there is no such dream")
     if owner.user_id != identity.user_id:
         raise HTTPException(403, "this dream belongs to somebody else")
     return services, dream_id, owner
+
+
+def _owner_of(services: Services, identity: Identity, dream_id: int) -> Owner | None:
+    services.authenticator.confirm(identity)
+    return services.authenticator.owner_of(dream_id) if 0 < dream_id <= MAX_ID else None
 
 
 def _images_of(services: Services, dream_id: int) -> list[DreamImage]:

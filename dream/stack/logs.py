@@ -1,4 +1,4 @@
-"""The log files of the parts: bounded at each start, and shown on our standard error as they grow.
+"""The log files of the parts: bounded at each start and while they grow, and shown on our standard error as they grow.
 
 The parts write into their files themselves, and we read along: a part never waits for whoever watches us, and its
 last words are on disk whichever of us died.
@@ -6,10 +6,12 @@ last words are on disk whichever of us died.
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Follower", "last_line", "rotate"]
+__all__ = ["Follower", "last_line", "rotate", "rotate_open"]
 
 _LIMIT_BYTES = 10 * 2**20
 _CHUNK_BYTES = 64 * 2**10
@@ -19,6 +21,24 @@ def rotate(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
     """Set a file that has grown past the limit aside as `<name>.1`, in place of the one before it."""
     if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
+
+
+def rotate_open(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
+    """Do the same to a file that a running part appends to: what it holds is copied, and it begins anew.
+
+    A line written between the copy and the cut, within microseconds, is lost.
+    """
+    try:
+        if path.stat().st_size <= limit_bytes:
+            return
+    except FileNotFoundError:
+        return
+    aside = path.with_name(f"{path.name}.1")
+    try:
+        shutil.copyfile(path, aside)
+    except OSError:  # the disk is full: then all the more
+        aside.unlink(missing_ok=True)
+    os.truncate(path, 0)
 
 
 def last_line(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import threading
 import time
@@ -14,6 +15,8 @@ from dream.stack.logs import rotate
 from dream.tether import tethered
 
 __all__ = ["Part", "Process", "describe_exit", "stop_all"]
+
+log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 #: A longer pause between two looks says that it was we who hung.
@@ -38,6 +41,7 @@ class Part:
       ready_file: a file that it creates once it takes work; removed before each start.
       life_timeout_s: how long its ready file may stay untouched before it counts as hung and is killed; 0 means that it
         shows no life there.
+      answers: asked before that kill, in a thread: a part that answers is busy, and left alone.
       stop_timeout_s: time between SIGTERM and SIGKILL.
       is_ours: whether its lines are also shown on our own standard error.
     """
@@ -50,6 +54,7 @@ class Part:
     is_ready: Callable[[], bool] = _always
     ready_file: Path | None = None
     life_timeout_s: float = 0.0
+    answers: Callable[[], bool] | None = None
     stop_timeout_s: float = 3.0
     is_ours: bool = False
 
@@ -74,6 +79,7 @@ class Process:
         self.part = part
         self.started_at = time.monotonic()
         self._pulse = _Pulse()
+        self._question: _Question | None = None
         try:
             with part.log.open("ab") as log:
                 # A session of its own: a Ctrl-C in the terminal is ours to handle, in our order.
@@ -99,11 +105,22 @@ class Process:
         return time.monotonic() - self.started_at
 
     def is_hung(self) -> bool:
-        """Whether it has shown life before and does no more."""
+        """Whether it has shown life before, does no more, and does not answer either."""
         part = self.part
         if part.ready_file is None or not part.life_timeout_s:
             return False
-        return self._pulse.silent_s(part.ready_file) > part.life_timeout_s
+        if self._pulse.silent_s(part.ready_file) <= part.life_timeout_s:
+            self._question = None
+            return False
+        if part.answers is None:
+            return True
+        if self._question is None:
+            self._question = _Question(part.answers)
+        if self._question.answer:
+            log.warning("%s shows no life, but it answers; it is left alone", part.name)
+            self._pulse, self._question = _Pulse(), None
+            return False
+        return self._question.answer is False
 
     def exit_code(self) -> int | None:
         """None while it runs; negative for a signal."""
@@ -125,6 +142,22 @@ class Process:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise StackError(f"{self.part.name} (process {self.pid}) does not end") from None
+
+
+class _Question:
+    """Something that is asked in a thread of its own: the answer may take long.
+
+    Parameters:
+      ask: returns the answer.
+    """
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        #: None until it is there.
+        self.answer: bool | None = None
+        threading.Thread(target=self._run, args=(ask,), daemon=True).start()
+
+    def _run(self, ask: Callable[[], bool]) -> None:
+        self.answer = ask()
 
 
 class _Pulse:

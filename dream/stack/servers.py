@@ -179,17 +179,19 @@ def remove_weed_sockets(state: State) -> None:
                     path.unlink(missing_ok=True)
 
 
-def answers(port: int, path: str) -> bool:
+def answers(port: int, path: str, *, timeout_s: float = _PROBE_TIMEOUT_S) -> bool:
     """Whether an HTTP server of ours answers 200."""
-    return _get(port, path) is not None
+    return _get(port, path, timeout_s=timeout_s) is not None
 
 
-def _get(port: int, path: str, tls: ssl.SSLContext | None = None) -> bytes | None:
+def _get(
+    port: int, path: str, tls: ssl.SSLContext | None = None, *, timeout_s: float = _PROBE_TIMEOUT_S
+) -> bytes | None:
     """The body of an answer 200."""
     if tls is None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=_PROBE_TIMEOUT_S)
+        connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     else:
-        connection = http.client.HTTPSConnection(HOST, port, timeout=_PROBE_TIMEOUT_S, context=tls)
+        connection = http.client.HTTPSConnection(HOST, port, timeout=timeout_s, context=tls)
     try:
         connection.request("GET", path, headers={"Accept": "application/json"})
         response = connection.getresponse()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dream.errors import SettingsError, StackError
 from dream.process import EXIT_SETTINGS
 from dream.stack.backoff import BackOff
-from dream.stack.logs import last_line
+from dream.stack.logs import last_line, rotate_open
 from dream.stack.processes import Part, Process, describe_exit, stop_all
 
 __all__ = ["SAME_SIGNAL_S", "Stopped", "Supervisor"]
@@ -175,6 +175,7 @@ class _Kept:
         return self.process is not None and self.process.exit_code() is None and self.part.is_ready()
 
     def keep_up(self) -> None:
+        rotate_open(self.part.log)
         if self.process is None:
             if time.monotonic() >= self._next_start_at:
                 self.process = Process(self.part, keep_open=self._keep_open)

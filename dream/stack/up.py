@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from dream.errors import StackError
@@ -30,10 +31,10 @@ _SERVERS = ("valkey", "weed")
 _READY_TIMEOUT_S = 120.0
 #: The parts have DREAM_SHUTDOWN_TIMEOUT_S=4; with the servers' 3 s after that, all is stopped within 10 s.
 _PART_STOP_TIMEOUT_S = 5.5
-
-
 #: A part touches its ready file every second.
 _HUNG_AFTER_S = 60.0
+#: A gateway that has not done so for that long is asked; a busy one takes its time.
+_ANSWER_TIMEOUT_S = 20.0
 
 
 class Stack:
@@ -102,9 +103,11 @@ class Stack:
     def _part(self, name: str, arguments: list[str], env: dict[str, str]) -> Part:
         ready_file = self._folder.run / f"{name}.ready"
         is_ready: Callable[[], bool] = ready_file.exists
+        answers = None
         if name == "gateway":
             port = int(env["DREAM_PORT"])
-            is_ready = lambda: servers.answers(port, "/readyz")  # noqa: E731
+            is_ready = partial(servers.answers, port, "/readyz")
+            answers = partial(servers.answers, port, "/healthz", timeout_s=_ANSWER_TIMEOUT_S)
         return Part(
             name=name,
             argv=[sys.executable, *import_flags(), *arguments],
@@ -114,6 +117,7 @@ class Stack:
             is_ready=is_ready,
             ready_file=ready_file,
             life_timeout_s=_HUNG_AFTER_S,
+            answers=answers,
             stop_timeout_s=_PART_STOP_TIMEOUT_S,
             is_ours=True,
         )

@@ -73,6 +73,49 @@ def test_a_part_that_lives_and_does_no_rounds_is_replaced(make, supervisor, tmp_
     assert supervisor.pid_of("part") == second
 
 
+def test_a_part_that_answers_is_not_hung(make, supervisor, tmp_path) -> None:
+    """A busy part that has no time to show life is asked before it is killed; a slow answer holds up nobody."""
+    asked: list[bool] = []
+    may_answer = threading.Event()
+
+    def answers() -> bool:
+        may_answer.wait(10)
+        asked.append(len(asked) < 2)
+        return asked[-1]
+
+    supervisor.start(make(LASTING, life_timeout_s=0.2, answers=answers))
+    supervisor.wait_ready(timeout_s=10)
+    first, deadline = supervisor.pid_of("part"), time.monotonic() + 20
+    watched = time.monotonic() + 0.6
+    while time.monotonic() < watched:
+        supervisor.step(0.02)
+    may_answer.set()
+    while len(asked) < 2:
+        assert time.monotonic() < deadline
+        supervisor.step(0.02)
+        assert supervisor.pid_of("part") == first
+    while (tmp_path / "lives").read_text() != "..":
+        assert time.monotonic() < deadline
+        supervisor.step(0.02)
+    assert asked[:3] == [True, True, False]
+
+
+def test_the_log_of_a_running_part_stays_bounded(make, supervisor, tmp_path) -> None:
+    """A part that writes and writes goes on writing, and its newest lines are there."""
+    code = "import itertools, sys; open('ready', 'w')\nfor n in itertools.count(): print(f'{n:01000}')"
+    supervisor.start(make(code))
+    log, aside = tmp_path / "part.log", tmp_path / "part.log.1"
+    deadline = time.monotonic() + 30
+    while not aside.exists() or log.stat().st_size < 2_000_000:
+        assert time.monotonic() < deadline
+        supervisor.step(0.01)
+    before, after = (int(path.read_bytes().split()[-2]) for path in (aside, log))
+    assert after > before
+    assert int(log.read_bytes().split()[0]) > 0
+    assert not log.read_bytes().startswith(b"\0")
+    assert aside.stat().st_size < 200 * 2**20
+
+
 def test_a_part_that_keeps_dying_at_the_start_is_given_up_with_its_last_words(make, supervisor) -> None:
     supervisor.start(make("print('no such disk', flush=True); raise SystemExit(7)"))
 

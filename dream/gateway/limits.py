@@ -1,0 +1,135 @@
+"""What one user may ask of a gateway process: so many requests a second, so many sockets, one heavy read at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
+
+__all__ = ["Bucket", "Limits", "User"]
+
+#: How many seconds' worth may come at once.
+_BURST_S = 4
+#: Users that are remembered before it is looked who of them is idle.
+_REMEMBERED = 1000
+
+
+class Bucket:
+    """A token bucket.
+
+    Parameters:
+      per_s: how many there may be a second, in the long run; 0 means no limit.
+      at_once: how many there may be at once.
+    """
+
+    def __init__(self, per_s: float, at_once: float) -> None:
+        self._per_s = per_s
+        self._at_once = at_once
+        self._left = at_once
+        self._filled_at = time.monotonic()
+
+    def take(self, count: float = 1) -> bool:
+        """Take so many, if one is left; more than are left is owed."""
+        if not self._per_s:
+            return True
+        self._fill()
+        if self._left < 1:
+            return False
+        self._left -= count
+        return True
+
+    @property
+    def wait_s(self) -> float:
+        """Until the next one may be taken."""
+        self._fill()
+        return 0.0 if not self._per_s or self._left >= 1 else (1 - self._left) / self._per_s
+
+    @property
+    def is_full(self) -> bool:
+        self._fill()
+        return not self._per_s or self._left >= self._at_once
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        self._left = min(self._at_once, self._left + (now - self._filled_at) * self._per_s)
+        self._filled_at = now
+
+
+class User:
+    """What a user has in work."""
+
+    def __init__(self, settings: Settings) -> None:
+        requests, statuses = settings.max_requests_per_user_s, settings.max_status_requests_per_user_s
+        self.requests = Bucket(requests, requests * _BURST_S)
+        self.statuses = Bucket(statuses, statuses * _BURST_S)
+        self.sockets = 0
+        #: Reading many pictures is for one of the user's requests and sockets at a time.
+        self.turn = asyncio.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.sockets and not self.turn.locked() and self.requests.is_full and self.statuses.is_full
+
+
+class Limits:
+    """The users of one process. Use it on one event loop.
+
+    Parameters:
+      settings: what a user may ask.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._users: dict[int, User] = {}
+        self._forget_at = _REMEMBERED
+        self.most_sockets = settings.max_sockets_per_user or max(1, settings.max_connections // 2)
+
+    def of(self, user_id: int) -> User:
+        """The user of a checked token."""
+        user = self._users.get(user_id)
+        if user is None:
+            if len(self._users) >= self._forget_at:
+                self._forget_idle()
+            user = self._users[user_id] = User(self._settings)
+        return user
+
+    def request(self, user_id: int) -> User:
+        """Count a request.
+
+        Raises:
+          HTTPException: 429 where there are too many.
+        """
+        user = self.of(user_id)
+        if not user.requests.take():
+            raise HTTPException(
+                429,
+                f"you send more than {self._settings.max_requests_per_user_s} requests a second; try again later",
+                {"Retry-After": str(math.ceil(user.requests.wait_s))},
+            )
+        return user
+
+    @contextmanager
+    def socket(self, user_id: int) -> Iterator[bool]:
+        """A socket of a user, counted while the block lasts; says whether it may be served."""
+        user = self.of(user_id)
+        if user.sockets >= self.most_sockets:
+            yield False
+            return
+        user.sockets += 1
+        try:
+            yield True
+        finally:
+            user.sockets -= 1
+
+    def _forget_idle(self) -> None:
+        """Keep only those who have something in work or have lately had it."""
+        self._users = {user_id: user for user_id, user in self._users.items() if not user.is_idle}
+        self._forget_at = max(_REMEMBERED, 2 * len(self._users))

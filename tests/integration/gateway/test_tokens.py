@@ -1,0 +1,122 @@
+"""Signed tokens with odd claims, on every way in: 401 or 4001, never 500 and never a traceback."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.gateway import DREAM, OWNER, SECRET, Gateway, auth, closing_code, token
+
+
+def signed(claims: str) -> str:
+    """A token of exactly this JSON: the library would not write all of it."""
+
+    def part(data: bytes) -> bytes:
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    said = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(claims.encode("utf-8", "surrogatepass"))
+    return (said + b"." + part(hmac.digest(SECRET.encode(), said, hashlib.sha256))).decode()
+
+
+def with_claims(**claims: Any) -> str:
+    return signed(json.dumps({"user_id": OWNER, "exp": time.time() + 600, **claims}))
+
+
+ODD = {
+    "surrogate jti": with_claims(jti="\ud800"),
+    "surrogate in jti": signed(f'{{"user_id":{OWNER},"exp":9999999999,"jti":"a\\udfffb"}}'),
+    "nul in jti": with_claims(jti="a\0b"),
+    "empty jti": with_claims(jti=""),
+    "long jti": with_claims(jti="x" * 256),
+    "number as jti": with_claims(jti=5),
+    "list as jti": with_claims(jti=["a"]),
+    "false as jti": with_claims(jti=False),
+    "user beyond 64 bits": with_claims(user_id=2**63),
+    "user far beyond": with_claims(user_id=10**400),
+    "text beyond 64 bits": with_claims(user_id="9999999999999999999"),
+    "negative beyond": with_claims(user_id=-(2**64)),
+    "float user": with_claims(user_id=11.0),
+    "nan user": with_claims(user_id=float("nan")),
+    "true user": with_claims(user_id=True),
+    "null user": with_claims(user_id=None),
+    "list user": with_claims(user_id=[OWNER]),
+    "object user": with_claims(user_id={"id": OWNER}),
+    "nul user": with_claims(user_id="11\0"),
+    "surrogate user": with_claims(user_id="\ud800"),
+    "thousands of digits": signed(f'{{"user_id":{"9" * 5000},"exp":9999999999}}'),
+    "infinite exp": with_claims(exp=float("inf")),
+    "negative infinite exp": with_claims(exp=float("-inf")),
+    "nan exp": with_claims(exp=float("nan")),
+    "list exp": with_claims(exp=[1]),
+    "object exp": with_claims(exp={}),
+    "null exp": with_claims(exp=None),
+    "text exp": with_claims(exp="tomorrow"),
+    "huge exp": with_claims(exp=10**30),
+    "infinite nbf": with_claims(nbf=float("inf")),
+    "list nbf": with_claims(nbf=[]),
+    "object nbf": with_claims(nbf={}),
+    "deep claims": signed(f'{{"user_id":{OWNER},"exp":9999999999,"x":{"[" * 50000}{"]" * 50000}}}'),
+    "a list": signed(f"[{OWNER}]"),
+    "a number": signed("1"),
+    "nothing": signed(""),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_an_odd_claim_is_401_everywhere(gateway: Gateway, odd: str) -> None:
+    before = gateway.log.stat().st_size
+    for method, path in (
+        ("GET", f"/api/dreams/{DREAM}/images"),
+        ("DELETE", f"/api/dreams/{DREAM}/images/1"),
+        ("POST", "/api/auth/logout"),
+    ):
+        answer = gateway.http.request(method, path, headers=auth(odd))
+        # A head of more than 16 KiB is not read.
+        assert answer.status_code == (401 if len(odd) < 16_000 else 400), (path, answer.text)
+        assert set(answer.json()) == {"error"}
+    with gateway.socket() as websocket:
+        websocket.send(json.dumps({"type": "authenticate", "token": odd}))
+        assert closing_code(websocket) in (4001, 1009)
+    assert "Traceback" not in gateway.log.read_text()[before:]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"jti": "ünï"},
+        {"jti": "x" * 255},
+        {"exp": 253402300799, "jti": "last"},
+        {"exp": time.time() + 600.5, "jti": "half"},
+        {"iat": "odd", "sub": 5, "aud": ["a"], "jti": "others"},
+        {"user_id": str(OWNER), "jti": "text"},
+    ],
+    ids=["umlauts", "longest", "year 9999", "half a second", "claims of others", "text"],
+)
+def test_what_is_no_business_of_ours_is_accepted_and_logged_out(gateway: Gateway, claims: dict[str, Any]) -> None:
+    own = with_claims(**claims)
+    address = f"/api/dreams/{DREAM}/images"
+    assert gateway.http.get(address, headers=auth(own)).status_code == 200
+    assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
+    assert gateway.http.get(address, headers=auth(own)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Basic eA==", "Bearer \xff\xfe", "Bearer a b c", "ey.ey.ey"]
+)
+def test_an_odd_header_is_401(gateway: Gateway, header: str) -> None:
+    headers = {"Authorization": header.encode("latin-1")}
+    answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 401
+
+
+def test_tokens_of_the_largest_user_work(gateway: Gateway) -> None:
+    """The largest id that a column holds is an id."""
+    own = token(2**63 - 1, jti="largest")
+    assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own)).status_code == 403
+    assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
