@@ -177,9 +177,7 @@ class Settings(BaseSettings):
         (), description="Addresses of proxies before the gateway, as `10.0.0.0/8`: their X-Forwarded-For is believed."
     )
     max_connections: Count = Field(10_000, description="Most connections of a gateway process.")
-    max_connections_per_address: Limit = Field(
-        0, description="The same for one client's address; 0 means half of all."
-    )
+    max_connections_per_address: Limit = Field(0, description="The same for one client's address; 0 means half of all.")
     max_sockets_per_user: Limit = Field(0, description="Most WebSockets of one user; 0 means half of all connections.")
     max_requests_per_user_s: Limit = Field(
         100, description="Requests a second of one user; four times as many at once. 0 means no limit."

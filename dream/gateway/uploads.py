@@ -78,7 +78,7 @@ async def _owned(request: Request) -> tuple[Services, int, Owner]:
 
     Raises:
       TokenRejected: the token is not accepted.
-      HTTPException: 404 where there is no such dream, 403 where it is somebody else's, 429 where the user asks too often.
+      HTTPException: 404 where there is no such dream, 403 where it is somebody else's, 429 after too many requests.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
     identity = decode(_token(request), services.settings)

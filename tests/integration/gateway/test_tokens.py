@@ -106,9 +106,7 @@ def test_what_is_no_business_of_ours_is_accepted_and_logged_out(gateway: Gateway
     assert gateway.http.get(address, headers=auth(own)).status_code == 401
 
 
-@pytest.mark.parametrize(
-    "header", ["", "Bearer", "Basic eA==", "Bearer \xff\xfe", "Bearer a b c", "ey.ey.ey"]
-)
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic eA==", "Bearer \xff\xfe", "Bearer a b c", "ey.ey.ey"])
 def test_an_odd_header_is_401(gateway: Gateway, header: str) -> None:
     headers = {"Authorization": header.encode("latin-1")}
     answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=headers)  # type: ignore[arg-type]
