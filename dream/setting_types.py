@@ -19,6 +19,7 @@ from dream import fault_points
 
 __all__ = [
     "LONGEST_PATH",
+    "MAX_SIGNED_LIFE_S",
     "MAX_URL_LENGTH",
     "Algorithms",
     "BrokerUrl",
@@ -39,6 +40,8 @@ __all__ = [
 
 #: A stored URL is one string of at most this many characters (docs/contract.md, "URLs and keys").
 MAX_URL_LENGTH = 255
+#: Signature Version 4 allows no longer life of a signed URL.
+MAX_SIGNED_LIFE_S = 7 * 86400
 #: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
 LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
 #: `thumb:320`: a name, which becomes part of keys and URLs, and a longest edge in pixels.

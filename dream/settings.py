@@ -20,6 +20,7 @@ from dream import fault_points
 from dream.errors import SettingsError
 from dream.setting_types import (
     LONGEST_PATH,
+    MAX_SIGNED_LIFE_S,
     MAX_URL_LENGTH,
     Algorithms,
     BrokerUrl,
@@ -91,8 +92,14 @@ class Settings(BaseSettings):
     )
     s3_connect_timeout_s: Seconds = Field(5, description="Time to connect to the object store.")
     s3_read_timeout_s: Seconds = Field(30, description="Time the object store may stay silent.")
-    presign_ttl_s: Annotated[int, Field(ge=1, le=604800)] = Field(
-        300, description="How long the GET that `/media/…` redirects to stays valid."
+    sign_window_s: Annotated[int, Field(ge=0, le=MAX_SIGNED_LIFE_S)] = Field(
+        86400, description="How long `/media/…` redirects everybody to the same signed URL, so that browsers keep it."
+    )
+    media_forget_s: Annotated[int, Field(ge=0, le=MAX_SIGNED_LIFE_S)] = Field(
+        300, description="How long a browser may keep that redirect; 0 means not at all."
+    )
+    presign_ttl_s: Annotated[int, Field(ge=1, le=MAX_SIGNED_LIFE_S)] = Field(
+        300, description="In place of `DREAM_MEDIA_FORGET_S` where that is 0: life of a signed URL after its window."
     )
     public_url: HttpUrl | None = Field(
         None, description="Base URL under which the bucket is public (a CDN, say); unset means the gateway's /media."
@@ -218,6 +225,13 @@ class Settings(BaseSettings):
             raise ValueError("DREAM_REDIS_URL must be set where DREAM_BROKER_URL is not Redis")
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError("DREAM_LEASE_RENEW_S may be at most half of DREAM_LEASE_S")
+        if self.signed_url_life_s > MAX_SIGNED_LIFE_S:
+            forget_s, ttl_s = self.media_forget_s, self.presign_ttl_s
+            rest = f"DREAM_MEDIA_FORGET_S={forget_s}" if forget_s else f"DREAM_PRESIGN_TTL_S={ttl_s}"
+            raise ValueError(
+                f"DREAM_SIGN_WINDOW_S={self.sign_window_s} and {rest} add "
+                f"up to {self.signed_url_life_s} s: a signed URL may live for at most {MAX_SIGNED_LIFE_S} s (7 days)"
+            )
         longest_name = max((len(f"_{name}") for name, _ in self.variants), default=0)
         if len(self.media_url) + LONGEST_PATH - len("/media") + longest_name > MAX_URL_LENGTH:
             raise ValueError(
@@ -243,6 +257,11 @@ class Settings(BaseSettings):
     def events_url(self) -> str:
         """The Redis that carries live events."""
         return self.redis_url or self.broker_url
+
+    @property
+    def signed_url_life_s(self) -> int:
+        """How long a signed URL is valid from the beginning of its window."""
+        return self.sign_window_s + (self.media_forget_s or self.presign_ttl_s)
 
     @property
     def media_url(self) -> str:

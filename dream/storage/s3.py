@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,6 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import boto3
 from botocore.awsrequest import AWSRequest
@@ -33,6 +35,7 @@ from dream.errors import (
     ObjectMissing,
     ObjectStoreUnavailable,
 )
+from dream.storage.signing import Keys, SignedUrl, sign, window_at
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,6 +52,8 @@ _MISSING_KEY = {"NoSuchKey", "404", "NotFound"}
 _building = Lock()
 #: How far our clock may be from the store's, as S3 has it for every request.
 _SKEW_S = 900
+#: Where there is a bucket for each user, the addresses of as many are kept.
+_MOST_ADDRESSES = 10_000
 
 
 def _fault(error: Exception, action: str) -> DreamError:
@@ -94,6 +99,7 @@ class Storage:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._takes_signed_urls = True
+        self._addresses: dict[str, tuple[str, str]] = {}
 
     @cached_property
     def _client(self) -> S3Client:
@@ -191,11 +197,40 @@ class Storage:
                     yield entry["Key"], entry["LastModified"]
 
     def presign(self, bucket: str, key: str) -> str:
-        """A GET that needs no credentials, valid for `DREAM_PRESIGN_TTL_S`."""
+        """A GET that needs no credentials; see `signed_url`."""
+        return self.signed_url(bucket, key).url
+
+    def signed_url(self, bucket: str, key: str, method: str = "GET", *, now: float | None = None) -> SignedUrl:
+        """An address of an object that needs no credentials, the same for all who ask within `DREAM_SIGN_WINDOW_S`.
+
+        Temporary credentials end it with themselves, so it is kept for at most half of what is left of them.
+
+        Parameters:
+          bucket, key: the object.
+          method: what it may be asked with.
+          now: the moment, in seconds since the epoch; the current one by default.
+        """
         with _translated("sign a URL"):
-            return self._client.generate_presigned_url(
-                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=self._settings.presign_ttl_s
-            )
+            base, region = self._address_of(bucket)
+            credentials = self._client._request_signer._credentials  # type: ignore[attr-defined]
+            frozen = credentials.get_frozen_credentials()
+        now = time.time() if now is None else now
+        window = window_at(self._settings, now)
+        keep_s = min(self._settings.media_forget_s, window.left_s)
+        if expires_at := getattr(credentials, "_expiry_time", None):
+            keep_s = min(keep_s, (expires_at.timestamp() - now) / 2)
+        keys = Keys(frozen.access_key, frozen.secret_key, frozen.token, region)
+        return SignedUrl(sign(base + quote(key, safe="/-_.~"), keys, window, method), max(0, int(keep_s)))
+
+    def _address_of(self, bucket: str) -> tuple[str, str]:
+        """The address before the bucket's keys, and the bucket's region: boto3 knows every style and endpoint."""
+        if bucket not in self._addresses:
+            url = urlsplit(self._client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}))
+            _, _, region, *_ = parse_qs(url.query)["X-Amz-Credential"][0].rsplit("/", 4)
+            if len(self._addresses) >= _MOST_ADDRESSES:
+                self._addresses.clear()
+            self._addresses[bucket] = f"{url.scheme}://{url.netloc}{url.path.removesuffix('k')}", region
+        return self._addresses[bucket]
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""

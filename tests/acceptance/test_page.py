@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -16,8 +18,9 @@ from dream.imaging.accepted import HAS_HEIF
 from dream.messages import ImageState, ImageUpdate, UpdateStatus
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.conftest import IN_CI
-from tests.gateway import DREAM, OWNER, STRANGER, Gateway, token
+from tests.conftest import IN_CI, wait_for
+from tests.gateway import DREAM, KEY, OWNER, STRANGER, Gateway, auth, token
+from tests.store_proxy import StoreFault, StoreProxy
 
 #: A PNG of one pixel.
 PNG = bytes.fromhex(
@@ -257,3 +260,89 @@ def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -
     assert {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"} <= set(offered)
     heif = {"image/heic", "image/heif", ".heic", ".heif"}
     assert heif & set(offered) == (heif if HAS_HEIF else set())
+
+
+# --- pictures that were seen
+
+
+@contextmanager
+def behind_a_proxy(
+    environment: dict[str, str], settings: Settings, folder: Path, **changes: str
+) -> Iterator[tuple[Gateway, StoreFault]]:
+    """A gateway with one picture, whose browsers read the store through a proxy that counts what they ask for."""
+    upstream = urlsplit(settings.s3_endpoint_url or "")
+    store, asked = StoreProxy((upstream.hostname or "", upstream.port or 0)), StoreFault("GET", KEY)
+    folder.mkdir()
+    source = folder / "picture"
+    source.write_bytes(PNG)
+    Storage(settings).put_file(settings.s3_bucket, KEY, source, "image/png")
+    own = {**environment, "DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}", **changes}
+    try:
+        with store.failing(asked), Gateway(own, settings, folder) as gateway:
+            image_id = gateway.add_image()
+            with gateway.database.begin() as session:
+                give_to(session, DREAM, OWNER, "olga")
+                image = images.by_id(session, DREAM, image_id)
+                assert image is not None
+                image.url = f"http://127.0.0.1:{gateway.port}/media/{KEY}"
+            yield gateway, asked
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(("forget_s", "redirects"), [("300", 1), ("0", 2)])
+def test_a_second_view_costs_no_byte_of_picture(
+    browser: Browser, environment: dict[str, str], settings: Settings, tmp_path: Path, forget_s: str, redirects: int
+) -> None:
+    """In a new tab, too; where the redirect is not kept, the gateway is asked again and the store is not."""
+    context = browser.new_context()
+    received: list[float] = []
+    with behind_a_proxy(environment, settings, tmp_path / "own", DREAM_MEDIA_FORGET_S=forget_s) as (gateway, asked):
+        for view in (1, 2):
+            page = context.new_page()
+            wire, of_pictures = context.new_cdp_session(page), set[str]()
+
+            def note(event: dict[str, Any], of_pictures: set[str] = of_pictures) -> None:
+                if "X-Amz-Signature" in event["response"]["url"]:
+                    of_pictures.add(event["requestId"])
+
+            def count(event: dict[str, Any], of_pictures: set[str] = of_pictures) -> None:
+                if event["requestId"] in of_pictures:
+                    received.append(event["encodedDataLength"])
+
+            wire.on("Network.responseReceived", note)
+            wire.on("Network.loadingFinished", count)
+            wire.send("Network.enable")
+            open_page(page, gateway, token())
+            expect(page.locator("#pictures img")).to_be_visible()
+            wait_for(lambda own=page, n=view: own.evaluate("1") and len(received) == n, what="the picture")  # type: ignore[misc]
+            page.close()
+        assert asked.hits == 1
+        assert received[0] > 0
+        assert received[1] == 0
+        assert gateway.log.read_text().count(f"/media/{KEY}") == redirects
+    context.close()
+
+
+def test_a_deleted_picture_is_gone_after_the_forget_time_for_who_had_it(
+    browser: Browser, environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """At once for everybody else."""
+    with (
+        behind_a_proxy(environment, settings, tmp_path / "own", DREAM_MEDIA_FORGET_S="2") as (gateway, _),
+        browser.new_context() as context,
+    ):
+        address = f"http://127.0.0.1:{gateway.port}/media/{KEY}"
+        had_it, had_it_not = context.new_page(), browser.new_page()
+
+        def status(page: Page) -> int:
+            answer = page.goto(address)
+            return answer.status if answer else 0
+
+        assert status(had_it) == 200
+        (listed,) = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
+        deletion = gateway.http.delete(f"/api/dreams/{DREAM}/images/{listed['id']}", headers=auth())
+        assert deletion.status_code == 202
+        assert status(had_it_not) == 404
+        had_it_not.close()
+        wait_for(lambda: status(had_it) == 404, timeout_s=10, what="the end of the forget time")

@@ -77,6 +77,8 @@ def test_a_presigned_get_needs_no_credentials_and_keeps_the_content_type(
     with urllib.request.urlopen(storage.presign(settings.s3_bucket, KEY)) as answer:
         assert answer.read() == b"picture"
         assert answer.headers["Content-Type"] == "image/webp"
+        assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+        assert answer.headers["ETag"]
     endpoint = settings.s3_endpoint_url
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{endpoint}/{settings.s3_bucket}/{KEY}")

@@ -102,6 +102,8 @@ WRONG = {
     "DREAM_S3_ENDPOINT_URL": ["s3.example.com", "ftp://example.com"],
     "DREAM_S3_BUCKET": ["Upper", "with_underscore", "{user}", "a" * 64, "a{b"],
     "DREAM_S3_ADDRESSING_STYLE": ["sideways"],
+    "DREAM_SIGN_WINDOW_S": ["-1", "604801", "1.5", "a day"],
+    "DREAM_MEDIA_FORGET_S": ["-1", "604801", "soon"],
     "DREAM_PRESIGN_TTL_S": ["0", "604801", "soon"],
     "DREAM_PUBLIC_URL": ["cdn.example.com", "https://cdn.example.com/?a=b", "https://cdn.example.com/#a"],
     "DREAM_GATEWAY_URL": [f"https://example.com/{'a' * 200}"],
@@ -165,6 +167,15 @@ def test_a_wrong_value_does_not_show_the_password_in_it(monkeypatch: pytest.Monk
         ({"DREAM_S3_BUCKET": "pictures-{username}"}, "DREAM_S3_STAGING_BUCKET must be set"),
         ({"DREAM_BROKER_URL": "amqp://guest:guest@host/"}, "DREAM_REDIS_URL must be set"),
         ({"DREAM_GATEWAY_URL": f"https://{'a' * 185}", "DREAM_VARIANTS": "thumb:320"}, "too long for the names"),
+        (
+            {"DREAM_SIGN_WINDOW_S": "604800"},
+            r"DREAM_SIGN_WINDOW_S=604800 and DREAM_MEDIA_FORGET_S=300 add up to 605100 s: .* at most 604800 s",
+        ),
+        (
+            {"DREAM_SIGN_WINDOW_S": "604800", "DREAM_MEDIA_FORGET_S": "0"},
+            r"DREAM_SIGN_WINDOW_S=604800 and DREAM_PRESIGN_TTL_S=300 add up to 605100 s",
+        ),
+        ({"DREAM_MEDIA_FORGET_S": "604800"}, r"DREAM_SIGN_WINDOW_S=86400 and DREAM_MEDIA_FORGET_S=604800 add up"),
         ({"DREAM_LEASE_S": "10", "DREAM_LEASE_RENEW_S": "6"}, "DREAM_LEASE_RENEW_S may be at most half"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from dream.db import images
 from dream.messages import ImageState, VariantRef
 from dream.storage import Storage
+from dream.storage.signing import window_at
 from tests.gateway import DREAM, KEY, OTHER_DREAM, STRANGER, Gateway, auth, token
 
 
@@ -320,13 +322,45 @@ def test_media_knows_the_variants_of_a_picture_for_as_long_as_it_is_there(gatewa
 
 
 def test_media_redirects_to_a_get_that_works(gateway: Gateway) -> None:
-    """A finished picture's URL leads to its bytes; nobody keeps the redirect, which is valid for a while only."""
+    """A finished picture's URL leads to its bytes, for everybody by one address; the redirect is kept for a while."""
     gateway.add_image()
     Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, KEY, b"bytes")
-    answer = gateway.http.get(f"/media/{KEY}")
-    assert answer.status_code == 302
-    assert answer.headers["cache-control"] == "no-store"
-    assert httpx.get(answer.headers["location"]).content == b"bytes"
+    answers = [gateway.http.get(f"/media/{KEY}", headers=headers) for headers in ({}, auth(), {})]
+    assert {answer.status_code for answer in answers} == {302}
+    left_s = window_at(gateway.settings, time.time()).left_s
+    policy = answers[0].headers["cache-control"]
+    kept_s = int(policy.removeprefix("private, max-age=")) if policy != "no-store" else 0
+    assert min(300, int(left_s)) <= kept_s <= 300
+    assert len({answer.headers["location"] for answer in answers}) == 1 or left_s > 86_000  # a border lay between
+    assert httpx.get(answers[0].headers["location"]).content == b"bytes"
+
+
+def test_media_of_another_gateway_leads_to_the_same_address(
+    start: Callable[..., Gateway], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Two processes that share nothing but settings and the database; also where the redirect is kept by nobody."""
+    (tmp_path / "other").mkdir()
+    with (
+        start() as first,
+        Gateway(
+            {**environment, "DREAM_PORT": "0", "DREAM_MEDIA_FORGET_S": "0"}, first.settings, tmp_path / "other"
+        ) as second,
+    ):
+        first.add_image()
+        kept, fresh = (each.http.get(f"/media/{KEY}") for each in (first, second))
+    assert fresh.headers["cache-control"] == "no-store"
+    assert kept.headers["location"] == fresh.headers["location"]
+
+
+def test_a_head_is_led_to_a_head(gateway: Gateway) -> None:
+    """Its address is signed for HEAD and kept by nobody: a cache must not answer a GET with it."""
+    gateway.add_image()
+    Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, KEY, b"bytes")
+    answer = gateway.http.head(f"/media/{KEY}")
+    assert (answer.status_code, answer.headers["cache-control"]) == (302, "no-store")
+    found = httpx.head(answer.headers["location"])
+    assert (found.status_code, found.headers["content-length"]) == (200, "5")
+    assert gateway.http.head(f"/media/{KEY.replace('0', '1')}").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -336,4 +370,5 @@ def test_media_is_404_for_what_is_not_finished(gateway: Gateway, state: ImageSta
     if state is not None:
         gateway.add_image(state)
     for key in (KEY, "x", "../../etc/passwd", "%00"):
-        assert gateway.http.get(f"/media/{key}").status_code == 404
+        answer = gateway.http.get(f"/media/{key}")
+        assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
