@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,7 +40,10 @@ from dream.setting_types import (
     Variants,
 )
 
-__all__ = ["MAX_URL_LENGTH", "Settings", "default_to", "load"]
+__all__ = ["MAX_URL_LENGTH", "Settings", "default_to", "is_defaulted", "load", "set_by_environment", "with_defaults"]
+
+#: Variables that `default_to` has set, with their values.
+_defaults: dict[str, str] = {}
 
 
 class Settings(BaseSettings):
@@ -274,6 +278,16 @@ class Settings(BaseSettings):
         return self.pool_size or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
+def _read(given: Mapping[str, object]) -> Settings:
+    secrets_dir = os.environ.get("DREAM_SECRETS_DIR") or None
+    if secrets_dir is not None and not Path(secrets_dir).is_dir():
+        raise SettingsError(f"DREAM_SECRETS_DIR={secrets_dir!r} is wrong: it must be a folder")
+    try:
+        return Settings(_secrets_dir=secrets_dir, **given)  # type: ignore[arg-type, call-arg]
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+
+
 @lru_cache(maxsize=1)
 def load() -> Settings:
     """Read and check the environment, once a process.
@@ -281,35 +295,69 @@ def load() -> Settings:
     Raises:
       SettingsError: one line for the first wrong value.
     """
-    secrets_dir = os.environ.get("DREAM_SECRETS_DIR") or None
-    if secrets_dir is not None and not Path(secrets_dir).is_dir():
-        raise SettingsError(f"DREAM_SECRETS_DIR={secrets_dir!r} is wrong: it must be a folder")
-    try:
-        settings = Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise SettingsError(_one_line(error)) from None
+    settings = _read({})
     fault_points.arm(settings.fault)
     return settings
 
 
+def set_by_environment() -> frozenset[str]:
+    """The settings that the environment has, and not because `default_to` was called."""
+    ours = {name.removeprefix("DREAM_").lower() for name in _ours()}
+    return frozenset(load().model_fields_set - ours)
+
+
+def is_defaulted() -> bool:
+    """Whether values of `default_to` hold."""
+    return bool(_ours())
+
+
 def default_to(**values: object) -> None:
-    """Let values hold where nothing is set, in this process and in those that it starts.
+    """Let values hold where the environment sets none, in this process and in those that it starts.
+
+    They take the place of those of an earlier call.
 
     Raises:
       SettingsError: see `load`.
     """
-    new = {f"DREAM_{name.upper()}": str(values[name]) for name in values.keys() - load().model_fields_set}
-    if not new:
+    unset = values.keys() - set_by_environment()
+    new, before = {f"DREAM_{name.upper()}": str(values[name]) for name in unset}, _ours()
+    if new == before:
         return
-    os.environ.update(new)
-    load.cache_clear()
+    _replace(before, new)
     try:
         load()
     except SettingsError:  # a wrong one is refused, and not kept
-        for name in new:
-            del os.environ[name]
-        load.cache_clear()
+        _replace(new, before)
         raise
+
+
+def with_defaults(*, alone: bool, **values: object) -> Settings:
+    """What `load` would return after `default_to`, for a part of this process only.
+
+    Parameters:
+      alone: what `default_to` was told does not hold.
+
+    Raises:
+      SettingsError: see `load`.
+    """
+    others = {name.removeprefix("DREAM_").lower() for name in _ours()} if alone else set()
+    given = {name: Settings.model_fields[name].get_default() for name in others}
+    operators = set_by_environment()
+    return _read({**given, **{name: value for name, value in values.items() if name not in operators}})
+
+
+def _ours() -> dict[str, str]:
+    """What `default_to` has set, and nobody has changed since."""
+    return {name: value for name, value in _defaults.items() if os.environ.get(name) == value}
+
+
+def _replace(before: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for name in before.keys() - new.keys():
+        del os.environ[name]
+    os.environ.update(new)
+    _defaults.clear()
+    _defaults.update(new)
+    load.cache_clear()
 
 
 def _one_line(error: ValidationError) -> str:

@@ -103,6 +103,7 @@ class OwnTasks:
         return task.order(
             envelope.args,
             envelope.kwargs,
+            producer=self._producer,
             task_id=envelope.id,
             eta=datetime.fromisoformat(envelope.eta) if envelope.eta else None,
             expires=datetime.fromisoformat(envelope.expires) if envelope.expires else None,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat import revocation
-from dream.compat.conf.adoption import adopt
 from dream.compat.exceptions import OperationalError, Unsupported
 from dream.compat.refused import INSPECT, refuse_attribute
 from dream.compat.routes import queue_names
@@ -76,7 +75,7 @@ class Control:
         from dream.broker import make_broker, unavailable_as_error
         from dream.errors import BrokerUnavailable
 
-        settings, conf = adopt(self._app.conf), self._app.conf
+        settings, conf = self._app.settings, self._app.conf
         broker = make_broker(settings)
         queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
         try:
@@ -129,7 +128,7 @@ class Control:
         Raises:
           OperationalError: Redis is away.
         """
-        revocation.write_down(adopt(self._app.conf), task_ids)
+        revocation.write_down(self._app.settings, task_ids)
         # Workers first: who revokes is in a race with them, and the database may not have been asked before.
         arguments = RevokeArguments(task_ids=list(task_ids), terminate=terminate)
         try:
@@ -171,7 +170,7 @@ class Control:
         names = [destination] if isinstance(destination, str) else destination
         question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))
         try:
-            return ask(adopt(self._app.conf), question, timeout_s=timeout)
+            return ask(self._app.settings, question, timeout_s=timeout)
         except (RedisError, ValueError) as error:
             raise OperationalError(f"workers cannot be asked: {error}") from error
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.local import Proxy
+from dream.producer import configured_by
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -48,9 +49,15 @@ _runs = _Runs()
 
 
 def set_current_app(app: Celery) -> None:
-    """Make an app the current one."""
+    """Make an app the current one; where the environment sets nothing, the process's producer is set as it."""
     global _app
     _app = app
+    configured_by(_configure)
+
+
+def _configure() -> None:
+    if _app is not None:
+        _ = _app.settings
 
 
 @contextmanager

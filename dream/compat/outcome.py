@@ -61,7 +61,9 @@ class Outcome:
         from dream.compat.result import result_from_tuple
 
         meta = self._look()
-        return [result_from_tuple(child) for child in (meta["children"] if meta else None) or ()]
+        return [
+            result_from_tuple(child, getattr(self, "app", None)) for child in (meta["children"] if meta else None) or ()
+        ]
 
     @property
     def date_done(self) -> datetime | None:

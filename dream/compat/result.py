@@ -56,7 +56,7 @@ class AsyncResult(Outcome):
     Parameters:
       id: the task's.
       backend, task_name, parent: as Celery takes them; without effect, but that `parent` is kept.
-      app: the app that sent it, where one did.
+      app: the app that sent it, which says where it is kept; the current one by default.
       has_row: whether it is a task of ours, which has a row; None where that is not known.
     """
 
@@ -73,7 +73,7 @@ class AsyncResult(Outcome):
         if not id:
             raise ValueError(f"a result needs the id of a task, not {id!r}")
         self.id = str(id)
-        self.app = app
+        self.app = app_or_default(app)
         self.parent = parent
         self.ignored = False
         self._has_row = has_row
@@ -146,22 +146,17 @@ class AsyncResult(Outcome):
 
     def revoke(self, connection: object = None, terminate: bool = False, **how: Any) -> None:  # noqa: ARG002
         """Do not run it; with `terminate`, stop it where it runs. See `control.revoke`."""
-        from dream.compat.tasks import app
-
-        sender: Any = self.app or app
-        sender.control.revoke(self.id, terminate=terminate, **how)
+        self.app.control.revoke(self.id, terminate=terminate, **how)
 
     # --- where it is read
 
     @property
     def backend(self) -> Backend:
-        """That of the app that sent it, else of the current one."""
-        return app_or_default(self.app).backend
+        """That of its app."""
+        return self.app.backend
 
     def _results(self) -> ResultStore:
-        from dream.producer import default
-
-        return default().results
+        return self.app.producer.results
 
     def _look(self) -> Meta | None:
         if self._end is not None:
@@ -185,9 +180,8 @@ class AsyncResult(Outcome):
 
         from dream.db import DreamTask
         from dream.outcomes import kept_of
-        from dream.producer import default
 
-        database = default().database
+        database = self.app.producer.database
         try:
             with database.read() as session:
                 task = session.get(DreamTask, self.id)

@@ -20,12 +20,12 @@ from dream.compat.app.task import Task
 from dream.compat.schedules import crontab
 from dream.errors import InvalidArguments
 from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
-from dream.producer import NOT_SENT, Delivery, Order, default
+from dream.producer import NOT_SENT, Delivery, Order, Producer, default
 
 if TYPE_CHECKING:
     from dream.messages import EncodedFile, ImageFile, UrlToDelete
 
-__all__ = ["app", "cleanup_expired_tokens", "delete_dream_images", "process_and_upload_images"]
+__all__ = ["app", "cleanup_expired_tokens", "delete_dream_images", "own_task", "process_and_upload_images"]
 
 app = Celery("dream", set_as_current=False)
 app.sends_unknown = False
@@ -61,22 +61,33 @@ def _run_here(order: Callable[..., Order], *arguments: Any) -> Any:
     from dream.settings import load
 
     settings, task_id = load(), str(uuid4())
-    default().accept(order(task_id, NOT_SENT, *arguments))
+    default().accept(order(default(), task_id, NOT_SENT, *arguments))
     return run_recorded(settings, default(), task_id)
+
+
+def own_task(name: str) -> OwnTask:
+    """A task that workers know without being told, by one of its names."""
+    task = app.tasks[name]
+    assert isinstance(task, OwnTask)  # noqa: S101 (all of that app are)
+    return task
 
 
 # --- what each becomes
 
 
-def _upload(task_id: str, delivery: Delivery, dream_id: int, encoded_files: Any, positions: Any) -> Order:
-    return default().order_upload(dream_id, _decoded(encoded_files), positions, task_id=task_id, delivery=delivery)
+def _upload(
+    producer: Producer, task_id: str, delivery: Delivery, dream_id: int, encoded_files: Any, positions: Any
+) -> Order:
+    return producer.order_upload(dream_id, _decoded(encoded_files), positions, task_id=task_id, delivery=delivery)
 
 
-def _deletion(task_id: str, delivery: Delivery, dream_id: int, image_urls: Any, username: Any) -> Order:
-    return default().order_deletion(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
+def _deletion(
+    producer: Producer, task_id: str, delivery: Delivery, dream_id: int, image_urls: Any, username: Any
+) -> Order:
+    return producer.order_deletion(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
 
 
-def _cleanup(task_id: str, delivery: Delivery) -> Order:
+def _cleanup(_producer: Producer, task_id: str, delivery: Delivery) -> Order:
     return Order(task_id, CLEANUP_TOKENS, [], delivery)
 
 

@@ -10,7 +10,7 @@ only when something is sent.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dream.messages import ImageFile, UrlToDelete
@@ -24,6 +24,7 @@ __all__ = [
     "Delivery",
     "Order",
     "Producer",
+    "configured_by",
     "default",
     "delete_images",
     "forget_default",
@@ -31,16 +32,26 @@ __all__ = [
 ]
 
 _default: Producer | None = None
+_configure: Callable[[], object] | None = None
 
 
 def default() -> Producer:
-    """The producer of this process, configured by the environment."""
+    """The producer of this process, configured by the environment, and by an app where that sets nothing."""
     global _default
-    if _default is None:
-        from dream.settings import load
+    from dream.settings import load
 
-        _default = Producer(load())
+    if _default is None and _configure is not None:
+        _configure()
+    settings = load()
+    if _default is None or (_default.settings is not settings and _default.settings != settings):
+        _default = Producer(settings)
     return _default
+
+
+def configured_by(configure: Callable[[], object]) -> None:
+    """Have a function called before the default producer is made: it may say what the environment does not."""
+    global _configure
+    _configure = configure
 
 
 def forget_default() -> None:

@@ -36,6 +36,11 @@ class Connections:
         self._given = {name: each for name, each in given.items() if each is not None}
         self.__dict__.update(self._given)
 
+    @property
+    def settings(self) -> Settings:
+        """Where the servers are."""
+        return self._settings
+
     @cached_property
     def database(self) -> Database:
         from dream.db import Database

@@ -182,9 +182,9 @@ class Celery(Configured):
         """
         task = self.tasks.get(name)
         if task is None and name in OWN_TASKS:
-            from dream.compat.tasks import app
+            from dream.compat.tasks import own_task
 
-            task = app.tasks[name]
+            return own_task(name).send_by(self, args, kwargs, options)
         if task is not None:
             return task.apply_async(args, kwargs, **options)
         if not self.sends_unknown:
@@ -277,9 +277,6 @@ class Celery(Configured):
         current.set_current_app(self)
 
     set_default = set_current
-
-    def close(self) -> None:
-        """Nothing is held that the process does not share."""
 
     def __getattr__(self, name: str) -> Any:
         refuse_attribute("app", APP, name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.app_signals import AppSignal
 from dream.compat.conf import Conf
-from dream.compat.conf.adoption import adopt
+from dream.compat.conf.adoption import settings_of
 from dream.compat.discovery import Discovery, Packages
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.schedules.base import zone_of
@@ -47,7 +48,11 @@ class Configured:
         self._zone: tzinfo | None = None
         self._discovery = Discovery()
         self._producer: Producer | None = None
-        self._is_adopted = False
+        #: Its settings, and what they were made of: the process's, which are held so that their id is theirs alone.
+        self._seen: tuple[int, int, Settings, Settings] | None = None
+        #: Its own producer, and the process that made it.
+        self._own: tuple[int, Producer | None] = (0, None)
+        self._own_lock = threading.Lock()
         self.on_after_configure = AppSignal(self)
         self.on_after_finalize = AppSignal(self)
 
@@ -135,16 +140,14 @@ class Configured:
 
     @property
     def producer(self) -> Producer:
-        """What sends its tasks: the process's own, or one that was set."""
+        """What sends its tasks and knows their results: one that was set; the process's, where both are set alike."""
         from dream import producer
+        from dream.settings import load
 
         if self._producer is not None:
             return self._producer
-        if not self._is_adopted:
-            if self.settings != adopt(self.conf):
-                producer.forget_default()
-            self._is_adopted = True
-        return producer.default()
+        settings, process = self.settings, load()
+        return producer.default() if settings is process or settings == process else self._own_producer(settings)
 
     @producer.setter
     def producer(self, producer: Producer) -> None:
@@ -152,7 +155,33 @@ class Configured:
 
     @property
     def settings(self) -> Settings:
-        """Those of this process."""
+        """Those of this process, or its own where another app has set these.
+
+        Raises:
+          ImproperlyConfigured, SettingsError: a value is wrong.
+        """
         from dream.settings import load
 
-        return load()
+        seen = self._seen
+        if seen is None or seen[:2] != (id(load()), self.conf.times_changed):
+            found = settings_of(self.conf)
+            self._seen = seen = id(load()), self.conf.times_changed, found, load()
+        return seen[2]
+
+    def _own_producer(self, settings: Settings) -> Producer:
+        from dream.producer import Producer
+
+        with self._own_lock:
+            made_in, own = self._own
+            # What was forked must not share its parent's connections.
+            if own is None or made_in != os.getpid() or own.settings != settings:
+                own = Producer(settings)
+                self._own = os.getpid(), own
+            return own
+
+    def close(self) -> None:
+        """Close what the process does not share."""
+        made_in, own = self._own
+        self._own = 0, None
+        if own is not None and made_in == os.getpid():
+            own.close()

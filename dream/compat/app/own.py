@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dream.compat.app.own_options import parse
 from dream.compat.app.task import Task
-from dream.producer import default
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
     from dream.compat.result import AsyncResult
-    from dream.producer import Order
+    from dream.producer import Order, Producer
 
 __all__ = ["OwnTask"]
 
@@ -25,7 +24,7 @@ class OwnTask(Task):
       app: the app that it belongs to.
       name: its full name, as messages carry it.
       function: what a call runs.
-      order: makes of `(task_id, delivery, *arguments)` what the producer accepts.
+      order: makes of `(producer, task_id, delivery, *arguments)` what that producer accepts.
     """
 
     def __init__(self, app: Celery, name: str, function: Callable[..., Any], order: Callable[..., Order]) -> None:
@@ -36,18 +35,31 @@ class OwnTask(Task):
         self._order = order
 
     def _send(self, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> AsyncResult:
-        order = self.order(args, kwargs, task_id, **options)
-        default().accept(order)
-        return self.app.AsyncResult(order.task_id)
+        return self.send_by(self.app, args, kwargs, {**options, "task_id": task_id})
+
+    def send_by(self, app: Celery, args: Any, kwargs: Any, options: dict[str, Any]) -> AsyncResult:
+        """Send it to where an app's tasks go.
+
+        Raises:
+          TypeError, InvalidArguments: as of `apply_async`.
+        """
+        order = self.order(args, kwargs, producer=app.producer, **options)
+        app.producer.accept(order)
+        return app.AsyncResult(order.task_id)
 
     def order(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
+        *,
+        producer: Producer | None = None,
         **options: Any,
     ) -> Order:
-        """What the producer is to accept, with its bytes staged; `own_options` says what options there are.
+        """What a producer is to accept, with its bytes staged; `own_options` says what options there are.
+
+        Parameters:
+          producer: the one; that of the task's app by default.
 
         Raises:
           TypeError, InvalidArguments: as of `apply_async`; nothing was stored.
@@ -55,4 +67,4 @@ class OwnTask(Task):
         self._check_arguments(args, kwargs)
         used_id, delivery = parse(self.name, {**options, "task_id": task_id})
         arguments = self._signature_of_run.bind(*(args or ()), **(kwargs or {})).args
-        return self._order(used_id, delivery, *arguments)
+        return self._order(producer or self.app.producer, used_id, delivery, *arguments)

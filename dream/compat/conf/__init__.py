@@ -34,7 +34,7 @@ class Conf(MutableMapping[str, Any]):
 
     def __init__(self, given: Mapping[str, Any] | None = None, **computed: Callable[[], Any]) -> None:
         state = {"_changes": {}, "_given": {}, "_object": {}, "_computed": computed}
-        self.__dict__.update(state, _source=None, _defaults=copy.deepcopy(names.DEFAULTS))
+        self.__dict__.update(state, _source=None, _defaults=copy.deepcopy(names.DEFAULTS), _changed=0)
         self._given.update(_checked({_name(key): value for key, value in (given or {}).items()}))
 
     def compute(self, name: str, function: Callable[[], Any]) -> None:
@@ -44,7 +44,7 @@ class Conf(MutableMapping[str, Any]):
     def read_from(self, source: Any, namespace: str | None = None) -> None:
         """Take the settings of an object, now or at the first look; what was set before on `conf` is dropped."""
         self._changes.clear()
-        self.__dict__.update(_source=(source, namespace), _object={})
+        self.__dict__.update(_source=(source, namespace), _object={}, _changed=self._changed + 1)
 
     def resolve(self) -> None:
         """Look into the object that settings come from, if nobody has yet.
@@ -54,7 +54,13 @@ class Conf(MutableMapping[str, Any]):
         """
         if self._source is not None:
             found = _checked(read(*self._source), is_celerys=self._source[1] is not None)
-            self.__dict__.update(_source=None, _object=found)
+            self.__dict__.update(_source=None, _object=found, _changed=self._changed + 1)
+
+    @property
+    def times_changed(self) -> int:
+        """How often a setting has changed: what was made of it before may not hold any more."""
+        self.resolve()
+        return int(self.__dict__["_changed"])
 
     def is_set(self, key: str) -> bool:
         """Whether somebody has set it."""
@@ -78,9 +84,11 @@ class Conf(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         self.resolve()
         self._changes.update(_checked({_name(key): value}))
+        self.__dict__["_changed"] += 1
 
     def __delitem__(self, key: str) -> None:
         del self._changes[_name(key)]
+        self.__dict__["_changed"] += 1
 
     def __iter__(self) -> Iterator[str]:
         self.resolve()

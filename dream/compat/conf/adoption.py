@@ -13,6 +13,7 @@ Redis has the events of pictures, too: where the environment names servers, the 
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from dream.errors import InvalidArguments
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["adopt", "results_elsewhere"]
+__all__ = ["adopt", "results_elsewhere", "settings_of"]
 
 _REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
@@ -36,6 +37,40 @@ def adopt(conf: Conf) -> Settings:
     """
     from dream import settings
 
+    settings.default_to(**_adopted(conf))
+    return settings.load()
+
+
+def settings_of(conf: Conf) -> Settings:
+    """The settings of an app: those of this process, unless another app has set these.
+
+    Raises:
+      ImproperlyConfigured, SettingsError: a value is wrong.
+    """
+    from dream import settings
+
+    wanted = _adopted(conf)
+    if not wanted:
+        return settings.load()
+    if not settings.is_defaulted():
+        settings.default_to(**wanted)
+        return settings.load()
+    return _settings_with(settings.load(), tuple((name, str(value)) for name, value in wanted.items()))
+
+
+@lru_cache(maxsize=32)
+def _settings_with(process: Settings, wanted: tuple[tuple[str, str], ...]) -> Settings:
+    from dream import settings
+
+    values = dict(wanted)
+    found = settings.with_defaults(alone="broker_url" in values, **values)
+    return process if found == process else found
+
+
+def _adopted(conf: Conf) -> dict[str, Any]:
+    """What the app is set to, by our names."""
+    from dream import settings
+
     given = {name: conf[name] for name in ("broker_url", "worker_concurrency", "result_backend") if conf.is_set(name)}
     adopted = {
         "broker_url": _address(given.get("broker_url"), "broker_url"),
@@ -43,10 +78,9 @@ def adopt(conf: Conf) -> Settings:
         "result_ttl_s": _seconds(conf.result_expires) if conf.is_set("result_expires") else None,
     }
     results = given.get("result_backend")
-    if isinstance(results, str) and results.startswith(_REDIS) and "broker_url" not in settings.load().model_fields_set:
+    if isinstance(results, str) and results.startswith(_REDIS) and "broker_url" not in settings.set_by_environment():
         adopted["redis_url"] = _address(results, "result_backend")
-    settings.default_to(**{name: value for name, value in adopted.items() if value is not None})
-    return settings.load()
+    return {name: value for name, value in adopted.items() if value is not None}
 
 
 def _address(url: Any, name: str) -> Any:

@@ -18,7 +18,6 @@ from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware import Middleware
 
 from dream.broker import make_broker
-from dream.compat.conf.adoption import adopt
 from dream.compat.contrib.testing.tasks import ping
 from dream.compat.joining import allow_join_result
 from dream.compat.signals import Signal
@@ -65,7 +64,7 @@ class TestWorkController:
     def __init__(
         self, app: Celery, *, concurrency: int, hostname: str | None, queues: Iterable[str], shutdown_timeout: float
     ) -> None:
-        own = adopt(app.conf)
+        own = app.settings
         self.app = app
         self.hostname = hostname or node_name(own.worker_name)
         settings = own.model_copy(update={"shutdown_timeout_s": shutdown_timeout, "worker_name": self.hostname})
