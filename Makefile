@@ -3,18 +3,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest/bin
 # Two processes are what two cores can feed; more would only make tests wait for each other.
 JOBS ?= 2
 # Modules in the order of `testpaths`, fast ones first: by their number of tests the two longest waits would come last.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
-# The pip of the Python that the environment was made from: where the environment is active, `python3` is its own.
-BASE = $$($(BIN)/python -c 'import sys; print(sys._base_executable)')
-PIP = $(BASE) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
+# The pip of the Python that an environment was made from: where the environment is active, `python3` is its own.
+PIP = $$($(1)/python -c 'import sys; print(sys._base_executable)') -m pip --python $(1)/python \
+	--disable-pip-version-check install --quiet
 
 # How long `make soak` goes on.
 MINUTES ?= 10
 
-.PHONY: demo test check faults soak lint lock clean
+.PHONY: demo test check lowest faults soak lint lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
@@ -23,9 +24,14 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-# What must hold before anything lands: the linters and every test.
-check: lint
+# What must hold before anything lands: the linters, the lowest versions of what dream needs, and every test.
+check: lint lowest
 	@$(PYTEST) $(ARGS)
+
+# The unit tests and the demo with the lowest versions that pyproject.toml allows.
+lowest: $(LOWEST)/stamp
+	@$(LOWEST)/python -m pytest -q -n $(JOBS) tests/unit
+	@$(LOWEST)/python -m dream demo --once
 
 # Every cell of the fault matrix, into docs/reliability.md.
 faults: $(VENV)/dev.stamp
@@ -49,27 +55,35 @@ lock:
 		pyproject.toml --extra stack --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml --extra stack --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--resolution lowest-direct pyproject.toml --extra stack --extra heif --group build --group dev -o requirements/lowest.txt
 
 clean:
-	rm -rf $(VENV) .dream build
+	rm -rf $(VENV) .venv-lowest .dream build
 
-# The environment is made without pip of its own, for Debian's Python has none to give.
-$(BIN)/python:
+# The environments are made without pip of their own, for Debian's Python has none to give.
+$(BIN)/python $(LOWEST)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dream needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	@$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m venv --without-pip $(@D)/..
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
 	@echo "installing what dream needs into $(VENV) (once)"
-	@$(PIP) --require-hashes -r requirements/run.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(call PIP,$(BIN)) --require-hashes -r requirements/run.txt
+	@$(call PIP,$(BIN)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "installing what its tests need into $(VENV) (once)"
-	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(call PIP,$(BIN)) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	@echo "installing what its benchmarks need into $(VENV) (once)"
-	@$(PIP) --require-hashes -r requirements/bench.txt
+	@$(call PIP,$(BIN)) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(LOWEST)/stamp: requirements/lowest.txt pyproject.toml | $(LOWEST)/python
+	@echo "installing the lowest versions that dream allows into .venv-lowest (once)"
+	@$(call PIP,$(LOWEST)) --require-hashes -r requirements/lowest.txt
+	@$(call PIP,$(LOWEST)) --no-deps --no-build-isolation --editable .
 	@touch $@

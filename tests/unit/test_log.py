@@ -55,9 +55,9 @@ def only(lines: io.StringIO) -> dict[str, Any]:
 def test_a_long_text_is_redacted_in_no_time(piece: str) -> None:
     """A task that fails is logged with its arguments; a worker that searches them for minutes counts as dead."""
     text = piece * (1_000_000 // len(piece))
-    began = time.monotonic()
+    began = time.process_time()
     redact(text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
