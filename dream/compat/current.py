@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.local import Proxy
+from dream.errors import DreamError
+from dream.log import get_logger
 from dream.producer import configured_by
 
 if TYPE_CHECKING:
@@ -56,8 +58,10 @@ def set_current_app(app: Celery) -> None:
 
 
 def _configure() -> None:
-    if _app is not None:
-        _ = _app.settings
+    try:
+        _ = _app.settings if _app is not None else None
+    except DreamError as error:  # whoever uses the app is told; here the environment alone counts
+        get_logger(__name__).warning("app_not_usable", app=_app.main if _app is not None else None, error=str(error))
 
 
 @contextmanager

@@ -55,15 +55,16 @@ class AsyncResult(Outcome):
 
     Parameters:
       id: the task's.
-      backend, task_name, parent: as Celery takes them; without effect, but that `parent` is kept.
-      app: the app that sent it, which says where it is kept; the current one by default.
+      backend: the `app.backend` of the app that says where it is kept.
+      task_name, parent: as Celery takes them; without effect, but that `parent` is kept.
+      app: that app itself; by default the current one.
       has_row: whether it is a task of ours, which has a row; None where that is not known.
     """
 
     def __init__(
         self,
         id: str,  # noqa: A002 (Celery's name)
-        backend: object = None,  # noqa: ARG002
+        backend: object = None,
         task_name: str | None = None,  # noqa: ARG002
         app: Celery | None = None,
         parent: AsyncResult | None = None,
@@ -73,7 +74,7 @@ class AsyncResult(Outcome):
         if not id:
             raise ValueError(f"a result needs the id of a task, not {id!r}")
         self.id = str(id)
-        self.app = app_or_default(app)
+        self.app = app_or_default(app or getattr(backend, "app", None))
         self.parent = parent
         self.ignored = False
         self._has_row = has_row

@@ -6,7 +6,7 @@ import sys
 
 from dream.compat.states import FAILURE
 
-__all__ = ["Stopped", "is_callers", "is_in_worker"]
+__all__ = ["Stopped", "is_callers", "is_in_worker", "stop_behind"]
 
 
 class Stopped(BaseException):
@@ -29,6 +29,17 @@ def is_callers(error: BaseException) -> bool:
     from dramatiq.middleware import Interrupt
 
     return not isinstance(error, Stopped | Interrupt)
+
+
+def stop_behind(error: BaseException | None) -> Stopped | None:
+    """The `Stopped` that an error is, or that it was raised because of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Stopped):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def is_in_worker() -> bool:

@@ -79,6 +79,7 @@ def said(two: tuple[Server, Server], folder: Path, program: str, **variables: st
         "app.AsyncResult('t').state",
         "AsyncResult('t', app=app).status",
         "AsyncResult('t').state",
+        "AsyncResult('t', backend=app.backend).state",
         "app.backend.get_state('t')",
         "app.backend.get_task_meta('t')['status']",
         "AsyncResult('p').children[0].state",
@@ -139,6 +140,7 @@ one = Celery("one", broker=first)
 other = Celery("other", broker=second, backend=second)
 third = Celery("third")  # nothing is said of it: it goes where the process goes
 print([app.AsyncResult("t").get(timeout=5) for app in (one, other, third, one)])
+print(AsyncResult("t", other.backend).get(timeout=5), AsyncResult("t", app=other).get(timeout=5))
 add = other.task(name="other.add")(lambda x, y: x + y)
 one.send_task("one.sub", (2, 1))
 add.delay(1, 2)
@@ -150,7 +152,7 @@ print(AsyncResult("t").app is third, one.control.purge(), other.control.inspect(
 other.close()
 print(other.AsyncResult("t").get(timeout=5))
 """
-    assert said(two, tmp_path, program) == ["[0, 1, 0, 0]", "3 PENDING REVOKED", "True 1 None", "1"]
+    assert said(two, tmp_path, program) == ["[0, 1, 0, 0]", "1 1", "3 PENDING REVOKED", "True 1 None", "1"]
     assert [sorted(each.names_on()) for each in two] == [[], sorted([CLEANUP_TOKENS, "other.add"])]
     assert [each.client.zscore("dream:revoked", "r") is not None for each in two] == [False, True]
 
@@ -201,3 +203,19 @@ with start_worker(other, perform_ping_check=False):
     print(add.delay(1, 2).get(timeout=10))
 """
     assert said(two, tmp_path, program) == ["PENDING", "3"]
+
+
+def test_an_app_that_dream_cannot_serve_keeps_nobody_from_uploading(two: tuple[Server, Server], tmp_path: Path) -> None:
+    """Tests of a project may give it `memory://`; who uses the app is told."""
+    program = """
+from dream import producer
+app = Celery("shop", broker="memory://", task_always_eager=True)
+print(producer.default().settings.broker_url, app.task(name="x")(lambda: 7).delay().get())
+try:
+    app.send_task("y")
+except Exception as error:
+    print(error)
+"""
+    [url, refusal] = said(two, tmp_path, program)
+    assert url == "redis://127.0.0.1:6379/0 7"
+    assert "memory://" in refusal

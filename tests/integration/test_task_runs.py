@@ -11,7 +11,7 @@ import pytest
 
 from dream.broker.redis import RedisBroker
 from dream.compat import Celery
-from dream.compat.exceptions import EncodeError, TaskError, TimeLimitExceeded, WorkerLostError
+from dream.compat.exceptions import EncodeError, TaskError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import WORKER, Parts
 from tests.this_process import configured
@@ -157,6 +157,18 @@ def stopped():
         except Exception:
             pass
 
+@app.task(name="shop.cleans_up", time_limit=0.4)
+def cleans_up(folder, how):
+    import time
+    note(folder, "begun")
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException:
+        if how == "error":
+            raise RuntimeError("no clean-up")
+        sys.exit(1)
+
 @control_command
 def leave(state):
     sys.exit(1)
@@ -274,6 +286,17 @@ def test_an_exit_in_a_hook_an_error_link_or_a_receiver_harms_nobody_else(shop: C
 def test_what_ends_a_run_from_outside_stays_what_it_is(shop: Celery) -> None:
     with pytest.raises(TimeLimitExceeded):
         shop.send_task("shop.stopped").get(timeout=10)
+
+
+@pytest.mark.parametrize("how", ["error", "exit"])
+def test_what_a_task_makes_of_its_end_from_outside_does_not_count(shop: Celery, tmp_path: Path, how: str) -> None:
+    with pytest.raises(TimeLimitExceeded):
+        shop.send_task("shop.cleans_up", (str(tmp_path), how)).get(timeout=10)
+    revoked = shop.send_task("shop.cleans_up", (str(tmp_path), how), time_limit=60)
+    said_in(tmp_path, 2)
+    revoked.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        revoked.get(timeout=10)
 
 
 def test_workers_go_on_answering_after_a_command_that_exits(shop: Celery) -> None:

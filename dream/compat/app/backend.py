@@ -23,7 +23,7 @@ class Backend:
     """
 
     def __init__(self, app: Celery) -> None:
-        self._app = app
+        self.app = app
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """What is kept of a task: `status`, `result` and others; PENDING and None where nothing is.
@@ -31,23 +31,23 @@ class Backend:
         Raises:
           ResultsUnavailable
         """
-        found = self._app.AsyncResult(task_id)
+        found = self.app.AsyncResult(task_id)
         meta = found._look()
         return {**meta, "result": found.result} if meta else {"status": PENDING, "result": None}
 
     def get_state(self, task_id: str) -> str:
         """See `AsyncResult.state`."""
-        return self._app.AsyncResult(task_id).state
+        return self.app.AsyncResult(task_id).state
 
     get_status = get_state
 
     def get_result(self, task_id: str) -> Any:
         """See `AsyncResult.result`."""
-        return self._app.AsyncResult(task_id).result
+        return self.app.AsyncResult(task_id).result
 
     def get_traceback(self, task_id: str) -> str | None:
         """See `AsyncResult.traceback`."""
-        return self._app.AsyncResult(task_id).traceback
+        return self.app.AsyncResult(task_id).traceback
 
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **_how: Any
@@ -67,7 +67,7 @@ class Backend:
         is_error = state in EXCEPTION_STATES and isinstance(result, BaseException)
         kept = write_error(result) if is_error else result
         children = request.children if request is not None else ()
-        self._app.producer.results.put(meta_of(task_id, state, kept, traceback=traceback, children=children))
+        self.app.producer.results.put(meta_of(task_id, state, kept, traceback=traceback, children=children))
         return result
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, **_how: Any) -> None:
@@ -82,15 +82,15 @@ class Backend:
 
     def forget(self, task_id: str) -> None:
         """See `AsyncResult.forget`."""
-        self._app.AsyncResult(task_id).forget()
+        self.app.AsyncResult(task_id).forget()
 
     @property
     def client(self) -> Redis:
         """The Redis that keeps results."""
-        return self._app.producer.results.client
+        return self.app.producer.results.client
 
     def ensure_chords_allowed(self) -> NoReturn:
         refuse("chord")
 
     def __repr__(self) -> str:
-        return f"<Backend of {self._app!r}>"
+        return f"<Backend of {self.app!r}>"

@@ -153,7 +153,8 @@ class Celery(Configured):
         return define(args[0]) if args and callable(args[0]) else define
 
     def define_shared(self) -> None:
-        """Make shared tasks this app's, before somebody asks for all."""
+        """Make shared tasks this app's, and find the base of all, before somebody asks for them."""
+        _ = self.Task
         for name in current.SHARED:
             _ = self.tasks[name]
 

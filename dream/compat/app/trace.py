@@ -27,7 +27,7 @@ from dream.compat.app.arguments import most_positional
 from dream.compat.app.run_log import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
 from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry, WorkerLostError
 from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
-from dream.compat.stopping import Stopped, is_callers
+from dream.compat.stopping import is_callers, stop_behind
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
@@ -140,14 +140,16 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
         return Ended(REJECTED, error)
     except Ignore as error:
         return Ended(IGNORED, error)
-    except Stopped as stop:
-        return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
     except BaseException as error:  # noqa: BLE001 (whatever a task raises is its end)
         return _failed(error)
 
 
 def _failed(error: BaseException) -> Ended:
     """The end of a run that an error ended; one that is meant for the process goes on."""
+    if (
+        stop := stop_behind(error)
+    ) is not None:  # what the task made of it, as in `except BaseException`, does not count
+        return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
     if not is_callers(error):
         raise error
     if isinstance(error, SystemExit):
