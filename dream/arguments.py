@@ -23,6 +23,7 @@ __all__ = [
     "RefusalCode",
     "check_deletion",
     "check_inline",
+    "check_owner",
     "check_positions",
     "check_upload",
     "checked_text",
@@ -34,6 +35,7 @@ __all__ = [
 
 _MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
+_MAX_USERNAME_LENGTH = 150
 #: Databases take some tens of thousands of parameters in a statement, and each image is two.
 _MAX_DELETIONS = 10_000
 #: Sizes below this are shown in bytes: in MB with one decimal they would be 0.0.
@@ -203,6 +205,20 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     if username is not None:
         checked_text(username, "username")
     return [_checked_url(item, f"image_urls[{index}]") for index, item in enumerate(image_urls)]
+
+
+def check_owner(dream_id: Any, user_id: Any, username: Any) -> None:
+    """Check who is to own a dream.
+
+    Raises:
+      InvalidArguments: what is wrong.
+    """
+    _check_dream_id(dream_id)
+    if not isinstance(user_id, int) or isinstance(user_id, bool) or abs(user_id) > _MAX_ID:
+        raise InvalidArguments(f"user_id must be an integer, not {user_id!r:.60}")
+    length = len(checked_text(username, "username"))
+    if length > _MAX_USERNAME_LENGTH:
+        raise InvalidArguments(f"a username may have at most {_MAX_USERNAME_LENGTH} characters, not {length}")
 
 
 def _checked_url(item: Any, where: str) -> UrlToDelete:

@@ -13,6 +13,7 @@ __all__ = [
     "AccessDenied",
     "BrokerUnavailable",
     "BucketMissing",
+    "DatabaseRefused",
     "DatabaseUnavailable",
     "DreamError",
     "DreamNotVisible",
@@ -24,10 +25,12 @@ __all__ = [
     "LeaseLost",
     "ObjectMissing",
     "ObjectStoreUnavailable",
+    "OwnersQueryFailed",
     "ResultsUnavailable",
     "RunContinues",
     "SettingsError",
     "StackError",
+    "TablesMissing",
     "TaskRevoked",
     "TaskTimedOut",
     "TokenRejected",
@@ -106,6 +109,18 @@ class AccessDenied(DreamError):
 
 class DatabaseUnavailable(DreamError):
     """The database did not answer."""
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database answered with an error: a table or a permission is missing, for example."""
+
+
+class TablesMissing(DatabaseRefused):
+    """The database's tables are missing or older than this release: run `dream migrate`."""
+
+
+class OwnersQueryFailed(DatabaseRefused):
+    """The query in DREAM_OWNERS_SQL failed, or gave something else than `user_id, username`."""
 
 
 class AcceptanceUnknown(DatabaseUnavailable):

@@ -16,6 +16,7 @@ def patiently(
     away: tuple[type[Exception], ...],
     *,
     told: Callable[[Any, float], object],
+    unless: Callable[[Exception], bool] = lambda _error: False,
     patience_s: float = 60.0,
     first_pause_s: float = 0.1,
     longest_pause_s: float = 5.0,
@@ -24,19 +25,20 @@ def patiently(
 
     Parameters:
       away: the errors that say that a server is away.
+      unless: which of these errors are raised at once all the same.
       told: called with each such error and the seconds until the next call.
       patience_s: how long to go on calling.
       first_pause_s, longest_pause_s: between two calls; each pause is twice as long as the one before.
 
     Raises:
-      Exception: one of `away` after that time; whatever else `call` raises, at once.
+      Exception: one of `away` after that time, or at once where `unless` says so; whatever else `call` raises, at once.
     """
     give_up, pause_s = time.monotonic() + patience_s, first_pause_s
     while True:
         try:
             return call()
         except away as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > give_up or unless(error):
                 raise
             told(error, pause_s)
         time.sleep(pause_s)

@@ -31,7 +31,9 @@ __all__ = [
     "HttpUrl",
     "Limit",
     "Networks",
+    "OwnersSql",
     "RedisUrl",
+    "Schema",
     "Seconds",
     "SharedFolder",
     "Timezone",
@@ -47,6 +49,8 @@ LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
 #: `thumb:320`: a name, which becomes part of keys and URLs, and a longest edge in pixels.
 _VARIANT = re.compile(r"(?P<name>[a-z0-9_-]{1,32}):(?P<edge_px>[0-9]{1,5})")
 _MOST_VARIANTS = 10
+#: A parameter in SQL, as SQLAlchemy finds it: `:name`, and neither a cast (`::name`) nor an escaped one.
+_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
 def _broker_url(value: str) -> str:
@@ -66,6 +70,22 @@ def _database_url(value: str) -> str:
         raise ValueError("it must start with sqlite:/// or postgresql://")
     if value.startswith("sqlite") and not value.partition(":///")[2]:
         raise ValueError("it must name a file, as in sqlite:///dream.db: all processes share it")
+    return value
+
+
+def _schema(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value) or value.startswith("pg_") or value == "information_schema":
+        raise ValueError(
+            "it must be 1 to 63 of a-z, 0-9 and _, begin with no digit, and be no schema of PostgreSQL's own (pg_…)"
+        )
+    return value
+
+
+def _owners_sql(value: str) -> str:
+    names = set(_PARAMETER.findall(value))
+    if names != {"dream_id"}:
+        unknown = "".join(f", and :{name} is none" for name in sorted(names - {"dream_id"})[:1])
+        raise ValueError(f"it must have the parameter :dream_id and no other{unknown}")
     return value
 
 
@@ -142,6 +162,8 @@ def _fault(value: str) -> str:
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+Schema = Annotated[str, AfterValidator(_schema)]
+OwnersSql = Annotated[str, AfterValidator(_owners_sql)]
 Folder = Annotated[str, AfterValidator(_folder)]
 SharedFolder = Annotated[str, AfterValidator(_shared_folder)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -33,7 +33,9 @@ from dream.setting_types import (
     HttpUrl,
     Limit,
     Networks,
+    OwnersSql,
     RedisUrl,
+    Schema,
     Seconds,
     SharedFolder,
     Timezone,
@@ -67,7 +69,11 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = Field(
         "sqlite:///dream.db", repr=False, description="SQLite (a file of our own) or PostgreSQL."
     )
-    owners_sql: str | None = Field(
+    database_schema: Schema | None = Field(
+        None,
+        description="PostgreSQL schema for all of dream's tables; unset means where the role's `search_path` leads.",
+    )
+    owners_sql: OwnersSql | None = Field(
         None,
         description="Query for a project with a dreams table of its own: `:dream_id` in, `user_id, username` out.",
     )
@@ -225,6 +231,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.is_bucket_per_user and self.s3_staging_bucket is None:
             raise ValueError("DREAM_S3_STAGING_BUCKET must be set where DREAM_S3_BUCKET has {username} in it")
+        if self.database_schema is not None and self.database_url.startswith("sqlite"):
+            raise ValueError("DREAM_DATABASE_SCHEMA needs PostgreSQL: SQLite has no schemas")
         if self.redis_url is None and not self.is_redis_broker:
             raise ValueError("DREAM_REDIS_URL must be set where DREAM_BROKER_URL is not Redis")
         if self.lease_renew_s * 2 > self.lease_s:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.errors import BrokerUnavailable, DatabaseUnavailable, DreamError
+from dream.errors import BrokerUnavailable, DreamError
 
 if TYPE_CHECKING:
     from dream.producer import Producer
@@ -45,7 +45,7 @@ def opened(settings: Settings) -> Iterator[Producer]:
     """A producer for the time of a command; its connections are closed at the end.
 
     Raises:
-      DatabaseUnavailable: the database is away, or has no tables yet; one line says so.
+      DatabaseUnavailable: the database is away, refuses, or has no tables yet; one line says so.
     """
     from dream.producer import Producer
 
@@ -53,34 +53,11 @@ def opened(settings: Settings) -> Iterator[Producer]:
         yield producer
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the database's library raises into one line that says what to do.
+def explained() -> AbstractContextManager[None]:
+    """Turns what the database's library raises into one line (`dream.db.faults`, which a light command never loads)."""
+    from dream.db import faults
 
-    Raises:
-      DatabaseUnavailable
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from dream.db.faults import NO_TABLES, lacks_tables
-
-    try:
-        yield
-    except DatabaseUnavailable as error:
-        if isinstance(error.__cause__, SQLAlchemyError) and lacks_tables(error.__cause__):
-            raise DatabaseUnavailable(NO_TABLES) from error
-        raise
-    except SQLAlchemyError as error:
-        if lacks_tables(error):
-            raise DatabaseUnavailable(NO_TABLES) from error
-        raise DatabaseUnavailable(f"the database did not answer: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    from dream.log import redact
-
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return redact(lines[0]) if lines else type(error).__name__
+    return faults.explained()
 
 
 @contextmanager

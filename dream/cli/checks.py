@@ -89,7 +89,7 @@ def _postgresql(version: str) -> Finding:
 
 
 def _migrations(settings: Settings) -> Iterator[Finding]:
-    current, head = migrate.current(settings.database_url), migrate.head()
+    current, head = migrate.current(settings.database_url, schema=settings.database_schema), migrate.head()
     if current == head:
         yield right(f"at head ({head})")
     elif current is None:

@@ -13,7 +13,7 @@ import typer
 
 from dream.cli.access import load_quietly, opened
 from dream.cli.showing import clean, pixels, reason_or_url
-from dream.cli.tokens import DEFAULT_TTL_S, give_dream, sign
+from dream.cli.tokens import DEFAULT_TTL_S, sign
 from dream.cli.waiting import Seen, watch_upload
 from dream.errors import DreamError
 from dream.messages import ImageFile, ImageState
@@ -48,7 +48,7 @@ def run(folder: Path, url: str, check_stack: Callable[[], None]) -> str:
     files = [ImageFile(name=path.name, data=path.read_bytes()) for path in draw(folder)]
     token = sign(settings, USER_ID, DEFAULT_TTL_S)
     with opened(settings) as producer:
-        give_dream(producer, settings, DREAM_ID, USER_ID)
+        producer.set_owner(DREAM_ID, USER_ID, f"user{USER_ID}")
         for file in files:
             typer.echo(f"  sent  {file['name']}  {len(file['data']):,} bytes")
         images = _send(producer, files, check_stack)

@@ -131,7 +131,7 @@ def migrate() -> None:
     from dream.db.migrate import upgrade
 
     with explained():
-        upgrade(settings.database_url)
+        upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
 
 
 def _load() -> Settings:

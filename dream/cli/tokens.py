@@ -10,17 +10,15 @@ from uuid import uuid4
 import typer
 
 from dream.cli.access import MAX_ID, load_quietly, opened
-from dream.errors import DreamError, SettingsError
+from dream.errors import SettingsError
 
 if TYPE_CHECKING:
-    from dream.producer import Producer
     from dream.settings import Settings
 
-__all__ = ["DEFAULT_TTL_S", "give_dream", "register", "sign"]
+__all__ = ["DEFAULT_TTL_S", "register", "sign"]
 
 DEFAULT_TTL_S = 86_400
 _MAX_TTL_S = 10 * 365 * 86_400
-_MAX_USERNAME_LENGTH = 150
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +41,7 @@ def token(
     signed = sign(settings, user_id, ttl)
     if dream_id is not None:
         with opened(settings) as producer:
-            give_dream(producer, settings, dream_id, user_id, username)
+            producer.set_owner(dream_id, user_id, username or f"user{user_id}")
     typer.echo(signed)
 
 
@@ -69,22 +67,3 @@ def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
         # That a key is short is for `dream doctor` to say.
         warnings.simplefilter("ignore")
         return jwt.encode(claims, key, algorithm)
-
-
-def give_dream(
-    producer: Producer, settings: Settings, dream_id: int, user_id: int, username: str | None = None
-) -> None:
-    """Make the dream that user's.
-
-    Raises:
-      DreamError: owners are kept in a table that is not ours, or the name is too long.
-    """
-    from dream.db.dreams import give_to
-
-    if settings.owners_sql:
-        raise DreamError("DREAM_OWNERS_SQL is set: a dream's owner is in a table that is not ours to change")
-    name = username or f"user{user_id}"
-    if len(name) > _MAX_USERNAME_LENGTH:
-        raise DreamError(f"a username may have at most {_MAX_USERNAME_LENGTH} characters, not {len(name)}")
-    with producer.database.begin() as session:
-        give_to(session, dream_id, user_id, name)

@@ -19,7 +19,7 @@ from dream.compat.current import app_or_default
 from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
 from dream.compat.outcome import Outcome, is_end
 from dream.compat.refused import RESULTS, refuse_name
-from dream.errors import DatabaseUnavailable, ResultsUnavailable
+from dream.errors import ResultsUnavailable
 from dream.results.states import FAILURE, PENDING, PROPAGATE_STATES, RETRY, REVOKED, STARTED, SUCCESS
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class AsyncResult(Outcome):
         from sqlalchemy.exc import SQLAlchemyError
 
         from dream.db import DreamTask
+        from dream.db.faults import explain
         from dream.outcomes import kept_of
 
         database = self.app.producer.database
@@ -190,7 +191,8 @@ class AsyncResult(Outcome):
         except SQLAlchemyError as error:
             if database.is_bare():
                 return None
-            raise DatabaseUnavailable(f"the task's row cannot be read: {type(error).__name__}") from error
+            explained = explain(error)
+            raise type(explained)(f"the task's row cannot be read: {explained}") from error
 
 
 class EagerResult(Outcome):

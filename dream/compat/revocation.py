@@ -40,6 +40,7 @@ def write_into_rows(database: Database, task_ids: Sequence[str]) -> None:
     """Revoke dream's own tasks among them, as far as the database is there; an app without any needs none."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from dream.db.faults import explain
     from dream.db.revocation import revoke
     from dream.log import get_logger
 
@@ -49,7 +50,7 @@ def write_into_rows(database: Database, task_ids: Sequence[str]) -> None:
     except SQLAlchemyError as error:
         if database.is_bare():
             return
-        get_logger(__name__).warning("rows_not_revoked", error=type(error).__name__)
+        get_logger(__name__).warning("rows_not_revoked", error=str(explain(error)))
 
 
 def end_those_that_wait(app: Celery, task_ids: Sequence[str]) -> None:

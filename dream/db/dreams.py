@@ -1,13 +1,20 @@
-"""Who owns a dream."""
+"""Who owns a dream: by our table `dreams`, or by the caller's query in our database (`DREAM_OWNERS_SQL`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from dream.db.faults import is_refused, words_of
 from dream.db.models import Dream
+from dream.db.session import in_roles_schema
+from dream.errors import OwnersQueryFailed
 
 __all__ = ["Owner", "give_to", "owner_of"]
 
@@ -25,18 +32,46 @@ def owner_of(session: Session, dream_id: int, owners_sql: str | None = None) -> 
 
     Parameters:
       owners_sql: `DREAM_OWNERS_SQL`: `:dream_id` in; `user_id`, `username` out.
+
+    Raises:
+      OwnersQueryFailed: the query is wrong, or gives something else.
     """
     if owners_sql:
-        row = session.execute(text(owners_sql), {"dream_id": dream_id}).first()
-    else:
-        row = session.execute(select(Dream.user_id, Dream.username).where(Dream.id == dream_id)).first()
-    return Owner(int(row[0]), str(row[1])) if row else None
+        return _owner(_ask(session, owners_sql, dream_id))
+    row = session.execute(select(Dream.user_id, Dream.username).where(Dream.id == dream_id)).first()
+    return Owner(row.user_id, row.username) if row else None
+
+
+def _ask(session: Session, owners_sql: str, dream_id: int) -> Row[Any] | None:
+    try:
+        with in_roles_schema(session):
+            return session.execute(text(owners_sql), {"dream_id": dream_id}).first()
+    except SQLAlchemyError as error:
+        if not is_refused(error):
+            raise
+        raise OwnersQueryFailed(f"the query in DREAM_OWNERS_SQL failed: {words_of(error)}") from error
+
+
+def _owner(row: Sequence[Any] | None) -> Owner | None:
+    """Nobody's, where the query finds no row, or no user in it."""
+    if row is None:
+        return None
+    if len(row) < 2:
+        raise OwnersQueryFailed(f"the query in DREAM_OWNERS_SQL gave {len(row)} column, not user_id and username")
+    user_id, username, *_ = row
+    if user_id is None:
+        return None
+    try:
+        return Owner(int(user_id), "" if username is None else str(username))
+    except (TypeError, ValueError):
+        raise OwnersQueryFailed(
+            f"the query in DREAM_OWNERS_SQL gave the user_id {user_id!r:.60}, which is no whole number"
+        ) from None
 
 
 def give_to(session: Session, dream_id: int, user_id: int, username: str) -> None:
-    """Make the dream that user's, creating it where it is not there (development only)."""
-    dream = session.get(Dream, dream_id)
-    if dream is None:
-        session.add(Dream(id=dream_id, user_id=user_id, username=username, title=f"Dream {dream_id}"))
-    else:
-        dream.user_id, dream.username = user_id, username
+    """Make the dream that user's, creating it where it is not there."""
+    insert = sqlite.insert if session.get_bind(Dream).dialect.name == "sqlite" else postgresql.insert
+    owner = {"user_id": user_id, "username": username}
+    row = insert(Dream).values(id=dream_id, title=f"Dream {dream_id}", **owner)
+    session.execute(row.on_conflict_do_update(index_elements=[Dream.id], set_=owner))

@@ -1,13 +1,35 @@
-"""What an error of the database's driver means for whoever reads it."""
+"""Errors of the database's driver, in words: whether the server did not answer, or answered with an error of SQL."""
 
 from __future__ import annotations
 
-__all__ = ["NO_TABLES", "lacks_tables"]
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-NO_TABLES = "the database's tables are missing or older than this release: run `dream migrate`"
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-#: PostgreSQL's names for a missing table and a missing column.
-_SCHEMA_FAULTS = ("42P01", "42703")
+from dream.errors import DatabaseRefused, DatabaseUnavailable, TablesMissing
+from dream.log import redact
+
+__all__ = ["explain", "explained", "is_refused", "lacks_tables", "words_of"]
+
+#: PostgreSQL's names for a missing table, column and schema.
+_SCHEMA_FAULTS = ("42P01", "42703", "3F000")
+#: Classes of its errors that pass, or that come of its connection: 08 connection, 40 rolled back by the server,
+#: 53 resources, 55 locks, 57 shut down or out of time, 58 its system. All others say that a statement is refused.
+_PASSING = ("08", "40", "53", "55", "57", "58")
+#: The same of SQLite; its names begin so.
+_SQLITE_PASSING = (
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_IOERR",
+    "SQLITE_PROTOCOL",
+    "SQLITE_INTERRUPT",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+)
+#: What PostgreSQL says at a connect that it will never accept; its other words there pass (it starts, or is full).
+_NO_ENTRY = ("password", "does not exist", "pg_hba.conf", "permission denied", "not permitted")
 
 
 def lacks_tables(error: BaseException) -> bool:
@@ -16,3 +38,50 @@ def lacks_tables(error: BaseException) -> bool:
     return getattr(cause, "sqlstate", None) in _SCHEMA_FAULTS or str(cause).startswith(
         ("no such table", "no such column")
     )
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the database answered that it will not do this: to ask again does not help."""
+    if not isinstance(error, DBAPIError):  # a parameter that is missing, say: it never came to the database
+        return isinstance(error, SQLAlchemyError) and not isinstance(error, PoolTimeout)
+    if error.connection_invalidated:
+        return False
+    if state := getattr(error.orig, "sqlstate", None):
+        return not str(state).startswith(_PASSING)
+    if name := getattr(error.orig, "sqlite_errorname", None):
+        return not str(name).startswith(_SQLITE_PASSING)
+    # At its connect libpq gives words alone; the server's own begin with their severity.
+    words = str(error.orig)
+    return ("FATAL:" in words and any(each in words for each in _NO_ENTRY)) or "no password supplied" in words
+
+
+def words_of(error: BaseException) -> str:
+    """The database's own words, in one line."""
+    words = str(getattr(error, "orig", None) or error).strip()
+    if "FATAL:" in words:
+        words = words.rpartition("FATAL:")[2].strip()
+    return redact(words.splitlines()[0]) if words else type(error).__name__
+
+
+def explain(error: SQLAlchemyError) -> DatabaseUnavailable:
+    """The error for callers: one true sentence."""
+    if lacks_tables(error):
+        return TablesMissing()
+    if is_refused(error):
+        return DatabaseRefused(f"the database answered with an error: {words_of(error)}")
+    if hasattr(getattr(error, "orig", None), "sqlite_errorname"):
+        return DatabaseUnavailable(f"the database cannot be used now: {words_of(error)}")
+    return DatabaseUnavailable(f"the database did not answer: {words_of(error)}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the database's library raises into one sentence that says what to do.
+
+    Raises:
+      DatabaseUnavailable, DatabaseRefused
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise explain(error) from error

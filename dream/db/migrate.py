@@ -1,26 +1,44 @@
-"""Alembic, driven from code: to head, and where a database stands."""
+"""Alembic, driven from code: to head, and where a database stands.
+
+The database may be the application's, with tables and migrations of its own. Our revision stands in a table of ours,
+`dream_alembic_version`. Older releases kept it in `alembic_version`, which the first migration of a newer one clears.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, Inspector, Table, inspect, text
 
+from dream.db.models import Base, Dream
 from dream.db.session import make_engine
+from dream.errors import DatabaseRefused
 
-__all__ = ["current", "head", "upgrade"]
+__all__ = ["VERSION_TABLE", "current", "head", "upgrade"]
+
+VERSION_TABLE = "dream_alembic_version"
 
 #: Any number will do, as long as it is always the same: two processes must not migrate at once. (Releases that wait for
 #: it within a statement have another.)
 _ADVISORY_LOCK = 0x64726562
 _ASK_EVERY_S = 0.2
+_OLD_VERSION_TABLE = "alembic_version"
+#: The revisions that older releases left, the newest first, each with a column that it brought.
+_OLD_REVISIONS = (
+    ("0004", "dream_tasks", "error_class"),
+    ("0003", "dream_periodic", "ran_at"),
+    ("0002", "dream_images", "wanted_variants"),
+    ("0001", "dream_tasks", "lease_token"),
+)
+_OTHER_PLACE = "give dream a database of its own, or on PostgreSQL a schema of its own (DREAM_DATABASE_SCHEMA)"
 
 
 def _config() -> Config:
@@ -29,10 +47,18 @@ def _config() -> Config:
     return config
 
 
-def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the database to a revision. Several processes may call it at once, and again after an interruption."""
+def upgrade(database_url: str, revision: str = "head", *, schema: str | None = None, with_dreams: bool = True) -> None:
+    """Bring the database to a revision. Several processes may call it at once, and again after an interruption.
+
+    Parameters:
+      schema: `DREAM_DATABASE_SCHEMA`; created where it is missing.
+      with_dreams: whether owners are in our table `dreams`; False where `DREAM_OWNERS_SQL` is set.
+
+    Raises:
+      DatabaseRefused: a table of the application's has a name of ours, or a newer release has been here.
+    """
     # Another process's migration, which is waited for, and one's own take as long as they take.
-    engine = make_engine(database_url, takes_long=True)
+    engine = make_engine(database_url, schema=schema, takes_long=True)
     config = _config()
     try:
         with ExitStack() as stack:
@@ -42,7 +68,13 @@ def upgrade(database_url: str, revision: str = "head") -> None:
             else:
                 # All in one transaction: who is killed leaves the tables as they were.
                 connection = stack.enter_context(engine.begin())
-            config.attributes["connection"] = connection
+            with nullcontext() if connection.in_transaction() else connection.begin():
+                _create_schema(connection, schema)
+                found = _revision(connection) or _take_over(connection)
+                _check(connection, found, with_dreams=with_dreams)
+                if with_dreams:
+                    cast("Table", Dream.__table__).create(connection, checkfirst=True)
+            config.attributes.update(connection=connection, found=found)
             command.upgrade(config, revision)
     finally:
         engine.dispose()
@@ -69,11 +101,83 @@ def head() -> str:
     return revision or ""
 
 
-def current(database_url: str) -> str | None:
+def current(database_url: str, *, schema: str | None = None) -> str | None:
     """The revision at which the database stands, or None where it was never migrated."""
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, schema=schema)
     try:
         with engine.connect().execution_options(read_only=True) as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection) or _old_revision(inspect(connection))
     finally:
         engine.dispose()
+
+
+def _create_schema(connection: Connection, schema: str | None) -> None:
+    if schema is None:
+        return
+    # Asked for first: IF NOT EXISTS needs the right to create one, even where it is there.
+    is_there = text("SELECT 1 FROM pg_namespace WHERE nspname = :schema")
+    if connection.scalar(is_there, {"schema": schema}) is None:
+        connection.execute(text(f'CREATE SCHEMA "{schema}"'))
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+
+
+def _revision(connection: Connection) -> str | None:
+    return _context(connection).get_current_revision()
+
+
+def _old_revision(inspector: Inspector) -> str | None:
+    """Where an older release has left our tables; None where there are none of ours.
+
+    Told by the tables: `alembic_version` may be the application's, and its revisions may be named as ours are.
+    """
+    columns = {table: _columns(inspector, table) for table in {table for _, table, _ in _OLD_REVISIONS}}
+    if "lease_token" not in columns["dream_tasks"]:
+        return None
+    return next(revision for revision, table, column in _OLD_REVISIONS if column in columns[table])
+
+
+def _take_over(connection: Connection) -> str | None:
+    """Move an older release's revision into our own table; returns it."""
+    inspector = inspect(connection)
+    revision = _old_revision(inspector)
+    if revision is None:
+        return None
+    _context(connection).stamp(ScriptDirectory.from_config(_config()), revision)
+    if inspector.has_table(_OLD_VERSION_TABLE):
+        ours = text(f"DELETE FROM {_OLD_VERSION_TABLE} WHERE version_num = :revision")  # noqa: S608 (a constant)
+        connection.execute(ours, {"revision": revision})
+        # An empty one would be no harm to the application's Alembic; it makes it anew where it needs it.
+        if connection.scalar(text(f"SELECT 1 FROM {_OLD_VERSION_TABLE}")) is None:  # noqa: S608
+            connection.execute(text(f"DROP TABLE {_OLD_VERSION_TABLE}"))
+    return revision
+
+
+def _check(connection: Connection, found: str | None, *, with_dreams: bool) -> None:
+    """See that no table of the application's stands where one of ours shall.
+
+    Raises:
+      DatabaseRefused: which one does; or the revision is not known.
+    """
+    inspector = inspect(connection)
+    if found is None:
+        for table in Base.metadata.sorted_tables:
+            if table is not Dream.__table__ and inspector.has_table(table.name):
+                raise DatabaseRefused(f"the database has a table {table.name} that is not dream's: {_OTHER_PLACE}")
+    elif found not in {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}:
+        raise DatabaseRefused(
+            f"the database is at revision {found}, which this release does not know: a newer release has migrated it"
+        )
+    if with_dreams and inspector.has_table("dreams"):
+        missing = set(Dream.__table__.columns.keys()) - _columns(inspector, "dreams")
+        if missing:
+            raise DatabaseRefused(
+                "the database has a table dreams that is not dream's: set DREAM_OWNERS_SQL to a query that finds a "
+                f"dream's owner in it, or {_OTHER_PLACE}"
+            )
+
+
+def _columns(inspector: Inspector, table: str) -> set[str]:
+    return {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()

@@ -204,7 +204,7 @@ class DreamMark(Base):
 class RevokedToken(Base):
     """A JWT that was logged out; its row may go once the token would have expired anyway."""
 
-    __tablename__ = "revoked_tokens"
+    __tablename__ = "dream_revoked_tokens"
 
     jti: Mapped[str] = mapped_column(String(255), primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from dream.db.faults import is_refused
 from dream.db.models import DreamTask
 from dream.log import get_logger
 from dream.patience import patiently
@@ -18,7 +20,7 @@ from dream.patience import patiently
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Database", "make_engine", "rows_hit"]
+__all__ = ["Database", "in_our_schema", "in_roles_schema", "make_engine", "rows_hit"]
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -26,6 +28,8 @@ log = get_logger(__name__)
 #: A write that fails at once takes this long to be tried again.
 _FIRST_PAUSE_S = 0.2
 _SQLITE_BUSY_S = 10
+#: The execution option of our engines that names their schema.
+_SCHEMA = "dream_schema"
 _POSTGRES_CONNECTION = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -39,11 +43,12 @@ _POSTGRES_LIMITS = {
 }
 
 
-def make_engine(database_url: str, *, takes_long: bool = False) -> Engine:
+def make_engine(database_url: str, *, schema: str | None = None, takes_long: bool = False) -> Engine:
     """An engine with the settings that our promises need.
 
     Parameters:
       database_url: `sqlite:///file` or `postgresql://…`.
+      schema: `DREAM_DATABASE_SCHEMA`: PostgreSQL's schema in which unqualified names are looked for, and no other.
       takes_long: PostgreSQL may take longer than half a minute for a statement.
     """
     url = make_url(database_url)
@@ -53,7 +58,15 @@ def make_engine(database_url: str, *, takes_long: bool = False) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     options = _POSTGRES_CONNECTION if takes_long else _POSTGRES_CONNECTION | _POSTGRES_LIMITS
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=options, pool_pre_ping=True)
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args=options,
+        pool_pre_ping=True,
+        execution_options={_SCHEMA: schema},
+    )
+    if schema is not None:
+        # Before SQLAlchemy's own first look at the connection: it asks which schema is the default.
+        event.listen(engine, "connect", partial(_enter_schema, schema), insert=True)
     if not takes_long:
         event.listen(engine, "do_connect", _connect_postgres)
     return engine
@@ -63,6 +76,45 @@ def _connect_postgres(_dialect: Any, _record: Any, arguments: Any, options: Any)
     from dream.db.patience import PatientConnection
 
     return PatientConnection.connect(*arguments, **options)
+
+
+def _enter_schema(schema: str, connection: Any, _record: Any) -> None:
+    # Not as an option of the connection: `SET … TO DEFAULT` shall lead back to the role's own path.
+    connection.autocommit = True
+    connection.execute(f'SET search_path TO "{schema}"')
+    connection.autocommit = False
+
+
+@contextmanager
+def in_our_schema(session: Session, schema: str | None) -> Iterator[None]:
+    """Inside, a caller's session finds our tables in our schema; what it holds of the caller's is written before."""
+    if schema is None:
+        yield
+        return
+    session.flush()
+    path = session.scalar(text("SELECT current_setting('search_path')"), bind_arguments={"mapper": DreamTask})
+    _set_path(session, f'"{schema}"')
+    yield
+    # After an error there is nothing to set back: the rollback does it.
+    _set_path(session, path)
+
+
+@contextmanager
+def in_roles_schema(session: Session) -> Iterator[None]:
+    """Inside, a session of ours finds the tables that its role finds by itself: those of the application."""
+    schema = session.get_bind().get_execution_options().get(_SCHEMA)
+    if schema is None:
+        yield
+        return
+    session.execute(text("SET LOCAL search_path TO DEFAULT"))
+    yield
+    _set_path(session, f'"{schema}"')
+
+
+def _set_path(session: Session, path: str | None) -> None:
+    session.execute(
+        text("SELECT set_config('search_path', :path, true)"), {"path": path}, bind_arguments={"mapper": DreamTask}
+    )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -93,7 +145,7 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.engine = make_engine(settings.database_url)
+        self.engine = make_engine(settings.database_url, schema=settings.database_schema)
         self._reading = self.engine.execution_options(read_only=True)
 
     @contextmanager
@@ -116,7 +168,7 @@ class Database:
           patience_s: how long to go on trying.
 
         Raises:
-          OperationalError, InterfaceError: the database is away for longer.
+          OperationalError, InterfaceError: the database is away for longer, or refuses what is asked of it.
           Exception: whatever else `write` raises, at once.
         """
 
@@ -128,7 +180,7 @@ class Database:
             log.warning("database_away", error=str(error.orig), again_in_s=again_in_s)
 
         away = (OperationalError, InterfaceError)
-        return patiently(once, away, told=tell, patience_s=patience_s, first_pause_s=_FIRST_PAUSE_S)
+        return patiently(once, away, told=tell, unless=is_refused, patience_s=patience_s, first_pause_s=_FIRST_PAUSE_S)
 
     def ping(self) -> None:
         """Ask for an answer; raises SQLAlchemy's error where there is none."""

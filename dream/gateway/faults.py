@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from dream.db.faults import explain
 from dream.errors import (
+    AcceptanceUnknown,
     AccessDenied,
     BucketMissing,
+    DatabaseRefused,
     DatabaseUnavailable,
+    DreamError,
     InvalidArguments,
     ObjectStoreUnavailable,
+    OwnersQueryFailed,
+    TablesMissing,
     TokenRejected,
     TooManyPending,
 )
 from dream.gateway.services import RETRY_AFTER_S
 from dream.log import get_logger
 
-__all__ = ["HANDLERS"]
+__all__ = ["DATABASE_FAULTS", "HANDLERS", "log_fault", "sentence_of"]
 
 log = get_logger(__name__)
 
 #: What Starlette's own short details mean, said in a sentence.
 _SENTENCES = {404: "there is nothing at this address", 405: "this address does not answer that method"}
+
+
+#: What a call to the database raises that is no answer.
+DATABASE_FAULTS = (SQLAlchemyError, DatabaseUnavailable)
+_SEE_LOG = "the gateway's log says why"
+#: What a client reads of each fault: the first that fits. The words of SQL and of the store are for the log.
+_OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
+    (OwnersQueryFailed, f"this site's query for a dream's owner fails; {_SEE_LOG}"),
+    (TablesMissing, "the database is not set up for this release yet; nothing was changed, try again later"),
+    (AcceptanceUnknown, "it is not known whether this was accepted; look before you try again"),
+    (DatabaseRefused, f"the database answers with an error; nothing was changed, {_SEE_LOG}"),
+    (DatabaseUnavailable, "the database does not answer; nothing was changed, try again later"),
+    (AccessDenied, f"the object store refuses this site's credentials; nothing was changed, {_SEE_LOG}"),
+    (BucketMissing, f"this site's bucket does not exist; nothing was changed, {_SEE_LOG}"),
+    (ObjectStoreUnavailable, "the object store does not answer; nothing was changed, try again later"),
+)
+
+
+def sentence_of(error: Exception) -> str:
+    """What a client is told of a fault of the database or the object store: true, and without their words."""
+    known = explain(error) if isinstance(error, SQLAlchemyError) else error
+    return next(sentence for kind, sentence in _OF_FAULTS if isinstance(known, kind))
+
+
+def log_fault(event: str, error: Exception, **fields: object) -> None:
+    """Log it with the words of the database or the store."""
+    said = explain(error) if isinstance(error, SQLAlchemyError) else error
+    log.error(event, error=f"{type(error).__name__}: {said}", **fields)
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -56,10 +89,8 @@ async def _too_many(_request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    log.error("server_away", path=request.url.path, error=f"{type(error).__name__}: {error}")
-    what = "the database" if isinstance(error, DatabaseUnavailable | SQLAlchemyError) else "the object store"
-    text = f"{what} does not answer; nothing was changed, try again later"
-    return _answer(503, text, {"Retry-After": str(RETRY_AFTER_S)})
+    log_fault("server_fault", error, path=request.url.path)
+    return _answer(503, sentence_of(error), {"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
@@ -82,8 +113,6 @@ HANDLERS: Mapping[Any, Any] = {
     BucketMissing: _unavailable,
     DatabaseUnavailable: _unavailable,
     ObjectStoreUnavailable: _unavailable,
-    InterfaceError: _unavailable,
-    OperationalError: _unavailable,
-    PoolTimeout: _unavailable,
+    SQLAlchemyError: _unavailable,
     Exception: _unexpected,
 }

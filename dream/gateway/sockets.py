@@ -16,12 +16,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from dream.errors import TokenRejected
 from dream.gateway.auth import bearer_token, decode
+from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import MAX_ID, Services, services_of
 from dream.gateway.snapshot import snapshot_text
@@ -133,9 +133,9 @@ class _Watcher:
                 await run_in_threadpool(self._services.authenticator.authorize, identity, self._dream_id)
         except TokenRejected as error:
             raise _Close(REJECTED, str(error)) from None
-        except SQLAlchemyError as error:
-            log.warning("socket_refused", error=type(error).__name__)
-            raise _Close(TRY_LATER, "the database does not answer; try again later") from None
+        except DATABASE_FAULTS as error:
+            log_fault("socket_refused", error, dream_id=self._dream_id)
+            raise _Close(TRY_LATER, sentence_of(error)) from None
         self._token = token
         return identity.user_id
 
@@ -190,9 +190,9 @@ class _Watcher:
         try:
             async with self._user.turn:
                 text = await run_in_threadpool(snapshot_text, self._services.database, self._dream_id)
-        except SQLAlchemyError as error:
-            log.warning("snapshot_failed", dream_id=self._dream_id, error=type(error).__name__)
-            await self._send_error("the database does not answer; ask again later")
+        except DATABASE_FAULTS as error:
+            log_fault("snapshot_failed", error, dream_id=self._dream_id)
+            await self._send_error(sentence_of(error))
         else:
             await self._send_text(text)
 
@@ -206,9 +206,9 @@ class _Watcher:
                 await run_in_threadpool(self._services.authenticator.identify, self._token)
             except TokenRejected as error:
                 raise _Close(REJECTED, str(error)) from None
-            except SQLAlchemyError as error:
+            except DATABASE_FAULTS as error:
                 # Nobody is cut because the database is away; a token that expired was rejected before that.
-                log.warning("token_not_rechecked", error=type(error).__name__)
+                log_fault("token_not_rechecked", error)
             await self._send({"type": "ping", "timestamp": time.time()})
 
     # --- from the client

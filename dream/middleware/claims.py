@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dream.db import tasks
+from dream.db.faults import explain
 from dream.db.tasks import Claim, Refusal
 from dream.errors import HandedBack, LeaseLost, TaskRevoked
 from dream.fault_points import step
@@ -117,9 +118,10 @@ class Claims(Middleware):
             log.error("task_not_claimable", task_id=message.message_id, error=str(error.orig))
             raise SkipMessage("no row can hold it") from None
         except SQLAlchemyError as error:
-            log.warning("task_not_claimed", task_id=message.message_id, error=type(error).__name__)
+            said = str(explain(error))
+            log.warning("task_not_claimed", task_id=message.message_id, error=said)
             self._come_back(broker, message, _COME_BACK_S)
-            raise SkipMessage("the database is away") from None
+            raise SkipMessage(said) from None
         self._refuse_hopeless(claim)
         self._begin(claim)
         message.options["retries"] = claim.attempts

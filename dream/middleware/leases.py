@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from dream.db import tasks
+from dream.db.faults import explain
 from dream.log import get_logger
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class LeaseKeeper:
                     held = tasks.renew(session, tokens, self._lease_s)
             except SQLAlchemyError as error:
                 # The database is away; whether the leases still stand is seen at the next write.
-                log.warning("leases_not_renewed", count=len(tokens), error=type(error).__name__)
+                log.warning("leases_not_renewed", count=len(tokens), error=str(explain(error)))
                 continue
             for token in tokens.keys() - held:
                 tokens[token].set()

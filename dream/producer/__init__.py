@@ -28,6 +28,7 @@ __all__ = [
     "default",
     "delete_images",
     "forget_default",
+    "set_owner",
     "upload_images",
 ]
 
@@ -74,3 +75,8 @@ def upload_images(
 def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: str, **how: Any) -> str:
     """See `Producer.delete_images`."""
     return default().delete_images(dream_id, image_urls, username, **how)
+
+
+def set_owner(dream_id: int, user_id: int, username: str = "", **how: Any) -> None:
+    """See `Producer.set_owner`."""
+    default().set_owner(dream_id, user_id, username, **how)

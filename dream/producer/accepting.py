@@ -7,8 +7,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dream.arguments import check_deletion, check_upload
-from dream.errors import AcceptanceUnknown, DatabaseUnavailable, DreamError
+from dream.arguments import check_deletion, check_owner, check_upload
+from dream.errors import AcceptanceUnknown, DatabaseUnavailable, DreamError, SettingsError
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile, UrlToDelete
@@ -126,6 +126,24 @@ class Producer(Connections):
         self._send(Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
 
     # --- steps
+
+    def set_owner(self, dream_id: int, user_id: int, username: str = "", *, session: Session | None = None) -> None:
+        """Make the dream that user's in dream's own table, creating it where it is not there.
+
+        Parameters:
+          username: names the owner's bucket, where there is one per user.
+          session: as for `upload_images`.
+
+        Raises:
+          InvalidArguments: the arguments are wrong.
+          SettingsError: `DREAM_OWNERS_SQL` is set, so the owner is in the application's tables.
+          DatabaseUnavailable: nothing was written; the transaction of a `session` is to be rolled back.
+        """
+        check_session(session)
+        check_owner(dream_id, user_id, username)
+        if self._settings.owners_sql:
+            raise SettingsError("DREAM_OWNERS_SQL is set: a dream's owner is in a table that is not ours to change")
+        self._recorder.record_owner(session, dream_id, user_id, username)
 
     def order_upload(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dream.errors import DatabaseUnavailable, TooManyPending
+from dream.errors import TooManyPending
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -32,6 +32,7 @@ def check_backlog(settings: Settings, database: Database, more: int, dream_id: i
     from sqlalchemy.exc import SQLAlchemyError
 
     from dream.db import images
+    from dream.db.faults import explain
 
     try:
         with database.read() as session:
@@ -41,4 +42,5 @@ def check_backlog(settings: Settings, database: Database, more: int, dream_id: i
                         f"{waiting} pictures {whose} wait for processing and {limit} may ({name}): try again later"
                     )
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable(f"nothing was accepted: {type(error).__name__}") from error
+        explained = explain(error)
+        raise type(explained)(f"nothing was accepted: {explained}") from error

@@ -78,7 +78,7 @@ class Recorder:
             except IntegrityError as error:
                 recorded = self._recorded(new) or set()
                 if not recorded:
-                    raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
+                    raise _failed("nothing was accepted", error) from error
                 for task_id in recorded:
                     del new[task_id]
         return set(new)
@@ -100,7 +100,7 @@ class Recorder:
             if recorded is None:
                 raise AcceptanceUnknown(f"it is not known whether this was accepted: {_said(error)}") from error
             if not recorded:
-                raise DatabaseUnavailable(f"nothing was accepted: {_said(error)}") from error
+                raise _failed("nothing was accepted", error) from error
             log.warning("commit_answer_lost", task_id=orders[0].task_id, tasks=len(orders))
 
     def record_within(self, session: Session, order: Order) -> bool:
@@ -112,15 +112,35 @@ class Recorder:
         from sqlalchemy.exc import SQLAlchemyError
 
         from dream.db import DreamTask
+        from dream.db.session import in_our_schema
 
         try:
-            # Asked for first: to meet a row that exists would spoil the caller's transaction.
-            if session.get(DreamTask, order.task_id) is not None:
-                return False
-            self._write(session, [order])
+            with in_our_schema(session, self._settings.database_schema):
+                # Asked for first: to meet a row that exists would spoil the caller's transaction.
+                if session.get(DreamTask, order.task_id) is not None:
+                    return False
+                self._write(session, [order])
         except SQLAlchemyError as error:
-            raise DatabaseUnavailable(f"nothing was accepted; roll back: {_said(error)}") from error
+            raise _failed("nothing was accepted; roll back", error) from error
         return True
+
+    def record_owner(self, session: Session | None, dream_id: int, user_id: int, username: str) -> None:
+        """Write down whose the dream is, in a transaction of its own or in the caller's.
+
+        Raises:
+          DatabaseUnavailable
+        """
+        from dream.db.dreams import give_to
+        from dream.db.faults import explained
+        from dream.db.session import in_our_schema
+
+        with explained():
+            if session is not None:
+                with in_our_schema(session, self._settings.database_schema):
+                    give_to(session, dream_id, user_id, username)
+                return
+            with self._database.begin() as own:
+                give_to(own, dream_id, user_id, username)
 
     def _write(self, session: Session, orders: Sequence[Order]) -> None:
         from dream.db import tasks
@@ -163,6 +183,15 @@ class Recorder:
         return recorded
 
 
+def _failed(what: str, error: SQLAlchemyError) -> DatabaseUnavailable:
+    """The error for callers, of its own class where the database answered."""
+    from dream.db.faults import explain
+
+    explained = explain(error)
+    return type(explained)(f"{what}: {explained}")
+
+
 def _said(error: SQLAlchemyError) -> str:
-    """What the database said, in a line."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    from dream.db.faults import words_of
+
+    return words_of(error)

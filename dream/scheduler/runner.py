@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dream.broker import make_broker
 from dream.db import Database
-from dream.db.faults import NO_TABLES, lacks_tables
+from dream.db.faults import explain
 from dream.errors import DreamError
 from dream.log import get_logger
 from dream.notifications import Publisher
@@ -122,7 +122,8 @@ def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
         try:
             job()
         except (DreamError, SQLAlchemyError) as error:
-            told = NO_TABLES if lacks_tables(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+            said = explain(error) if isinstance(error, SQLAlchemyError) else error
+            told = f"{type(said).__name__}: {said}".splitlines()[0]
             log.warning("job_failed", job=name, error=told)
 
     return guarded

@@ -22,13 +22,15 @@ def main() -> int:
 
 
 def _prepare() -> int:
+    from dream.db.faults import explained
     from dream.db.migrate import upgrade
     from dream.errors import ObjectStoreUnavailable
     from dream.settings import load
     from dream.storage import Storage
 
     settings = load()
-    upgrade(settings.database_url)
+    with explained():
+        upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
     storage = Storage(settings)
     deadline = time.monotonic() + _TIMEOUT_S
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text, update
@@ -12,8 +13,10 @@ from dream import outcomes
 from dream.db import Database, Dream, DreamImage, DreamTask, announcements, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
 from dream.db.session import make_engine
-from dream.errors import DreamError, LeaseLost
+from dream.errors import DreamError, InvalidArguments, LeaseLost, SettingsError
 from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus, VariantRef
+from dream.producer import Producer
+from dream.settings import Settings
 
 LEASE_S = 30
 
@@ -81,7 +84,8 @@ def test_the_models_and_the_migrations_agree(database: Database) -> None:
     from dream.db import Base
 
     with database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_only_one_of_many_gets_the_claim(database: Database, task_id: str) -> None:
@@ -393,3 +397,65 @@ def test_readers_do_not_wait_for_a_writer(database: Database, task_id: str) -> N
         images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
         with database.read() as reader:
             assert {image.state for image in images.list_images(reader, 1)} == {ImageState.PENDING}
+
+
+# --- owners
+
+
+def test_an_owner_is_registered_by_a_call_or_by_sql(database: Database) -> None:
+    """Both ways of docs/settings.md, "Owners", each a second time with another user."""
+    settings = Settings(database_url=database.engine.url.render_as_string(hide_password=False))
+    producer = Producer(settings, database=database)
+    by_sql = (
+        "INSERT INTO dreams (id, user_id, username) VALUES ({}, {}, '{}')"
+        " ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, username = excluded.username"
+    )
+    for user in (dreams.Owner(3, "ann"), dreams.Owner(4, "bob")):
+        producer.set_owner(1, user.user_id, user.username)
+        with database.begin() as session:
+            producer.set_owner(2, user.user_id, user.username, session=session)
+            session.execute(text(by_sql.format(3, user.user_id, user.username)))
+        with database.read() as session:
+            assert [dreams.owner_of(session, dream_id) for dream_id in (1, 2, 3)] == [user] * 3
+    with database.begin() as session:
+        producer.set_owner(2, 5, session=session)
+        session.rollback()
+    with database.read() as session:
+        assert dreams.owner_of(session, 2) == dreams.Owner(4, "bob")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((0, 1), "dream_id"),
+        ((True, 1), "dream_id"),
+        ((1, "1"), "user_id"),
+        ((1, 2**63), "user_id"),
+        ((1, 1, None), "username"),
+        ((1, 1, "a" * 151), "150 characters"),
+        ((1, 1, "a\x00"), "not text"),
+    ],
+)
+def test_a_wrong_owner_is_refused(database: Database, arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InvalidArguments, match=said):
+        Producer(Settings(), database=database).set_owner(*arguments)
+
+
+def test_an_owner_who_is_in_the_applications_tables_is_not_ours_to_set(database: Database) -> None:
+    settings = Settings(owners_sql="SELECT 1, 'ann' WHERE :dream_id = 1")
+    with pytest.raises(SettingsError, match="DREAM_OWNERS_SQL is set"):
+        Producer(settings, database=database).set_owner(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "owner"),
+    [
+        ("SELECT '7', NULL WHERE :dream_id = 1", dreams.Owner(7, "")),
+        ("SELECT NULL, 'ann' WHERE :dream_id = 1", None),
+        ("SELECT 7, 'ann', 'more' WHERE :dream_id = 1", dreams.Owner(7, "ann")),
+        ("SELECT 7, 'ann' WHERE :dream_id = 2", None),
+    ],
+)
+def test_what_an_owners_query_may_give(database: Database, query: str, owner: dreams.Owner | None) -> None:
+    with database.read() as session:
+        assert dreams.owner_of(session, 1, query) == owner

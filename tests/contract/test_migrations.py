@@ -76,7 +76,8 @@ def test_every_row_is_kept_and_pictures_outlive_their_task(old_url: str) -> None
     migrate.upgrade(old_url)
     assert images_of(old_url) == before
     with engine_of(old_url).begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
         inspector = inspect(connection)
         assert inspector.get_foreign_keys("dream_images") == []
         for table in ("dream_tasks", "dream_images"):

@@ -98,6 +98,13 @@ WRONG = {
     "DREAM_BROKER_URL": ["kafka://host", "host:6379"],
     "DREAM_REDIS_URL": ["amqp://host"],
     "DREAM_DATABASE_URL": ["mysql://host/db", "dream.db"],
+    "DREAM_DATABASE_SCHEMA": ["Dream", "1st", "pg_own", "information_schema", "a b", 'a"b', "a" * 64],
+    "DREAM_OWNERS_SQL": [
+        "SELECT 1, 2",
+        "SELECT 1, 2 WHERE :dream = 1",
+        "SELECT :dream_id, :user",
+        "SELECT 1::dream_id",
+    ],
     "DREAM_QUEUE_PREFIX": ["-x", "with space"],
     "DREAM_S3_ENDPOINT_URL": ["s3.example.com", "ftp://example.com"],
     "DREAM_S3_BUCKET": ["Upper", "with_underscore", "{user}", "a" * 64, "a{b"],

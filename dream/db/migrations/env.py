@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from dream.db.migrate import VERSION_TABLE
 from dream.db.models import Base
 
 context.configure(
@@ -12,6 +13,8 @@ context.configure(
     render_as_batch=True,
     # Some indexes cannot be created in a transaction; where one is open already, all is in that.
     transaction_per_migration=True,
+    version_table=VERSION_TABLE,
+    found=context.config.attributes["found"],
 )
 with context.begin_transaction():
     context.run_migrations()

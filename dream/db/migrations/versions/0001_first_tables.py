@@ -1,4 +1,8 @@
-"""The first tables: tasks, images, dreams, revoked tokens."""
+"""The first tables: tasks and images.
+
+Earlier releases made two more here. `dreams` is made by `dream.db.migrate`, where `DREAM_OWNERS_SQL` is not set, and
+`revoked_tokens` is `dream_revoked_tokens` now (see 0007).
+"""
 
 from __future__ import annotations
 
@@ -40,23 +44,6 @@ def upgrade() -> None:
     )
 
     op.create_table(
-        "dreams",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("user_id", sa.BigInteger(), nullable=False),
-        sa.Column("username", sa.String(length=150), nullable=False),
-        sa.Column("title", sa.String(length=255), server_default="", nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_dreams")),
-    )
-    op.create_table(
-        "revoked_tokens",
-        sa.Column("jti", sa.String(length=255), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("user_id", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("jti", name=op.f("pk_revoked_tokens")),
-    )
-    op.create_index("ix_revoked_tokens_expires_at", "revoked_tokens", ["expires_at"])
-
-    op.create_table(
         "dream_images",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("dream_id", sa.BigInteger(), nullable=False),
@@ -96,5 +83,5 @@ def _create_partial_index(name: str, table: str, column: str, condition: str) ->
 
 
 def downgrade() -> None:
-    for table in ("dream_images", "revoked_tokens", "dreams", "dream_tasks"):
+    for table in ("dream_images", "dream_tasks"):
         op.drop_table(table)
