@@ -134,7 +134,7 @@ def test_a_staging_folder_is_tried_out(environment: Environment, settings: Setti
     right = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "staging"))
     assert right.returncode == 0
     assert "written, read and deleted" in lines_of(right, "right", "staging folder")[0]
-    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["id"]
+    assert {path.name for path in (tmp_path / "staging").iterdir()} == {"id", ".id"}
 
     (tmp_path / "file").touch()
     wrong = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "file" / "staging"))
