@@ -29,7 +29,7 @@ from dream.stack.ports import GRPC_OFFSET, HOST
 from dream.stack.processes import Part
 from dream.stack.state import DataFolder, State, write_private
 
-__all__ = ["BUCKET", "answers", "remove_weed_sockets", "valkey", "weed"]
+__all__ = ["BUCKET", "answers", "new_certificate", "remove_weed_sockets", "valkey", "weed"]
 
 BUCKET = "dream"
 _PROBE_TIMEOUT_S = 1.0
@@ -128,7 +128,7 @@ def _close_to_strangers(folder: DataFolder) -> Path:
       The file with the certificate and its key, for our own probes.
     """
     pem = folder.weed / "node.pem"
-    write_private(pem, _new_certificate())
+    write_private(pem, new_certificate())
     files = [f'cert = "{pem}"', f'key = "{pem}"']
     ca = f'ca = "{pem}"'
     sections: dict[str, list[str]] = {"access": ["ui = false"], "grpc": [ca]}
@@ -140,7 +140,7 @@ def _close_to_strangers(folder: DataFolder) -> Path:
     return pem
 
 
-def _new_certificate() -> str:
+def new_certificate() -> str:
     """A key and a certificate that signs itself, in PEM: server, client and authority in one."""
     from cryptography import x509  # only `dream up` needs it
     from cryptography.hazmat.primitives import hashes, serialization
