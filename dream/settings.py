@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         2560, description="Longest edge of a processed picture."
     )
     output_format: Literal["auto", "jpeg", "webp", "avif"] = Field(
-        "auto", description="What pictures become; auto: JPEG, or WebP where they are transparent or move."
+        "auto", description="What pictures become; auto: JPEG, or WebP where they are drawn, transparent or move."
     )
     variants: Variants = Field(
         (), description="Smaller versions of each picture: names and longest edges, as in `thumb:320,medium:1280`."

@@ -78,9 +78,10 @@ class Task(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The size of the picture that was written, in pixels, and of its file."""
+    """The size of the picture that was written, in pixels, its quality, and the size of its file."""
 
     size: tuple[int, int]
+    quality: int
     size_bytes: int
 
 
@@ -128,7 +129,7 @@ def search(task: Task, save: Callable[[Path, Rung], None], target: Path) -> Foun
     finally:
         trial.unlink(missing_ok=True)
         best.unlink(missing_ok=True)
-    return Found(fits.rung.size, fits.size_bytes)
+    return Found(fits.rung.size, fits.rung.quality, fits.size_bytes)
 
 
 def _next(fits: _Try | None, exceeds: _Try | None, task: Task) -> tuple[float, Rung]:

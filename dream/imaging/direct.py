@@ -22,7 +22,7 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
       max_size: byte budget of the result.
 
     Returns:
-      A JPEG, or a WebP where the picture is transparent or moves; another where `DREAM_OUTPUT_FORMAT` says so.
+      A JPEG, or a WebP where the picture is drawn, transparent or moves; another where `DREAM_OUTPUT_FORMAT` says so.
 
     Raises:
       ImageRejected: it is no picture that can be processed; the message is for its owner.

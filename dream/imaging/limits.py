@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "OutputFormat", "VariantSize"]
 
-#: What a picture becomes. `auto`: JPEG, or WebP where it is transparent or moves.
+#: What a picture becomes. `auto`: JPEG, or WebP where it is drawn, transparent or moves.
 OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
 
 

@@ -1,6 +1,7 @@
 """One picture from its file to the processed file beside its variants.
 
-open (limits) ─► decode ─► prepare (reduce, colours, upright) ─► encode (budget) ─► variants, placeholder
+open (limits) ─► decode ─► prepare (reduce, colours, upright) ─► content (photo, drawing) ─► encode (budget)
+                                                                                        └─► variants, placeholder
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from PIL.ImageFile import ImageFile
 
 from dream.imaging import Processed
 from dream.imaging.animation import animation_of, encode_animation
+from dream.imaging.content import PHOTO, Content, content_of
 from dream.imaging.decode import decode, open_image
-from dream.imaging.encode import JPEG, Encoded, encode, kind_for
+from dream.imaging.encode import JPEG, Encoded, encode
 from dream.imaging.limits import Limits
 from dream.imaging.lossless import cleaned
 from dream.imaging.placeholder import dominant_colour, placeholder
@@ -37,9 +39,9 @@ def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
         animation = animation_of(opened, limits)
         image = animation.frames[0] if animation else prepare(decode(opened, limits))
     if animation:
-        return _described(encode_animation(animation, target, limits), image, target, limits)
-    encoded = encode(image, target, limits, kind_for(image, limits.output_format))
-    return _described(encoded, image, target, limits)
+        return _described(encode_animation(animation, target, limits), image, target, limits, PHOTO)
+    content = content_of(image, opened)
+    return _described(encode(image, target, limits, content), image, target, limits, content)
 
 
 def _kept(clean: bytes, opened: ImageFile, target: Path, limits: Limits) -> Processed:
@@ -48,15 +50,15 @@ def _kept(clean: bytes, opened: ImageFile, target: Path, limits: Limits) -> Proc
     edge_px = max((variant.edge_px for variant in limits.variants), default=SWATCH_EDGE_PX)
     image = prepare(decode(opened, replace(limits, max_edge_px=edge_px, least_edge_share=1.0)))
     target.write_bytes(clean)
-    return _described(encoded, image, target, limits)
+    return _described(encoded, image, target, limits, content_of(image, opened))
 
 
-def _described(encoded: Encoded, image: Image.Image, target: Path, limits: Limits) -> Processed:
+def _described(encoded: Encoded, image: Image.Image, target: Path, limits: Limits, content: Content) -> Processed:
     """What is told of a picture that was written, and its variants, made from `image`."""
     small = swatch(image)
     return Processed(
         **asdict(encoded),
         placeholder=placeholder(small),
         dominant_colour=dominant_colour(small),
-        variants=make_variants(image, target, limits),
+        variants=make_variants(image, target, limits, content),
     )

@@ -8,27 +8,30 @@ from pathlib import Path
 from PIL import Image
 
 from dream.imaging import Variant, variant_path
-from dream.imaging.encode import encode, kind_for
+from dream.imaging.content import Content, content_of_pixels
+from dream.imaging.encode import encode
 from dream.imaging.limits import Limits
 from dream.imaging.resize import resize
 
 __all__ = ["make_variants"]
 
 
-def make_variants(image: Image.Image, target: Path, limits: Limits) -> tuple[Variant, ...]:
+def make_variants(image: Image.Image, target: Path, limits: Limits, content: Content) -> tuple[Variant, ...]:
     """Write each variant that is wanted beside `target`; none is larger than the picture, nor than its byte budget.
 
     Parameters:
       image: in mode L, RGB or RGBA, upright.
+      content: what it shows; where that is drawn, each variant is looked at by itself, for reduced it may not seem so.
 
     Raises:
       ImageRejected: the byte budget is too small for any picture.
       OSError: a file could not be written.
     """
-    kind = kind_for(image, limits.output_format)
     made = []
     for name, edge_px in limits.variants:
         wanted = replace(limits, max_edge_px=edge_px)
-        encoded = encode(resize(image, wanted.fit(image.size)), variant_path(target, name), wanted, kind)
+        small = resize(image, wanted.fit(image.size))
+        shows = content_of_pixels(small) if content.is_drawn else content
+        encoded = encode(small, variant_path(target, name), wanted, shows)
         made.append(Variant(name=name, **asdict(encoded)))
     return tuple(made)

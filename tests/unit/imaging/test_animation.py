@@ -82,8 +82,9 @@ def test_the_still_beside_an_animated_png_is_no_frame(tmp_path: Path) -> None:
 
 
 def test_pages_are_no_frames(tmp_path: Path) -> None:
-    processed, _ = run(tmp_path, encoded(quarters(), "TIFF", save_all=True, append_images=[quarters()]))
-    assert processed.content_type == "image/jpeg"
+    processed, out = run(tmp_path, encoded(quarters(), "TIFF", save_all=True, append_images=[quarters()]))
+    assert not getattr(out, "is_animated", False)
+    assert (processed.width_px, processed.height_px) == quarters().size
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF"])

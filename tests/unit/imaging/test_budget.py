@@ -53,10 +53,10 @@ def test_extreme_shapes_fit(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_worst_case_noise_still_encodes(tmp_path: Path) -> None:
-    """Black and white at random needs more than a byte a pixel at quality 90."""
+    """Black and white at random is three bits a pixel without any loss; JPEG takes more than eight."""
     picture = Image.merge("RGB", [band.point(lambda value: 255 * (value > 128)) for band in noise(500, 500).split()])
     processed, _ = run(tmp_path, encoded(picture, "PNG"))
-    assert processed.size_bytes > 100_000
+    assert processed.size_bytes > 90_000
 
 
 def test_a_budget_that_no_picture_meets_is_refused(tmp_path: Path) -> None:

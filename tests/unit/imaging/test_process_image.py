@@ -18,7 +18,8 @@ from dream.settings import Settings
 def test_it_returns_the_bytes_of_a_picture() -> None:
     out = process_image(encoded(quarters(), "PNG"), "holiday.png")
     assert isinstance(out, bytes)
-    assert Image.open(io.BytesIO(out)).format == "JPEG"
+    assert Image.open(io.BytesIO(out)).format == "WEBP"  # a drawing
+    assert Image.open(io.BytesIO(process_image(encoded(noise(300, 200), "PNG"), "noise.png"))).format == "JPEG"
 
 
 def test_it_meets_max_size_which_is_a_mebibyte_by_default() -> None:
