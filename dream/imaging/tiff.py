@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dream.errors import ImageRejected
-from dream.imaging.damage import TOO_MANY_PARTS
+from dream.imaging.damage import DAMAGED, TOO_MANY_PARTS
+from dream.imaging.libtiff import reports
 from dream.imaging.mapped import Bytes, mapped
 
 __all__ = ["RAW", "TiffFile", "check_tiff"]
@@ -53,6 +54,8 @@ _NUMBERS = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}
 _MOST_ENTRIES = 200_000
 _MOST_SUB_IFDS = 1_000
 _MOST_PIECES = 200_000
+#: A fax may have one row that is too short or too long in so many.
+_ROWS_FOR_AN_ODD_ONE = 100
 #: A picture without any mark is a preview of one that has at least so many times its edges and the same shape,
 _PREVIEW_SCALE = 2.0
 _SAME_SHAPE = 0.03
@@ -117,6 +120,20 @@ class TiffFile(TiffImageFile):
         self.fp = _BeginningAt(file, page.offset, is_big=_is_big(data))  # type: ignore[assignment]
         super()._open()
         self.fp = self._fp = file
+
+    def load(self) -> Any:
+        """Decode; a damaged picture is not taken for what libtiff makes of it.
+
+        Raises:
+          ImageRejected: it is damaged.
+        """
+        if not self.tile:
+            return super().load()
+        with reports() as wrong:
+            pixels = super().load()
+        if wrong.errors or wrong.odd_rows * _ROWS_FOR_AN_ODD_ONE > self.height:
+            raise ImageRejected(DAMAGED)
+        return pixels
 
 
 class _BeginningAt:

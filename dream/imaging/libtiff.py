@@ -1,0 +1,106 @@
+"""What libtiff finds wrong with a picture that it decodes all the same.
+
+Its decoders of faxes (Group 3, Group 4) and of PackBits go on after a code that does not exist, and return garbage.
+They report it, but Pillow hears nothing: errors are printed, and warnings are switched off with each picture it opens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Reports", "reports"]
+
+#: Handlers are the whole process's. Pillow loads within loading, to turn the picture.
+_lock = threading.RLock()
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_Extender = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+#: Decoders whose warnings tell of a row that is not as it was, after which the next one may be whole again.
+_ROW_BY_ROW = b"Fax3"
+#: Others whose warnings tell of damage.
+_HEARD = (b"Fax4", b"PackBits")
+#: libjpeg's warnings come as one text; these tell of lost pixels.
+_JPEG = b"JPEGLib"
+_LOST = (b"premature end", b"bad huffman code")
+_LONGEST_TEXT = 200
+
+
+class Reports:
+    """How often libtiff found something wrong.
+
+    Parameters:
+      errors: what it could not decode.
+      odd_rows: rows that it filled up or cut off, of faxes in which each row begins anew.
+    """
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.odd_rows = 0
+
+
+@contextmanager
+def reports() -> Iterator[Reports]:
+    """Decode a TIFF within this. Nothing is reported where Pillow's libtiff is not found, as outside Linux."""
+    said = Reports()
+    library = _library()
+    if library is None:
+        yield said
+        return
+
+    def hear_error(_module: bytes | None, _wording: bytes | None, _values: int | None) -> None:
+        said.errors += 1
+
+    def hear_warning(module: bytes | None, wording: bytes | None, values: int | None) -> None:
+        decoder = module or b""
+        said.odd_rows += decoder.startswith(_ROW_BY_ROW)
+        said.errors += decoder.startswith(_HEARD)
+        said.errors += decoder == _JPEG and any(lost in _text(wording, values).lower() for lost in _LOST)
+
+    on_error, on_warning = _Handler(hear_error), _Handler(hear_warning)
+
+    def at_opening(_picture: int | None) -> None:
+        library.TIFFSetWarningHandler(_place(on_warning))
+
+    at_open = _Extender(at_opening)
+    with _lock:
+        before = [
+            (library.TIFFSetErrorHandler, library.TIFFSetErrorHandler(_place(on_error))),
+            (library.TIFFSetWarningHandler, library.TIFFSetWarningHandler(_place(on_warning))),
+            (library.TIFFSetTagExtender, library.TIFFSetTagExtender(_place(at_open))),
+        ]
+        try:
+            yield said
+        finally:
+            for restore, handler in before:
+                restore(handler)
+
+
+def _place(function: Any) -> ctypes.c_void_p:
+    return ctypes.cast(function, ctypes.c_void_p)
+
+
+def _text(wording: bytes | None, values: int | None) -> bytes:
+    """A message with its values, which are a C va_list, put in."""
+    text = ctypes.create_string_buffer(_LONGEST_TEXT)
+    ctypes.CDLL(None).vsnprintf(text, ctypes.c_size_t(_LONGEST_TEXT), ctypes.c_char_p(wording), ctypes.c_void_p(values))
+    return text.value
+
+
+@lru_cache(1)
+def _library() -> ctypes.CDLL | None:
+    """The libtiff that Pillow has loaded; None where that cannot be told."""
+    from PIL import _imaging  # which loads it
+
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        library = ctypes.CDLL(next(line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line and _imaging))
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler, library.TIFFSetTagExtender):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    except (OSError, StopIteration, AttributeError, IndexError):
+        return None
+    return library
