@@ -95,7 +95,7 @@ def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
         from pillow_heif import HeifImageFile, options
     except ImportError:
         raise ImageRejected(
-            "the picture is a HEIC, which is accepted only where dream[heif] is installed; save it as JPEG"
+            "the picture is a HEIC, which is accepted only where dream-pictures[heif] is installed; save it as JPEG"
         ) from None
     options.DECODE_THREADS = 1  # the pool has a process for each CPU
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False

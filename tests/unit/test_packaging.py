@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def test_every_folder_of_modules_is_a_package() -> None:
     """A folder without `__init__.py` is found in a checkout and left out of what is installed."""
     folders = {path.parent for path in (ROOT / "dream").rglob("*.py")}
     assert {str(folder) for folder in folders if not (folder / "__init__.py").exists()} == set()
+
+
+def test_the_distribution_names_its_licence_and_not_somebody_elses_package() -> None:
+    """On PyPI `dream` is another project: who installs it by our import name must not be told to."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (project["name"], project["license"]) == ("dream-pictures", "MIT")
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith("MIT License\n")
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "dream").rglob("*.py")]
+    wrong = re.compile(r"pip install (?:-U )?['\"]?dream(?![-\w/])")
+    assert [str(page) for page in pages if wrong.search(page.read_text("utf-8"))] == []

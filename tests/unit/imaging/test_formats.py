@@ -79,7 +79,7 @@ def test_without_the_extra_heic_is_refused_with_what_to_do(tmp_path: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith(
-        "the picture is a HEIC, which is accepted only where dream[heif] is installed; save it as JPEG"
+        "the picture is a HEIC, which is accepted only where dream-pictures[heif] is installed; save it as JPEG"
     )
 
 
