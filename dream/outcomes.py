@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from dream.db import DreamImage, DreamTask, announcements, images, tasks
@@ -45,8 +46,8 @@ _NO_CLASS, _REVOKED = "dream.compat.exceptions:TaskError", "celery.exceptions:Ta
 ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
 
 
-def image_ref(image: DreamImage) -> ImageRef:
-    """A stored image as events name it."""
+def image_ref(image: DreamImage | Row[Any]) -> ImageRef:
+    """A stored image, or what readers see of it (`images.page`), as events name it."""
     ref: ImageRef = {"id": image.id, "url": image.url or "", "position": image.position}
     for name in _KNOWN:
         value = getattr(image, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Row, Table, bindparam, case, func, select, text, update
+from sqlalchemy import Row, Table, bindparam, case, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -15,6 +15,7 @@ from dream.db.models import PENDING, STAGED, STAGED_ENDED, UNSWEPT, DreamImage
 from dream.messages import ImageState, check_move, sources_of
 
 __all__ = [
+    "LISTED",
     "begin_task",
     "by_id",
     "by_key",
@@ -30,6 +31,7 @@ __all__ = [
     "mark_deleting",
     "move_task",
     "of_task",
+    "page",
     "positions_of",
     "staged_keys",
     "staged_leftovers",
@@ -37,6 +39,24 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: What readers see of an image.
+LISTED = (
+    "id",
+    "url",
+    "position",
+    "state",
+    "filename",
+    "width_px",
+    "height_px",
+    "size_bytes",
+    "content_type",
+    "placeholder",
+    "dominant_colour",
+    "variants",
+    "error",
+    "task_id",
+)
 
 #: In one statement; SQLite has taken 999 at least, ever since.
 _MOST_VALUES = 500
@@ -87,6 +107,31 @@ def list_images(session: Session, dream_id: int) -> Sequence[DreamImage]:
         .where(DreamImage.dream_id == dream_id, DreamImage.state.not_in(_GONE))
         .order_by(DreamImage.position, DreamImage.id)
     ).all()
+
+
+def page(
+    session: Session,
+    dream_id: int,
+    *,
+    after: tuple[int, int] | None = None,
+    limit: int | None = None,
+    task_id: str | None = None,
+) -> Sequence[Row[Any]]:
+    """What readers see of a dream's images, in the same order: the columns in `LISTED`.
+
+    Parameters:
+      after: position and id of the image before the first one wanted.
+      limit: most rows; None means all.
+      task_id: only the images of this upload.
+    """
+    query = select(*(getattr(DreamImage, name) for name in LISTED)).where(
+        DreamImage.dream_id == dream_id, DreamImage.state.not_in(_GONE)
+    )
+    if task_id is not None:
+        query = query.where(DreamImage.task_id == task_id)
+    if after is not None:
+        query = query.where(tuple_(DreamImage.position, DreamImage.id) > after)
+    return session.execute(query.order_by(DreamImage.position, DreamImage.id).limit(limit)).all()
 
 
 def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:

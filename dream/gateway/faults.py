@@ -89,7 +89,7 @@ async def _too_many(_request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    log_fault("server_fault", error, path=request.url.path)
+    log_fault("server_fault", error, path=request.scope["path"])
     return _answer(503, sentence_of(error), {"Retry-After": str(RETRY_AFTER_S)})
 
 

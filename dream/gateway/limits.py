@@ -36,15 +36,19 @@ class Bucket:
         self._left = at_once
         self._filled_at = time.monotonic()
 
-    def take(self, count: float = 1) -> bool:
-        """Take so many, if one is left; more than are left is owed."""
+    def take(self) -> bool:
+        """Take one, if it is left."""
         if not self._per_s:
             return True
         self._fill()
         if self._left < 1:
             return False
-        self._left -= count
+        self._left -= 1
         return True
+
+    def owe(self, count: float) -> None:
+        """Take so many in any case: those that are not left are owed."""
+        self._left -= count if self._per_s else 0
 
     @property
     def wait_s(self) -> float:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row
 
 from dream.db import images
 from dream.messages import ImageState, ImageUpdate, UpdateStatus
 from dream.outcomes import image_ref
 
 if TYPE_CHECKING:
-    from dream.db import Database, DreamImage
+    from dream.db import Database
 
 __all__ = ["snapshot", "snapshot_text"]
 
@@ -24,7 +26,7 @@ def snapshot_text(database: Database, dream_id: int) -> str:
 def snapshot(database: Database, dream_id: int) -> ImageUpdate:
     """The dream's images as one update: `processing` while any is in work, `failed` where there are only failures."""
     with database.read() as session:
-        rows = images.list_images(session, dream_id)
+        rows = images.page(session, dream_id)
     done = [row for row in rows if row.state == ImageState.COMPLETED and row.url]
     failed = [row for row in rows if row.state == ImageState.FAILED]
     return ImageUpdate(
@@ -38,7 +40,7 @@ def snapshot(database: Database, dream_id: int) -> ImageUpdate:
     )
 
 
-def _status(rows: Sequence[DreamImage], *, has_done: bool, has_failed: bool) -> UpdateStatus:
+def _status(rows: Sequence[Row[Any]], *, has_done: bool, has_failed: bool) -> UpdateStatus:
     if any(row.state in (ImageState.PENDING, ImageState.PROCESSING) for row in rows):
         return UpdateStatus.PROCESSING
     return UpdateStatus.FAILED if has_failed and not has_done else UpdateStatus.COMPLETED

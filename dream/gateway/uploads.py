@@ -14,6 +14,7 @@ from dream.db import DreamImage, images
 from dream.db.dreams import Owner
 from dream.gateway.auth import Identity, bearer_token, decode
 from dream.gateway.form import read_upload
+from dream.gateway.listing import listing
 from dream.gateway.services import MAX_ID, Services, services_of
 from dream.messages import ImageState
 from dream.producer.backlog import check_backlog
@@ -39,10 +40,9 @@ async def upload(request: Request) -> Response:
 
 
 async def list_images(request: Request) -> Response:
-    """What the dream has now, in the order of its text."""
-    services, dream_id, _ = await _owned(request)
-    rows = await run_in_threadpool(_images_of, services, dream_id)
-    return JSONResponse([_public(row) for row in rows])
+    """What the dream has now, in the order of its text: all of it, or the page that the query asks for."""
+    services, dream_id, owner = await _owned(request)
+    return await listing(request, services.database, services.limits.of(owner.user_id), dream_id)
 
 
 async def delete_image(request: Request) -> Response:
@@ -96,33 +96,8 @@ def _owner_of(services: Services, identity: Identity, dream_id: int) -> Owner | 
     return services.authenticator.owner_of(dream_id) if 0 < dream_id <= MAX_ID else None
 
 
-def _images_of(services: Services, dream_id: int) -> list[DreamImage]:
-    with services.database.read() as session:
-        return list(images.list_images(session, dream_id))
-
-
 def _image_of(services: Services, dream_id: int, image_id: int) -> DreamImage | None:
     with services.database.read() as session:
         image = images.by_id(session, dream_id, image_id)
     is_gone = image is None or image.state in (ImageState.DELETING, ImageState.DELETED)
     return None if is_gone else image
-
-
-def _public(row: DreamImage) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "url": row.url,
-        "position": row.position,
-        "state": str(row.state),
-        "status": str(row.state),
-        "filename": row.filename,
-        "width_px": row.width_px,
-        "height_px": row.height_px,
-        "size_bytes": row.size_bytes,
-        "content_type": row.content_type,
-        "placeholder": row.placeholder,
-        "dominant_colour": row.dominant_colour,
-        "variants": row.variants,
-        "error": row.error,
-        "task_id": row.task_id,
-    }

@@ -262,6 +262,66 @@ def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -
     assert heif & set(offered) == (heif if HAS_HEIF else set())
 
 
+def add_many(gateway: Gateway, count: int) -> None:
+    """Finished pictures of other days; their files are not in the store."""
+    for number in range(count):
+        gateway.add_image(ImageState.FAILED, number=number)
+
+
+def test_a_long_list_is_read_in_pages_and_an_event_asks_for_its_own_pictures(page: Page, gateway: Gateway) -> None:
+    """Of 230 pictures a page shows 100, more as one scrolls; then an event reads one upload and no more."""
+    add_many(gateway, 230)
+    asked: list[str] = []
+    page.on(
+        "request", lambda request: asked.append(request.url.partition("/images")[2]) if "/api/" in request.url else None
+    )
+    open_page(page, gateway, token())
+    tiles = page.locator("#pictures li")
+    expect(tiles).to_have_count(100)
+    assert asked == ["?limit=100"]
+    for count in (200, 230):
+        page.locator("#more").scroll_into_view_if_needed()
+        expect(tiles).to_have_count(count)
+    expect(page.locator("#more")).to_be_hidden()
+    assert page.locator("#pictures .name").all_text_contents() == [f"{n}.jpg" for n in range(230)]
+    asked.clear()
+    for task, last in (("task7", 5), ("task229", 1)):
+        with page.expect_response(lambda answer, task=task: f"task_id={task}&" in answer.url):  # type: ignore[misc]
+            for progress in range(last):
+                half = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, progress=progress, task_id=task)
+                assert gateway.publisher.publish(half)
+    expect(tiles).to_have_count(230)
+    assert set(asked) == {"?task_id=task7&limit=100", "?task_id=task229&limit=100"}
+    assert len(asked) <= 6
+
+
+def test_pictures_that_come_and_go_elsewhere_come_and_go_here(page: Page, gateway: Gateway) -> None:
+    """Events of other pages' uploads and deletions change the list in its order, without a reload."""
+    for number in (1, 3):
+        gateway.add_image(number=number)
+    open_page(page, gateway, token())
+    names = page.locator("#pictures .name")
+    expect(names).to_have_text(["1.jpg", "3.jpg"])
+    gateway.add_image(ImageState.PENDING, number=2)
+    assert gateway.publisher.publish(ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, task_id="task2"))
+    expect(names).to_have_text(["1.jpg", "2.jpg", "3.jpg"])
+    with gateway.database.begin() as session:
+        first, *_ = images.list_images(session, DREAM)
+        gone: Any = {"id": 12345, "url": first.url, "position": 1}
+        first.state = ImageState.DELETING
+    update = ImageUpdate(dream_id=DREAM, status=UpdateStatus.DELETE_COMPLETED, images=(gone,), task_id="d")
+    assert gateway.publisher.publish(update)
+    expect(names).to_have_text(["2.jpg", "3.jpg"])
+    with gateway.database.begin() as session:
+        for image in images.list_images(session, DREAM):
+            image.state = ImageState.DELETING
+    assert gateway.publisher.publish(
+        ImageUpdate(dream_id=DREAM, status=UpdateStatus.COMPLETED, message="The app says so.")
+    )
+    expect(names).to_have_count(0)
+    expect(page.locator("#empty")).to_be_visible()
+
+
 # --- pictures that were seen
 
 

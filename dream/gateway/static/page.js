@@ -6,16 +6,22 @@ const WAITING = ["pending", "processing"];
 const REJECTED = 4001;
 const SILENCE_MS = 40_000; // the server pings every 15 s
 const RETRY_MAX_MS = 10_000;
+const PAGE_PICTURES = 100;
+const REFRESH_MS = 300; // events of this time are one question
 const NEWS_MS = 10_000; // how long a message about what is over stays
 // Of one request; the server's own limits are higher by default. A file that is larger goes alone.
 const BATCH_FILES = 20;
 const BATCH_BYTES = 100e6;
 
 const state = { dream: 0, token: "", seq: "", socket: null, retryMs: 500, retry: 0, silence: 0, refresh: 0 };
+const shown = new Map(); // image id → { picture, item }
+// What of the dream is shown: pictures up to `last`; `next` is where the others are, `isStale` asks for all up to `last`.
+const list = { last: null, next: "", isStale: true, isReading: false, tasks: new Set() };
 const said = { about: "", timer: 0 }; // what the message is about
 const queue = []; // batches of files that wait to be sent
 const progressOf = new Map(); // task id → 0–100
 const deleting = new Set(); // image ids
+const sent = new Set(); // tasks that this page has uploaded
 
 // --- entry: by form, or by the address's fragment, from which the token is taken away at once
 
@@ -27,6 +33,9 @@ function enter(dream, token) {
     // storage is off: a reload asks again
   }
   progressOf.clear();
+  shown.clear();
+  Object.assign(list, { last: null, next: "", isStale: true });
+  list.tasks.clear();
   element("pictures").replaceChildren();
   element("refused").replaceChildren();
   queue.length = 0;
@@ -84,6 +93,7 @@ function receive(socket, message) {
     state.retryMs = 500;
     element("work").hidden = false;
     showConnection("on", "live");
+    list.isStale = true;
     refreshSoon();
   } else if (message.type === "image_update") {
     update(message);
@@ -111,61 +121,160 @@ function update(message) {
   if (message.task_id) {
     if (message.status === "processing") progressOf.set(message.task_id, message.progress ?? 0);
     else progressOf.delete(message.task_id);
+    for (const { picture, item } of shown.values()) if (picture.task_id === message.task_id) fill(item, picture);
   }
   const isOver = !message.status.endsWith("processing");
   const about = message.task_id ? `task ${message.task_id}` : "work";
   if (message.message) say(message.message, about, isOver ? NEWS_MS : 0);
   else if (isOver) unsay(about);
+  if (message.status === "delete_completed") message.images.forEach(forgetDeleted);
+  else if (!message.task_id || message.status === "delete_failed") list.isStale = true;
+  else if (!message.status.startsWith("delete_")) list.tasks.add(message.task_id);
   refreshSoon();
 }
 
-// --- the pictures
+// --- the pictures: read page by page, then only those of uploads that events speak of
 
 async function call(method, path, headers = {}) {
-  const answer = await fetch(`/api/dreams/${state.dream}/images${path}`, {
-    method,
-    headers: { Authorization: `Bearer ${state.token}`, ...headers },
-  });
+  const answer = await fetch(path, { method, headers: { Authorization: `Bearer ${state.token}`, ...headers } });
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(body.error ?? `the server answered ${answer.status}`);
-  return body;
+  const next = /<([^>]*)>; rel="next"/.exec(answer.headers.get("Link") ?? "");
+  return { body, next: next ? next[1] : "" };
 }
 
-function refreshSoon() {
-  clearTimeout(state.refresh);
-  state.refresh = setTimeout(refresh, 100);
+const address = (rest = "") => `/api/dreams/${state.dream}/images${rest}`;
+
+function refreshSoon(delayMs = REFRESH_MS) {
+  state.refresh ||= setTimeout(refresh, delayMs);
 }
 
 async function refresh() {
+  state.refresh = 0;
+  if (list.isReading) return refreshSoon();
+  const dream = state.dream;
+  const isHere = () => dream === state.dream;
+  list.isReading = true;
   try {
-    show(await call("GET", ""));
-    unsay("list");
+    if (list.isStale) await readAgain(isHere);
+    for (const task of isHere() ? list.tasks : []) await readTask(task, isHere);
+    if (isHere()) unsay("list");
   } catch (error) {
-    say(`The list could not be read: ${error.message}`, "list");
+    if (isHere()) say(`The list could not be read: ${error.message}`, "list");
+    refreshSoon(RETRY_MAX_MS);
+  } finally {
+    list.isReading = false;
+    tidy();
   }
 }
 
-function show(pictures) {
-  const list = element("pictures");
-  const known = new Map([...list.children].map((item) => [Number(item.dataset.id), item]));
-  const items = pictures.map((picture) => {
-    const item = known.get(picture.id) ?? newItem(picture);
-    known.delete(picture.id);
-    fill(item, picture);
-    return item;
-  });
-  for (const [id, item] of known) {
-    deleting.delete(id);
-    item.remove();
+/** Read what is shown once more: as many pages as it takes, at least one. */
+async function readAgain(isHere) {
+  list.isStale = false;
+  list.tasks.clear();
+  const end = list.last;
+  const there = new Set();
+  let next = address(`?limit=${PAGE_PICTURES}`);
+  let last = null;
+  try {
+    do {
+      const page = await call("GET", next);
+      if (!isHere()) return;
+      page.body.forEach((picture) => there.add(picture.id) && put(picture));
+      last = page.body.at(-1) ?? last;
+      next = page.next;
+    } while (next && end && isBefore(last, end));
+  } catch (error) {
+    list.isStale = true;
+    throw error;
   }
-  items.forEach((item, index) => {
-    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-  });
-  element("empty").hidden = items.length > 0;
-  // What was said of work is over with it, though its last event may have been missed.
-  const working = new Set(pictures.filter((each) => WAITING.includes(each.state)).map((each) => `task ${each.task_id}`));
-  if (said.about.startsWith("task ") && !said.timer && !working.has(said.about)) unsay(said.about);
+  for (const { picture } of [...shown.values()]) {
+    if (!there.has(picture.id) && (!next || !isBefore(last, picture))) forget(picture.id);
+  }
+  Object.assign(list, { last, next });
 }
+
+async function readMore() {
+  if (!list.next || list.isReading || list.isStale) return;
+  const dream = state.dream;
+  list.isReading = true;
+  try {
+    const { body, next } = await call("GET", list.next);
+    if (dream !== state.dream) return;
+    body.forEach(put);
+    Object.assign(list, { last: body.at(-1) ?? list.last, next });
+  } catch (error) {
+    say(`The list could not be read: ${error.message}`, "list");
+  } finally {
+    list.isReading = false;
+    tidy();
+  }
+}
+
+/** Read the pictures of one upload; those beyond what is shown come with their page, but for this page's own. */
+async function readTask(task, isHere) {
+  const there = new Set();
+  let next = address(`?${new URLSearchParams({ task_id: task, limit: PAGE_PICTURES })}`);
+  while (next) {
+    const page = await call("GET", next);
+    if (!isHere()) return;
+    for (const picture of page.body) {
+      there.add(picture.id);
+      const isInside = !list.next || (list.last && !isBefore(list.last, picture));
+      if (isInside || shown.has(picture.id) || sent.has(task)) put(picture);
+    }
+    next = page.next;
+  }
+  for (const { picture } of [...shown.values()]) {
+    if (picture.task_id === task && !there.has(picture.id)) forget(picture.id);
+  }
+  list.tasks.delete(task);
+}
+
+function isBefore(one, other) {
+  return one.position < other.position || (one.position === other.position && one.id < other.id);
+}
+
+/** Show a picture where it belongs. */
+function put(picture) {
+  const known = shown.get(picture.id);
+  const item = known?.item ?? newItem(picture);
+  shown.set(picture.id, { picture, item });
+  fill(item, picture);
+  if (known && known.picture.position === picture.position) return;
+  const tiles = element("pictures");
+  let after = tiles.lastElementChild;
+  while (after && (after === item || isBefore(picture, shown.get(Number(after.dataset.id)).picture))) {
+    after = after.previousElementSibling;
+  }
+  tiles.insertBefore(item, after ? after.nextElementSibling : tiles.firstElementChild);
+}
+
+function forget(id) {
+  shown.get(id)?.item.remove();
+  shown.delete(id);
+  deleting.delete(id);
+}
+
+/** An event names a deleted picture by its URL: the id beside it may be the caller's own. */
+function forgetDeleted({ id, url }) {
+  for (const { picture } of [...shown.values()]) {
+    if (url ? picture.url === url : picture.id === id) forget(picture.id);
+  }
+}
+
+/** What follows from the pictures that are shown. */
+function tidy() {
+  element("empty").hidden = shown.size > 0 || Boolean(list.next);
+  element("more").hidden = !list.next;
+  // What was said of work is over with it, though its last event may have been missed.
+  const isWorking = ({ picture }) => WAITING.includes(picture.state) && said.about === `task ${picture.task_id}`;
+  const isOver = said.about.startsWith("task ") && !said.timer && !list.tasks.has(said.about.slice("task ".length));
+  if (isOver && !list.isStale && ![...shown.values()].some(isWorking)) unsay(said.about);
+}
+
+element("more").addEventListener("click", readMore);
+new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && readMore()).observe(element("more"));
 
 function newItem(picture) {
   const item = element("picture").content.firstElementChild.cloneNode(true);
@@ -211,8 +320,9 @@ async function remove(id, button) {
   button.disabled = true;
   try {
     unsay("deletion");
-    await call("DELETE", `/${id}`);
-    refreshSoon();
+    await call("DELETE", address(`/${id}`));
+    forget(id);
+    tidy();
   } catch (error) {
     deleting.delete(id);
     button.disabled = false;
@@ -252,6 +362,10 @@ async function sendNext() {
     }
     if (accepted) say(`${count(accepted)} uploaded; being processed.`, `task ${answer.task_id}`);
     else if (reason) say(`Not uploaded: ${reason}`, "upload");
+    if (answer.task_id) {
+      sent.add(answer.task_id);
+      list.tasks.add(answer.task_id);
+    }
     refreshSoon();
   }
   bar.hidden = true;
