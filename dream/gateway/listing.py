@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,8 +20,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dream.db import images
+from dream.gateway.faults import DATABASE_FAULTS, log_fault
 from dream.gateway.services import MAX_ID
-from dream.log import get_logger
 from dream.messages import MAX_ID_LENGTH
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
 #: The place of a picture: its position and its id.
 _CURSOR = re.compile(r"(-?[0-9]{1,10})\.([0-9]{1,19})", re.ASCII)
 _TASK = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_LENGTH}}}")
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,5 +148,5 @@ class _Whole(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         try:
             await self.stream_response(send)
-        except SQLAlchemyError as error:
-            log.error("list_cut_off", path=scope["path"], error=type(error).__name__)
+        except DATABASE_FAULTS as error:
+            log_fault("list_cut_off", error, path=scope["path"])
