@@ -90,7 +90,6 @@ APP = {
 }
 TASK = {
     "add_around": "a base class with __call__, or signals",
-    "on_bound": "app.on_after_configure",
     "request_stack": "self.request",
     "send_event": MODULES["events"],
     "signature_from_request": "task.s(…)",

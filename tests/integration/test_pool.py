@@ -52,6 +52,19 @@ def running(processes: int = 1, time_limit_s: float = 30, memory_bytes: int = 4 
         assert not children()
 
 
+class Panic(BaseException):
+    """As a library in Rust raises it."""
+
+
+class Panicking(Limits):
+    """Bounds at which the code of a child panics."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "max_jpeg_pixels":
+            raise Panic("index out of bounds")
+        return super().__getattribute__(name)
+
+
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
@@ -65,6 +78,14 @@ def endless(tmp_path: Path) -> Path:
     path = tmp_path / "endless"
     os.mkfifo(path)
     return path
+
+
+def test_a_panic_is_the_failure_of_its_picture_alone(tmp_path: Path, picture: Path) -> None:
+    """It is no `Exception`, and would end a worker's run as if somebody had stopped that."""
+    with running() as pool:
+        with pytest.raises(ImageCrashed, match="index out of bounds"):
+            pool.submit(picture, tmp_path / "out", Panicking()).wait(idle)
+        assert pool.submit(picture, tmp_path / "out").wait(idle)
 
 
 def test_pictures_are_processed(tmp_path: Path, picture: Path) -> None:

@@ -169,6 +169,15 @@ def cleans_up(folder, how):
             raise RuntimeError("no clean-up")
         sys.exit(1)
 
+@app.task(name="shop.retries_all", bind=True, autoretry_for=(BaseException,), max_retries=1, default_retry_delay=0.1)
+def retries_all(self, how):
+    import time
+    if how == "exit" and not self.request.retries:
+        sys.exit(1)
+    while how == "limit":
+        time.sleep(0.01)
+    return self.request.retries
+
 @control_command
 def leave(state):
     sys.exit(1)
@@ -297,6 +306,12 @@ def test_what_a_task_makes_of_its_end_from_outside_does_not_count(shop: Celery, 
     revoked.revoke(terminate=True)
     with pytest.raises(TaskRevokedError):
         revoked.get(timeout=10)
+
+
+def test_who_retries_everything_retries_an_exit_and_no_end_from_outside(shop: Celery) -> None:
+    assert shop.send_task("shop.retries_all", ("exit",)).get(timeout=10) == 1
+    with pytest.raises(TimeLimitExceeded):
+        shop.send_task("shop.retries_all", ("limit",), time_limit=0.4).get(timeout=10)
 
 
 def test_workers_go_on_answering_after_a_command_that_exits(shop: Celery) -> None:

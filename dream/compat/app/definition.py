@@ -134,6 +134,7 @@ def complete(app: Celery, task: Task) -> None:
     retrying.check_endless(task)
     add_models(task)
     retrying.add_autoretry(task)
+    task.on_bound(app)
 
 
 def _check(task: Task) -> None:

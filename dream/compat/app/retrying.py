@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat.exceptions import Ignore, ImproperlyConfigured, Retry
+from dream.compat.stopping import is_callers
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
@@ -219,6 +220,8 @@ def add_autoretry(task: Task) -> None:
         except unwanted:
             raise
         except wanted as exc:
+            if not is_callers(exc):  # it ends the run, or is meant for the process
+                raise
             raise task.retry(exc=exc, **_how(task)) from exc
 
     task.run = run  # type: ignore[method-assign]

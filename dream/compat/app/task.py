@@ -232,6 +232,10 @@ class Task:
 
     # --- for subclasses
 
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Called when an app gets a task of the class."""
+
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Called before a run."""
 

@@ -319,6 +319,19 @@ def test_a_base_class_may_keep_a_signature_of_its_own() -> None:
         task.delay()
 
 
+def test_a_base_class_hears_which_app_has_its_tasks() -> None:
+    class Bound(Task):
+        @classmethod
+        def on_bound(cls, app: Any) -> None:
+            noted.append((cls.__name__, app.main))
+
+    app = Celery("shop")
+    app.task(base=Bound, name="shop.first")(print)
+    app.task(name="shop.second")(len)
+    app.Task = Bound
+    assert noted == [("print", "shop"), ("len", "shop")]
+
+
 def test_a_header_does_not_replace_what_a_run_needs() -> None:
     app = Celery("shop", task_always_eager=True)
 
