@@ -246,5 +246,5 @@ class Inspect:
         wanted = destination or self._destination
         return self._control.ask(command, destination=wanted, timeout=self._timeout) or None
 
-    def __getattr__(self, name: str) -> NoReturn:
-        refuse_attribute("control.inspect()", INSPECT, name)
+    def __getattr__(self, name: str) -> Any:
+        return refuse_attribute("control.inspect()", INSPECT, name, self)

@@ -54,6 +54,8 @@ class Envelope:
       correlation_id, reply_to: of the sender's message.
       argsrepr, kwargsrepr: what logs show in place of the arguments.
       properties: others of AMQP's that the sender named, as `app_id`.
+      branch: where one run has called `retry` several times, `.<retries>-<number>` from the second on: each is a
+        delivery of its own.
     """
 
     task: str
@@ -81,11 +83,12 @@ class Envelope:
     argsrepr: str | None = None
     kwargsrepr: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    branch: str = ""
 
     @property
     def delivery_id(self) -> str:
         """Two messages of one delivery are one: the broker holds each at most once."""
-        return delivery_id(self.id, self.retries)
+        return delivery_id(self.id, self.retries) + self.branch
 
     @property
     def delay_s(self) -> float:

@@ -116,7 +116,9 @@ class Retry(TaskPredicate):
 
     def humanize(self) -> str:
         """When, as a log says it."""
-        return f"in {self.when}s" if isinstance(self.when, int | float) else f"at {self.when}"
+        if not isinstance(self.when, int | float):
+            return f"at {self.when}"
+        return f"in {int(self.when) if self.when == int(self.when) else self.when}s"
 
     def __str__(self) -> str:
         if self.message:

@@ -81,6 +81,11 @@ class Outcome:
     def failed(self) -> bool:
         return self.state == FAILURE
 
+    def _get_task_meta(self) -> dict[str, Any]:
+        """All of it at once, the result as `result` has it; Celery's name, by which libraries ask for it."""
+        meta = self._look()
+        return {**meta, "result": self.result} if meta else {"status": PENDING, "result": None, "traceback": None}
+
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """What the task returned, now; its error is raised, unless `propagate` is False."""
         meta = self._look()
@@ -106,12 +111,12 @@ class Outcome:
     def __getattr__(self, name: str) -> Any:
         # Of Celery's `result_extended`, where a worker has written it.
         if name not in {"name", "args", "kwargs", "worker", "retries", "queue", "parent_id", "group_id"}:
-            refuse_attribute(type(self).__name__, RESULT, name)
+            return refuse_attribute(type(self).__name__, RESULT, name, self)
         meta: Any = self._look()
         return meta.get(name) if meta else None
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)  # an `EagerResult` of a library's may have none
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"

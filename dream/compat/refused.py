@@ -11,16 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dream.compat.exceptions import Unsupported
 
 __all__ = [
     "APP",
+    "BACKENDS",
     "INSPECT",
     "MODULES",
     "RESULT",
-    "RESULTS",
     "TASK",
     "MissingAttribute",
     "MissingName",
@@ -34,6 +34,7 @@ _BY_ID = "AsyncResult finds a result by its id"
 _PROFILER = "a profiler of the worker's process"
 _LIST = "a list of AsyncResult"
 _NO_PARTS = "workers are dramatiq's, and these parts are not there: use signals, or a middleware of dramatiq"
+_STORES = ("cache", "database", "mongodb", "redis", "rpc")
 _CONNECTION = "`dream doctor` and app.control.ping() say whether the broker is there; send with send_task"
 
 MODULES = {
@@ -41,7 +42,7 @@ MODULES = {
     "app.backends": "results are kept in DREAM_REDIS_URL",
     "app.log": "set DREAM_LOG_LEVEL and DREAM_LOG_FORMAT",
     "apps": "run `dream worker`, or app.worker_main",
-    "backends": "results are kept in DREAM_REDIS_URL; " + _BY_ID,
+    **{f"backends.{name}": "results are kept in DREAM_REDIS_URL; " + _BY_ID for name in _STORES},
     "beat": "write entries into beat_schedule, and run `dream scheduler`",
     "bin": "run `dream worker` or `dream scheduler`, or app.worker_main",
     "bootsteps": _NO_PARTS,
@@ -59,9 +60,9 @@ MODULES = {
     "utils.nodenames": "DREAM_WORKER_NAME",
     "utils.threads": "threading",
     "worker.consumer": _NO_PARTS,
-    "worker.request": "task.Request, or self.request in the task",
 }
-RESULTS = {"GroupResult": _LIST, "ResultBase": "AsyncResult", "ResultSet": _LIST}
+_STORE = "results are kept in DREAM_REDIS_URL, and app.backend reads and writes them by id"
+BACKENDS = dict.fromkeys(("Backend", "BaseBackend", "BaseDictBackend", "KeyValueStoreBackend"), _STORE)
 APP = {
     "Beat": "run `dream scheduler`",
     "GroupResult": _LIST,
@@ -137,12 +138,19 @@ def refuse_name(module: str, table: Mapping[str, str], name: str) -> NoReturn:
     raise AttributeError(f"module {_ROOT + module!r} has no attribute {name!r}")
 
 
-def refuse_attribute(kind: str, table: Mapping[str, str], name: str) -> NoReturn:
+def refuse_attribute(kind: str, table: Mapping[str, str], name: str, of: object) -> Any:
     """Say of an object's attribute that it is not there; its `__getattr__`.
+
+    A property that raises AttributeError gets here too: it is asked again, so that its own error is told.
+
+    Parameters:
+      of: the object.
 
     Raises:
       AttributeError: a `MissingAttribute` where Celery's has it.
     """
+    if hasattr(type(of), name):
+        return object.__getattribute__(of, name)
     if name in table:
         raise MissingAttribute(f"{kind}.{name} is not there: {table[name]}")
     raise AttributeError(f"{kind} has no attribute {name!r}")

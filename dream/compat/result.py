@@ -18,7 +18,6 @@ from dream.compat import exceptions
 from dream.compat.current import app_or_default
 from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
 from dream.compat.outcome import Outcome, is_end
-from dream.compat.refused import RESULTS, refuse_name
 from dream.errors import ResultsUnavailable
 from dream.results.states import FAILURE, PENDING, PROPAGATE_STATES, RETRY, REVOKED, STARTED, SUCCESS
 
@@ -36,6 +35,9 @@ __all__ = [
     "SUCCESS",
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultBase",
+    "ResultSet",
     "allow_join_result",
     "denied_join_result",
     "result_from_tuple",
@@ -44,10 +46,6 @@ __all__ = [
 _FIRST_INTERVAL_S = 0.05
 _INTERVAL_GROWTH = 1.5
 _LONGEST_INTERVAL_S = 1.0
-
-
-def __getattr__(name: str) -> Any:
-    refuse_name("result", RESULTS, name)
 
 
 class AsyncResult(Outcome):
@@ -249,6 +247,26 @@ class EagerResult(Outcome):
         from dream.results import meta_of
 
         return meta_of(self.id, self._state, self._value, traceback=self._traceback)
+
+
+#: What all results have in common.
+ResultBase = Outcome
+
+
+class ResultSet(Outcome):
+    """Refused: a list of `AsyncResult`. The class is there for `isinstance`, and for imports."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise exceptions.Unsupported(f"{type(self).__name__} is not supported: keep a list of AsyncResult")
+
+
+class GroupResult(ResultSet):
+    """Refused: a list of `AsyncResult`."""
+
+    @classmethod
+    def restore(cls, id: str, *_: Any, **__: Any) -> GroupResult:  # noqa: A002 (Celery's name)
+        """Refused: groups are not kept."""
+        raise exceptions.Unsupported(f"GroupResult.restore({id!r}) is not supported: keep the ids of its tasks")
 
 
 def result_from_tuple(written: Sequence[Any], app: Celery | None = None) -> AsyncResult:

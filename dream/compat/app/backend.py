@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat.work_flows import refuse
-from dream.results.states import EXCEPTION_STATES, FAILURE, PENDING, SUCCESS
+from dream.results.states import EXCEPTION_STATES, FAILURE, SUCCESS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -31,9 +31,7 @@ class Backend:
         Raises:
           ResultsUnavailable
         """
-        found = self.app.AsyncResult(task_id)
-        meta = found._look()
-        return {**meta, "result": found.result} if meta else {"status": PENDING, "result": None}
+        return self.app.AsyncResult(task_id)._get_task_meta()
 
     def get_state(self, task_id: str) -> str:
         """See `AsyncResult.state`."""

@@ -280,7 +280,7 @@ class Celery(Configured):
     set_default = set_current
 
     def __getattr__(self, name: str) -> Any:
-        refuse_attribute("app", APP, name)
+        return refuse_attribute("app", APP, name, self)
 
     def __enter__(self) -> Celery:
         return self

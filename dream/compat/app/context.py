@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Context", "origin"]
 
 _HOST = socket.gethostname()
-_OF_THE_RUN = {"envelope", "delivered", "children", "most_retries", "is_calling"}
+_OF_THE_RUN = {"envelope", "delivered", "children", "most_retries", "sent_retries", "is_calling"}
 
 
 def origin() -> str:
@@ -75,6 +75,8 @@ class Context:
         self.children: list[str] = []
         #: What `retry(max_retries=)` said in this run.
         self.most_retries: int | None = None
+        #: How often `retry` has been called in this run.
+        self.sent_retries = 0
         #: Whether the task is being called, and its own code does not run yet: see `Task.__call__`.
         self.is_calling = False
         if envelope is not None:

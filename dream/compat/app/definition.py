@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ __all__ = ["LaterBased", "base_from", "complete", "define_task", "give_base"]
 #: Options that would ask for what is not there, the values that ask for nothing, and what to do in place of others.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "acks_late": ((True, False, None), "a message is always acknowledged after its run"),
-    "rate_limit": ((None, ""), "use dramatiq.rate_limits in the task"),
     "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
     "backend": ((None, vars(Task)["backend"]), "results are kept in DREAM_REDIS_URL"),
     "acks_on_failure": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
@@ -131,6 +131,9 @@ def complete(app: Celery, task: Task) -> None:
         task.name = app.gen_task_name(type(task).__name__, type(task).__module__)
     task.app = app
     _check(task)
+    if task.rate_limit:
+        said = f"{task.name}: rate_limit={task.rate_limit!r} has no effect here"
+        warnings.warn(f"{said}: use dramatiq.rate_limits in the task (docs/celery.md)", stacklevel=4)
     retrying.check_endless(task)
     add_models(task)
     retrying.add_autoretry(task)

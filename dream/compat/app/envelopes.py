@@ -14,6 +14,7 @@
 | `add_to_parent` | False: it is no child of the run that sends it |
 | in `options.WITHOUT_EFFECT` | accepted: it is so anyway, or says nothing here |
 | `serializer` | `json` |
+| what the task's own base class has as an attribute | left to that class |
 | anything else | refused by name |
 
 An option whose value is None counts as not given.
@@ -80,6 +81,7 @@ def envelope_of(
     """The task with all that the caller, its definition, its route and the run that sends it say."""
     given = {option: value for option, value in options.items() if value is not None}
     if task is not None:
+        given = {option: value for option, value in given.items() if not _is_of_its_class(task, option)}
         own = {option: value for option in _OF_A_TASK if (value := getattr(task, option)) is not None}
         given = {**own, **given}
     if app.conf.task_routes:
@@ -138,6 +140,13 @@ def changed(envelope: Envelope, options: Mapping[str, Any], app: Celery) -> Enve
 
 
 # --- steps
+
+
+def _is_of_its_class(task: Task, option: str) -> bool:
+    """Whether an option is the affair of the task's own base class, which has an attribute of that name."""
+    from dream.compat.app.task import Task
+
+    return option not in _KNOWN and hasattr(type(task), option) and not hasattr(Task, option)
 
 
 def _check(task_name: str, given: Mapping[str, Any]) -> None:

@@ -132,7 +132,10 @@ def _send(
 
     args, kwargs = _arguments(task, request, *arguments)
     sent = request.envelope or Envelope(task=task.name, id=request.id or "")  # a test pushes runs that were not
-    envelope = changed(replace(sent, retries=request.retries + 1), options, task.app)
+    number = request.sent_retries
+    branch = f"{sent.branch}.{request.retries + 1}-{number}" if number else sent.branch
+    request.sent_retries += 1
+    envelope = changed(replace(sent, retries=request.retries + 1, branch=branch), options, task.app)
     if not request.is_eager:  # what is run in place does not go through JSON
         args, kwargs = jsonable(task.name, args), jsonable(task.name, kwargs)
     envelope = replace(envelope, args=args, kwargs=kwargs)

@@ -283,12 +283,16 @@ class Task:
         """The result of a run."""
         return self.app.AsyncResult(task_id)
 
+    def _get_app(self) -> Celery:
+        """Its app, under the name by which libraries ask Celery's tasks for it."""
+        return self.app
+
     def _get_current_object(self) -> Task:
         """Itself: Celery's tasks are proxies."""
         return self
 
     def __getattr__(self, name: str) -> Any:
-        refuse_attribute(self.name or type(self).__name__, TASK, name)
+        return refuse_attribute(self.name or type(self).__name__, TASK, name, self)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"

@@ -13,6 +13,7 @@ In a worker an error need not be an `Exception`: `sys.exit()` in a task is the f
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,10 @@ log = logging.getLogger(__name__)
 
 
 class ExceptionInfo:
-    """An error and where it came from, as hooks and signals get it: `exception`, `type`, `traceback`, `tb`."""
+    """An error and where it came from, as hooks and signals get it: `exception`, `type`, `traceback`, `tb`.
+
+    Where billiard is loaded, it is one of its `ExceptionInfo`, too: libraries ask for that before they look inside.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self.exception = error
@@ -56,6 +60,24 @@ class ExceptionInfo:
         self.tb = error.__traceback__
         self.traceback = "".join(traceback.format_exception(error))
         self.internal = False
+
+    @classmethod
+    def of_retry(cls, retry: Retry) -> ExceptionInfo:
+        """Of the error that makes it necessary; the traceback ends with when the task runs again, as in Celery."""
+        if not isinstance(retry.exc, BaseException):
+            return cls(retry)
+        info = cls(retry.exc)
+        info.traceback += "\n" + "".join(traceback.format_exception_only(retry))
+        return info
+
+    @property
+    def __class__(self) -> Any:
+        billiards = sys.modules.get("billiard.einfo")
+        return ExceptionInfo if billiards is None else billiards.ExceptionInfo
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise TypeError("the class of an ExceptionInfo cannot be changed")
 
     def __str__(self) -> str:
         return self.traceback
@@ -135,7 +157,7 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
         with request.delivered.watched() if request.delivered is not None else nullcontext():
             return Ended(SUCCESS, _call(task, request, args, kwargs))
     except Retry as again:
-        return Ended(RETRY, again, ExceptionInfo(again.exc if isinstance(again.exc, BaseException) else again))
+        return Ended(RETRY, again, ExceptionInfo.of_retry(again))
     except Reject as error:
         return Ended(REJECTED, error)
     except Ignore as error:

@@ -87,6 +87,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 WARNED = frozenset(
     {
+        "task_annotations",  # of rates alone; others are refused
         "task_send_sent_event",
         "worker_max_memory_per_child",
         "worker_max_tasks_per_child",
@@ -160,6 +161,8 @@ def check(settings: Mapping[str, Any]) -> None:
     """
     for name, value in settings.items():
         harmless, instead = REFUSED.get(name, (None, ""))
+        if name == "task_annotations" and _names_rates_alone(value):
+            continue
         if harmless is not None and value not in harmless:
             raise ImproperlyConfigured(f"the setting {name}={value!r} is not supported: {instead}")
     results = settings.get("result_backend")
@@ -168,6 +171,14 @@ def check(settings: Mapping[str, Any]) -> None:
     accepted = settings.get("accept_content")
     if accepted is not None and not set(accepted) & {*_JSON, "*"}:
         raise ImproperlyConfigured(f"the setting accept_content={accepted!r} is not supported: only json is read")
+
+
+def _names_rates_alone(annotations: Any) -> bool:
+    """Whether nothing but `rate_limit` is to be set: such tasks run without a limit, and one warning says so."""
+    maps = annotations if isinstance(annotations, list | tuple) else [annotations]
+    named = [each for one in maps if isinstance(one, Mapping) for each in one.values()]
+    is_read = all(isinstance(each, Mapping) for each in (*maps, *named))
+    return is_read and all(name == "rate_limit" for each in named for name in each)
 
 
 def _kind(url: str) -> str:

@@ -29,6 +29,7 @@ from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED, SUCC
 from dream.compat.stopping import Stopped
 from dream.compat.worker.keeping import keep
 from dream.compat.worker.patience import patiently
+from dream.compat.worker.request import Request
 from dream.compat.worker.state import successful_requests
 from dream.compat.worker.suspects import MAX_DEATHS
 from dream.errors import BrokerUnavailable, ResultsUnavailable
@@ -75,7 +76,7 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
     except Exception as error:  # noqa: BLE001 (a stranger may have written anything)
         _refuse_malformed(worker, task, proxy, error)
     run_log.received(request)
-    signals.task_received.send(worker, request=request)
+    signals.task_received.send(worker, request=Request.of(request))
     if is_unwanted:
         delivery.refuse(request)
         return
@@ -142,9 +143,8 @@ class _Delivery:
         return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, give_up)
 
     def retry(self, retry: Retry, envelope: Envelope) -> None:
-        why = retry.exc if isinstance(retry.exc, BaseException) else retry
         try:
-            keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo(why)))
+            keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo.of_retry(retry)))
             patiently(lambda: put(self._task.app, envelope))
         except (BrokerUnavailable, ResultsUnavailable) as error:
             log.warning("retry_not_sent", reason=str(error))
@@ -166,7 +166,8 @@ class _Delivery:
         error = TaskRevokedError("expired" if is_late else "revoked")
         keep(self._task, self._envelope, Ended(REVOKED, error))
         log.info("task_revoked", task=self._task.name, task_id=self._envelope.id, reason=str(error))
-        signals.task_revoked.send(self._task, request=request, terminated=False, signum=None, expired=is_late)
+        seen = Request.of(request)
+        signals.task_revoked.send(self._task, request=seen, terminated=False, signum=None, expired=is_late)
 
     def reject(self, error: Any) -> None:
         """Back on the queue, or to the dead letters."""

@@ -89,7 +89,7 @@ def test_a_task_of_a_script_is_named_after_its_app() -> None:
     assert Celery("shop").gen_task_name("add", "__main__") == "shop.add"
 
 
-@pytest.mark.parametrize("option", [{"rate_limit": "1/s"}, {"serializer": "pickle"}, {"backend": "redis://"}])
+@pytest.mark.parametrize("option", [{"acks_on_failure": False}, {"serializer": "pickle"}, {"backend": "redis://"}])
 def test_an_option_of_a_definition_without_meaning_is_refused_by_name(option: dict[str, Any]) -> None:
     with pytest.raises(Unsupported, match=rf"shop\.add.*{next(iter(option))}"):
         Celery("shop").task(name="shop.add", **option)(lambda: None)

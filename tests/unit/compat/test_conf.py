@@ -228,7 +228,11 @@ def test_every_setting_that_celery_has_is_known_here_under_its_old_name_too() ->
         ("result_backend", "django-db", r"use redis://"),
         ("CELERY_RESULT_BACKEND", "db+postgresql://h/d", r"use redis://"),
         ("task_acks_on_failure_or_timeout", False, "raise Reject in the task"),
-        ("task_annotations", {"*": {"rate_limit": "10/s"}}, "set the options where the tasks are defined"),
+        (
+            "task_annotations",
+            {"*": {"rate_limit": "10/s", "time_limit": 5}},
+            "set the options where the tasks are defined",
+        ),
         ("beat_scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "beat_schedule"),
         ("broker_use_ssl", {"cert_reqs": 0}, "rediss://"),
         ("task_default_rate_limit", "1/s", r"dramatiq\.rate_limits"),
@@ -297,3 +301,14 @@ def test_the_page_names_every_setting_that_is_not_accepted_in_silence() -> None:
     page = (Path(__file__).parents[3] / "docs/celery.md").read_text(encoding="utf-8")
     expected = {*names.DEFAULTS, *names.REFUSED, *names.WARNED}
     assert {name for name in expected if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("annotations", [{"shop.add": {"rate_limit": "10/s"}}, [{"*": {"rate_limit": "1/m"}}]])
+def test_a_rate_limit_of_one_task_does_not_make_all_of_the_app_fail(annotations: Any) -> None:
+    """It runs without; a warning says so, wherever the limit stands."""
+    with pytest.warns(UserWarning, match="without effect here: task_annotations"):
+        app = Celery("shop", task_annotations=annotations)
+    with pytest.warns(UserWarning, match=r"shop\.add: rate_limit='10/s' has no effect here: use dramatiq\.rate_limits"):
+        add = app.task(name="shop.add", rate_limit="10/s")(lambda x, y: x + y)
+    assert app.task(name="shop.mul")(lambda x, y: x * y)(2, 3) == 6
+    assert add.apply((1, 2)).get() == 3

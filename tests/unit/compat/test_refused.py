@@ -35,11 +35,11 @@ def test_what_nobody_has_is_as_ever() -> None:
         assert not hasattr(each, "no_such_attribute")
 
 
-@pytest.mark.parametrize("name", refused.RESULTS)
+@pytest.mark.parametrize("name", refused.BACKENDS)
 def test_a_name_of_a_module_says_what_to_use(name: str) -> None:
-    program = f"from dream.compat.result import {name}"
+    program = f"from dream.compat.backends.base import {name}"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert f"celery.result.{name} is not there: {refused.RESULTS[name]}" in answer.stderr
+    assert f"celery.backends.base.{name} is not there: {refused.BACKENDS[name]}" in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_an_attribute_says_what_to_use(thing: object, name: str) -> None:
 
 
 def test_the_table_names_all_of_it() -> None:
-    tables = (refused.MODULES, refused.RESULTS, refused.APP, refused.TASK, refused.RESULT, refused.INSPECT)
+    tables = (refused.MODULES, refused.BACKENDS, refused.APP, refused.TASK, refused.RESULT, refused.INSPECT)
     assert [name for table in tables for name in table if f"`{name}`" not in TABLE] == []
 
 

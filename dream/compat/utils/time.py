@@ -1,0 +1,114 @@
+"""Celery's `celery.utils.time`, as far as callers import from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from dream.compat.schedules.base import zone_of
+
+__all__ = [
+    "get_exponential_backoff_interval",
+    "humanize_seconds",
+    "is_naive",
+    "localize",
+    "make_aware",
+    "maybe_iso8601",
+    "maybe_make_aware",
+    "maybe_timedelta",
+    "rate",
+    "to_utc",
+    "weekday",
+]
+
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_PER_SECOND = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def maybe_timedelta(delta: float | timedelta | Any) -> Any:
+    """Seconds as a `timedelta`; anything else as it is."""
+    return timedelta(seconds=delta) if isinstance(delta, int | float) else delta
+
+
+def weekday(name: str) -> int:
+    """The number of a day of the week by its English name, or its first three letters; Sunday is 0.
+
+    Raises:
+      KeyError: there is no such day.
+    """
+    short = name[:3].lower()
+    if short not in _DAYS:
+        raise KeyError(name)
+    return _DAYS.index(short)
+
+
+def rate(r: str | float | None) -> float:
+    """Tasks a second that a rate such as `"10/m"` allows; 0 where there is none."""
+    if not r:
+        return 0.0
+    if not isinstance(r, str):
+        return float(r)
+    count, _, unit = r.partition("/")
+    return float(count) / _PER_SECOND[unit or "s"]
+
+
+def humanize_seconds(secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False) -> str:
+    """A time as a person says it, in its largest unit: `in 3.50 minutes`.
+
+    Parameters:
+      prefix, sep: before it.
+      now: what 0 is called.
+      microseconds: show parts of a second.
+    """
+    secs = round(float(secs), 2)
+    for length_s, unit in _UNITS:
+        if secs >= length_s:
+            number = secs / length_s
+            return f"{prefix}{sep}{number:.2f} {unit}{'s' if number != 1 else ''}"
+    return f"{prefix}{sep}{secs:.2f} seconds" if microseconds and secs > 0 else now
+
+
+def maybe_iso8601(dt: str | datetime | None) -> datetime | None:
+    """The time that ISO 8601 writes so; what is a time, or None, as it is."""
+    if not dt:
+        return None
+    return dt if isinstance(dt, datetime) else datetime.fromisoformat(dt)
+
+
+def is_naive(dt: datetime) -> bool:
+    """Whether a time says no zone."""
+    return dt.tzinfo is None or dt.tzinfo.utcoffset(dt) is None
+
+
+def make_aware(dt: datetime, tz: tzinfo) -> datetime:
+    """The time, said in that zone."""
+    return dt.replace(tzinfo=tz)
+
+
+def localize(dt: datetime, tz: tzinfo) -> datetime:
+    """The same moment in that zone; a time without a zone is in it already."""
+    return make_aware(dt, tz) if is_naive(dt) else dt.astimezone(tz)
+
+
+def to_utc(dt: datetime) -> datetime:
+    """The same moment in UTC; a time without a zone is in it already."""
+    return localize(dt, UTC)
+
+
+def maybe_make_aware(dt: Any, tz: tzinfo | str | None = None, naive_as_utc: bool = True) -> Any:
+    """A time without a zone in that zone, by default UTC; anything else as it is.
+
+    Parameters:
+      naive_as_utc: it is said in UTC, and is converted; False: it is said in that zone.
+    """
+    if not isinstance(dt, datetime) or not is_naive(dt):
+        return dt
+    return localize(to_utc(dt) if naive_as_utc else dt, UTC if tz is None else zone_of(tz))
+
+
+def get_exponential_backoff_interval(factor: int, retries: int, maximum: int, full_jitter: bool = False) -> int:
+    """Seconds before a retry: factor × 2ⁿ, at most the maximum; with jitter anything from 0 up to that."""
+    from dream.compat.app.retrying import backoff_s
+
+    return backoff_s(factor, retries, maximum, full_jitter)
