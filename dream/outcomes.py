@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from dream.notifications import Publisher
     from dream.results import ResultStore
 
-__all__ = ["ANNOUNCED", "announce", "conclude_failure", "image_ref", "kept_of", "of_upload", "update_of"]
+__all__ = [
+    "ANNOUNCED",
+    "announce",
+    "conclude_failure",
+    "image_ref",
+    "kept_of",
+    "kept_of_pictures",
+    "of_upload",
+    "update_of",
+]
 
 log = get_logger(__name__)
 
@@ -153,6 +162,20 @@ def kept_of(task: DreamTask) -> Meta:
         module, _, name = (_REVOKED if state == states.REVOKED else task.error_class or _NO_CLASS).partition(":")
         result = {"exc_type": name, "exc_message": [task.error], "exc_module": module}
     return meta_of(task.id, state, result, done_at=task.finished_at)
+
+
+def kept_of_pictures(session: Session, task_id: str) -> Meta | None:
+    """What the pictures of an upload say of it whose row was removed after its time; None where there are none."""
+    rows = images.of_task(session, task_id)
+    if not rows:
+        return None
+    done_at = max(image.updated_at for image in rows)
+    errors = [image.error for image in rows if image.state is ImageState.FAILED]
+    if len(errors) < len(rows):
+        return meta_of(task_id, states.SUCCESS, of_upload(session, task_id), done_at=done_at)
+    module, _, name = _NO_CLASS.partition(":")
+    failure = {"exc_type": name, "exc_message": [errors[0]], "exc_module": module}
+    return meta_of(task_id, states.FAILURE, failure, done_at=done_at)
 
 
 def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:

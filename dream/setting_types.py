@@ -29,6 +29,7 @@ __all__ = [
     "Fault",
     "Folder",
     "HttpUrl",
+    "Lifetime",
     "Limit",
     "Networks",
     "OwnersSql",
@@ -173,6 +174,8 @@ Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)]
 Variants = Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_variants)]
 Fault = Annotated[str, AfterValidator(_fault)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: Seconds for which rows are kept; 0 means for ever. At most a century, so that every database can count back.
+Lifetime = Annotated[float, Field(ge=0, le=3_155_760_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]

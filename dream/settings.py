@@ -31,6 +31,7 @@ from dream.setting_types import (
     Fault,
     Folder,
     HttpUrl,
+    Lifetime,
     Limit,
     Networks,
     OwnersSql,
@@ -215,6 +216,14 @@ class Settings(BaseSettings):
     timezone: Timezone = Field("UTC", description="Time zone of the 03:00 clean-up.")
     staging_ttl_s: Seconds = Field(7 * 86400, description="Life of the staged bytes of failed uploads.")
     staging_orphan_s: Seconds = Field(48 * 3600, description="Age at which a staged object without a row is removed.")
+
+    task_ttl_s: Lifetime = Field(
+        30 * 86400, description="Life of the rows of ended tasks and of periodic entries that are gone; 0: for ever."
+    )
+    failed_task_ttl_s: Lifetime = Field(
+        30 * 86400, description="Life of failed tasks, which `dream dlq` lists; 0 means for ever."
+    )
+    tombstone_ttl_s: Lifetime = Field(30 * 86400, description="Life of deleted pictures' rows; 0 means for ever.")
 
     # --- logs
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")

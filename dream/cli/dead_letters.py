@@ -148,7 +148,11 @@ def _found(session: Session, task_id: str) -> DreamTask:
 
     task = dead_letters.find(session, task_id)
     if task is None:
-        raise InvalidArguments(f"{task_id} is no failed task: `dream dlq list` shows those there are")
+        days = load_quietly().failed_task_ttl_s / 86400
+        older = (
+            f", and those that failed more than {days:g} days ago are removed (DREAM_FAILED_TASK_TTL_S)" if days else ""
+        )
+        raise InvalidArguments(f"no failed task has the ID {task_id}: `dream dlq list` lists them{older}")
     return task
 
 

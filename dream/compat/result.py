@@ -179,13 +179,14 @@ class AsyncResult(Outcome):
 
         from dream.db import DreamTask
         from dream.db.faults import explain
-        from dream.outcomes import kept_of
+        from dream.outcomes import kept_of, kept_of_pictures
 
         database = self.app.producer.database
         try:
             with database.read() as session:
                 task = session.get(DreamTask, self.id)
-                return kept_of(task) if task is not None else None
+                # The rows of ended tasks are removed after their time; an upload's pictures still say how it ended.
+                return kept_of(task) if task is not None else kept_of_pictures(session, self.id)
         except SQLAlchemyError as error:
             if database.is_bare():
                 return None

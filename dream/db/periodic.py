@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from dream.db.clock import now
 from dream.db.models import DreamPeriodic
 from dream.db.session import rows_hit
 
-__all__ = ["add", "ran_at", "sent", "take", "take_over"]
+__all__ = ["add", "note_seen", "ran_at", "sent", "take", "take_over"]
 
 
 def add(session: Session, name: str) -> None:
@@ -27,6 +27,17 @@ def add(session: Session, name: str) -> None:
     """
     session.add(DreamPeriodic(name=name))
     session.flush()
+
+
+def note_seen(session: Session, names: Collection[str], every_s: float) -> None:
+    """These entries are in a schedule; written down where the last time is so long ago, and read by `retention`."""
+    is_stale = or_(DreamPeriodic.seen_at.is_(None), DreamPeriodic.seen_at <= now(-every_s))
+    session.execute(
+        update(DreamPeriodic)
+        .where(DreamPeriodic.name.in_(names), is_stale)
+        .values(seen_at=now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def ran_at(session: Session, names: Collection[str]) -> dict[str, datetime]:

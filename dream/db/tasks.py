@@ -83,7 +83,10 @@ class Resent(Protocol):
 class Refusal(StrEnum):
     """Why a task cannot be claimed."""
 
+    #: It has no row: its transaction was rolled back, or its row was removed after its time.
     UNKNOWN = "unknown"
+    #: It has no row, and its message is young: its transaction may not be visible yet.
+    NOT_VISIBLE = "not_visible"
     FINISHED = "finished"
     LEASED = "leased"
     NOT_DUE = "not_due"

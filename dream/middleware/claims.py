@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from dramatiq.middleware import Middleware, SkipMessage
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from dream.db import tasks
+from dream.db import retention, tasks
 from dream.db.faults import explain
 from dream.db.tasks import Claim, Refusal
 from dream.errors import HandedBack, LeaseLost, TaskRevoked
@@ -43,8 +44,12 @@ log = get_logger(__name__)
 
 #: A message whose row cannot be read now comes back after this long.
 _COME_BACK_S = 5.0
+#: A message that is faster than its transaction is looked at again after this, then after as long as it is old.
+_FIRST_LOOK_AGAIN_S = 0.2
 #: A stranger's task whose row another run writes at this moment is that run's; its message comes back after this long.
 _RACED_S = 1.0
+#: No message says a later time: the end of the year 2286.
+_LAST_MS = 10**13
 #: Celery's word for a task that killed its workers.
 _WORKER_LOST = "billiard.exceptions:WorkerLostError"
 #: A stopping worker keeps this much of its time for handing back what runs.
@@ -152,17 +157,31 @@ class Claims(Middleware):
                 if claim is not None:
                     return claim, Refusal.UNKNOWN, 0.0
                 reason, wait_s = tasks.refusal(session, task_id)
-                if reason is Refusal.UNKNOWN and DELIVERY_ID not in message.options:
-                    claim = self._claim_strangers(session, broker, message)
-                return claim, reason, wait_s
+                if reason is not Refusal.UNKNOWN:
+                    return None, reason, wait_s
+                if DELIVERY_ID in message.options:
+                    return None, *self._without_row(message)
+                return self._claim_strangers(session, broker, message), reason, wait_s
         except IntegrityError:
             return None, Refusal.LEASED, _RACED_S
 
-    def _claim_strangers(self, session: Session, broker: Broker, message: MessageProxy) -> Claim | None:
-        """Sent by somebody who writes no rows: the message is the first we hear of the task.
+    def _without_row(self, message: MessageProxy) -> tuple[Refusal, float]:
+        """Whether to look again for the row of a message of ours, and in how many seconds.
 
-        (One of ours without a row is of a transaction that was rolled back.)
+        A young message may be faster than its transaction. An old one is of a transaction that was rolled back, or of a
+        row that was removed after its time. Nothing is lost either way: a row that comes later is found by the sweep.
         """
+        age_s = time.time() - _born_at(message)
+        if abs(age_s) >= self._settings.resend_after_s:
+            return Refusal.UNKNOWN, 0.0
+        return Refusal.NOT_VISIBLE, min(max(_FIRST_LOOK_AGAIN_S, age_s), _COME_BACK_S)
+
+    def _claim_strangers(self, session: Session, broker: Broker, message: MessageProxy) -> Claim | None:
+        """Sent by somebody who writes no rows: the message is the first we hear of the task, unless its row is gone."""
+        born_at = datetime.fromtimestamp(_born_at(message), UTC)
+        if retention.was_pruned(session, message.message_id, born_at):
+            log.warning("message_of_removed_task", task_id=message.message_id)
+            return None
         name = ALIASES.get(message.actor_name, message.actor_name)
         tasks.add(session, message.message_id, name, _positional(broker, message))
         session.flush()
@@ -224,6 +243,12 @@ class Claims(Middleware):
             log.info("lease_lost")
         finally:
             end(run)
+
+
+def _born_at(message: MessageProxy) -> float:
+    """When the message was made, or is due where that is later: seconds since the epoch by its sender's clock."""
+    stamps = (message.message_timestamp, message.options.get("eta", 0))
+    return max((each / 1000 for each in stamps if isinstance(each, int | float) and 0 <= each < _LAST_MS), default=0.0)
 
 
 def _positional(broker: Broker, message: MessageProxy) -> Sequence[Any]:

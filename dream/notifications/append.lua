@@ -1,21 +1,26 @@
 -- Append an event to a dream's stream at most once and wake the gateways.
--- KEYS: stream, once-key, and where a task speaks its end-key
--- ARGV: event (JSON), longest stream, stream's life (s), once-key's life (s), channel, dream id, '1' for a task's end
+-- KEYS: stream, told-hash (a task's, or an event's own), and the once-key and end-key of older releases, which are read
+-- ARGV: event (JSON), longest stream, stream's life (s), told-hash's life (s), channel, dream id, '1' for a task's end,
+--   '1' where a task speaks, the event's name in the hash
 -- Returns the event's stream id, also where it had been appended before; that of the end where the task has ended.
-local before = redis.call('GET', KEYS[2])
+local told, name = KEYS[2], ARGV[9]
+local before = redis.call('HGET', told, name) or redis.call('GET', KEYS[3])
 if before then
   return before
 end
-local is_end = ARGV[7] == '1'
-local ended = KEYS[3] and not is_end and redis.call('GET', KEYS[3])
+local of_task, is_end = ARGV[8] == '1', ARGV[7] == '1'
+local ended = of_task and not is_end and (redis.call('HGET', told, 'end') or redis.call('GET', KEYS[4]))
 if ended then
   return ended
 end
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('SET', KEYS[2], id, 'EX', ARGV[4])
-if KEYS[3] and is_end then
-  redis.call('SET', KEYS[3], id, 'EX', ARGV[3])
+if of_task and is_end then
+  -- Of its course nothing is told any more, so nothing of it need be known.
+  redis.call('DEL', told)
+  redis.call('HSET', told, 'end', id)
 end
+redis.call('HSET', told, name, id)
+redis.call('EXPIRE', told, ARGV[4])
 redis.call('PUBLISH', ARGV[5], cjson.encode({dream_id = ARGV[6], seq = id}))
 return id

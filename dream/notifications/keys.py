@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["channel", "end_key", "once_key", "stream"]
+__all__ = ["channel", "end_key", "once_key", "stream", "told"]
 
 
 def stream(prefix: str, dream_id: int) -> str:
@@ -10,13 +10,18 @@ def stream(prefix: str, dream_id: int) -> str:
     return f"{prefix}:events:{dream_id}"
 
 
+def told(prefix: str, speaker: str) -> str:
+    """The hash of what a task has told; once it has ended, of its end alone. (Or of an event that is no task's.)"""
+    return f"{prefix}:told:{speaker}"
+
+
 def once_key(prefix: str, dream_id: int, once: str) -> str:
-    """The key that says that the event `once` was appended."""
+    """The key by which an older release says that the event `once` was appended."""
     return f"{prefix}:events:{dream_id}:once:{once}"
 
 
 def end_key(prefix: str, dream_id: int, task_id: str) -> str:
-    """The key that says that the task's end was told."""
+    """The key by which an older release says that the task's end was told."""
     return f"{prefix}:events:{dream_id}:end:{task_id}"
 
 

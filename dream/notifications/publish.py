@@ -28,6 +28,8 @@ __all__ = ["Publisher"]
 
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
+#: How long it is known what a task has told. It is told twice only by a run that was paused or cut off just then.
+_TOLD_S = 3600
 #: How long an unnamed event is told from its own repetition (a retry after a lost reply).
 _UNNAMED_ONCE_S = 60
 
@@ -87,20 +89,24 @@ class Publisher:
         settings, dream_id = self._settings, update.dream_id
         with self._lock:  # `cached_property` takes no lock of its own
             append = self._append
-        prefix = settings.redis_prefix
+        prefix, task_id = settings.redis_prefix, update.task_id or ""
+        name = once or uuid4().hex
         keys_of_event = [
             keys.stream(prefix, dream_id),
-            keys.once_key(prefix, dream_id, once or uuid4().hex),
-            *([keys.end_key(prefix, dream_id, update.task_id)] if update.task_id else []),
+            keys.told(prefix, task_id or name),
+            keys.once_key(prefix, dream_id, name),
+            keys.end_key(prefix, dream_id, task_id),
         ]
         event = [
             json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
             settings.events_max_length,
             settings.events_ttl_s,
-            settings.events_ttl_s if once else _UNNAMED_ONCE_S,
+            min(settings.events_ttl_s, _TOLD_S) if once or task_id else _UNNAMED_ONCE_S,
             keys.channel(prefix),
             dream_id,
             int(update.status.is_terminal),
+            int(bool(task_id)),
+            name.removeprefix(f"{task_id}:"),
         ]
         try:
             append(keys_of_event, event)

@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 #: A run that was taken and is not sent after this is sent by whoever sees it.
 _SENT_WITHIN_S = 10.0
+#: An entry that no schedule has is removed after days (`dream.db.retention`).
+_NOTE_SEEN_EVERY_S = 3600.0
 _LONGEST_PAUSE_S = 5.0
 _SHORTEST_PAUSE_S = 0.05
 
@@ -133,6 +135,7 @@ class Periodic:
 
     def _send_left(self) -> None:
         with self._database.begin() as session:
+            periodic.note_seen(session, self._entries.keys(), _NOTE_SEEN_EVERY_S)
             left = periodic.take_over(session, self._entries.keys(), _SENT_WITHIN_S)
         for name, task_id in left.items():
             self._send(self._entries[name], task_id, is_again=True)

@@ -24,6 +24,7 @@ from dream.process import StopSignal, say_ready, show_life
 from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
 from dream.scheduler.periodic import Entry, Periodic
+from dream.scheduler.retention import Retention
 from dream.scheduler.sweep import Sweep
 from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
 from dream.storage import Storage
@@ -54,6 +55,7 @@ class Runner:
         self._producer = Producer(settings, database=self._database, storage=storage, broker=self._broker)
         self._sweep = Sweep(settings, self._database, self._broker, self._publisher)
         self._leftovers = Leftovers(settings, self._database, storage)
+        self._retention = Retention(settings, self._database)
         self._sweep_every_s = settings.resend_after_s / 4
         self._periodic = Periodic(self._database, entries) if entries else None
         self._submitted: dict[str, date] = {}
@@ -71,6 +73,8 @@ class Runner:
         nightly = CronTrigger(hour=NIGHTLY_AT.hour, minute=NIGHTLY_AT.minute, timezone=self._zone)
         # At each start, too: it does no harm at any hour, and the last night's may have been missed.
         add(_guarded(self._leftovers.remove, "leftovers"), nightly, id="leftovers", next_run_time=local_now)
+        pruning = IntervalTrigger(seconds=self._retention.every_s, timezone=self._zone)
+        add(_guarded(self._retention.prune, "prune"), pruning, id="prune", next_run_time=local_now)
         for name, job in (("resend", self._sweep.resend), ("announce", self._sweep.announce), ("missed", self._missed)):
             every = IntervalTrigger(seconds=self._sweep_every_s, timezone=self._zone)
             add(_guarded(job, name), every, id=name, next_run_time=local_now)
@@ -93,6 +97,7 @@ class Runner:
 
     def stop(self) -> None:
         """Finish the job that runs, start no other, and close all connections."""
+        self._retention.stop()
         self._scheduler.shutdown(wait=True)
         self._sweep.close()
         self._publisher.close()

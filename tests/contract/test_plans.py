@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from dream.db import Database, announcements, dead_letters, images, migrate, revocation, tasks, tokens
+from dream.db import Database, announcements, dead_letters, images, migrate, retention, revocation, tasks, tokens
 from dream.db.models import DreamImage, DreamTask, RevokedToken
 from dream.messages import ImageState, TaskState
 from dream.settings import Settings
@@ -170,6 +170,13 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     "staged leftovers": (lambda session: images.staged_leftovers(session, 60, 500), ("staged_ended",)),
     "unswept": (lambda session: images.take_unswept(session, 50), ("unswept",)),
     "token": (lambda session: tokens.is_revoked(session, "live7"), ("pk_",)),
+    "old tasks": (lambda session: retention.OldTasks(60, is_failed=False).delete(session, 100), ("announced", "pk_")),
+    "old failed tasks": (
+        lambda session: retention.OldTasks(60, is_failed=True).delete(session, 100),
+        ("failed", "pk_"),
+    ),
+    "old tombstones": (lambda session: retention.OldTombstones(60).delete(session, 100), ("tombstones",)),
+    "a message without a row": (lambda session: retention.was_pruned(session, "t", datetime.now(UTC)), ("task_id",)),
     "expired tokens": (lambda session: tokens.delete_expired(session, 100), ("expires_at",)),
 }
 

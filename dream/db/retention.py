@@ -1,0 +1,165 @@
+"""Rows past their time, removed in batches. What is open, unsaid or not swept yet stays, however old it is.
+
+Pictures outlive their task: only the tombstones of deleted ones go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Table, and_, delete, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from dream.db.batches import at_most, behind
+from dream.db.clock import as_of, now
+from dream.db.models import ANNOUNCED, FAILED, TOMBSTONES, DreamImage, DreamMark, DreamPeriodic, DreamTask
+from dream.db.session import rows_hit
+from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, ImageState, TaskState
+
+__all__ = ["OldTasks", "OldTombstones", "delete_old_entries", "was_pruned"]
+
+#: A run of the timetable is known by its row: it must not be submitted once more on its date, anywhere on earth.
+_TIMETABLE_S = 3 * 86400
+#: An entry that is still in a schedule is noted as seen once an hour.
+_UNSEEN_S = 2 * 86400
+#: In one statement.
+_AT_ONCE = 500
+#: Up to when ended tasks may be gone.
+_PRUNED = "tasks_pruned"
+_tasks = cast("Table", DreamTask.__table__)
+_images = cast("Table", DreamImage.__table__)
+
+
+class _Old:
+    """Rows that are older than so many seconds, in the order of their index."""
+
+    def __init__(self, ttl_s: float, key: Sequence[Any]) -> None:
+        self._ttl_s = ttl_s
+        self._key = key
+        self._behind: tuple[Any, ...] | None = None
+        self._before: datetime | None = None
+
+    def _page(self, session: Session, count: int, condition: str, *columns: Any) -> Sequence[Any]:
+        """The next so many."""
+        since, row_id = self._key
+        if self._before is None:
+            self._before = session.scalar(select(as_of(-self._ttl_s)))
+        query = select(since, row_id, *columns).where(text(condition), since <= self._before)
+        if self._behind is not None:
+            query = query.where(behind(*zip(self._key, self._behind, strict=True)))
+        page = session.execute(query.order_by(since, row_id).limit(at_most(count))).all()
+        if page:
+            self._behind = (page[-1][0], page[-1][1])
+        return page
+
+    def _delete(self, session: Session, ids: Sequence[Any], *conditions: Any) -> int:
+        _, row_id = self._key
+        parts = [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
+        return sum(rows_hit(session, delete(row_id.table).where(row_id.in_(part), *conditions)) for part in parts)
+
+
+class OldTasks(_Old):
+    """Tasks that ended longer ago than so many seconds.
+
+    Parameters:
+      is_failed: whether those that failed, or the others.
+    """
+
+    def __init__(self, ttl_s: float, *, is_failed: bool) -> None:
+        super().__init__(ttl_s, (_tasks.c.finished_at, _tasks.c.id))
+        self._is_failed = is_failed
+
+    def delete(self, session: Session, count: int) -> int | None:
+        """Look at the next so many and delete those that may go; returns how many, None at the end."""
+        page = self._page(session, count, FAILED if self._is_failed else ANNOUNCED, _tasks.c.name, _tasks.c.state)
+        if not page:
+            return None
+        kept = _undone(session, [row.id for row in page if _is_undone_deletion(row)])
+        is_kind = _tasks.c.state == TaskState.FAILED if self._is_failed else _tasks.c.state != TaskState.FAILED
+        is_recent = and_(_tasks.c.name == CLEANUP_TOKENS, _tasks.c.finished_at > now(-_TIMETABLE_S))
+        ids = [row.id for row in page if row.id not in kept]
+        deleted = self._delete(session, ids, text(ANNOUNCED), is_kind, ~is_recent, _has_nothing_left())
+        if deleted:
+            _advance(session, _PRUNED, page[-1].finished_at)
+        return deleted
+
+
+def _has_nothing_left() -> Any:
+    """Whether all pictures of a task have come to rest, without staged bytes, and were swept where they need it."""
+    open_states = (ImageState.PENDING, ImageState.PROCESSING, ImageState.DELETING)
+    is_left = or_(
+        _images.c.staging_key.is_not(None),
+        _images.c.state.in_(open_states),
+        and_(_images.c.state.in_((ImageState.DELETED, ImageState.FAILED)), ~_images.c.swept),
+    )
+    # A scalar: the planner would turn NOT EXISTS into a join with the whole table.
+    left = select(_images.c.id).where(_images.c.task_id == _tasks.c.id, is_left).limit(at_most(1))
+    return left.correlate(_tasks).scalar_subquery().is_(None)
+
+
+def _is_undone_deletion(row: Any) -> bool:
+    return row.name == DELETE_IMAGES and row.state in (TaskState.FAILED, TaskState.REVOKED)
+
+
+def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
+    """Those of the deletions in whose dreams pictures still wait to be removed: nobody else would see to them."""
+    undone: set[str] = set()
+    for start in range(0, len(task_ids), _AT_ONCE):
+        some = task_ids[start : start + _AT_ONCE]
+        dreams = {
+            task_id: args[0]
+            for task_id, args in session.execute(select(_tasks.c.id, _tasks.c.args).where(_tasks.c.id.in_(some)))
+            if isinstance(args, list) and args and isinstance(args[0], int)
+        }
+        is_waiting = and_(_images.c.dream_id.in_(set(dreams.values())), _images.c.state == ImageState.DELETING)
+        waiting = set(session.scalars(select(_images.c.dream_id).where(is_waiting).distinct()))
+        undone.update(task_id for task_id, dream_id in dreams.items() if dream_id in waiting)
+    return undone
+
+
+class OldTombstones(_Old):
+    """Pictures that were deleted longer ago than so many seconds, and whose objects were deleted once more since."""
+
+    def __init__(self, ttl_s: float) -> None:
+        super().__init__(ttl_s, (_images.c.updated_at, _images.c.id))
+
+    def delete(self, session: Session, count: int) -> int | None:
+        """As of `OldTasks`."""
+        page = self._page(session, count, TOMBSTONES)
+        if not page:
+            return None
+        return self._delete(session, [row.id for row in page], text(TOMBSTONES), _images.c.staging_key.is_(None))
+
+
+def delete_old_entries(session: Session, ttl_s: float) -> int:
+    """Delete the rows of periodic entries that no scheduler has had in its schedule for so long; returns how many."""
+    unknown = update(DreamPeriodic).where(DreamPeriodic.seen_at.is_(None))  # written by an older release
+    session.execute(unknown.values(seen_at=now()))
+    old = delete(DreamPeriodic).where(
+        DreamPeriodic.seen_at <= now(-max(ttl_s, _UNSEEN_S)), DreamPeriodic.task_id.is_(None)
+    )
+    return rows_hit(session, old)
+
+
+def was_pruned(session: Session, task_id: str, born_at: datetime) -> bool:
+    """Whether a task without a row, whose message was made then, may have had one that is gone.
+
+    Its pictures outlive it, and no task has gone that was born after all that have.
+    """
+    if session.scalar(select(_images.c.id).where(_images.c.task_id == task_id).limit(at_most(1))) is not None:
+        return True
+    until = session.scalar(select(DreamMark.at).where(DreamMark.name == _PRUNED))
+    return until is not None and born_at <= until
+
+
+def _advance(session: Session, name: str, at: datetime) -> None:
+    """Set a mark; it never goes back."""
+    mark = session.get(DreamMark, name, with_for_update=True)
+    if mark is None:
+        session.add(DreamMark(name=name, at=at))
+        session.flush()
+    elif mark.at < at:
+        mark.at = at
+        session.flush()
