@@ -22,6 +22,7 @@ __all__ = [
     "Refusal",
     "RefusalCode",
     "check_deletion",
+    "check_dream_id",
     "check_inline",
     "check_owner",
     "check_positions",
@@ -88,7 +89,7 @@ def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions:
     Raises:
       InvalidArguments: what is wrong, and where.
     """
-    _check_dream_id(dream_id)
+    check_dream_id(dream_id)
     _check_files(image_files, "image_files", settings.max_files_per_upload)
     for index, file in enumerate(image_files):
         _check_file(file, f"image_files[{index}]", settings.max_upload_bytes)
@@ -106,7 +107,7 @@ def check_inline(
     Raises:
       InvalidArguments: what is wrong, and where.
     """
-    _check_dream_id(dream_id)
+    check_dream_id(dream_id)
     _check_files(encoded_files, "encoded_files", settings.max_files_per_upload)
     offsets = check_positions(positions, len(encoded_files))
     inline: dict[int, ImageFile] = {}
@@ -143,7 +144,12 @@ def _check_files(files: Any, called: str, most: int) -> None:
         )
 
 
-def _check_dream_id(dream_id: Any) -> None:
+def check_dream_id(dream_id: Any) -> None:
+    """Whether it can be the id of a dream.
+
+    Raises:
+      InvalidArguments: it is no positive integer, or too large for a database.
+    """
     if not isinstance(dream_id, int) or isinstance(dream_id, bool) or not 0 < dream_id <= _MAX_ID:
         raise InvalidArguments(f"dream_id must be a positive integer, not {dream_id!r}")
 
@@ -197,7 +203,7 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     Raises:
       InvalidArguments: what is wrong, and where.
     """
-    _check_dream_id(dream_id)
+    check_dream_id(dream_id)
     if not isinstance(image_urls, Sequence) or isinstance(image_urls, str | bytes):
         raise InvalidArguments(f"image_urls must be a list of {{id, url}}, not {type(image_urls).__name__}")
     if len(image_urls) > _MAX_DELETIONS:
@@ -213,7 +219,7 @@ def check_owner(dream_id: Any, user_id: Any, username: Any) -> None:
     Raises:
       InvalidArguments: what is wrong.
     """
-    _check_dream_id(dream_id)
+    check_dream_id(dream_id)
     if not isinstance(user_id, int) or isinstance(user_id, bool) or abs(user_id) > _MAX_ID:
         raise InvalidArguments(f"user_id must be an integer, not {user_id!r:.60}")
     length = len(checked_text(username, "username"))

@@ -33,6 +33,7 @@ __all__ = [
     "UNKNOWN_FOR_S",
     "EncodedFile",
     "ImageFile",
+    "ImageInfo",
     "ImageRef",
     "ImageState",
     "ImageUpdate",
@@ -234,6 +235,30 @@ class ImageRef(TypedDict):
     #: `#rrggbb`
     dominant_colour: NotRequired[str]
     variants: NotRequired[list[VariantRef]]
+
+
+class ImageInfo(TypedDict):
+    """A picture as its owner lists it, over REST or from Python; what is not known (yet) is None."""
+
+    id: int
+    url: str | None
+    position: int
+    #: One of `ImageState`; `status` is the same.
+    state: str
+    status: str
+    filename: str
+    width_px: int | None
+    height_px: int | None
+    size_bytes: int | None
+    content_type: str | None
+    #: A ThumbHash in base64.
+    placeholder: str | None
+    #: `#rrggbb`
+    dominant_colour: str | None
+    variants: list[VariantRef]
+    #: Why it failed.
+    error: str | None
+    task_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,11 +71,12 @@ def images(
 ) -> None:
     """List the pictures of a dream: id, state, position, file, pixels, bytes, URL or reason."""
     from dream.db.images import list_images
+    from dream.producer.listing import image_info
 
     with opened(load_quietly()) as producer, producer.database.read() as session:
         found = list_images(session, dream_id)
     if as_json:
-        typer.echo(json.dumps([_public(image) for image in found], indent=2))
+        typer.echo(json.dumps([{"dream_id": dream_id, **image_info(image)} for image in found], indent=2))
         return
     if not found:
         typer.echo(f"dream {dream_id} has no pictures", err=True)
@@ -169,15 +170,6 @@ def _show(images: Iterable[DreamImage]) -> None:
             for image in images
         ],
     )
-
-
-def _public(image: DreamImage) -> dict[str, object]:
-    """A picture as the gateway's REST names its fields."""
-    names = (
-        *("id", "dream_id", "state", "position", "filename", "width_px", "height_px", "size_bytes", "content_type"),
-        *("url", "placeholder", "dominant_colour", "variants", "error", "task_id"),
-    )
-    return {name: getattr(image, name) for name in names}
 
 
 # --- delete

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dream.blocking import warn_on_loop
 from dream.compat import exceptions
 from dream.compat.current import app_or_default
 from dream.compat.joining import allow_join_result, assert_will_not_block, denied_join_result
@@ -116,6 +117,7 @@ class AsyncResult(Outcome):
     wait = get
 
     def _wait(self, timeout: float | None, interval: float | None, on_interval: Callable[[], object] | None) -> None:
+        warn_on_loop("AsyncResult.get")
         give_up = time.monotonic() + timeout if timeout is not None else None
         pause_s = interval or _FIRST_INTERVAL_S
         with self._listening() as waiter:

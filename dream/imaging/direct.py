@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from dream.blocking import warn_on_loop
 from dream.errors import InvalidArguments
 from dream.imaging.limits import Limits
 
@@ -31,6 +32,7 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
     from dream.imaging.pipeline import process
     from dream.settings import load
 
+    warn_on_loop("process_image")
     if not isinstance(image_data, (bytes, bytearray, memoryview)):
         raise InvalidArguments(f"image_data must be bytes, not {type(image_data).__name__}")
     if not isinstance(filename, str):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from dream.blocking import warn_on_loop
 from dream.errors import InvalidArguments
 from dream.messages import ImageRef, ImageUpdate, UpdateStatus
 from dream.notifications.publish import Publisher
@@ -46,6 +47,7 @@ def send_image_update(
     Raises:
       InvalidArguments: there is no such status, `progress` is out of range, or an item is no image.
     """
+    warn_on_loop("send_image_update")
     if isinstance(image_urls, str | bytes | Mapping):
         raise InvalidArguments("image_urls must be a list of URLs or of dicts with a url")
     update = ImageUpdate(

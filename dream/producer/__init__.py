@@ -1,4 +1,4 @@
-"""What the web layer calls: `upload_images` and `delete_images`. Stage, record, send.
+"""What the web layer calls: `upload_images`, `delete_images` and `list_images`. Stage, record, send.
 
     bytes ─► object store (staging/…) ─► task and image rows ─► message with keys only ─► the task's id
 
@@ -13,21 +13,25 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dream.messages import ImageFile, UrlToDelete
+from dream.messages import ImageFile, ImageInfo, UrlToDelete
 from dream.producer.accepting import Producer
 from dream.producer.delivery import AT_ONCE, NOT_SENT, Delivery
+from dream.producer.listing import ImageList
 from dream.producer.recording import Order
 
 __all__ = [
     "AT_ONCE",
     "NOT_SENT",
     "Delivery",
+    "ImageInfo",
+    "ImageList",
     "Order",
     "Producer",
     "configured_by",
     "default",
     "delete_images",
     "forget_default",
+    "list_images",
     "set_owner",
     "upload_images",
 ]
@@ -75,6 +79,11 @@ def upload_images(
 def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: str, **how: Any) -> str:
     """See `Producer.delete_images`."""
     return default().delete_images(dream_id, image_urls, username, **how)
+
+
+def list_images(dream_id: int, *, limit: int | None = None, cursor: str | None = None) -> ImageList:
+    """See `Producer.list_images`."""
+    return default().list_images(dream_id, limit=limit, cursor=cursor)
 
 
 def set_owner(dream_id: int, user_id: int, username: str = "", **how: Any) -> None:

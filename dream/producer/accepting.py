@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dream.arguments import check_deletion, check_owner, check_upload
+from dream.blocking import warn_on_loop
 from dream.errors import AcceptanceUnknown, DatabaseUnavailable, DreamError, SettingsError
 from dream.fault_points import step
 from dream.log import get_logger
@@ -15,6 +16,7 @@ from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, EncodedFile, ImageFile
 from dream.producer.backlog import check_backlog
 from dream.producer.connections import Connections
 from dream.producer.delivery import AT_ONCE, Delivery
+from dream.producer.listing import ImageList, list_images
 from dream.producer.outbox import check_session, follow
 from dream.producer.recording import Order, Recorder
 from dream.producer.staging import Staging
@@ -112,6 +114,24 @@ class Producer(Connections):
         self.accept(order, session)
         return order.task_id
 
+    def list_images(self, dream_id: int, *, limit: int | None = None, cursor: str | None = None) -> ImageList:
+        """List a dream's pictures in the order of its text; those being deleted are not among them.
+
+        Parameters:
+          dream_id: the dream.
+          limit: the most that are wanted; all by default.
+          cursor: the `next_cursor` of the page before.
+
+        Returns:
+          The pictures, each with the fields that REST gives; `next_cursor` of the list is None on the last page.
+
+        Raises:
+          InvalidArguments: the arguments are wrong.
+          DatabaseUnavailable
+        """
+        warn_on_loop("list_images")
+        return list_images(self.database, dream_id, limit, cursor)
+
     @step("submit")
     def submit(self, name: str, args: Sequence[Any], *, task_id: str, delivery: Delivery = AT_ONCE) -> bool:
         """Record and send any task of ours; False where a task of that id exists already.
@@ -139,6 +159,7 @@ class Producer(Connections):
           SettingsError: `DREAM_OWNERS_SQL` is set, so the owner is in the application's tables.
           DatabaseUnavailable: nothing was written; the transaction of a `session` is to be rolled back.
         """
+        warn_on_loop("set_owner")
         check_session(session)
         check_owner(dream_id, user_id, username)
         if self._settings.owners_sql:
@@ -156,6 +177,7 @@ class Producer(Connections):
         user_id: int | None = None,
     ) -> Order:
         """Check an upload and stage its bytes; `accept` does the rest. Arguments and errors as of `upload_images`."""
+        warn_on_loop("upload_images")
         offsets = check_upload(self._settings, dream_id, image_files, positions)
         check_backlog(self._settings, self.database, len(offsets), dream_id, user_id)
         task_id = task_id or str(uuid4())
@@ -173,6 +195,7 @@ class Producer(Connections):
         delivery: Delivery = AT_ONCE,
     ) -> Order:
         """Check a deletion; `accept` does the rest. Arguments and errors as of `delete_images`."""
+        warn_on_loop("delete_images")
         wanted = check_deletion(dream_id, image_urls, username)
         return Order(task_id or str(uuid4()), DELETE_IMAGES, [dream_id, wanted, username or ""], delivery)
 

@@ -51,6 +51,33 @@ def test_a_task_that_nobody_knows_is_pending(store: ResultStore) -> None:
     assert (result.state, result.status, result.result, result.ready()) == ("PENDING", "PENDING", None, False)
 
 
+def test_to_wait_on_a_running_loop_is_warned_of(store: ResultStore) -> None:
+    """Once; a look that waits for nothing is not."""
+    program = """
+import asyncio, warnings
+from dream.compat import AsyncResult, exceptions
+async def main():
+    result = AsyncResult("nobody")
+    print(result.state)
+    for _ in range(2):
+        try:
+            result.get(timeout=0.01)
+        except exceptions.TimeoutError:
+            print("waited")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    asyncio.run(main())
+print([(one.category.__name__, str(one.message).partition(" ")[0], one.lineno) for one in caught])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        "PENDING",
+        "waited",
+        "waited",
+        "[('BlockingCallWarning', 'AsyncResult.get', 9)]",
+    ], done.stderr
+
+
 def test_who_has_callers_tasks_alone_needs_no_tables(
     store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

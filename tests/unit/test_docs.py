@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from dream import errors
 from dream.arguments import RefusalCode
 from dream.cli import app
 from dream.settings import Settings
@@ -134,3 +135,21 @@ def test_a_link_leads_somewhere(page: Path, target: str) -> None:
 def test_every_code_of_a_refused_file_is_documented() -> None:
     text = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(file_[a-z_]+)` \|", text, re.MULTILINE) == sorted(RefusalCode)
+
+
+# --- errors
+
+
+def test_every_error_is_on_the_page_of_errors_once() -> None:
+    """In a row of a table that says when and what to do; those of workers alone are named below."""
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Za-z]+)` \| \S.+ \| \S.+ \|$", text, re.MULTILINE)
+    inside = {name for name in errors.__all__ if issubclass(getattr(errors, name), errors.HandedBack)}
+    assert sorted(rows) == sorted(set(errors.__all__) - inside - {"DreamError"})
+    for name in (*inside, "DreamError"):
+        assert f"`{name}`" in text
+
+
+def test_the_page_of_errors_names_no_error_that_is_not_there() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= set(errors.__all__)

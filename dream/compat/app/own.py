@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dream.blocking import warn_on_loop
 from dream.compat.app.own_options import parse
 from dream.compat.app.task import Task
 
@@ -64,6 +65,7 @@ class OwnTask(Task):
         Raises:
           TypeError, InvalidArguments: as of `apply_async`; nothing was stored.
         """
+        warn_on_loop(f"{self.name.rpartition('.')[2]}.delay")
         self._check_arguments(args, kwargs)
         used_id, delivery = parse(self.name, {**options, "task_id": task_id})
         arguments = self._signature_of_run.bind(*(args or ()), **(kwargs or {})).args

@@ -13,6 +13,7 @@ import pytest
 
 from dream.db import images
 from dream.messages import ImageState, VariantRef
+from dream.producer import Producer
 from dream.storage import Storage
 from dream.storage.signing import window_at
 from tests.gateway import DREAM, KEY, OTHER_DREAM, STRANGER, Gateway, auth, token
@@ -319,6 +320,15 @@ def test_media_knows_the_variants_of_a_picture_for_as_long_as_it_is_there(gatewa
         assert gateway.http.get(f"/media/{unknown}").status_code == 404, unknown
     assert gateway.http.delete(f"/api/dreams/{DREAM}/images/{image_id}", headers=auth()).status_code == 202
     assert gateway.http.get(f"/media/{key}").status_code == 404
+
+
+def test_python_lists_what_rest_lists(gateway: Gateway) -> None:
+    """The same fields, values and order."""
+    for number, state in enumerate((ImageState.COMPLETED, ImageState.FAILED, ImageState.PENDING)):
+        gateway.add_image(state, number=number)
+    listed = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
+    assert len(listed) == 3
+    assert Producer(gateway.settings, database=gateway.database).list_images(DREAM) == listed
 
 
 def test_media_redirects_to_a_get_that_works(gateway: Gateway) -> None:

@@ -1,0 +1,41 @@
+"""Calls that block, made on a running event loop, which stands still meanwhile: a warning, once a process."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+__all__ = ["BlockingCallWarning", "warn_on_loop"]
+
+_is_said = False
+
+
+class BlockingCallWarning(RuntimeWarning):
+    """A call that blocks was made on a running event loop."""
+
+
+def warn_on_loop(call: str) -> None:
+    """Warn where an event loop of asyncio runs in this thread; once a process, at the caller's own line.
+
+    Parameters:
+      call: the call, as its caller knows it.
+    """
+    global _is_said
+    asyncio = sys.modules.get("asyncio")  # a process that has not imported it runs no loop
+    if _is_said or asyncio is None or asyncio._get_running_loop() is None:
+        return
+    _is_said = True
+    warnings.warn(
+        f"{call} blocks this event loop until it returns: call it in a thread, with `await asyncio.to_thread({call}, "
+        "...)`, Starlette's and FastAPI's `run_in_threadpool` or Django's `sync_to_async`",
+        BlockingCallWarning,
+        stacklevel=_depth_of_caller(),
+    )
+
+
+def _depth_of_caller() -> int:
+    """How far up the stack, as `warnings.warn` counts it, the first frame lies that is not ours."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "dream":
+        frame, depth = frame.f_back, depth + 1
+    return depth

@@ -1,0 +1,76 @@
+"""A dream's pictures as callers and REST list them: one source of their fields and their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from dream.arguments import check_dream_id
+from dream.errors import InvalidArguments
+from dream.messages import ImageInfo
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from dream.db import Database, DreamImage
+
+__all__ = ["ImageList", "image_info", "list_images", "parse_cursor"]
+
+_MAX_LIMIT = 2**31 - 1
+_MAX_NUMBER = 2**63 - 1
+
+
+class ImageList(list[ImageInfo]):
+    """Pictures in the order of the dream's text.
+
+    Parameters:
+      next_cursor: where the next page begins; None where there is none.
+    """
+
+    next_cursor: str | None = None
+
+
+def list_images(database: Database, dream_id: int, limit: int | None = None, cursor: str | None = None) -> ImageList:
+    """See `Producer.list_images`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dream.db import images
+    from dream.db.faults import explain
+
+    check_dream_id(dream_id)
+    after = None if cursor is None else parse_cursor(cursor)
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= _MAX_LIMIT):
+        raise InvalidArguments(f"limit must be a positive integer, not {limit!r}")
+    try:
+        with database.read() as session:
+            # One more than is asked for shows whether there is a next page.
+            rows = images.page(session, dream_id, after=after, limit=limit and limit + 1)
+    except SQLAlchemyError as error:
+        explained = explain(error)
+        raise type(explained)(f"the pictures cannot be listed: {explained}") from error
+    page = rows[:limit]
+    found = ImageList(map(image_info, page))
+    found.next_cursor = f"{page[-1].position}.{page[-1].id}" if len(rows) > len(page) else None
+    return found
+
+
+def image_info(image: DreamImage | Row[Any]) -> ImageInfo:
+    """A picture as its owner sees it."""
+    from dream.db.images import LISTED
+
+    fields: Any = {name: getattr(image, name) for name in LISTED}
+    return cast("ImageInfo", {**fields, "state": str(image.state), "status": str(image.state)})
+
+
+def parse_cursor(cursor: Any) -> tuple[int, int]:
+    """The position and the id that a page begins behind.
+
+    Raises:
+      InvalidArguments: no list has given such a cursor.
+    """
+    position, _, image_id = cursor.partition(".") if isinstance(cursor, str) else ("", "", "")
+    digits = position.removeprefix("-")
+    if not all(text.isascii() and text.isdecimal() and len(text) <= 19 for text in (digits, image_id)):
+        raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
+    if int(digits) > _MAX_LIMIT or int(image_id) > _MAX_NUMBER:
+        raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
+    return int(position), int(image_id)
