@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,7 @@ __all__ = ["MAX_URL_LENGTH", "Settings", "default_to", "is_defaulted", "load", "
 
 #: Variables that `default_to` has set, with their values.
 _defaults: dict[str, str] = {}
+_defaulting = threading.RLock()
 
 
 class Settings(BaseSettings):
@@ -319,8 +321,9 @@ def load() -> Settings:
 
 def set_by_environment() -> frozenset[str]:
     """The settings that the environment has, and not because `default_to` was called."""
-    ours = {name.removeprefix("DREAM_").lower() for name in _ours()}
-    return frozenset(load().model_fields_set - ours)
+    with _defaulting:
+        ours = {name.removeprefix("DREAM_").lower() for name in _ours()}
+        return frozenset(load().model_fields_set - ours)
 
 
 def is_defaulted() -> bool:
@@ -336,16 +339,17 @@ def default_to(**values: object) -> None:
     Raises:
       SettingsError: see `load`.
     """
-    unset = values.keys() - set_by_environment()
-    new, before = {f"DREAM_{name.upper()}": str(values[name]) for name in unset}, _ours()
-    if new == before:
-        return
-    _replace(before, new)
-    try:
-        load()
-    except SettingsError:  # a wrong one is refused, and not kept
-        _replace(new, before)
-        raise
+    with _defaulting:
+        unset = values.keys() - set_by_environment()
+        new, before = {f"DREAM_{name.upper()}": str(values[name]) for name in unset}, _ours()
+        if new == before:
+            return
+        _replace(before, new)
+        try:
+            load()
+        except SettingsError:  # a wrong one is refused, and not kept
+            _replace(new, before)
+            raise
 
 
 def with_defaults(*, alone: bool, **values: object) -> Settings:

@@ -87,7 +87,8 @@ def _tamed(kind: Any) -> Any:
         return kind
     if issubclass(kind, SystemExit) or any(each.__module__.startswith(_ENGINES) for each in kind.__mro__):
         return None
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    names: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    names |= {"__init__": kind.__init__, "__str__": kind.__str__}
     try:
         return type(kind.__name__, (TaskError, kind), names)
     except Exception:  # noqa: BLE001 (a class may refuse to have subclasses)

@@ -12,6 +12,7 @@ Redis has the events of pictures, too: where the environment names servers, the 
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["adopt", "results_elsewhere", "settings_of"]
 
 _REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
+
+#: Of several apps that are used at the same time, one is the first.
+_first = threading.Lock()
 
 
 def adopt(conf: Conf) -> Settings:
@@ -52,9 +56,10 @@ def settings_of(conf: Conf) -> Settings:
     wanted = _adopted(conf)
     if not wanted:
         return settings.load()
-    if not settings.is_defaulted():
-        settings.default_to(**wanted)
-        return settings.load()
+    with _first:
+        if not settings.is_defaulted():
+            settings.default_to(**wanted)
+            return settings.load()
     return _settings_with(settings.load(), tuple((name, str(value)) for name, value in wanted.items()))
 
 

@@ -40,7 +40,8 @@ def test_what_is_no_exception_comes_back_as_its_own_class_and_as_one(kind: type[
     read = read_error(json.loads(json.dumps(write_error(kind("why")))))
     assert isinstance(read, kind)
     assert isinstance(read, exceptions.TaskError)
-    assert (type(read).__name__, read.args) == (kind.__name__, ("why",))
+    assert (type(read).__name__, read.args, str(read)) == (kind.__name__, ("why",), "why")
+    assert repr(read_error(write_error(kind()))) == repr(kind())
     assert write_error(read) == write_error(kind("why"))
 
 
