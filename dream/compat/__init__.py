@@ -28,6 +28,7 @@ from dream.compat.result import AsyncResult
 from dream.compat.utils import uuid
 
 __all__ = [
+    "VERSION",
     "AsyncResult",
     "Celery",
     "Signature",
@@ -51,5 +52,9 @@ __all__ = [
     "xmap",
     "xstarmap",
 ]
+
+#: The release of Celery whose names and behaviour these are: libraries ask for it.
+VERSION = (5, 7, 0)
+__version__ = ".".join(map(str, VERSION))
 
 install()

@@ -6,7 +6,7 @@ Answers come as fast as workers give them: the wait ends when every worker that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat import revocation
@@ -195,7 +195,9 @@ class Control:
         answers = self.ask(command, arguments, destination=destination, timeout=timeout)
         return [{name: answer} for name, answer in answers.items()] if reply else None
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property that has raised AttributeError: let it say its own
+            return object.__getattribute__(self, name)
         if name not in _REFUSED:
             raise AttributeError(f"control has no {name!r}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
@@ -39,9 +40,7 @@ class Discovery:
           ImproperlyConfigured: Django's apps are wanted, and there is no Django. What a module raises goes through.
         """
         if _is_django():
-            import_module("django").setup()
-            if not os.environ.get("CELERY_SKIP_CHECKS"):
-                _run_checks()
+            _set_up_django()
         for module in modules:
             import_module(module)
         waiting, self._waiting = self._waiting, []
@@ -87,6 +86,25 @@ def _is_django() -> bool:
     if conf is not None and conf.settings.configured:
         return True
     return bool(os.environ.get("DJANGO_SETTINGS_MODULE")) and find_spec("django") is not None
+
+
+def _set_up_django() -> None:
+    """As `manage.py` begins.
+
+    Raises:
+      ImproperlyConfigured: settings, models or URLs raise something. What cannot be imported goes through.
+    """
+    try:
+        import_module("django").setup()
+        if not os.environ.get("CELERY_SKIP_CHECKS"):
+            _run_checks()
+    except (ImportError, SyntaxError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next(each for each in reversed(frames) if not each.filename.startswith("<"))
+        place = f"{frame.filename}, line {frame.lineno}"
+        raise ImproperlyConfigured(f"Django cannot be set up: {type(error).__name__} in {place}: {error}") from error
 
 
 def _run_checks() -> None:

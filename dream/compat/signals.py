@@ -59,9 +59,10 @@ class Signal:
 
     Parameters:
       name: what it is called.
+      providing_args, use_caching: as Celery takes them; without effect.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "", providing_args: Any = None, use_caching: bool = False) -> None:  # noqa: ARG002
         self.name = name
         self._receivers: dict[Any, tuple[Any, Any]] = {}
 

@@ -107,7 +107,7 @@ class _Run:
         scope.set_context("task", {"name": self._name, "id": message.message_id, "queue": message.queue_name})
         scope.add_event_processor(self._judged)
         if not has_transaction:
-            how = {"op": "queue.task.dream", "name": self._name, "source": "task", "origin": "auto.queue.dream"}
+            how = {"op": "queue.task.dream", "name": self._name, "source": "task"}
             transaction = self._sdk.continue_trace(_headers_of(message), **how)
             self._transaction = self.stack.enter_context(self._sdk.start_transaction(transaction))
             self._transaction.set_status("ok")

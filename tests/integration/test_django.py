@@ -52,6 +52,7 @@ from orders import views
 urlpatterns = [path("report", views.report)]
 """,
     "mysite/broken.py": "import not_there_at_all\n",
+    "mysite/wrong.py": "import os\nos.environ['NOT_SET_AT_ALL']\n",
     "orders/__init__.py": "",
     "orders/caches.py": """
 from django.core.cache.backends.locmem import LocMemCache
@@ -267,6 +268,25 @@ print("orders.reports.export" in celery_app.tasks)
         "True",
     ]
     assert site.run('os.environ["CELERY_SKIP_CHECKS"] = "true"' + program) == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SITE_URLS": "mysite.wrong"}, "mysite/wrong.py, line 2: 'NOT_SET_AT_ALL'"),
+        ({"DJANGO_SETTINGS_MODULE": "mysite.nowhere"}, "No module named 'mysite.nowhere'"),
+    ],
+)
+def test_a_django_that_cannot_be_set_up_ends_the_worker_with_one_line(
+    site: Site, variables: dict[str, str], said: str
+) -> None:
+    """It was started again and again, each time with a traceback."""
+    worker = site.parts.start(
+        "-A", "mysite", "worker", "-c", "1", ready=False, program=[str(WORKER)], cwd=site.folder, **variables
+    )
+    assert worker.wait(30) == 2
+    assert said in site.parts.log_of(worker)
+    assert "Traceback" not in site.parts.log_of(worker)
 
 
 def test_a_urlconf_that_cannot_be_imported_ends_the_worker_with_one_line(site: Site) -> None:

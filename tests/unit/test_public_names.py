@@ -95,7 +95,7 @@ def test_no_module_is_a_drawer() -> None:
     """Only those are called so that callers import under that name."""
     drawers = {module_name(path) for path in PATHS if DRAWERS & set(path.relative_to(PACKAGE).with_suffix("").parts)}
     documented = {"dream.websocket.utils", "dream.websocket.utils.notifications"}
-    celerys = {"", ".log", ".serialization", ".time"}
+    celerys = {"", ".dispatch", ".log", ".serialization", ".time"}
     assert drawers <= documented | {f"dream.compat.utils{each}" for each in celerys}
 
 
