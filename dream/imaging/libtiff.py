@@ -2,11 +2,14 @@
 
 Its decoders of faxes (Group 3, Group 4) and of PackBits go on after a code that does not exist, and return garbage.
 They report it, but Pillow hears nothing: errors are printed, and warnings are switched off with each picture it opens.
+The same holds for libjpeg, which decodes JPEGs in TIFFs.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Reports", "reports"]
+from PIL.TiffImagePlugin import TiffImageFile
+
+from dream.imaging.damage import RAISED_BY_DECODERS
+from dream.imaging.jpeg_segments import FRAMES, segments
+
+__all__ = ["Reports", "is_cut_short", "reports"]
 
 #: Handlers are the whole process's. Pillow loads within loading, to turn the picture.
 _lock = threading.RLock()
@@ -28,6 +36,8 @@ _HEARD = (b"Fax4", b"PackBits")
 _JPEG = b"JPEGLib"
 _LOST = (b"premature end", b"bad huffman code")
 _LONGEST_TEXT = 200
+#: Of a TIFF's header, and of our TIFF's directory.
+_HEAD_BYTES, _ENTRIES = 8, 10
 
 
 class Reports:
@@ -35,11 +45,13 @@ class Reports:
 
     Parameters:
       errors: what it could not decode.
+      losses: a JPEG's data that ended before its pixels. Of a picture libjpeg reports the first thing that is wrong.
       odd_rows: rows that it filled up or cut off, of faxes in which each row begins anew.
     """
 
     def __init__(self) -> None:
         self.errors = 0
+        self.losses = 0
         self.odd_rows = 0
 
 
@@ -59,7 +71,7 @@ def reports() -> Iterator[Reports]:
         decoder = module or b""
         said.odd_rows += decoder.startswith(_ROW_BY_ROW)
         said.errors += decoder.startswith(_HEARD)
-        said.errors += decoder == _JPEG and any(lost in _text(wording, values).lower() for lost in _LOST)
+        said.losses += decoder == _JPEG and any(lost in _text(wording, values).lower() for lost in _LOST)
 
     on_error, on_warning = _Handler(hear_error), _Handler(hear_warning)
 
@@ -78,6 +90,46 @@ def reports() -> Iterator[Reports]:
         finally:
             for restore, handler in before:
                 restore(handler)
+
+
+def is_cut_short(jpeg: bytes) -> bool:
+    """Whether a JPEG's compressed data ends before its pixels do; False where libtiff is not found.
+
+    libjpeg fills up what is missing. It is heard through libtiff, as the one strip of a TIFF, since Pillow passes
+    nothing on of what it says of a JPEG.
+    """
+    try:
+        with reports() as said:
+            TiffImageFile(io.BytesIO(_as_tiff(jpeg))).load()
+    except RAISED_BY_DECODERS:
+        return False
+    return said.losses > 0 and not said.errors
+
+
+def _as_tiff(jpeg: bytes) -> bytes:
+    """A TIFF of one strip, which is a JPEG of one or three components (source: TIFF technical note 2)."""
+    frame = next(segment for segment in segments(jpeg) if segment.marker in FRAMES)
+    height, width, components = struct.unpack_from(">HHB", jpeg, frame.payload + 1)
+    sampling_at = frame.payload + 7
+    sampling = jpeg[sampling_at]
+    three = components == 3
+    if not three:  # which means nothing of a single component, but libtiff insists
+        jpeg = jpeg[:sampling_at] + b"\x11" + jpeg[sampling_at + 1 :]
+    depths_at = _HEAD_BYTES + 2 + 12 * _ENTRIES + 4
+    tags = (
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, components, depths_at if three else 8),
+        (259, 3, 1, 7),  # JPEG
+        (262, 3, 1, 6 if three else 1),  # YCbCr, or grey
+        (273, 4, 1, depths_at + 6),
+        (277, 3, 1, components),
+        (278, 4, 1, height),
+        (279, 4, 1, len(jpeg)),
+        (530, 3, 2, (sampling >> 4) | (sampling & 15) << 16),
+    )
+    directory = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    return struct.pack("<2sHLH", b"II", 42, _HEAD_BYTES, _ENTRIES) + directory + bytes(4) + b"\x08\0" * 3 + jpeg
 
 
 def _place(function: Any) -> ctypes.c_void_p:

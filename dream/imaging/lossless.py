@@ -2,14 +2,19 @@
 
 ```
 SOI │ APP0 JFIF │ APP1 Exif, XMP │ APP2 ICC │ APP13 IPTC │ COM │ DQT SOF DHT SOS … │ EOI │ previews, films, anything
- ✓       ✓              ✗             ✓          ✗         ✗            ✓             ✓              ✗
+ ✓       ✓              ✗             ✗          ✗         ✗            ✓             ✓              ✗
 ```
+
+A profile goes, since it says what a picture without one means, and its tags may say more. Compressed data may hold
+bytes behind its last pixel, which no decoder looks at: such a picture is encoded anew.
 
 (Source of what is in segments: JFIF 1.02, Exif 2.32, ICC.1:2022 annex B.)
 """
 
 from __future__ import annotations
 
+import re
+from math import prod
 from typing import BinaryIO
 
 from PIL.ImageFile import ImageFile
@@ -18,11 +23,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.imaging.colour import is_srgb
 from dream.imaging.decode import orientation_of
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, WITHOUT_LENGTH, segments
+from dream.imaging.libtiff import is_cut_short
 from dream.imaging.limits import Limits
 
 __all__ = ["cleaned"]
 
-_APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
+_APP0, _APP14 = 0xE0, 0xEE
 #: Frames of Huffman-coded baseline, extended and progressive pictures: what every browser shows.
 _SHOWN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 #: What has no business between the segments of such a picture.
@@ -30,10 +36,15 @@ _STRANGE = (FRAMES - _SHOWN_FRAMES) | WITHOUT_LENGTH
 #: Tables, scans and intervals: what pixels are decoded with.
 _DECODING = frozenset({*_SHOWN_FRAMES, 0xC4, 0xDB, START_OF_SCAN, 0xDD})
 #: Application data that says how to show the pixels, told by what it begins with.
-_SHOWING = {_APP0: b"JFIF\0", _APP2: b"ICC_PROFILE\0", _APP14: b"Adobe"}
+_SHOWING = {_APP0: b"JFIF\0", _APP14: b"Adobe"}
 #: What these two segments hold; a thumbnail may follow the first, and anything the second.
 _JFIF_BYTES = 14
 _ADOBE_BYTES = 12
+
+#: Runs of compressed data end at a restart, at the next segment, or at the end.
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+#: Pixels that are decoded to try all runs of a picture of several; about 0.3 s.
+_MOST_TRIED_PIXELS = 24_000_000
 
 
 def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
@@ -54,28 +65,49 @@ def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
     file.seek(0)
     data = file.read()
     file.seek(place)
-    kept = _without_private_segments(data)
-    return kept if kept is not None and len(kept) <= limits.max_bytes else None
+    found = _without_private_segments(data)
+    if found is None:
+        return None
+    kept, runs = found
+    if len(kept) > limits.max_bytes or (len(runs) > 1 and len(runs) * prod(image.size) > _MOST_TRIED_PIXELS):
+        return None
+    return kept if _are_needed(kept, runs) else None
 
 
-def _without_private_segments(data: bytes) -> bytes | None:
-    """The JPEG at the start of `data`; None where it is not put together as it should be."""
-    kept = [data[:2]]
+def _without_private_segments(data: bytes) -> tuple[bytes, list[int]] | None:
+    """The JPEG at the start of `data`, and where its runs of compressed data end in what is returned.
+
+    None where it is not put together as it should be.
+    """
+    kept = bytearray(data[:2])
+    runs: list[int] = []
     end, is_in_scan = 2, False
     for segment in segments(data):
         between = data[end : segment.start]
         if is_in_scan:
-            kept.append(between)
+            run = between.rstrip(b"\xff")  # filling: in data a zero follows
+            runs += [len(kept) + restart.start() for restart in _RESTART.finditer(run)]
+            kept += run
+            runs.append(len(kept))
         elif between.strip(b"\xff"):  # more than filling
             return None
         end = segment.end
         if segment.marker == END_OF_IMAGE:
-            return b"".join((*kept, data[segment.start : end]))
+            return bytes(kept + data[segment.start : end]), runs
         if segment.marker in _STRANGE:
             return None
-        kept.append(_kept_of(segment.marker, data[segment.start : end]))
+        kept += _kept_of(segment.marker, data[segment.start : end])
         is_in_scan = segment.marker == START_OF_SCAN
     return None
+
+
+def _are_needed(data: bytes, runs: list[int]) -> bool:
+    """Whether the decoder misses the last byte of each run, so that no other bytes hide there."""
+    for end in runs:
+        start = end - (2 if data[end - 2 : end] == b"\xff\0" else 1)
+        if not is_cut_short(data[:start] + data[end:]):
+            return False
+    return True
 
 
 def _kept_of(marker: int, segment: bytes) -> bytes:

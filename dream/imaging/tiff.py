@@ -131,7 +131,7 @@ class TiffFile(TiffImageFile):
             return super().load()
         with reports() as wrong:
             pixels = super().load()
-        if wrong.errors or wrong.odd_rows * _ROWS_FOR_AN_ODD_ONE > self.height:
+        if wrong.errors or wrong.losses or wrong.odd_rows * _ROWS_FOR_AN_ODD_ONE > self.height:
             raise ImageRejected(DAMAGED)
         return pixels
 
