@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dream.errors import BrokerUnavailable, DreamError, InvalidArguments, SettingsError
@@ -118,7 +119,8 @@ class Retry(TaskPredicate):
         """When, as a log says it."""
         if not isinstance(self.when, int | float):
             return f"at {self.when}"
-        return f"in {int(self.when) if self.when == int(self.when) else self.when}s"
+        # Whole seconds, which libraries look for; the policy has halves.
+        return f"in {math.ceil(self.when) if self.when >= 1 else self.when}s"
 
     def __str__(self) -> str:
         if self.message:

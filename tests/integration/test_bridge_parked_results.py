@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,34 @@ def test_a_replayed_task_has_no_result_until_it_has_one(old_redis: Old, settings
     assert [each["message_id"] for each in waiting(settings)] == ids[:1]
     default().results.put(meta_of(ids[0], "SUCCESS", 3))
     assert told(old_redis, ids[:1]) == [["returned", 3]]
+
+
+def test_who_waits_already_is_told_at_once(old_redis: Old) -> None:
+    program = f"""
+from celery import Celery
+app = Celery(broker={old_redis.url!r}, backend={old_redis.settings.events_url!r})
+result = app.send_task("nobody.knows", queue={old_redis.queue!r})
+print("sent", flush=True)
+try:
+    result.get(timeout=60)
+except Exception as error:
+    print(type(error).__name__)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as waiting_one:
+        assert waiting_one.stdout is not None
+        assert waiting_one.stdout.readline() == "sent\n"
+        begun = time.monotonic()
+        assert old_redis.move() == Moved(parked=1)
+        assert waiting_one.communicate(timeout=60)[0] == "TaskParked\n"
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("point", ["bridge_park:before", "bridge_park:after", "bridge_remove:before"])
+def test_a_bridge_that_is_killed_while_it_parks_leaves_nobody_waiting(old_redis: Old, point: str) -> None:
+    ids = sent(old_redis, 'say(send("nobody.knows"))')
+    assert old_redis.move_and_die(f"{point}=kill") == -9
+    old_redis.move()
+    assert AsyncResult(ids[0]).state == "FAILURE"
 
 
 def test_an_end_that_is_kept_stays(old_redis: Old) -> None:

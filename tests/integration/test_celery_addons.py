@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dream.compat import AsyncResult, Celery
+from dream.compat.backends.base import DisabledBackend
 from dream.compat.exceptions import Retry
 from dream.compat.result import EagerResult
 from tests.conftest import environment_in, prepare, settings_from, wait_for
@@ -116,6 +117,17 @@ def shop(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
         parts.end()
 
 
+class Known(EagerResult):
+    """As celery-progress has it for its websockets."""
+
+    def __init__(self, id: str, ret_value: Any, state: str) -> None:  # noqa: A002 (Celery's name)
+        self.backend = DisabledBackend
+        super().__init__(id, ret_value, state)
+
+    def ready(self) -> bool:
+        return super(EagerResult, self).ready()
+
+
 def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -166,7 +178,10 @@ def test_all_of_a_result_at_once(shop: tuple[Celery, Path]) -> None:
     failed.get(timeout=20, propagate=False)
     assert str(failed._get_task_meta()["result"]) == "gone"
     assert AsyncResult("never-sent")._get_task_meta() == {"status": "PENDING", "result": None, "traceback": None}
-    assert EagerResult("a", 5, "SUCCESS")._get_task_meta()["result"] == 5
+    for state, is_ready in (("SUCCESS", True), ("PROGRESS", False)):
+        known = Known("a", 5, state)
+        assert known._get_task_meta() | {"date_done": None} == {**known._look(), "result": 5, "date_done": None}
+        assert known.ready() is is_ready
     assert app.backend.get_task_meta(failed.id)["status"] == "FAILURE"
 
 
@@ -210,6 +225,6 @@ for name in ("celery.beat", "celery.backends.database", "celery.nothing"):
 
 
 def test_a_retrys_words_have_whole_seconds() -> None:
-    assert [str(Retry(when=when)) for when in (60, 60.0, 0.5, 12345678.0)] == [
-        f"Retry in {each}s" for each in ("60", "60", "0.5", "12345678")
+    assert [str(Retry(when=when)) for when in (60, 60.0, 202.5, 0.5, 12345678.0)] == [
+        f"Retry in {each}s" for each in ("60", "60", "203", "0.5", "12345678")
     ]

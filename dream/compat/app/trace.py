@@ -29,6 +29,7 @@ from dream.compat.app.run_log import LOG_FAILURE, LOG_RECEIVED, LOG_SUCCESS
 from dream.compat.exceptions import EncodeError, Ignore, Reject, Retry, WorkerLostError
 from dream.compat.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 from dream.compat.stopping import is_callers, stop_behind
+from dream.compat.worker.request import Request
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
@@ -235,7 +236,7 @@ def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> Non
         signals.task_retry.send(task, request=request, reason=ended.value, einfo=info)
         log.info("Task %s[%s] retry: %s", task.name, task_id, ended.value)
     elif ended.state == REVOKED:
-        signals.task_revoked.send(task, request=request, terminated=True, signum=None, expired=False)
+        signals.task_revoked.send(task, request=Request.of(request), terminated=True, signum=None, expired=False)
     elif ended.state == FAILURE:
         _follow_failure(task, request, ended)
 
