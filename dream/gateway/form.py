@@ -179,6 +179,8 @@ async def _parse(request: Request, settings: Settings) -> tuple[FormData, Mappin
         return await parser.parse(), parser.sizes_bytes
     except MultiPartException as error:
         raise HTTPException(400, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}") from None
+    except UnicodeError:  # Starlette expects fewer errors of a codec than there are
+        raise HTTPException(400, "the form is malformed: its text is not in the charset that it names") from None
     except HTTPException as error:
         # A client that asked first, and was not told to go on, sends nothing.
         if error.status_code == 413 and "100-continue" not in request.headers.get("expect", ""):

@@ -154,7 +154,7 @@ def test_a_refused_upload_says_why(page: Page, gateway: Gateway) -> None:
 
 
 def refusals(page: Page) -> list[str]:
-    return page.locator("#refused li p").all_inner_texts()
+    return [text.replace("\n", ": ") for text in page.locator("#refused li p").all_inner_texts()]
 
 
 def test_bad_files_are_named_and_the_others_go_on(
@@ -178,8 +178,8 @@ def test_bad_files_are_named_and_the_others_go_on(
         )
         expect(page.locator("#pictures li")).to_have_count(2)
         assert refusals(page) == [
-            f"{NASTY} the file has 3.0 MB, more than the 0.2 MB allowed",
-            "none.png the file is empty",
+            f"{NASTY}: The file has 3.0 MB, more than the 0.2 MB allowed",
+            "none.png: The file is empty",
         ]
         expect(page.locator("#message")).to_have_text("2 files uploaded; being processed.")
         page.get_by_role("button", name="Dismiss none.png").click()
@@ -195,7 +195,7 @@ def test_a_selection_of_any_number_is_sent(page: Page, gateway: Gateway) -> None
     page.set_input_files("#files", [*many, {"name": "none.png", "mimeType": "image/png", "buffer": b""}])
     expect(page.locator("#pictures li")).to_have_count(105, timeout=20_000)
     expect(page.locator("#message")).to_have_text("105 files uploaded; being processed.")
-    assert refusals(page) == ["none.png the file is empty"]
+    assert refusals(page) == ["none.png: The file is empty"]
 
 
 def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
@@ -231,6 +231,26 @@ def test_a_file_that_is_dropped_beside_the_zone_does_not_leave_the_page(page: Pa
     expect(page.locator("#pictures li .name")).to_have_text(["dropped.png"] * 2)
     with gateway.database.read() as session:
         assert len(images.list_images(session, DREAM)) == 2
+
+
+def test_a_real_file_is_taken_wherever_it_falls(page: Page, gateway: Gateway, tmp_path: Path) -> None:
+    """As a browser drops it, from a folder: beside the zone it opened the file, and the page was left."""
+    path = tmp_path / "from a folder.png"
+    path.write_bytes(PNG)
+    wire = page.context.new_cdp_session(page)
+
+    def drop_real() -> None:
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            wire.send("Input.dispatchDragEvent", {"type": kind, "x": 5, "y": 5, "data": data})
+
+    page.goto(f"http://127.0.0.1:{gateway.port}/")
+    drop_real()
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_text("live")
+    drop_real()
+    expect(page.locator("#pictures li .name")).to_have_text(["from a folder.png"])
+    assert page.url.startswith(f"http://127.0.0.1:{gateway.port}/")
 
 
 def test_a_message_that_is_stale_goes(page: Page, gateway: Gateway, settings: Settings) -> None:

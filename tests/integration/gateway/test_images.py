@@ -55,6 +55,9 @@ CUT_OFF = b"".join(
 )
 
 
+IN_CHARSET = b'--b\r\nContent-Disposition: form-data; name="files"; filename="\xff-\xff"\r\n\r\nx\r\n--b--\r\n'
+
+
 @pytest.mark.parametrize(
     ("status", "form"),
     [
@@ -69,6 +72,16 @@ CUT_OFF = b"".join(
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data"}}),
         (400, {"content": CUT_OFF, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
+        *[
+            (
+                400,
+                {
+                    "content": IN_CHARSET,
+                    "headers": {"Content-Type": f"multipart/form-data; boundary=b; charset={name}"},
+                },
+            )
+            for name in ("undefined", "punycode")
+        ],
         (415, {"json": {}}),
     ],
     ids=[
@@ -83,6 +96,8 @@ CUT_OFF = b"".join(
         "form",
         "boundary",
         "cut off",
+        "charset",
+        "punycode",
         "json",
     ],
 )
