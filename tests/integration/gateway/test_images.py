@@ -72,16 +72,10 @@ IN_CHARSET = b'--b\r\nContent-Disposition: form-data; name="files"; filename="\x
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
         (400, {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data"}}),
         (400, {"content": CUT_OFF, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
-        *[
-            (
-                400,
-                {
-                    "content": IN_CHARSET,
-                    "headers": {"Content-Type": f"multipart/form-data; boundary=b; charset={name}"},
-                },
-            )
-            for name in ("undefined", "punycode")
-        ],
+        (
+            400,
+            {"content": IN_CHARSET, "headers": {"Content-Type": "multipart/form-data; boundary=b; charset=undefined"}},
+        ),
         (415, {"json": {}}),
     ],
     ids=[
@@ -97,7 +91,6 @@ IN_CHARSET = b'--b\r\nContent-Disposition: form-data; name="files"; filename="\x
         "boundary",
         "cut off",
         "charset",
-        "punycode",
         "json",
     ],
 )
