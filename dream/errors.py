@@ -3,6 +3,8 @@
 A class knows two things about itself: its docstring's first sentence is its default message, and `permanent` says
 whether trying again can help. The retries middleware asks nothing else.
 
+What other libraries say is the `detail` of an error: operators read it, and a picture's owner does not (`for_owner`).
+
 A message is a clause, without a capital and a full stop: others set it after `dream: `, a file's name or a field's.
 """
 
@@ -43,9 +45,20 @@ class DreamError(Exception):
     """Something in dream went wrong."""
 
     permanent = False
+    #: Whether messages are sentences of ours that name nothing internal; else an owner reads the class's own sentence.
+    is_for_owner = True
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or _clause(self.__doc__ or ""))
+    def __init__(self, message: str | None = None, *, detail: str | None = None) -> None:
+        self._message = message or self._own_sentence()
+        super().__init__(f"{self._message}: {detail}" if detail else self._message)
+
+    @property
+    def for_owner(self) -> str:
+        """What the owner of a picture may read of it."""
+        return self._message if self.is_for_owner else self._own_sentence()
+
+    def _own_sentence(self) -> str:
+        return _clause(next(kind.__doc__ for kind in type(self).__mro__ if kind.__doc__))
 
 
 def _clause(sentences: str) -> str:
@@ -57,6 +70,7 @@ class SettingsError(DreamError):
     """A setting has a value it may not have."""
 
     permanent = True
+    is_for_owner = False
 
 
 class StackError(DreamError):
@@ -93,6 +107,7 @@ class ObjectMissing(DreamError):
     """The object is not in the store."""
 
     permanent = True
+    is_for_owner = False
 
 
 class BucketMissing(DreamError):
@@ -109,6 +124,8 @@ class AccessDenied(DreamError):
 
 class DatabaseUnavailable(DreamError):
     """The database did not answer."""
+
+    is_for_owner = False
 
 
 class DatabaseRefused(DatabaseUnavailable):
@@ -130,9 +147,13 @@ class AcceptanceUnknown(DatabaseUnavailable):
 class BrokerUnavailable(DreamError):
     """The broker did not answer."""
 
+    is_for_owner = False
+
 
 class ResultsUnavailable(DreamError):
     """The Redis that keeps results did not answer."""
+
+    is_for_owner = False
 
 
 class DreamNotVisible(DreamError):

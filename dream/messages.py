@@ -43,6 +43,7 @@ __all__ = [
     "VariantRef",
     "check_move",
     "delivery_id",
+    "owners_line",
     "queue_of",
     "sources_of",
 ]
@@ -149,6 +150,11 @@ class TaskState(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self not in (TaskState.QUEUED, TaskState.RUNNING)
+
+
+def owners_line(error: str | None) -> str:
+    """The first line of a task's stored error, which is for the pictures' owner; those below are for operators."""
+    return (error or "").partition("\n")[0]
 
 
 class ImageState(StrEnum):

@@ -17,7 +17,16 @@ from dream.db.tasks import Claim
 from dream.errors import ResultsUnavailable
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageRef, ImageState, ImageUpdate, TaskState, UpdateStatus
+from dream.messages import (
+    DELETE_IMAGES,
+    PROCESS_IMAGES,
+    ImageRef,
+    ImageState,
+    ImageUpdate,
+    TaskState,
+    UpdateStatus,
+    owners_line,
+)
 from dream.results import Meta, meta_of, states
 
 if TYPE_CHECKING:
@@ -83,12 +92,15 @@ def conclude_failure(
 ) -> None:
     """End a task that no retry can help, in the caller's transaction.
 
+    Parameters:
+      error: why; its first line is for the pictures' owner (`owners_line`).
+
     What is stored stays: an upload of which some pictures are done ends as completed with errors, unless it is revoked.
     """
     tasks.hold(session, claim)
     if claim.name == PROCESS_IMAGES:
         for unfinished in (ImageState.PENDING, ImageState.PROCESSING):
-            images.move_task(session, claim.task_id, unfinished, ImageState.FAILED, error)
+            images.move_task(session, claim.task_id, unfinished, ImageState.FAILED, owners_line(error))
         urls = of_upload(session, claim.task_id)
         if any(urls) and state is not TaskState.REVOKED:
             tasks.finish(session, claim, TaskState.SUCCEEDED, result=urls, error=error)
@@ -115,7 +127,7 @@ def _upload_update(session: Session, task: DreamTask) -> ImageUpdate:
         status=UpdateStatus.FAILED if failed else UpdateStatus.COMPLETED,
         images=stored,
         errors=errors,
-        message=task.error if failed else _summary(len(stored), len(errors)),
+        message=(owners_line(task.error) or None) if failed else _summary(len(stored), len(errors)),
         progress=100,
         task_id=task.id,
     )
@@ -148,7 +160,7 @@ def _deletion_update(session: Session, task: DreamTask) -> ImageUpdate:
         status=UpdateStatus.DELETE_FAILED if failed else UpdateStatus.DELETE_COMPLETED,
         images=refs,
         errors=errors,
-        message=task.error,
+        message=owners_line(task.error) or None,
         progress=100,
         task_id=task.id,
     )
@@ -160,7 +172,7 @@ def kept_of(task: DreamTask) -> Meta:
     result = task.result if task.state.is_terminal else None
     if state in states.EXCEPTION_STATES:
         module, _, name = (_REVOKED if state == states.REVOKED else task.error_class or _NO_CLASS).partition(":")
-        result = {"exc_type": name, "exc_message": [task.error], "exc_module": module}
+        result = {"exc_type": name, "exc_message": [owners_line(task.error)], "exc_module": module}
     return meta_of(task.id, state, result, done_at=task.finished_at)
 
 

@@ -28,7 +28,7 @@ from dream.imaging import Limits, Processed, process_file
 from dream.log import bind, get_logger
 from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskState
 from dream.middleware.leases import LeaseKeeper
-from dream.middleware.run import Run, class_of, log_fields, reason_of
+from dream.middleware.run import Run, class_of, full_reason_of, log_fields
 from dream.notifications import Publisher
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _run(resources: _InlineResources, run: Run) -> Any:
 
 def _conclude(resources: _InlineResources, claim: Claim, error: BaseException) -> Any:
     """Write a failure; returns the result where the task has one nevertheless: of a batch, some pictures are stored."""
-    reason, kind = reason_of(error), class_of(error)
+    reason, kind = full_reason_of(error), class_of(error)
     resources.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason, error_class=kind))
     log.warning("task_failed", error=reason)
     outcomes.announce(resources.database, resources.publisher, resources.results, claim.task_id)

@@ -10,6 +10,7 @@ import typer
 
 from dream.cli.access import confirm, load_quietly, opened
 from dream.errors import InvalidArguments, ResultsUnavailable
+from dream.messages import owners_line
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,13 +35,13 @@ def register(app: typer.Typer) -> None:
 @dlq.command("list")
 def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 100) -> None:
     """List them: id, task, dream, runs, deaths, when, why."""
-    from dream.cli.showing import clean, show_rows
+    from dream.cli.showing import show_rows
     from dream.db import dead_letters
 
     with opened(load_quietly()) as producer, producer.database.read() as session:
         tasks = dead_letters.list_dead(session, limit=limit)
     rows = [
-        (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), clean(task.error or "-"))
+        (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), _why(task))
         for task in tasks
     ]
     if not rows:
@@ -59,7 +60,9 @@ def show(task_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
         task = _found(session, task_id)
         pictures = images.of_task(session, task_id)
     facts = {"id": task.id, "task": task.name, "dream": _dream(task), "failed at": _when(task)}
-    facts |= {"runs": task.attempts, "deaths": task.deaths, "why": clean(task.error or "-")}
+    facts |= {"runs": task.attempts, "deaths": task.deaths, "why": _why(task)}
+    if detail := (task.error or "").partition("\n")[2]:
+        facts["detail"] = clean(detail)
     show_rows(("", ""), [(name, value) for name, value in facts.items()])
     show_rows(
         ("image", "file", "state", "why"),
@@ -162,6 +165,12 @@ def _short(task: DreamTask) -> str:
 
 def _dream(task: DreamTask) -> object:
     return task.args[0] if task.args else "-"
+
+
+def _why(task: DreamTask) -> str:
+    from dream.cli.showing import clean
+
+    return clean(owners_line(task.error)) or "-"
 
 
 def _when(task: DreamTask) -> str:

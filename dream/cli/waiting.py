@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dream.messages import ImageState, TaskState
+from dream.messages import ImageState, TaskState, owners_line
 
 if TYPE_CHECKING:
     from dream.db import Database, DreamImage
@@ -100,7 +100,7 @@ def _look(
     waits = task is not None and not is_ended and task.attempts > 0 and task.lease_token is None
     failed = task is not None and task.state in (TaskState.FAILED, TaskState.REVOKED)
     is_untouched = task is not None and task.state is TaskState.QUEUED and not task.attempts and not task.deaths
-    error = task.error if task is not None else None
+    error = owners_line(task.error) or None if task is not None else None
     return Seen(
         rows,
         is_ended,

@@ -13,10 +13,13 @@ from starlette.responses import JSONResponse, Response
 
 from dream.errors import DreamError
 from dream.gateway.services import RETRY_AFTER_S, services_of
+from dream.log import get_logger
 
 __all__ = ["healthz", "readyz"]
 
 _CHECK_TIMEOUT_S = 5.0
+
+log = get_logger(__name__)
 
 
 async def healthz(_request: Request) -> Response:
@@ -51,7 +54,8 @@ async def _fault(check: Awaitable[object]) -> str | None:
     except TimeoutError:
         return "no answer in time"
     except DreamError as error:
-        return str(error)
+        log.warning("not_ready", error=str(error))
+        return error.for_owner
     except (SQLAlchemyError, RedisError) as error:
         return f"no answer ({type(error).__name__})"
     return None

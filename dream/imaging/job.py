@@ -136,7 +136,7 @@ class Job:
         if "out_of_memory" in report:
             raise ImageCrashed("the picture needs more memory than its process may have")
         log.warning("image_crashed", trace=report["failed"])
-        raise ImageCrashed(f"work on the picture failed: {report['failed'].strip().splitlines()[-1]}")
+        raise ImageCrashed("work on the picture failed", detail=report["failed"].strip().splitlines()[-1])
 
     def _timed_out(self) -> ImageTimedOut:
         return ImageTimedOut(f"the picture took longer than {self._pool.time_limit_s:g} s to process")

@@ -20,7 +20,7 @@ from dream.errors import LeaseLost
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages import DELIVERY_ID, PROCESS_IMAGES, ImageState, ImageUpdate, TaskState, UpdateStatus, delivery_id
-from dream.middleware.run import attached, class_of, end, reason_of
+from dream.middleware.run import attached, class_of, end, full_reason_of, reason_of
 from dream.results import ResultStore
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class RowLedger:
         run = attached()
         if run is None:
             return True
-        claim, reason = run.claim, reason_of(exception)
+        claim, reason = run.claim, full_reason_of(exception)
 
         def write(session: Session) -> int:
             attempts = tasks.retry_later(session, claim, reason, delay_s, error_class=class_of(exception))
@@ -112,7 +112,7 @@ class RowLedger:
             attempts = self._database.persist(write)
             message.options[DELIVERY_ID] = delivery_id(claim.task_id, attempts)
             log.warning("task_will_retry", in_s=delay_s, error=reason)
-            self._tell_of_retry(claim, attempts, delay_s, reason)
+            self._tell_of_retry(claim, attempts, delay_s, reason_of(exception))
         except LeaseLost:
             log.info("lease_lost")
             return False
@@ -135,7 +135,7 @@ class RowLedger:
         if run is None:
             return
         try:
-            self.conclude(run.claim, reason_of(exception), error_class=class_of(exception))
+            self.conclude(run.claim, full_reason_of(exception), error_class=class_of(exception))
         except LeaseLost:
             log.info("lease_lost")
         finally:

@@ -15,10 +15,11 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from dream.db.tasks import Claim
 from dream.errors import DreamError, LeaseLost, RunContinues, TaskRevoked, TaskTimedOut, WorkerStopping
+from dream.log import redact
 from dream.middleware import aside
 from dream.outcomes import ANNOUNCED
 
-__all__ = ["Run", "attach", "attached", "class_of", "current_run", "end", "log_fields", "reason_of"]
+__all__ = ["Run", "attach", "attached", "class_of", "current_run", "end", "full_reason_of", "log_fields", "reason_of"]
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ _local = threading.local()
 _LOOK_EVERY_S = 0.1
 #: As many characters as a row has room for.
 _LONGEST_CLASS = 255
+_LONGEST_DETAIL = 2000
 
 
 @dataclass
@@ -137,9 +139,18 @@ def class_of(exception: BaseException) -> str:
 
 
 def reason_of(exception: BaseException) -> str:
-    """What the owner reads: our own errors speak for themselves, others are named and logged."""
+    """What the owner reads: a sentence of ours. Errors of others are named by their class alone."""
     if isinstance(exception, TimeLimitExceeded):
         exception = TaskTimedOut()
     if isinstance(exception, DreamError):
-        return str(exception)
+        return exception.for_owner
     return f"something went wrong on our side ({type(exception).__name__})"
+
+
+def full_reason_of(exception: BaseException) -> str:
+    """What a task's row keeps: the owner's sentence, and where there is more to say a second line for operators."""
+    sentence = reason_of(exception)
+    if isinstance(exception, TimeLimitExceeded) or (isinstance(exception, DreamError) and str(exception) == sentence):
+        return sentence
+    words = f"{type(exception).__name__}: {exception}"[:_LONGEST_DETAIL].replace("\0", "?")
+    return f"{sentence}\n{redact(words.encode(errors='replace').decode())}"

@@ -34,7 +34,7 @@ def _translated(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         # Its words without its path: what is said of an upload may reach the picture's owner.
-        raise ObjectStoreUnavailable(f"could not {action}: {error.strerror or type(error).__name__}") from error
+        raise ObjectStoreUnavailable(f"could not {action}", detail=error.strerror or type(error).__name__) from error
 
 
 class StagingFolder:

@@ -69,8 +69,8 @@ def _fault(error: Exception, action: str) -> DreamError:
     if isinstance(error, NoCredentialsError):
         remedy = 'set DREAM_S3_ACCESS_KEY and DREAM_S3_SECRET_KEY (for `dream up`: eval "$(dream env)")'
         return AccessDenied(f"could not {action}: there are no credentials; {remedy}")
-    # boto3's words name the endpoint, and nothing that is secret.
-    return ObjectStoreUnavailable(f"could not {action}: {error}")
+    # boto3's words name the endpoint: nothing that is secret, and nothing for a stranger.
+    return ObjectStoreUnavailable(f"could not {action}: the object store did not answer", detail=str(error))
 
 
 @contextmanager

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
 
 from dream.db import DreamPeriodic, DreamTask, dead_letters, images, tasks
 from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.notifications.keys import stream
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
 from tests.commands import dream
 from tests.conftest import wait_for
 from tests.processes import Parts
+from tests.store_proxy import StoreFault, StoreProxy
 
 PICTURE = {"name": "a.jpg", "data": b"to be processed"}
 
@@ -39,6 +44,44 @@ def test_dead_letters_are_listed_and_shown_with_their_reasons(environment: dict[
     assert "a.jpg\tfailed\tthe object store answered 503" in shown
 
 
+def test_words_of_the_store_are_for_operators_alone(
+    environment: dict[str, str], producer: Producer, settings: Settings, tmp_path: Path
+) -> None:
+    """Events, pictures and results name no address of ours; `dlq show` and the worker's log do."""
+    upstream = urlsplit(environment["DREAM_S3_ENDPOINT_URL"])
+    store = StoreProxy((upstream.hostname or "", upstream.port or 0))
+    internal = f"127.0.0.1:{store.port}"
+    task_id = producer.upload_images(7, [PICTURE], [0])
+    parts = Parts(environment, tmp_path)
+    own = {"DREAM_S3_ENDPOINT_URL": f"http://{internal}", "DREAM_S3_READ_TIMEOUT_S": "0.2"}
+
+    def ended() -> bool:
+        with producer.database.read() as session:
+            task = session.get(DreamTask, task_id)
+        return task is not None and task.announced_at is not None
+
+    try:
+        with store.failing(StoreFault("GET", hangs=True)):
+            worker = parts.start("worker", **own, DREAM_MAX_RETRIES="1", DREAM_RETRY_FIRST_S="0.2")
+            wait_for(ended, 60, "the task's end")
+    finally:
+        parts.end()
+        store.close()
+    with redis.Redis.from_url(settings.events_url, decode_responses=True) as client:
+        events = [fields["event"] for _, fields in client.xrange(stream(settings.redis_prefix, 7))]
+        result = client.get(f"celery-task-meta-{task_id}")
+    with producer.database.read() as session:
+        (image,) = images.of_task(session, task_id)
+    assert any("attempt 2 of 2" in each for each in events)
+    assert '"failed"' in events[-1]
+    for said in (*events, str(result), str(image.error)):
+        assert internal not in said
+        assert "the object store did not answer" in said or "1 picture" in said or '"processing"' in said, said
+    assert "Read timeout on endpoint URL: " in dream(environment, "dlq", "show", task_id).stdout
+    assert internal not in dream(environment, "dlq", "list").stdout
+    assert internal in parts.log_of(worker)
+
+
 def test_an_unknown_id_is_one_clear_line(environment: dict[str, str], producer: Producer) -> None:
     waiting = producer.upload_images(7, [PICTURE], [0])
     wrong = [("show", "none"), ("replay", waiting), ("purge", "none", "--yes"), ("replay",), ("purge", "--yes")]
@@ -54,7 +97,6 @@ def test_a_replayed_task_starts_anew_and_its_end_is_told(
     """Failed, announced as failed, replayed: completed, and announced as completed."""
     import io
 
-    import redis
     from PIL import Image
 
     file = io.BytesIO()
