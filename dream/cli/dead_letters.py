@@ -41,8 +41,7 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the
     with opened(load_quietly()) as producer, producer.database.read() as session:
         tasks = dead_letters.list_dead(session, limit=limit)
     rows = [
-        (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), _why(task))
-        for task in tasks
+        (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), _why(task)) for task in tasks
     ]
     if not rows:
         typer.echo(_NONE, err=True)
