@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     max_source_edge_px: Count = Field(65_535, description="Longest edge of a picture that is accepted.")
     max_frames: Count = Field(300, description="Most frames of an animation.")
     max_animation_pixels: Count = Field(200_000_000, description="Most pixels of an animation, all frames together.")
+    max_decoding_bytes: Bytes = Field(
+        640 * 2**20, description="Most memory that a picture may take to be decoded, by its header."
+    )
     max_jpeg_scans: Count = Field(100, description="Most scans of a progressive JPEG.")
 
     # --- the worker

@@ -24,6 +24,7 @@ from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
 from dream.imaging.frames import Frame, composed
 from dream.imaging.gif import GifFile
 from dream.imaging.limits import Limits
+from dream.imaging.memory import check_memory, pixel_bytes
 from dream.imaging.png import PngFile
 from dream.imaging.structure import check_structure
 
@@ -73,6 +74,7 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
     most_pixels = limits.max_jpeg_pixels if isinstance(image, JpegImageFile) else limits.max_pixels
     for size in (image.size, *(frame.size for frame in frames_of(image))):
         _check_size(size, most_pixels, limits)
+    check_memory(pixel_bytes(image), limits)
     return image
 
 

@@ -13,7 +13,6 @@ from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging.accepted import HAS_HEIF
@@ -22,6 +21,7 @@ from dream.imaging.damage import UNCOMMON
 from dream.imaging.gif import GifFile
 from dream.imaging.png import PngFile
 from dream.imaging.tiff import RAW, TiffFile
+from dream.imaging.webp import WebpFile
 
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
@@ -74,7 +74,7 @@ def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
         if head.startswith(prefix):
             raise ImageRejected(reason)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return WebPImageFile
+        return WebpFile
     brands = _brands(head)
     if HAS_AVIF and brands & _AVIF_BRANDS:
         return AvifFile

@@ -18,6 +18,7 @@ from dream.imaging.damage import DAMAGED, TOO_MANY_PARTS
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, segments
 from dream.imaging.limits import Limits
 from dream.imaging.mapped import Bytes, mapped
+from dream.imaging.memory import check_memory, coefficient_bytes
 from dream.imaging.tiff import check_tiff
 
 __all__ = ["check_structure"]
@@ -51,11 +52,11 @@ def check_structure(file: BinaryIO, limits: Limits) -> None:
 
 
 def _check_jpeg(data: Bytes, limits: Limits) -> None:
-    """Count scans, segments, and bytes between the segments before the first scan.
+    """Count scans, segments, bytes between the segments before the first scan, and what several scans take to be read.
 
     Thumbnails in metadata do not count, nor does what a decoder does not come to.
     """
-    scans = filling_bytes = components = 0
+    scans = filling_bytes = components = coefficients = 0
     end = 2
     for parts, segment in enumerate(segments(data), start=1):
         if segment.marker == END_OF_IMAGE:
@@ -64,6 +65,7 @@ def _check_jpeg(data: Bytes, limits: Limits) -> None:
         end = segment.end
         if segment.marker in FRAMES:
             components = _byte(data, segment.payload + 5) if segment.marker in _SEQUENTIAL else 0
+            coefficients = coefficient_bytes(data, segment.payload)
         is_scan = segment.marker == START_OF_SCAN
         scans += is_scan
         if scans > limits.max_jpeg_scans:
@@ -74,6 +76,8 @@ def _check_jpeg(data: Bytes, limits: Limits) -> None:
             raise ImageRejected(TOO_MANY_PARTS)
         if is_scan and components and _byte(data, segment.payload) == components:
             break
+        if is_scan:  # the first of several
+            check_memory(coefficients, limits, "save it as a JPEG that is not progressive")
 
 
 def _byte(data: Bytes, position: int) -> int:

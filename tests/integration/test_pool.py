@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import os
 import signal
@@ -18,8 +19,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.memory import peak_mb
 from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
 from dream.imaging import Limits
+from dream.imaging.decode import open_image
+from dream.imaging.memory import pixel_bytes
 from dream.imaging.pool import Pool
 from tests.conftest import wait_for
 
@@ -222,6 +226,25 @@ def test_a_picture_that_needs_too_much_memory_says_so(tmp_path: Path, picture: P
             pool.submit(large, tmp_path / "out").wait(idle)
         assert pool.submit(picture, tmp_path / "out").wait(idle).width_px == 300
         assert children() == before
+
+
+@pytest.mark.parametrize("kind", ["progressive JPEG", "WebP", "PNG", "TIFF"])
+def test_a_picture_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path, kind: str) -> None:
+    """Of 16 megapixels each, beside what a child needs for any picture."""
+    ramp = Image.linear_gradient("L")
+    picture = Image.merge("RGBA", [ramp.rotate(90 * turn).resize((4000, 4000)) for turn in range(4)])
+    out = io.BytesIO()
+    if kind == "progressive JPEG":
+        picture.convert("RGB").save(out, format="JPEG", progressive=True, subsampling="4:4:4")
+    else:
+        picture.save(out, format=kind, lossless=True, method=0, compress_level=1, compression="tiff_lzw")
+    data = out.getvalue()
+    small = io.BytesIO()
+    picture.resize((300, 300)).save(small, format="PNG")
+    expected = (
+        4000 * 4000 * 3 * 2 if kind == "progressive JPEG" else pixel_bytes(open_image(io.BytesIO(data), Limits()))
+    )
+    assert 0.5 * expected < peak_mb(tmp_path, data, small.getvalue()) * 1e6 < expected + 40 * 2**20
 
 
 def test_children_that_cannot_start_are_reported() -> None:

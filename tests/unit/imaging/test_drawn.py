@@ -172,3 +172,31 @@ def test_small_pictures_of_any_size_are_told() -> None:
     for size in ((1, 1), (1, 500), (500, 1), (2, 2), (31, 33), (3, 4000)):
         for mode in ("L", "RGB", "RGBA"):
             assert content_of_pixels(Image.new(mode, size, 90 if mode == "L" else RED)).is_drawn
+
+
+def moving_words(count: int) -> list[Image.Image]:
+    page = DRAWINGS["red words on blue"].resize((400, 300), Image.Resampling.NEAREST)
+    frames = []
+    for number in range(count):
+        frame = page.copy()
+        ImageDraw.Draw(frame).rectangle((9 * number, 100, 9 * number + 60, 160), fill=(0, 220, 0))
+        frames.append(frame.quantize(64).convert("RGB"))
+    return frames
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 24])
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_a_drawing_that_moves_loses_nothing_where_that_fits(tmp_path: Path, kind: str, count: int) -> None:
+    frames = moving_words(count)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    assert process_file(source, target, Limits()).content_type == "image/webp"
+    with Image.open(target) as out:
+        assert out.n_frames == count  # type: ignore[attr-defined]
+        for number, frame in enumerate(frames):
+            out.seek(number)
+            assert difference(frame, out) == 0
+    assert process_file(source, target, Limits(max_bytes=20_000)).size_bytes <= 20_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]

@@ -56,6 +56,12 @@ def test_limits_and_settings_have_the_same_defaults() -> None:
     assert Limits.of(Settings()) == Limits()
 
 
+def test_what_is_decoded_fits_into_a_child() -> None:
+    """Refused by its header, a picture is not tried again; out of memory it would be."""
+    assert Limits.of(Settings(child_memory_bytes=2**30)).max_decoding_bytes == 2**29
+    assert Limits.of(Settings(max_decoding_bytes=10**8)).max_decoding_bytes == 10**8
+
+
 def test_limits_come_from_settings() -> None:
     settings = Settings(max_image_bytes=1, max_edge_px=20, max_jpeg_pixels=3, max_pixels=4, max_upload_bytes=5)
     limits = Limits.of(settings)
