@@ -30,7 +30,7 @@ from dream.gateway.headers import AccessLog, SecurityHeaders
 from dream.gateway.health import healthz, readyz
 from dream.gateway.limits import Limits
 from dream.gateway.media import media
-from dream.gateway.services import Services
+from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
 from dream.gateway.uploads import delete_image, list_images, log_out, upload
 from dream.imaging.accepted import picker_types
@@ -103,13 +103,15 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 @cache
-def _page_text() -> str:
-    """The page; its file picker offers what is accepted here."""
-    return (_STATIC / "index.html").read_text(encoding="utf-8").replace("{{accept}}", picker_types())
+def _page_text(max_upload_bytes: int) -> str:
+    """The page; its file picker offers what is accepted here, and it sends no file that is too large."""
+    text = (_STATIC / "index.html").read_text(encoding="utf-8")
+    return text.replace("{{accept}}", picker_types()).replace("{{max_bytes}}", str(max_upload_bytes))
 
 
-async def _page(_request: Request) -> Response:
-    return HTMLResponse(_page_text(), headers={"Cache-Control": "no-cache"})
+async def _page(request: Request) -> Response:
+    text = _page_text(services_of(request).settings.max_upload_bytes)
+    return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
 def _routes() -> list[Route | WebSocketRoute | Mount]:

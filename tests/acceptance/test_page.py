@@ -160,7 +160,10 @@ def refusals(page: Page) -> list[str]:
 def test_bad_files_are_named_and_the_others_go_on(
     page: Page, environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
-    """Each refused file stands there with its sentence until it is dismissed; the others are uploaded."""
+    """Each refused file stands there with its sentence until it is dismissed; the others are uploaded.
+
+    What is too large is not sent at all; the page and the server say it in the same words.
+    """
     (tmp_path / "limited").mkdir()
     with Gateway({**environment, "DREAM_MAX_UPLOAD_BYTES": "200000"}, settings, tmp_path / "limited") as gateway:
         with gateway.database.begin() as session:
@@ -177,11 +180,15 @@ def test_bad_files_are_named_and_the_others_go_on(
             ],
         )
         expect(page.locator("#pictures li")).to_have_count(2)
+        expect(page.locator("#refused li")).to_have_count(2)
         assert refusals(page) == [
             f"{NASTY}: The file has 3.0 MB, more than the 0.2 MB allowed",
             "none.png: The file is empty",
         ]
         expect(page.locator("#message")).to_have_text("2 files uploaded; being processed.")
+        film = {"files": ("film.mp4", b"x" * 3_000_000)}
+        refused = gateway.http.post(f"/api/dreams/{DREAM}/images", files=film, headers=auth()).json()["refused"]
+        assert refusals(page)[0].lower() == f"{NASTY}: {refused[0]['error']}".lower()
         page.get_by_role("button", name="Dismiss none.png").click()
         assert len(refusals(page)) == 1
         expect(page).to_have_title("dream · pictures")

@@ -9,9 +9,10 @@ const RETRY_MAX_MS = 10_000;
 const PAGE_PICTURES = 100;
 const REFRESH_MS = 300; // events of this time are one question
 const NEWS_MS = 10_000; // how long a message about what is over stays
-// Of one request; the server's own limits are higher by default. A file that is larger goes alone.
+// Of one request; the server's own limits are higher by default.
 const BATCH_FILES = 20;
 const BATCH_BYTES = 100e6;
+const MAX_BYTES = Number(element("files").dataset.maxBytes);
 
 const state = { dream: 0, token: "", seq: "", socket: null, retryMs: 500, retry: 0, silence: 0, refresh: 0 };
 const shown = new Map(); // image id → { picture, item }
@@ -337,12 +338,23 @@ function send(files) {
   unsay("upload");
   let batch = null;
   for (const file of files) {
+    if (file.size > MAX_BYTES) {
+      showRefused(file.name, tooLarge(file.size)); // a film need not be sent to be refused
+      continue;
+    }
     const isFull = batch && (batch.files.length === BATCH_FILES || batch.bytes + file.size > BATCH_BYTES);
     if (!batch || isFull) queue.push((batch = { files: [], bytes: 0, dream: state.dream }));
     batch.files.push(file);
     batch.bytes += file.size;
   }
-  if (element("sending").hidden) sendNext();
+  if (element("sending").hidden && queue.length > 0) sendNext();
+}
+
+/** What the server says of such a file (`dream.arguments.refusal_of`). */
+function tooLarge(bytes) {
+  const text = (size) => (size >= 1e5 ? `${(size / 1e6).toFixed(1)} MB` : `${size} bytes`);
+  const [size, most] = [text(bytes), text(MAX_BYTES)];
+  return size === most ? `the file has more than the ${most} allowed` : `the file has ${size}, more than the ${most} allowed`;
 }
 
 async function sendNext() {
