@@ -11,6 +11,7 @@ from dramatiq import Worker
 from dream.actors import broker, shared
 from dream.log import get_logger
 from dream.middleware.time_limit import TimeLimit
+from dream.presence import refuse_cluster
 from dream.process import StopSignal, show_life
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(settings: Settings, *, queues: set[str] | None = None, threads: int | No
       queues: the queues to take messages from, without prefix; all by default.
       threads: tasks at a time; `DREAM_WORKER_THREADS` by default.
     """
+    refuse_cluster(settings)
     stop = StopSignal()
     worker = Worker(
         broker,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from dream.cli.findings import Check, Finding, right, warning, wrong
+from dream.cli.findings import Check, Finding, right, sentence_of, warning, wrong
 from dream.errors import BrokerUnavailable, SettingsError
 from dream.messages import QUEUES
 from dream.middleware.asking import ask
+from dream.presence import NO_CLUSTER, is_cluster, parts_there
 from dream.questions import Question
 from dream.redis_client import connect
 
@@ -58,7 +59,11 @@ def broker_checks(settings: Settings) -> list[Check]:
         checks.append(Check("events", _same_as_broker, events_advice, needs=["broker"]))
     else:
         checks.append(Check("events", partial(_redis, settings.redis_url), events_advice))
-    return [*checks, Check("workers", partial(_workers, settings), events_advice, needs=["events"])]
+    return [
+        *checks,
+        Check("workers", partial(_workers, settings), events_advice, needs=["events"]),
+        Check("scheduler and gateway", partial(_parts, settings), events_advice, needs=["events"]),
+    ]
 
 
 def _same_as_broker() -> Iterator[Finding]:
@@ -70,7 +75,13 @@ def _same_as_broker() -> Iterator[Finding]:
 
 def _redis(url: str) -> Iterator[Finding]:
     with closing(connect(url)) as client:
-        about: dict[str, Any] = client.info("server")
+        try:
+            about: dict[str, Any] = client.info("server")
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"Redis at {url}: {sentence_of(error)}") from error
+    if is_cluster(about):
+        yield wrong(f"{url} is a node of a Redis Cluster, and every part refuses to start on it", NO_CLUSTER)
+        return
     name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
     version = str(about.get("valkey_version") or about.get("redis_version") or "of unknown version")
     if is_too_old(version):
@@ -124,6 +135,20 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         yield warning(f"{said}: what is sent there waits", "start `dream worker`")
 
 
+def _parts(settings: Settings) -> Iterator[Finding]:
+    """None is no fault either: one may be about to start, or be of an older release, which does not say so."""
+    there = parts_there(settings)
+    without = {
+        "scheduler": "nobody sends again what is lost, cleans up, or runs what is periodic",
+        "gateway": "no page is served, and no picture unless DREAM_PUBLIC_URL is set",
+    }
+    for part, lacks in without.items():
+        if names := there.get(part):
+            yield right(f"{part}: {', '.join(names)}")
+        else:
+            yield warning(f"no {part} is there: {lacks}", f"start `dream {part}`")
+
+
 # --- RabbitMQ
 
 
@@ -132,8 +157,8 @@ def _rabbitmq(url: str) -> Iterator[Finding]:
 
     try:
         pika.BlockingConnection(pika.URLParameters(url)).close()
-    except pika.exceptions.AMQPError as error:
-        raise BrokerUnavailable(f"RabbitMQ does not answer at {url}: {error!r}") from error
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise BrokerUnavailable(f"RabbitMQ at {url}: {sentence_of(error)}") from error
     yield right(f"RabbitMQ answers at {url}")
 
 

@@ -6,19 +6,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sqlalchemy import make_url, select, text
+from sqlalchemy import inspect, make_url, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from dream.cli.access import explained
 from dream.cli.broker_checks import broker_checks, redis_clock_s
-from dream.cli.findings import Check, Finding, right, warning, wrong
-from dream.db import Database, migrate
+from dream.cli.findings import Check, Finding, right, sentence_of, warning, wrong
+from dream.db import Database, DreamImage, migrate
 from dream.db.clock import now
-from dream.errors import BucketMissing, DreamError
+from dream.db.dreams import owner_of
+from dream.db.faults import explain
+from dream.errors import AccessDenied, BucketMissing, DatabaseUnavailable, DreamError, ObjectStoreUnavailable
 from dream.storage import Storage, new_staging_key
 from dream.storage.folder import StagingFolder
 
@@ -46,6 +50,7 @@ def checks_of(settings: Settings) -> list[Check]:
         *broker_checks(settings),
         Check("database", partial(_database, settings), database_advice),
         Check("migrations", partial(_migrations, settings), "run `dream migrate`", needs=["database"]),
+        *_owners_checks(settings),
         *_bucket_checks(settings),
         Check("clock of the database", partial(_database_clock, settings), database_advice, needs=["database"]),
         *_redis_clock_checks(settings),
@@ -65,13 +70,24 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     database = Database(settings)
     try:
-        with explained(), database.read() as session:
+        with _plain(), database.read() as session:
             if url.get_backend_name() == "sqlite":
                 yield _journal(str(url.database), str(session.scalar(text("PRAGMA journal_mode"))))
             else:
                 yield _postgresql(str(session.scalar(text("SHOW server_version"))))
     finally:
         database.dispose()
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """One plain sentence for what keeps us out."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        explained = explain(error)
+        said = sentence_of(explained).removeprefix(f"{type(explained).__name__}: ")
+        raise DatabaseUnavailable(said) from error
 
 
 def _journal(path: str, mode: str) -> Finding:
@@ -101,6 +117,31 @@ def _migrations(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _owners_checks(settings: Settings) -> Iterator[Check]:
+    if settings.owners_sql is not None:
+        advice = "correct DREAM_OWNERS_SQL; it runs in the database of DREAM_DATABASE_URL, by its role"
+        yield Check("owners", partial(_owners, settings, settings.owners_sql), advice, needs=["database"])
+
+
+def _owners(settings: Settings, owners_sql: str) -> Iterator[Finding]:
+    """Run for the newest picture's dream, else for one that hardly exists: SQL's errors need no row."""
+    database = Database(settings)
+    try:
+        with explained(), database.read() as session:
+            newest = select(DreamImage.dream_id).order_by(DreamImage.id.desc()).limit(1)
+            dream_id = session.scalar(newest) if inspect(session.connection()).has_table("dream_images") else None
+            owner = owner_of(session, dream_id or 1, owners_sql)
+    finally:
+        database.dispose()
+    if owner is not None:
+        yield right(f"DREAM_OWNERS_SQL gives dream {dream_id or 1} to the user {owner.user_id}")
+    elif dream_id is None:
+        yield right("DREAM_OWNERS_SQL runs; there is no picture yet whose dream it could be tried with")
+    else:
+        said = f"DREAM_OWNERS_SQL runs, and finds no owner of dream {dream_id}, which has the newest picture"
+        yield warning(said, "if that dream is there, correct the query")
+
+
 # --- objects
 
 
@@ -122,6 +163,12 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
         storage.check_bucket(bucket)
     except BucketMissing as error:
         yield wrong(str(error), "create it, or correct DREAM_S3_BUCKET or DREAM_S3_STAGING_BUCKET")
+        return
+    except AccessDenied as error:
+        yield wrong(f"wrong S3 credentials, or no right to the bucket: {error}", _STORE_ADVICE)
+        return
+    except ObjectStoreUnavailable as error:
+        yield wrong(sentence_of(error).removeprefix("ObjectStoreUnavailable: "), _STORE_ADVICE)
         return
     yield right(f"{bucket} answers at {settings.s3_endpoint_url or 'AWS'}")
     key = new_staging_key()

@@ -66,13 +66,18 @@ def demo(
 @contextmanager
 def _stack(data: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """A `dream up` that is stopped at the end, however the end comes."""
+    from dream.stack.own import without_own
     from dream.stack.up import import_flags
     from dream.tether import tethered
 
+    # Sample pictures are for no server of the caller's.
+    caller, left_out = without_own(os.environ)
+    if left_out:
+        typer.echo(f"the demo uses embedded servers alone, and not: {', '.join(sorted(left_out))}")
     typer.echo("starting Valkey, SeaweedFS, a worker, the scheduler and the gateway …")
     command = [sys.executable, *import_flags(), "-m", "dream", "up", "--port", str(port), "--data", str(data)]
     # Its routine is in the log files; what goes wrong is shown.
-    environment = {"DREAM_LOG_LEVEL": "warning", **os.environ}
+    environment = {"DREAM_LOG_LEVEL": "warning", **caller}
     stack = subprocess.Popen(
         tethered(command), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -108,6 +113,7 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str, *, once: bool) 
     """Send the samples through; what went wrong, or None."""
     from dream.cli.demo_client import run
     from dream.stack import environment
+    from dream.stack.own import without_own
     from dream.stack.up import running_variables
 
     def check_stack() -> None:
@@ -115,7 +121,7 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str, *, once: bool) 
             raise StackError("the stack ended by itself")
 
     # From here on this process is a client of the stack, whatever the caller's shell points at.
-    pointed = environment.for_part(os.environ, running_variables(data))
+    pointed = environment.for_part(without_own(os.environ)[0], running_variables(data))
     os.environ.clear()
     os.environ.update(pointed)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,22 +39,25 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor() -> None:
-    """Check settings, broker, workers, database, bucket, clock and keys. Exit 1 if anything is wrong."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of {check, outcome, said, advice}.")] = False,
+) -> None:
+    """Check settings, broker, parts, database, owners, bucket, clock and keys. Exit 1 if anything is wrong."""
     from dream.cli.findings import examine, right, wrong
 
     # A terminal without our marks still gets the words.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
+    report = _report_json if as_json else _report
     try:
         settings = _settings()
     except SettingsError as error:
         advice = "set it in the environment; nothing else can be checked before"
-        raise typer.Exit(_report([("settings", wrong(str(error), advice))])) from None
+        raise typer.Exit(report([("settings", wrong(str(error), advice))])) from None
     from dream.cli.checks import checks_of
 
     first = [("settings", right("all of them are well-formed")), *_misspelt()]
-    raise typer.Exit(_report(first) or _report(examine(checks_of(settings))))
+    raise typer.Exit(report(chain(first, examine(checks_of(settings)))))
 
 
 def _misspelt() -> Iterator[tuple[str, Finding]]:
@@ -77,6 +82,23 @@ def _settings() -> Settings:
             "s3_read_timeout_s": min(settings.s3_read_timeout_s, _S3_TIMEOUT_S),
         }
     )
+
+
+def _report_json(findings: Iterable[tuple[str, Finding]]) -> int:
+    """Print them as one list; returns the exit code."""
+    from dream.log import redact
+
+    found = [
+        {
+            "check": name,
+            "outcome": str(finding.outcome),
+            "said": redact(finding.said),
+            "advice": redact(finding.advice) if finding.advice else None,
+        }
+        for name, finding in findings
+    ]
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    return EXIT_FAILURE if any(each["outcome"] == "wrong" for each in found) else 0
 
 
 def _report(findings: Iterable[tuple[str, Finding]]) -> int:

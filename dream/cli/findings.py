@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from dream.errors import DreamError
 
-__all__ = ["Check", "Finding", "Outcome", "examine", "right", "warning", "wrong"]
+__all__ = ["Check", "Finding", "Outcome", "examine", "right", "sentence_of", "warning", "wrong"]
 
 
 class Outcome(StrEnum):
@@ -84,5 +84,39 @@ def _look(check: Check) -> Iterator[Finding]:
     except DreamError as error:
         yield wrong(str(error), check.advice)
     except Exception as error:  # noqa: BLE001 (a doctor reports whatever a server or its client does)
-        lines = str(error).strip().splitlines()
-        yield wrong(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, check.advice)
+        yield wrong(sentence_of(error), check.advice)
+
+
+#: What servers and their clients say, by words in it, in one plain sentence each: the first that fits.
+_SENTENCES = (
+    (("password authentication failed", "WRONGPASS", "invalid username-password", "ACCESS_REFUSED"), "wrong password"),
+    (("Authentication required", "NOAUTH", "no password supplied"), "it asks for a password, and none is given"),
+    (("called without any password configured",), "a password is given, and the server has none"),
+    (("NOPERM",), "this user may not run a command that dream needs"),
+    (("vhost",), "the virtual host does not exist, or this user may not use it"),
+    (("Connection refused", "ECONNREFUSED"), "nothing listens at this address (connection refused)"),
+    (
+        (
+            "Name or service not known",
+            "getaddrinfo",
+            "could not translate host",
+            "resolve host",
+            "nodename nor servname",
+        ),
+        "the host's name is not known",
+    ),
+    (("No route to host", "Network is unreachable"), "there is no way to this host in the network"),
+    (("timed out", "timeout expired", "Timeout"), "no answer in time"),
+    (("SSL", "certificate"), "the encrypted connection (TLS) fails"),
+    (("pg_hba.conf",), "the server admits no such connection (pg_hba.conf)"),
+)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What is wrong, with the server's own words behind it."""
+    lines = str(error).strip().splitlines() or [""]
+    said = repr(error) if not lines[0] or type(error).__module__.startswith("pika") else lines[0]
+    for words, sentence in _SENTENCES:
+        if any(word in said for word in words):
+            return f"{sentence}: {said}"
+    return f"{type(error).__name__}: {said}"

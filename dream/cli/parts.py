@@ -30,10 +30,15 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="DREAM_PORT", help="The gateway's port; 0 chooses a free one.")
+    ] = 8000,
     data: Data = Path(".dream"),
 ) -> None:
-    """Run everything here: servers, worker, scheduler and gateway. Prints `ready URL`; Ctrl-C stops all."""
+    """Run everything here: worker, scheduler, gateway, and the servers that your environment does not name.
+
+    Prints `ready URL`; Ctrl-C stops all.
+    """
     from dream.stack.up import Stack
 
     logging.basicConfig(format="%(asctime)s [%(levelname)s] up: %(message)s", level=logging.INFO, stream=sys.stderr)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import CursorResult, Row, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -45,7 +45,13 @@ def owner_of(session: Session, dream_id: int, owners_sql: str | None = None) -> 
 def _ask(session: Session, owners_sql: str, dream_id: int) -> Row[Any] | None:
     try:
         with in_roles_schema(session):
-            return session.execute(text(owners_sql), {"dream_id": dream_id}).first()
+            result = cast("CursorResult[Any]", session.execute(text(owners_sql), {"dream_id": dream_id}))
+            columns = len(result.keys()) if result.returns_rows else 0
+            if columns < 2:
+                raise OwnersQueryFailed(
+                    f"the query in DREAM_OWNERS_SQL gives {columns} columns, not user_id and username"
+                )
+            return result.first()
     except SQLAlchemyError as error:
         if not is_refused(error):
             raise
@@ -56,8 +62,6 @@ def _owner(row: Sequence[Any] | None) -> Owner | None:
     """Nobody's, where the query finds no row, or no user in it."""
     if row is None:
         return None
-    if len(row) < 2:
-        raise OwnersQueryFailed(f"the query in DREAM_OWNERS_SQL gave {len(row)} column, not user_id and username")
     user_id, username, *_ = row
     if user_id is None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -17,12 +18,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Inspector, Table, inspect, text
+from sqlalchemy.orm import Session
 
 from dream.db.models import Base, Dream
 from dream.db.session import make_engine
-from dream.errors import DatabaseRefused
+from dream.errors import DatabaseRefused, TablesMissing
 
-__all__ = ["VERSION_TABLE", "current", "head", "upgrade"]
+__all__ = ["VERSION_TABLE", "check", "current", "head", "upgrade"]
 
 VERSION_TABLE = "dream_alembic_version"
 
@@ -95,10 +97,28 @@ def _alone(engine: Engine) -> Iterator[None]:
         yield
 
 
+@cache
 def head() -> str:
     """The newest revision that this release knows."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     return revision or ""
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def check(session: Session) -> None:
+    """See by one query that the tables are those of this release, or of a newer one that is being rolled out.
+
+    Raises:
+      TablesMissing: they are older, or none.
+      SQLAlchemyError: the database does not answer, or has no tables at all.
+    """
+    found = session.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
+    if found != head() and (found is None or found in _revisions()):
+        raise TablesMissing
 
 
 def current(database_url: str, *, schema: str | None = None) -> str | None:
@@ -166,7 +186,7 @@ def _check(connection: Connection, found: str | None, *, with_dreams: bool) -> N
         for table in Base.metadata.sorted_tables:
             if table is not Dream.__table__ and inspector.has_table(table.name):
                 raise DatabaseRefused(f"the database has a table {table.name} that is not dream's: {_OTHER_PLACE}")
-    elif found not in {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}:
+    elif found not in _revisions():
         raise DatabaseRefused(
             f"the database is at revision {found}, which this release does not know: a newer release has migrated it"
         )

@@ -27,7 +27,7 @@ from dream.db import Database
 from dream.gateway.auth import Authenticator, check_secret
 from dream.gateway.faults import HANDLERS
 from dream.gateway.headers import AccessLog, SecurityHeaders
-from dream.gateway.health import healthz, readyz
+from dream.gateway.health import Readiness, healthz, readyz
 from dream.gateway.limits import Limits
 from dream.gateway.media import media
 from dream.gateway.services import Services, services_of
@@ -79,15 +79,16 @@ def make_app(settings: Settings) -> Starlette:
 
 
 def _services(settings: Settings) -> Services:
-    database, storage = Database(settings), Storage(settings)
+    database, storage, events = Database(settings), Storage(settings), Events(settings)
     return Services(
         settings=settings,
         database=database,
         storage=storage,
         producer=Producer(settings, database=database, storage=storage),
-        events=Events(settings),
+        events=events,
         authenticator=Authenticator(settings, database),
         limits=Limits(settings),
+        readiness=Readiness(database, events, storage),
     )
 
 

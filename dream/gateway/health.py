@@ -1,25 +1,37 @@
-"""`/healthz`: the process is up. `/readyz`: what it needs answers, too."""
+"""`/healthz`: the process is up. `/readyz`: what it needs answers, too.
+
+Anybody may ask, as often as he likes, while a server is away. So one answer serves all who ask within a second, it is
+found once for all who ask at the same moment, and each check has one thread of its own: requests keep theirs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from anyio import to_thread
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from dream.errors import DreamError
+from dream.db import migrate
+from dream.db.faults import explain
+from dream.errors import DatabaseRefused, DatabaseUnavailable, DreamError, TablesMissing
+from dream.gateway.faults import log_fault
 from dream.gateway.services import RETRY_AFTER_S, services_of
-from dream.log import get_logger
 
-__all__ = ["healthz", "readyz"]
+if TYPE_CHECKING:
+    from dream.db import Database
+    from dream.notifications.subscribe import Events
+    from dream.storage import Storage
+
+__all__ = ["Readiness", "healthz", "readyz"]
 
 _CHECK_TIMEOUT_S = 5.0
-
-log = get_logger(__name__)
+_KEPT_S = 1.0
 
 
 async def healthz(_request: Request) -> Response:
@@ -28,14 +40,8 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Database, Redis and bucket answer; else 503 that says which does not."""
-    services = services_of(request)
-    checks = {
-        "database": to_thread.run_sync(services.database.ping, abandon_on_cancel=True),
-        "redis": services.events.ping(),
-        "bucket": to_thread.run_sync(services.storage.ping, abandon_on_cancel=True),
-    }
-    faults = dict(zip(checks, await asyncio.gather(*map(_fault, checks.values())), strict=True))
+    """Database, with the tables of this release, Redis and bucket answer; else 503 that says which does not."""
+    faults = await services_of(request).readiness.faults()
     answers = {name: fault or "ok" for name, fault in faults.items()}
     away = [name for name, fault in faults.items() if fault]
     if not away:
@@ -47,15 +53,88 @@ async def readyz(request: Request) -> Response:
     )
 
 
-async def _fault(check: Awaitable[object]) -> str | None:
+class Readiness:
+    """What is wrong with the servers of one gateway process, as of the last second."""
+
+    def __init__(self, database: Database, events: Events, storage: Storage) -> None:
+        def look_at_tables() -> None:
+            with database.read() as session:
+                migrate.check(session)
+
+        self._checks: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": _InOneThread(look_at_tables),
+            "redis": events.ping,
+            "bucket": _InOneThread(storage.ping),
+        }
+        self._found: asyncio.Task[dict[str, str | None]] | None = None
+        self._found_at = 0.0
+
+    async def faults(self) -> dict[str, str | None]:
+        """What is wrong with each, or None."""
+        found = self._found
+        if found is None or (found.done() and time.monotonic() - self._found_at > _KEPT_S):
+            found = self._found = asyncio.create_task(self._look())
+        # Who goes away meanwhile takes the answer from nobody else.
+        return await asyncio.shield(found)
+
+    async def _look(self) -> dict[str, str | None]:
+        faults = await asyncio.gather(*(_fault(name, check()) for name, check in self._checks.items()))
+        self._found_at = time.monotonic()
+        return dict(zip(self._checks, faults, strict=True))
+
+
+class _InOneThread:
+    """Runs a call that may hang: while it does, whoever asks again waits for the same call."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._running: asyncio.Future[None] | None = None
+
+    def __call__(self) -> asyncio.Future[None]:
+        if self._running is None or self._running.done():
+            loop = asyncio.get_running_loop()
+            self._running = loop.create_future()
+            threading.Thread(target=self._run, args=(loop, self._running), name="readyz", daemon=True).start()
+        return asyncio.shield(self._running)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[None]) -> None:
+        error: Exception | None = None
+        try:
+            self._call()
+        except Exception as raised:  # noqa: BLE001 (raised again where it is awaited)
+            error = raised
+        try:
+            loop.call_soon_threadsafe(_settle, answer, error)
+        except RuntimeError:  # the gateway has ended meanwhile
+            return
+
+
+def _settle(answer: asyncio.Future[None], error: Exception | None) -> None:
+    if error is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(error)
+        answer.exception()  # it is no fault of the program where nobody waits any more
+
+
+async def _fault(name: str, check: Awaitable[object]) -> str | None:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             await check
     except TimeoutError:
         return "no answer in time"
-    except DreamError as error:
-        log.warning("not_ready", error=str(error))
-        return error.for_owner
-    except (SQLAlchemyError, RedisError) as error:
-        return f"no answer ({type(error).__name__})"
+    except (SQLAlchemyError, DreamError, RedisError) as error:
+        log_fault("not_ready", error, what=name)
+        return _told(explain(error) if isinstance(error, SQLAlchemyError) else error)
     return None
+
+
+def _told(error: Exception) -> str:
+    """Without the words of SQL and of Redis, which are in the log: anybody may ask."""
+    if isinstance(error, TablesMissing):
+        return str(error)
+    if isinstance(error, DatabaseRefused | AuthenticationError | ResponseError):
+        return "it answers with an error; the gateway's log says why"
+    if isinstance(error, DatabaseUnavailable | RedisError):
+        return f"no answer ({type(error).__name__})"
+    return error.for_owner if isinstance(error, DreamError) else "it answers with an error"

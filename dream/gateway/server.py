@@ -19,6 +19,7 @@ from dream.gateway.auth import missing_key_bytes
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
 from dream.gateway.protocol import GuardedConfig
 from dream.log import get_logger
+from dream.presence import Presence, refuse_cluster
 from dream.process import say_ready, show_life
 
 if TYPE_CHECKING:
@@ -89,9 +90,11 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit code.
 
     Raises:
-      SettingsError: there is no usable key to check tokens with, or the address cannot be listened on.
+      SettingsError: there is no usable key to check tokens with, or the address cannot be listened on, or
+        Redis is a cluster.
     """
     app = make_app(settings)
+    refuse_cluster(settings)
     if missing := missing_key_bytes(settings):
         log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
     door = Door(settings, most_connections(settings, raise_open_files()))
@@ -118,7 +121,8 @@ def run(settings: Settings) -> int:
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         log.info("gateway_ready", host=host, port=port)
-        _Server(config).run([listener])
+        with Presence(settings, "gateway"):
+            _Server(config).run([listener])
     log.info("gateway_stopped")
     return 0
 

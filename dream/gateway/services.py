@@ -13,6 +13,7 @@ from dream.gateway.limits import Limits
 
 if TYPE_CHECKING:
     from dream.db import Database
+    from dream.gateway.health import Readiness
     from dream.notifications.subscribe import Events
     from dream.producer import Producer
     from dream.settings import Settings
@@ -36,6 +37,7 @@ class Services:
     events: Events
     authenticator: Authenticator
     limits: Limits
+    readiness: Readiness
     #: Uploads that may be handed to the producer at a time: each has one file in memory.
     handing_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HANDED_OVER_AT_ONCE))
 

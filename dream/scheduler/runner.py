@@ -20,6 +20,7 @@ from dream.db.faults import explain
 from dream.errors import DreamError
 from dream.log import get_logger
 from dream.notifications import Publisher
+from dream.presence import Presence, refuse_cluster
 from dream.process import StopSignal, say_ready, show_life
 from dream.producer import Producer
 from dream.scheduler.leftovers import Leftovers
@@ -136,13 +137,15 @@ def _guarded(job: Callable[[], object], name: str) -> Callable[[], None]:
 
 def run(settings: Settings, entries: Sequence[Entry] = ()) -> int:
     """Keep the timetable, and send what else is due, until SIGTERM or SIGINT; returns the exit code."""
+    refuse_cluster(settings)
     stop = StopSignal()
     runner = Runner(settings, entries)
     runner.start()
     log.info("scheduler_ready", timezone=settings.timezone)
     say_ready(settings)
-    while not stop.wait(_SHOW_LIFE_EVERY_S):
-        show_life(settings)
+    with Presence(settings, "scheduler"):
+        while not stop.wait(_SHOW_LIFE_EVERY_S):
+            show_life(settings)
     log.info("scheduler_stopping")
     runner.stop()
     return 0

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dream.stack.own import KNOWN, NOT_USED
 from dream.stack.ports import HOST
 from dream.stack.servers import BUCKET
 from dream.stack.state import DataFolder, State
 
 __all__ = ["for_part", "gateway_url", "variables"]
-
-#: Variables of the caller's that speak of servers other than the stack's.
-_ELSEWHERE = ("DREAM_PUBLIC_URL", "DREAM_S3_STAGING_BUCKET", "DREAM_READY_FILE")
 
 
 def gateway_url(state: State) -> str:
@@ -19,7 +17,7 @@ def gateway_url(state: State) -> str:
 
 
 def variables(folder: DataFolder, state: State) -> dict[str, str]:
-    """Where the parts of the stack are, and the keys to them."""
+    """Where the embedded servers and the gateway are, and the keys to them."""
     broker_url = f"redis://:{state.valkey_password}@{HOST}:{state.ports['valkey']}/0"
     return {
         "DREAM_BROKER_URL": broker_url,
@@ -41,11 +39,12 @@ def variables(folder: DataFolder, state: State) -> dict[str, str]:
 
 
 def for_part(caller: Mapping[str, str], stack: Mapping[str, str]) -> dict[str, str]:
-    """A part's environment: the caller's, so that its policy stays, then the stack's.
+    """A part's environment: the caller's, so that its policy stays, then the stack's (`dream.stack.own`).
 
     A proxy of the caller's is for the world outside: the stack's own servers are reached directly.
     """
-    environment = {name: value for name, value in caller.items() if name not in _ELSEWHERE}
+    # In any case of letters: both `DREAM_PORT` and `dream_port` are read.
+    environment = {name: value for name, value in caller.items() if name.upper() not in {*stack, *KNOWN, *NOT_USED}}
     environment.update(stack)
     exempt = environment.get("no_proxy") or environment.get("NO_PROXY")
     for name in ("no_proxy", "NO_PROXY"):

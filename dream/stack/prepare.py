@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
+from dream.log import redact
 from dream.process import exit_code
+
+if TYPE_CHECKING:
+    from dream.settings import Settings
 
 __all__ = ["main"]
 
 _TIMEOUT_S = 60.0
+#: An embedded Valkey answers within moments: this is for a server of the caller's.
+_SERVER_TIMEOUT_S = 20.0
 
 
 def main() -> int:
@@ -29,19 +36,60 @@ def _prepare() -> int:
     from dream.storage import Storage
 
     settings = load()
+    _reach_servers(settings)
     with explained():
         upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
     storage = Storage(settings)
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            storage.ensure_bucket(settings.s3_bucket)
+            for bucket in {settings.staging_bucket, settings.s3_bucket}:
+                if bucket != settings.s3_bucket or not settings.is_bucket_per_user:
+                    storage.ensure_bucket(bucket)
         except ObjectStoreUnavailable:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:
             return 0
+
+
+def _reach_servers(settings: Settings) -> None:
+    """See that the broker and the Redis of the events answer; the embedded one may still be starting.
+
+    Raises:
+      BrokerUnavailable: which variable names a server that does not answer, or refuses us.
+    """
+    from dream.errors import BrokerUnavailable
+
+    deadline = time.monotonic() + _SERVER_TIMEOUT_S
+    for name, url in {"DREAM_BROKER_URL": settings.broker_url, "DREAM_REDIS_URL": settings.events_url}.items():
+        while error := _fault_of(url):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(redact(f"{name}={url} does not answer: {error}"))
+            time.sleep(0.2)
+
+
+def _fault_of(url: str) -> str:
+    """What the server says to us, or its client; "" where it answers."""
+    from contextlib import closing
+
+    import pika
+    from redis.exceptions import BusyLoadingError, RedisError
+
+    from dream.redis_client import connect
+
+    try:
+        if url.startswith("amqp"):
+            pika.BlockingConnection(pika.URLParameters(url)).close()
+        else:
+            with closing(connect(url)) as client:
+                client.ping()
+    except BusyLoadingError:  # it reads back its file, and is there
+        return ""
+    except (RedisError, pika.exceptions.AMQPError, OSError) as error:
+        return str(error) or repr(error)
+    return ""
 
 
 if __name__ == "__main__":

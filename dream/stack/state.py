@@ -3,6 +3,7 @@
 <data>/              0700
   stack.lock         held by `dream up` and, through it, by every process of its stack; holds the pid
   stack.json         0600: ports and secrets, made once
+  variables.json     0600: the variables of the stack that was started last
   dream.db           SQLite
   valkey/ weed/      the servers' data and configuration
   staging/           uploaded bytes that wait for their run
@@ -16,7 +17,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +84,7 @@ class DataFolder:
         self.database = self.path / "dream.db"
         self._lock = self.path / "stack.lock"
         self._state = self.path / "stack.json"
+        self._variables = self.path / "variables.json"
 
     # --- the lock
 
@@ -159,6 +161,20 @@ class DataFolder:
     def save(self, state: State) -> None:
         """Keep the state; whoever reads it sees the old or the new one, never half."""
         write_private(self._state, json.dumps({"version": _VERSION, **asdict(state)}, indent=2) + "\n")
+
+    def save_variables(self, variables: Mapping[str, str]) -> None:
+        """Keep the variables of the stack that runs, for `dream env`."""
+        write_private(self._variables, json.dumps(dict(variables), indent=2) + "\n")
+
+    def load_variables(self) -> dict[str, str] | None:
+        """Those of the stack that was started last; None where it was one of an older release."""
+        try:
+            kept = json.loads(self._variables.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StackError(f"{self._variables} cannot be read: {error}") from error
+        return {str(name): str(value) for name, value in kept.items()}
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,6 +1,6 @@
 """`dream up`: the whole stack in the foreground, in the right order.
 
-lock ─► ports ─► Valkey ∥ SeaweedFS ∥ (migrations, bucket) ─► worker ∥ scheduler ∥ gateway ─► "ready"
+lock ─► ports ─► Valkey ∥ SeaweedFS ∥ (own servers, migrations, bucket) ─► worker ∥ scheduler ∥ gateway ─► "ready"
 stop: gateway, scheduler, worker (at once, signalled in this order), then the servers
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from dream.errors import StackError
+from dream.log import redact
 from dream.stack import environment, ports, servers
+from dream.stack import own as own_servers
 from dream.stack.logs import Follower
 from dream.stack.processes import Part
 from dream.stack.state import DataFolder, State
@@ -62,11 +64,14 @@ class Stack:
         """
         follower = Follower(sys.stderr.buffer)
         with self._folder.locked() as lock:
+            before = self._folder.load()
+            embedded = environment.variables(self._folder, before) if before else {}
+            own = own_servers.own_values(os.environ, embedded)
             state = self._settle()
             supervisor = Supervisor(keep_open=[lock], on_step=follower.copy)
             try:
                 with supervisor.signals(), _stopping(supervisor, state):
-                    self._start(supervisor, state, follower)
+                    self._start(supervisor, state, own, follower)
                     on_ready(environment.gateway_url(state))
                     supervisor.run()
             except Stopped:
@@ -86,14 +91,19 @@ class Stack:
         self._folder.save(state)
         return state
 
-    def _start(self, supervisor: Supervisor, state: State, follower: Follower) -> None:
-        supervisor.start(servers.valkey(self._folder, state))
-        supervisor.start(servers.weed(self._folder, state))
-        env = environment.for_part(os.environ, environment.variables(self._folder, state))
+    def _start(self, supervisor: Supervisor, state: State, own: Mapping[str, str], follower: Follower) -> None:
+        variables = own_servers.complete(own, environment.variables(self._folder, state))
+        self._folder.save_variables(variables)
+        if own_servers.uses_valkey(own):
+            supervisor.start(servers.valkey(self._folder, state))
+        if own_servers.uses_seaweedfs(own):
+            supervisor.start(servers.weed(self._folder, state))
+        env = environment.for_part(os.environ, variables)
         if self._parts:
             prepare = self._part("prepare", ["-m", "dream.stack.prepare"], env)
             supervisor.run_once(prepare, timeout_s=_READY_TIMEOUT_S)
         supervisor.wait_ready(timeout_s=_READY_TIMEOUT_S)
+        _say_whose(own)
         for name in reversed(self._parts):
             part = self._part(name, ["-m", "dream", name], env)
             follower.add(part.log)
@@ -121,6 +131,15 @@ class Stack:
             stop_timeout_s=_PART_STOP_TIMEOUT_S,
             is_ours=True,
         )
+
+
+def _say_whose(own: Mapping[str, str]) -> None:
+    """So that nobody wonders where his pictures are."""
+    embedded, yours = own_servers.described(own)
+    log.info("embedded: %s; yours: %s", embedded, redact(yours) or "nothing")
+    ignored = [name for name in own_servers.NOT_USED if os.environ.get(name)]
+    if ignored:
+        log.warning("not used by `dream up`: %s", ", ".join(ignored))
 
 
 @contextmanager
@@ -159,7 +178,7 @@ def running_variables(data: Path) -> dict[str, str]:
     state = folder.load() if folder.is_running() else None
     if state is None:
         raise StackError(f"no stack is running on {folder.path}; start one with `dream up`")
-    return environment.variables(folder, state)
+    return folder.load_variables() or environment.variables(folder, state)
 
 
 @contextmanager

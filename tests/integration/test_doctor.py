@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +13,19 @@ from uuid import uuid4
 import pika
 import pytest
 import redis
+from sqlalchemy import make_url
 
 from dream.cli.broker_checks import is_too_old
 from dream.cli.checks import judge_clock
 from dream.cli.findings import Outcome
 from dream.db.migrate import head
+from dream.presence import parts_there
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.commands import dream, only_line
+from tests.conftest import wait_for
 from tests.processes import Parts
+from tests.valkey import Valkey
 
 Environment = dict[str, str]
 
@@ -44,6 +50,9 @@ def test_all_is_well(environment: Environment, settings: Settings, tmp_path: Pat
     parts = Parts(environment, folder)
     try:
         parts.start("worker", DREAM_WORKER_NAME="one")
+        parts.start("scheduler")
+        parts.start("gateway")
+        wait_for(lambda: len(parts_there(settings)) == 2, what="the scheduler and the gateway")
         run = dream(environment, "doctor")
     finally:
         parts.end()
@@ -51,6 +60,11 @@ def test_all_is_well(environment: Environment, settings: Settings, tmp_path: Pat
     assert run.returncode == 0, run.stdout
     assert {line[:7] for line in run.stdout.splitlines()} == {"✓ right"}
     assert lines_of(run, "right", "workers") == ["one takes default, dream_image_processing"]
+    assert [line.partition(":")[0] for line in lines_of(run, "right", "scheduler and gateway")] == [
+        "scheduler",
+        "gateway",
+    ]
+    assert parts_there(settings) == {}  # those that were stopped have said so
     assert lines_of(run, "right", "broker's settings") == ["appendonly yes", "maxmemory-policy noeviction"]
     assert lines_of(run, "right", "migrations") == [f"at head ({head()})"]
     assert "in WAL mode" in lines_of(run, "right", "database")[0]
@@ -63,6 +77,10 @@ def test_that_no_worker_answers_is_worth_a_look(environment: Environment, settin
     run = dream(environment, "doctor")
     assert run.returncode == 0
     assert lines_of(run, "warn", "workers") == ["none answers: what is sent there waits"]
+    assert [line.partition(":")[0] for line in lines_of(run, "warn", "scheduler and gateway")] == [
+        "no scheduler is there",
+        "no gateway is there",
+    ]
     assert "dream worker" in run.stdout
 
 
@@ -241,3 +259,107 @@ def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> No
     """BLMOVE came with 6.2; a worker on an older one would take nothing."""
     assert is_too_old(version) is too_old
     assert not is_too_old("of unknown version")
+
+
+# --- what keeps dream out, in one plain sentence each
+
+
+@pytest.mark.parametrize(
+    ("variables", "check", "said"),
+    [
+        ({"DREAM_BROKER_URL": "redis://127.0.0.1:9/0"}, "broker", "nothing listens at this address"),
+        ({"DREAM_BROKER_URL": "redis://nowhere.invalid/0"}, "broker", "the host's name is not known"),
+        ({"DREAM_BROKER_URL": "{wrong}"}, "broker", "wrong password"),
+        ({"DREAM_BROKER_URL": "{without}"}, "broker", "it asks for a password, and none is given"),
+        ({"DREAM_REDIS_URL": "{wrong}"}, "events", "wrong password"),
+        ({"DREAM_DATABASE_URL": "postgresql://somebody@127.0.0.1:9/dream"}, "database", "nothing listens"),
+        ({"DREAM_DATABASE_URL": "postgresql://somebody@nowhere.invalid/dream"}, "database", "name is not known"),
+        ({"DREAM_S3_SECRET_KEY": "another"}, "bucket", "wrong S3 credentials"),
+        ({"DREAM_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "bucket", "could not"),
+    ],
+)
+def test_what_keeps_dream_out_is_said_plainly(
+    environment: Environment, settings: Settings, variables: Environment, check: str, said: str
+) -> None:
+    at = urlsplit(environment["DREAM_BROKER_URL"])
+    urls = {
+        "wrong": f"redis://:hunter2hunter2@{at.hostname}:{at.port}/0",
+        "without": f"redis://{at.hostname}:{at.port}/0",
+    }
+    run = dream(environment, "doctor", **{name: value.format(**urls) for name, value in variables.items()})
+    assert run.returncode == 1
+    assert said in lines_of(run, "wrong", check)[0]
+    assert "hunter2" not in run.stdout
+
+
+def test_a_wrong_password_of_postgresql_and_of_rabbitmq_is_called_that(
+    environment: Environment, settings: Settings, postgres_server_url: str, local_rabbitmq_url: str
+) -> None:
+    """A server that trusts everybody asks for no password: there a role that is not there is refused."""
+    rabbitmq = urlsplit(local_rabbitmq_url)
+    wrong = {
+        "DREAM_BROKER_URL": f"amqp://guest:hunter2hunter2@{rabbitmq.hostname}:{rabbitmq.port}/%2F",
+        "DREAM_DATABASE_URL": make_url(postgres_server_url)
+        .set(username="nobody_is_called_so", password="hunter2hunter2")
+        .render_as_string(hide_password=False),
+    }
+    run = dream(environment, "doctor", **wrong)
+    assert "wrong password" in lines_of(run, "wrong", "broker")[0]
+    (database,) = lines_of(run, "wrong", "database")
+    assert "wrong password" in database or 'role "nobody_is_called_so" does not exist' in database
+    assert "did not answer" not in database
+    assert "hunter2" not in run.stdout
+
+
+def test_the_report_can_be_read_by_programs(environment: Environment, settings: Settings) -> None:
+    run = dream(environment, "doctor", "--json", DREAM_BROKER_URL="redis://127.0.0.1:9/0", DREAM_REDIS_URL="")
+    assert run.returncode == 1
+    found = json.loads(run.stdout)
+    assert {tuple(each) for each in found} == {("check", "outcome", "said", "advice")}
+    outcomes = {each["check"]: each["outcome"] for each in found}
+    assert (outcomes["broker"], outcomes["events"], outcomes["database"]) == ("wrong", "unchecked", "right")
+    settings_alone = dream(environment, "doctor", "--json", DREAM_BROKER_URL="http://host")
+    assert settings_alone.returncode == 1
+    assert [each["check"] for each in json.loads(settings_alone.stdout)] == ["settings"]
+
+
+@pytest.mark.parametrize(
+    ("query", "word", "said"),
+    [
+        ("SELECT user_id, username FROM dreams WHERE id = :dream_id", "right", "runs; there is no picture yet"),
+        ("SELECT 3, 'ann' WHERE :dream_id > 0", "right", "gives dream 1 to the user 3"),
+        ("SELECT user_id, username FROM nowhere WHERE id = :dream_id", "wrong", "no such table: nowhere"),
+        ("SELECT user_id FROM dreams WHERE id = :dream_id", "wrong", "gives 1 columns"),
+        ("SELECT username, user_id FROM dreams WHERE id = :dream_id OR 1", "right", "runs"),
+        ("SELECT 'ann', 3 WHERE :dream_id > 0", "wrong", "gave the user_id 'ann'"),
+        ("SELEC user_id, username FROM dreams WHERE id = :dream_id", "wrong", "syntax error"),
+    ],
+)
+def test_the_owners_query_is_tried(
+    environment: Environment, settings: Settings, query: str, word: str, said: str
+) -> None:
+    run = dream(environment, "doctor", DREAM_OWNERS_SQL=query)
+    assert run.returncode == (word == "wrong")
+    assert said in lines_of(run, word, "owners")[0]
+
+
+def test_redis_cluster_is_told_and_every_part_refuses_to_start_on_it(
+    environment: Environment, settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        bus = free.getsockname()[1]
+    node = Valkey(folder, "--cluster-enabled", "yes", "--cluster-port", str(bus))
+    try:
+        node.start()
+        there = {"DREAM_BROKER_URL": node.url, "DREAM_REDIS_URL": ""}
+        run = dream(environment, "doctor", **there)
+        assert run.returncode == 1
+        assert "Redis Cluster" in lines_of(run, "wrong", "broker")[0]
+        for part in ("worker", "scheduler", "gateway"):
+            refused = dream(environment, part, **there)
+            assert refused.returncode == 2
+            assert "names a node of a Redis Cluster" in only_line(refused.stderr)
+    finally:
+        node.kill()
