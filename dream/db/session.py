@@ -182,11 +182,6 @@ class Database:
         away = (OperationalError, InterfaceError)
         return patiently(once, away, told=tell, unless=is_refused, patience_s=patience_s, first_pause_s=_FIRST_PAUSE_S)
 
-    def ping(self) -> None:
-        """Ask for an answer; raises SQLAlchemy's error where there is none."""
-        with self.read() as session:
-            session.execute(text("SELECT 1"))
-
     def is_bare(self) -> bool:
         """Whether it answers and never had our tables: who has callers' tasks alone needs none."""
         try:

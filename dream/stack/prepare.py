@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dream.log import redact
@@ -31,27 +33,47 @@ def main() -> int:
 def _prepare() -> int:
     from dream.db.faults import explained
     from dream.db.migrate import upgrade
-    from dream.errors import ObjectStoreUnavailable
     from dream.settings import load
-    from dream.storage import Storage
 
     settings = load()
     _reach_servers(settings)
-    with explained():
+    with _named("DREAM_DATABASE_URL"), explained():
         upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
+    with _named("DREAM_S3_ENDPOINT_URL"):
+        _make_buckets(settings)
+    return 0
+
+
+def _make_buckets(settings: Settings) -> None:
+    from dream.errors import ObjectStoreUnavailable
+    from dream.storage import Storage
+
     storage = Storage(settings)
+    buckets = {settings.staging_bucket} | (set() if settings.is_bucket_per_user else {settings.s3_bucket})
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            for bucket in {settings.staging_bucket, settings.s3_bucket}:
-                if bucket != settings.s3_bucket or not settings.is_bucket_per_user:
-                    storage.ensure_bucket(bucket)
+            for bucket in buckets:
+                storage.ensure_bucket(bucket)
         except ObjectStoreUnavailable:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:
-            return 0
+            return
+
+
+@contextmanager
+def _named(variable: str) -> Iterator[None]:
+    """Errors of a server begin with the variable that names it."""
+    from dream.errors import DreamError, SettingsError
+
+    try:
+        yield
+    except SettingsError:  # it names its variable
+        raise
+    except DreamError as error:
+        raise DreamError(redact(f"{variable}: {error}")) from error
 
 
 def _reach_servers(settings: Settings) -> None:

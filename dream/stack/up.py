@@ -137,6 +137,8 @@ def _say_whose(own: Mapping[str, str]) -> None:
     """So that nobody wonders where his pictures are."""
     embedded, yours = own_servers.described(own)
     log.info("embedded: %s; yours: %s", embedded, redact(yours) or "nothing")
+    if "DREAM_OWNERS_SQL" in own and "DREAM_DATABASE_URL" not in own:
+        log.warning("DREAM_OWNERS_SQL runs in the embedded SQLite, which has no table of yours: set DREAM_DATABASE_URL")
     ignored = [name for name in own_servers.NOT_USED if os.environ.get(name)]
     if ignored:
         log.warning("not used by `dream up`: %s", ", ".join(ignored))

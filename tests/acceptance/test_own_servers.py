@@ -127,7 +127,10 @@ def test_what_the_environment_does_not_name_is_embedded(albums: str, tmp_path: P
     ("own", "said"),
     [
         ({"DREAM_BROKER_URL": "redis://:hunter2@127.0.0.1:9/0"}, "DREAM_BROKER_URL=redis://***@127.0.0.1:9/0"),
-        ({"DREAM_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d"}, "the database did not answer"),
+        (
+            {"DREAM_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d"},
+            "DREAM_DATABASE_URL: the database did not answer",
+        ),
         ({"DREAM_S3_ACCESS_KEY": "hunter2"}, "DREAM_S3_SECRET_KEY is not"),
     ],
 )
