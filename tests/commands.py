@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 
 __all__ = ["command", "dream", "on_a_terminal", "only_line"]
@@ -33,17 +35,32 @@ def dream(
     )
 
 
-def on_a_terminal(environment: Mapping[str, str], typed: str, *arguments: object, columns: int = 60) -> tuple[int, str]:
-    """Run a command on a terminal, type something, and read all that appears; returns the exit code first."""
+def on_a_terminal(
+    environment: Mapping[str, str], typed: str, *arguments: object, columns: int = 60, after: str = ""
+) -> tuple[int, str]:
+    """Run a command on a terminal of its own, type something, and read all that appears; returns the exit code first.
+
+    Parameters:
+      after: type only once this has appeared.
+    """
     ours, theirs = pty.openpty()
     size = {"COLUMNS": str(columns), "TERM": "xterm-256color"}
     with subprocess.Popen(
-        command(*arguments), env={**os.environ, **environment, **size}, stdin=theirs, stdout=theirs, stderr=theirs
+        command(*arguments),
+        env={**os.environ, **environment, **size},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
     ) as process:
         os.close(theirs)
         try:
+            shown = ""
+            while after not in shown:
+                shown += os.read(ours, 65536).decode()
             os.write(ours, typed.encode())
-            shown = _read_to_end(ours)
+            shown += _read_to_end(ours)
             return process.wait(20), shown
         finally:
             process.kill()

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Background image processing: photos in, processed objects, rows and live updates out.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     # Rich help costs a tenth of a second at each start of a worker; our errors are one line anyway.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dream.errors import BrokerUnavailable, DreamError
+from dream.process import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from dream.producer import Producer
     from dream.settings import Settings
 
-__all__ = ["MAX_ID", "DreamId", "confirm", "explained", "load_quietly", "opened", "reached"]
+__all__ = ["MAX_ID", "AsJson", "DreamId", "confirm", "explained", "load_quietly", "opened", "reached"]
 
 #: The largest id that a database column holds.
 MAX_ID = 2**63 - 1
 
-DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, help="The dream that the pictures belong to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The dream that the pictures belong to.")]
 
 
 def load_quietly() -> Settings:
@@ -90,8 +92,16 @@ def confirm(question: str, otherwise: str) -> None:
 
     Raises:
       DreamError: there is nobody to ask, or the answer was no.
+      typer.Exit: Ctrl-C at the question, with exit code 130.
     """
     if not sys.stdin.isatty():
         raise DreamError(otherwise)
-    if not typer.confirm(question, err=True):
+    try:
+        is_agreed = typer.confirm(question, err=True)
+    except typer.Abort as abort:  # it hides which of the two it was
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            typer.echo("\ndream: nothing was done", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        is_agreed = False
+    if not is_agreed:
         raise DreamError("nothing was done")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 AppName = Annotated[
-    str | None, typer.Option("--app", "-A", help="The app whose tasks the workers run, as in shop.celery:app.")
+    str | None,
+    typer.Option("--app", "-A", metavar="APP", help="The app whose tasks the workers run, as in shop.celery:app."),
 ]
 
 LeavePending = Annotated[
@@ -47,9 +48,12 @@ def register(app: typer.Typer) -> None:
 def bridge(
     context: typer.Context,
     source_url: Annotated[
-        str | None, typer.Option("--from", help="Celery's broker: redis://… or amqp://….", show_default=False)
+        str | None,
+        typer.Option("--from", metavar="URL", help="Celery's broker: redis://… or amqp://….", show_default=False),
     ] = None,
-    queues: Annotated[str | None, typer.Option(help="Celery's queues, separated by commas; all by default.")] = None,
+    queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Celery's queues, separated by commas; all by default.")
+    ] = None,
     app: AppName = None,
     check: Annotated[bool, typer.Option("--check", help="Only count what waits, and what would be parked.")] = False,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing waits any more.")] = False,
@@ -57,11 +61,17 @@ def bridge(
         bool, typer.Option("--take-unacked", help="Redis: take what Celery's workers held; none of them may run.")
     ] = False,
     visibility_timeout_s: Annotated[
-        float, typer.Option(min=0, help="Redis: seconds after which what a worker of Celery holds is taken anyway.")
+        float,
+        typer.Option(
+            min=0, metavar="S", help="Redis: seconds after which what a worker of Celery holds is taken anyway."
+        ),
     ] = 3600,
-    key_prefix: Annotated[str, typer.Option(help="Redis: the global_keyprefix of the senders.")] = "",
+    key_prefix: Annotated[str, typer.Option(metavar="TEXT", help="Redis: the global_keyprefix of the senders.")] = "",
     separator: Annotated[
-        str, typer.Option(help="Redis: the sep of the senders' broker_transport_options.", show_default=False)
+        str,
+        typer.Option(
+            metavar="TEXT", help="Redis: the sep of the senders' broker_transport_options.", show_default=False
+        ),
     ] = "\x06\x16",
     leave_pending: LeavePending = False,
 ) -> None:
@@ -105,7 +115,10 @@ def parked(app: AppName = None) -> None:
 
 
 def replay(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", show_default=False, help="Task IDs, as `dream bridge parked` prints them."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     app: AppName = None,
     leave_pending: LeavePending = False,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import confirm, load_quietly, opened
+from dream.cli.access import AsJson, confirm, load_quietly, opened
 from dream.errors import InvalidArguments, ResultsUnavailable
 from dream.messages import owners_line
 
@@ -33,13 +34,19 @@ def register(app: typer.Typer) -> None:
 
 
 @dlq.command("list")
-def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 100) -> None:
+def list_(
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many, the newest first.")] = 100,
+    as_json: AsJson = False,
+) -> None:
     """List them: id, task, dream, runs, deaths, when, why."""
     from dream.cli.showing import show_rows
     from dream.db import dead_letters
 
     with opened(load_quietly()) as producer, producer.database.read() as session:
         tasks = dead_letters.list_dead(session, limit=limit)
+    if as_json:
+        typer.echo(json.dumps([_facts(task) for task in tasks], indent=2))
+        return
     rows = [
         (task.id, _short(task), _dream(task), task.attempts, task.deaths, _when(task), _why(task)) for task in tasks
     ]
@@ -50,7 +57,10 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="At most this many, the
 
 
 @dlq.command()
-def show(task_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def show(
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="A task, as `dream dlq list` prints it.")],
+    as_json: AsJson = False,
+) -> None:
     """Show one: why it failed, how often it ran, and its pictures."""
     from dream.cli.showing import clean, show_rows
     from dream.db import images
@@ -58,6 +68,11 @@ def show(task_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     with opened(load_quietly()) as producer, producer.database.read() as session:
         task = _found(session, task_id)
         pictures = images.of_task(session, task_id)
+    if as_json:
+        names = ("id", "filename", "state", "error")
+        listed = [{name: getattr(picture, name) for name in names} for picture in pictures]
+        typer.echo(json.dumps({**_facts(task), "images": listed}, indent=2))
+        return
     facts = {"id": task.id, "task": task.name, "dream": _dream(task), "failed at": _when(task)}
     facts |= {"runs": task.attempts, "deaths": task.deaths, "why": _why(task)}
     if detail := (task.error or "").partition("\n")[2]:
@@ -95,7 +110,9 @@ def replay(
 def purge(
     task_ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    older_than_days: Annotated[float, typer.Option(min=0, help="With --all: those that failed longer ago.")] = 0,
+    older_than_days: Annotated[
+        float, typer.Option(min=0, metavar="N", help="With --all: those that failed longer ago.")
+    ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Throw them away with their staged bytes; they cannot be replayed after that."""
@@ -156,6 +173,18 @@ def _found(session: Session, task_id: str) -> DreamTask:
         )
         raise InvalidArguments(f"no failed task has the ID {task_id}: `dream dlq list` lists them{older}")
     return task
+
+
+def _facts(task: DreamTask) -> dict[str, object]:
+    return {
+        "id": task.id,
+        "task": task.name,
+        "dream_id": task.args[0] if task.args else None,
+        "runs": task.attempts,
+        "deaths": task.deaths,
+        "failed_at": task.finished_at.isoformat() if task.finished_at else None,
+        "error": task.error,
+    }
 
 
 def _short(task: DreamTask) -> str:

@@ -36,7 +36,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="The gateway's port; 0 chooses a free one.")
+    ] = 8000,
     data: Data = Path(".dream"),
     once: Annotated[
         bool, typer.Option("--once", help="Stop after the pictures; exit 0 only if all went well.")

@@ -78,7 +78,8 @@ def _send(producer: Producer, files: list[ImageFile], check_stack: Callable[[], 
 def _tell(image: DreamImage) -> None:
     size = f"{image.size_bytes:,} bytes" if image.size_bytes else "-"
     name = clean(image.filename)
-    typer.echo(f"  {image.state}  {name}  {pixels(image)} px  {size}  {reason_or_url(image)}")
+    typer.echo(f"  {image.state}  {name}  {pixels(image)} px  {size}")
+    typer.echo(reason_or_url(image))  # a URL fits into 80 columns where it begins a line
 
 
 def _check_completed(images: Sequence[DreamImage]) -> None:

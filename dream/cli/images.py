@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dream.arguments import RefusalCode, refusal_of
-from dream.cli.access import MAX_ID, DreamId, confirm, load_quietly, opened
+from dream.cli.access import MAX_ID, AsJson, DreamId, confirm, load_quietly, opened
 from dream.errors import InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
 from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
@@ -44,10 +44,11 @@ def upload(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures.", show_default=False)],
     dream_id: DreamId,
     position: Annotated[
-        list[int] | None, typer.Option(help="Offset in the dream's text, once for each file; 0 without.")
+        list[int] | None, typer.Option(metavar="N", help="Offset in the dream's text, once for each file; 0 without.")
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send pictures. Prints the task's id, then with --wait the pictures as `dream images` lists them."""
     _check_timeout(wait, timeout)
@@ -55,28 +56,33 @@ def upload(
     sent = [_read(path, settings.max_upload_bytes) for path in files]
     with opened(settings) as producer:
         task_id = producer.upload_images(dream_id, sent, position or None)
-        typer.echo(task_id)
+        if not as_json:
+            typer.echo(task_id)
+        seen: Seen | None = None
         if wait:
             from dream.cli.waiting import watch_upload
 
             with _interruptible(dream_id):
                 seen = _follow(watch_upload(producer.database, task_id, timeout), timeout)
+        if as_json:
+            pictures = {} if seen is None else {"images": _infos(dream_id, seen.images)}
+            typer.echo(json.dumps({"task_id": task_id, **pictures}, indent=2))
+        elif seen is not None:
             _show(seen.images)
-            _exit(all(image.state is ImageState.COMPLETED for image in seen.images))
+        _exit(seen is None or all(image.state is ImageState.COMPLETED for image in seen.images))
 
 
 def images(
     dream_id: DreamId,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the pictures of a dream: id, state, position, file, pixels, bytes, URL or reason."""
     from dream.db.images import list_images
-    from dream.producer.listing import image_info
 
     with opened(load_quietly()) as producer, producer.database.read() as session:
         found = list_images(session, dream_id)
     if as_json:
-        typer.echo(json.dumps([{"dream_id": dream_id, **image_info(image)} for image in found], indent=2))
+        typer.echo(json.dumps(_infos(dream_id, found), indent=2))
         return
     if not found:
         typer.echo(f"dream {dream_id} has no pictures", err=True)
@@ -87,7 +93,8 @@ def images(
 def delete(
     dream_id: DreamId,
     image_ids: Annotated[
-        list[int] | None, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Which; all of them without.")
+        list[int] | None,
+        typer.Argument(metavar="ID", min=1, max=MAX_ID, help="IDs of the pictures; without any, all pictures."),
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
@@ -150,6 +157,13 @@ def _check_size(path: Path, size_bytes: int, max_bytes: int) -> None:
 
 
 # --- images
+
+
+def _infos(dream_id: int, images: Iterable[DreamImage]) -> list[dict[str, object]]:
+    """The pictures as REST lists them, and their dream's number."""
+    from dream.producer.listing import image_info
+
+    return [{"dream_id": dream_id, **image_info(image)} for image in images]
 
 
 def _show(images: Iterable[DreamImage]) -> None:

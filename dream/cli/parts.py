@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Data = Annotated[Path, typer.Option(help="The folder that holds all data, logs and secrets of the stack.")]
+Data = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="The folder that holds all data, logs and secrets of the stack.")
+]
 #: What a worker needs to leave after its runs have been handed back.
 _LEAVE_S = 1.0
 
@@ -31,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def up(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, envvar="DREAM_PORT", help="The gateway's port; 0 chooses a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="N", envvar="DREAM_PORT", help="The gateway's port; 0 chooses a free one."
+        ),
     ] = 8000,
     data: Data = Path(".dream"),
 ) -> None:
@@ -56,11 +61,13 @@ def env(data: Data = Path(".dream")) -> None:
 
 
 def worker(
-    queues: Annotated[str | None, typer.Option(help="Take work from these queues only, separated by commas.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Tasks at a time.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes that work on pictures.")] = None,
+    queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Take work from these queues only, separated by commas.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tasks at a time.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes that work on pictures.")] = None,
     app: Annotated[
-        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose tasks are run too.")
+        str | None, typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app whose tasks are run too.")
     ] = None,
 ) -> None:
     """Run tasks: process pictures, delete them, clean up."""
@@ -108,7 +115,8 @@ def _queue_names(given: str) -> set[str]:
 
 def scheduler(
     app: Annotated[
-        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose beat_schedule is kept too.")
+        str | None,
+        typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app whose beat_schedule is kept too."),
     ] = None,
 ) -> None:
     """Start what is due: the 03:00 clean-up, tasks that were lost, leftovers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from dream.cli.access import load_quietly, opened
+from dream.cli.access import AsJson, load_quietly, opened
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,8 +28,10 @@ def register(app: typer.Typer) -> None:
 
 def schedule(
     app: Annotated[
-        str | None, typer.Option("--app", "-A", help="A Celery-compatible app whose beat_schedule is shown too.")
+        str | None,
+        typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app whose beat_schedule is shown too."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the timetable: each entry, its last run and outcome, its next."""
     from dream.cli.showing import show_rows
@@ -39,6 +42,10 @@ def schedule(
         rows = list(_timetable(session, local_now))
         if app is not None:
             rows.extend(_of_app(session, app, local_now))
+    if as_json:
+        names = ("entry", "last_run_for", "outcome", "next")
+        typer.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+        return
     show_rows(("entry", "last run for", "outcome", "next"), rows)
 
 

@@ -1,7 +1,7 @@
 """What people and scripts read of pictures: bars and tables on a terminal, plain lines everywhere else.
 
 Progress goes to standard error and results to standard output, so that a script reads results alone. A URL is always
-whole and in one piece: a table that is wider than its terminal is wrapped by the terminal, not by us.
+in one piece: where a table is wider than its terminal, the last column of each row has a line of its own.
 """
 
 from __future__ import annotations
@@ -59,11 +59,19 @@ def _show_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, no_wrap=True, overflow="ignore")
-    for row in rows:
-        table.add_row(*(Text(str(value), style=_style_of(value)) for value in row))
-    needed = console.measure(table, options=console.options.update(max_width=1_000_000)).maximum
-    console.width = max(console.width, needed)
-    console.print(table)
+    cells = [[Text(str(value), style=_style_of(value)) for value in row] for row in rows]
+    for row_cells in cells:
+        table.add_row(*row_cells)
+    wide = console.options.update(max_width=1_000_000)
+    is_too_wide = console.measure(table, options=wide).maximum > console.width
+    if not is_too_wide:
+        console.print(table)
+        return
+    table.columns.pop()
+    lines = console.render_lines(table, wide.update(width=console.measure(table, options=wide).maximum), pad=False)
+    for line, last in zip(lines, [Text(headings[-1], style="bold"), *(row[-1] for row in cells)], strict=True):
+        console.print(*(Text(part.text, style=part.style or "") for part in line), sep="", soft_wrap=True)
+        console.print(last, soft_wrap=True)
 
 
 def _style_of(value: object) -> str:

@@ -27,13 +27,14 @@ def register(app: typer.Typer) -> None:
 
 
 def token(
-    user_id: Annotated[int, typer.Option(min=1, max=MAX_ID, help="The user for whom the token speaks.")],
+    user_id: Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The user for whom the token speaks.")],
     dream_id: Annotated[
-        int | None, typer.Option(min=1, max=MAX_ID, help="Make this dream that user's.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=MAX_ID, metavar="N", help="Make this dream that user's.", show_default=False),
     ] = None,
     ttl: Annotated[int, typer.Option(min=1, max=_MAX_TTL_S, metavar="S", help="Valid for S seconds.")] = DEFAULT_TTL_S,
     username: Annotated[
-        str | None, typer.Option(help="The dream's owner by name; user<N> without.", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="The dream's owner by name; user<N> without.", show_default=False)
     ] = None,
 ) -> None:
     """Print a signed token for development, and with --dream-id make the dream that user's."""

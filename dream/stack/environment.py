@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from dream.stack.own import KNOWN, NOT_USED
@@ -46,6 +47,8 @@ def for_part(caller: Mapping[str, str], stack: Mapping[str, str]) -> dict[str, s
     # In any case of letters: both `DREAM_PORT` and `dream_port` are read.
     environment = {name: value for name, value in caller.items() if name.upper() not in {*stack, *KNOWN, *NOT_USED}}
     environment.update(stack)
+    if sys.stderr.isatty():  # the parts write into files, which `dream up` copies to its own standard error
+        environment.setdefault("DREAM_LOG_FORMAT", "console")
     exempt = environment.get("no_proxy") or environment.get("NO_PROXY")
     for name in ("no_proxy", "NO_PROXY"):
         environment[name] = f"{exempt},{HOST}" if exempt else HOST

@@ -87,7 +87,9 @@ class Stack:
         else:
             state.gateway_port = self._port
             if "gateway" in self._parts and not ports.is_free(self._port):
-                raise StackError(f"port {self._port} is taken; choose another with --port")
+                raise StackError(
+                    f"port {self._port} is taken; choose another: --port N with `dream`, or make demo ARGS='--port N'"
+                )
         self._folder.save(state)
         return state
 

@@ -74,6 +74,18 @@ def listed(environment: Environment, dream_id: int = 7) -> list[dict[str, Any]]:
 # --- upload
 
 
+def test_upload_says_the_same_in_json(environment: Environment, settings: Settings, parts: Parts, photo: Path) -> None:
+    sent = json.loads(dream(environment, "upload", photo, "--dream-id", 7, "--json").stdout)
+    assert sent.keys() == {"task_id"}
+    parts.start("worker")
+
+    done = dream(environment, "upload", photo, "--dream-id", 7, "--wait", "--json")
+
+    assert done.returncode == 0
+    [picture] = json.loads(done.stdout)["images"]
+    assert picture in listed(environment)
+
+
 def test_upload_prints_the_tasks_id_and_does_not_wait(
     environment: Environment, database: Database, photo: Path
 ) -> None:
@@ -240,6 +252,27 @@ def test_a_files_name_cannot_break_the_output(environment: Environment, settings
     assert "a?b??[31m[red].jpg" in shown
 
 
+def test_a_url_begins_a_line_where_the_table_is_wider_than_the_terminal(
+    environment: Environment, settings: Settings, database: Database, photo: Path
+) -> None:
+    """Each URL is in one piece, and fits into 80 columns where the gateway is on this machine."""
+    uploaded(environment, photo, 2)
+    url = "http://127.0.0.1:8000/media/dreams/20261129/" + "0" * 32 + ".jpg"
+    with database.begin() as session:
+        for row in images.list_images(session, 7):
+            row.state = ImageState.PROCESSING
+            row.state, row.url = ImageState.COMPLETED, url
+
+    _, shown = on_a_terminal(environment, "", "images", "--dream-id", 7, columns=80)
+    lines = re.sub(r"\x1b\[[0-9;]*m|\r", "", shown).splitlines()
+    assert [line for line in lines if "http" in line] == [url, url]
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[3] for line in lines if "completed" in line] == ["photo.jpg", "photo.jpg"]
+
+    _, shown = on_a_terminal(environment, "", "images", "--dream-id", 7, columns=200)
+    assert len([line for line in shown.splitlines() if "completed" in line and url in line]) == 2
+
+
 # --- delete
 
 
@@ -293,6 +326,19 @@ def test_to_delete_all_takes_a_yes(environment: Environment, settings: Settings,
     uploaded(environment, photo)
     assert dream(environment, "delete", "--dream-id", 7, "--yes").returncode == 0
     assert listed(environment) == []
+
+
+def test_ctrl_c_at_the_question_deletes_nothing_and_ends_with_130(
+    environment: Environment, settings: Settings, photo: Path
+) -> None:
+    uploaded(environment, photo)
+
+    code, shown = on_a_terminal(environment, "\x03", "delete", "--dream-id", 7, after="[y/N]")
+
+    assert (code, len(listed(environment))) == (130, 1)
+    assert "nothing was done" in shown
+    code, _ = on_a_terminal(environment, "\x04", "delete", "--dream-id", 7, after="[y/N]")  # Ctrl-D is no answer
+    assert (code, len(listed(environment))) == (1, 1)
 
 
 def test_a_deletion_that_does_not_come_about_is_a_failure(
@@ -424,7 +470,7 @@ def test_a_warning_is_a_line_of_text_that_says_what_to_do(
 
 
 def test_the_command_says_its_version() -> None:
-    assert only_line(dream({}, "--version").stdout) == version("dream")
+    assert only_line(dream({}, "--version").stdout) == version("dream-pictures")
 
 
 def test_the_command_line_is_light_to_import() -> None:

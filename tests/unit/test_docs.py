@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from dream import errors
 from dream.arguments import RefusalCode
@@ -55,6 +56,34 @@ def commands() -> list[str]:
         return [found for each, sub in group.items() for found in walk(sub, f"{name} {each}")]
 
     return walk(get_command(app), "dream")
+
+
+# --- help
+
+
+def options() -> list[tuple[str, Any]]:
+    """Every option and argument of every command, but switches."""
+
+    def walk(command: Any, name: str) -> list[tuple[str, Any]]:
+        group: dict[str, Any] | None = getattr(command, "commands", None)
+        own = [(f"{name} {each.name}", each) for each in command.params if not getattr(each, "is_flag", False)]
+        return own + [found for each, sub in (group or {}).items() for found in walk(sub, f"{name} {each}")]
+
+    return walk(get_command(app), "dream")
+
+
+def test_help_says_what_each_option_takes_in_words_of_its_own() -> None:
+    """Without one, Typer prints the type: `<int range>`."""
+    assert len(options()) > 20
+    assert [name for name, option in options() if not option.metavar] == []
+    assert [name for name, option in options() if not option.help] == []
+
+
+@pytest.mark.parametrize("name", ["", *(name.removeprefix("dream ") for name in commands())])
+def test_h_is_help(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split(), "-h"])
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("Usage:")
 
 
 # --- settings
