@@ -32,6 +32,11 @@ LeavePending = Annotated[
     bool, typer.Option("--leave-pending", help="Do not tell those who wait for a parked task that it has failed.")
 ]
 
+Separator = Annotated[
+    str,
+    typer.Option(metavar="TEXT", help="Redis: the sep of the senders' broker_transport_options.", show_default=False),
+]
+
 #: Where what is parked is kept.
 _OURS = "DREAM_REDIS_URL"
 
@@ -62,17 +67,10 @@ def bridge(
     ] = False,
     visibility_timeout_s: Annotated[
         float,
-        typer.Option(
-            min=0, metavar="S", help="Redis: seconds after which what a worker of Celery holds is taken anyway."
-        ),
+        typer.Option(min=0, metavar="S", help="Redis: take what a Celery worker has held for S seconds."),
     ] = 3600,
     key_prefix: Annotated[str, typer.Option(metavar="TEXT", help="Redis: the global_keyprefix of the senders.")] = "",
-    separator: Annotated[
-        str,
-        typer.Option(
-            metavar="TEXT", help="Redis: the sep of the senders' broker_transport_options.", show_default=False
-        ),
-    ] = "\x06\x16",
+    separator: Separator = "\x06\x16",
     leave_pending: LeavePending = False,
 ) -> None:
     """Move messages of Celery's producers to dream's workers, until Ctrl-C (or with --drain until nothing waits)."""
@@ -84,11 +82,10 @@ def bridge(
     from dream.compat.routes import queues_of
 
     settings, found = _loaded(app)
-    names = [name.strip() for name in (queues or "").split(",") if name.strip()]
     source = open_source(
         settings,
         source_url,
-        names,
+        [name.strip() for name in (queues or "").split(",") if name.strip()],
         app_queues=queues_of(found),
         take_unacked=take_unacked,
         visibility_timeout_s=visibility_timeout_s,

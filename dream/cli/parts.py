@@ -143,10 +143,16 @@ def migrate() -> None:
     """Bring the database's tables up to date."""
     settings = _load()
     from dream.cli.access import explained
-    from dream.db.migrate import upgrade
+    from dream.db.migrate import head, upgrade
 
     with explained():
-        upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
+        before = upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
+    if before is None:
+        typer.echo(f"the tables are created, at revision {head()}")
+    elif before == head():
+        typer.echo(f"nothing to do: the tables are at revision {head()}, the newest")
+    else:
+        typer.echo(f"the tables are upgraded from revision {before} to {head()}")
 
 
 def _load() -> Settings:

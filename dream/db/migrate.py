@@ -49,12 +49,17 @@ def _config() -> Config:
     return config
 
 
-def upgrade(database_url: str, revision: str = "head", *, schema: str | None = None, with_dreams: bool = True) -> None:
+def upgrade(
+    database_url: str, revision: str = "head", *, schema: str | None = None, with_dreams: bool = True
+) -> str | None:
     """Bring the database to a revision. Several processes may call it at once, and again after an interruption.
 
     Parameters:
       schema: `DREAM_DATABASE_SCHEMA`; created where it is missing.
       with_dreams: whether owners are in our table `dreams`; False where `DREAM_OWNERS_SQL` is set.
+
+    Returns:
+      The revision before; None where there were no tables.
 
     Raises:
       DatabaseRefused: a table of the application's has a name of ours, or a newer release has been here.
@@ -78,6 +83,7 @@ def upgrade(database_url: str, revision: str = "head", *, schema: str | None = N
                     cast("Table", Dream.__table__).create(connection, checkfirst=True)
             config.attributes.update(connection=connection, found=found)
             command.upgrade(config, revision)
+            return found
     finally:
         engine.dispose()
 

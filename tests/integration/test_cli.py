@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 import pytest
 
-from dream.db import Database, images
+from dream.db import Database, images, migrate
 from dream.db.dreams import Owner, owner_of
 from dream.messages import ImageState
 from dream.settings import Settings
@@ -397,6 +397,19 @@ def test_a_database_without_tables_says_what_to_run(
     assert (run.returncode, run.stdout) == (1, "")
     assert only_line(run.stderr).endswith("run `dream migrate`")
     assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    said = [only_line(dream({"DREAM_DATABASE_URL": url}, "migrate").stdout) for _ in range(2)]
+    migrate.upgrade(older := f"sqlite:///{tmp_path}/older.db", "0004")
+    said.append(only_line(dream({"DREAM_DATABASE_URL": older}, "migrate").stdout))
+
+    assert said == [
+        f"the tables are created, at revision {migrate.head()}",
+        f"nothing to do: the tables are at revision {migrate.head()}, the newest",
+        f"the tables are upgraded from revision 0004 to {migrate.head()}",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [["images", "--dream-id", 7], ["migrate"]])
