@@ -146,7 +146,8 @@ def migrate() -> None:
     from dream.db.migrate import head, upgrade
 
     with explained():
-        before = upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
+        has_dreams = settings.owners_sql is None
+        before = upgrade(settings.database_url, schema=settings.database_schema, with_dreams=has_dreams)
     if before is None:
         typer.echo(f"the tables are created, at revision {head()}")
     elif before == head():
