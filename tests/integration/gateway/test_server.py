@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,33 @@ def test_the_page_is_protected(gateway: Gateway) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     for name in ("page.js", "page.css"):
         assert gateway.http.get(f"/static/{name}").status_code == 200
+
+
+#: The gateway, in whose loop nine tenths of each half second are taken.
+BUSY = """
+import signal, time
+def take(*_): time.sleep(0.45)
+signal.signal(signal.SIGALRM, take)
+signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+"""
+
+
+def test_a_busy_gateway_shows_life(environment: dict[str, str], settings: Settings, tmp_path: Path) -> None:
+    """About once a second, also where the loop hardly gets to do anything: it is killed after a minute without."""
+    ready = tmp_path / "ready"
+    own = {**os.environ, **environment, "DREAM_JWT_SECRET": SECRET, "DREAM_READY_FILE": str(ready), "DREAM_PORT": "0"}
+    process = subprocess.Popen([sys.executable, "-c", BUSY + START], env=own, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(ready.exists, 60, "the gateway")
+        touched = {ready.stat().st_mtime}
+
+        def has_touched_thrice() -> bool:
+            touched.add(ready.stat().st_mtime)
+            return len(touched) > 3
+
+        wait_for(has_touched_thrice, 60, "its signs of life")
+        times = sorted(touched)
+        assert min(after - before for before, after in pairwise(times)) < 3
+    finally:
+        process.terminate()
+        process.wait(30)
