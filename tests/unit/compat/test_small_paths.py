@@ -28,6 +28,26 @@ def test_they_are_there() -> None:
     assert import_module("dream.compat.app.control").Control is type(app.control)
 
 
+def test_small_helpers_are_there() -> None:
+    """django-celery-beat's admin imports one, django-celery-results' views the other."""
+    helpers, signal = import_module("dream.compat.utils"), import_module("dream.compat.utils.dispatch").Signal
+    assert helpers.get_full_cls_name(Celery) == "dream.compat.app.base.Celery"
+
+    class Priced:
+        @helpers.cached_property  # type: ignore[untyped-decorator]
+        def price(self) -> object:
+            return object()
+
+    priced = Priced()
+    assert priced.price is priced.price
+    heard = []
+    of_the_shop = signal(name="sold", providing_args={"price"})
+    of_the_shop.connect(lambda price, **_: heard.append(price), weak=False)
+    of_the_shop.send(sender=None, price=3)
+    assert heard == [3]
+    assert import_module("dream.compat").__version__.startswith("5.")
+
+
 def test_a_tasks_logger_is_an_ordinary_one_of_its_name() -> None:
     assert get_task_logger("shop.tasks") is logging.getLogger("shop.tasks")
 
