@@ -84,7 +84,7 @@ class Outcome:
     def _get_task_meta(self) -> dict[str, Any]:
         """All of it at once, the result as `result` has it; Celery's name, by which libraries ask for it."""
         meta = self._look()
-        return {**meta, "result": self.result} if meta else {"status": PENDING, "result": None, "traceback": None}
+        return {**meta, "result": self.result} if meta else {"status": PENDING, "result": None}
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """What the task returned, now; its error is raised, unless `propagate` is False."""
