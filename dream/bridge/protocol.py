@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from dream.arguments import checked_text
+from dream.arguments import checked_text, size_text
 from dream.compat.envelope import Envelope
 from dream.messages import MAX_ID_LENGTH
 
@@ -171,7 +171,7 @@ def _decompressed(body: Any, kind: Any) -> bytes:
     except (OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise Refused(f"its body is not what it is compressed as ({kind}): {error}") from None
     if not opened.eof:
-        raise Refused(f"its compressed body is cut off, or over {_LARGEST_BODY_BYTES:,} bytes")
+        raise Refused(f"its compressed body is cut off, or over {size_text(_LARGEST_BODY_BYTES)}")
     return text
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from dream.arguments import size_text
 from dream.cli.access import explained
 from dream.cli.broker_checks import broker_checks, redis_clock_s
 from dream.cli.findings import Check, Finding, right, sentence_of, warning, wrong
@@ -200,7 +201,7 @@ def _staging_folder(path: Path) -> Iterator[Finding]:
     yield right(f"a small file was written, read and deleted in {path}")
     free_bytes = shutil.disk_usage(path).free
     if free_bytes < _LEAST_FREE_BYTES:
-        yield warning(f"{free_bytes / 2**20:.0f} MiB are free there", "uploads wait there: make room")
+        yield warning(f"{size_text(free_bytes)} are free there", "uploads wait there: make room")
 
 
 def _read_back(storage: Storage, bucket: str, key: str) -> bool:
