@@ -77,10 +77,13 @@ class OldTasks(_Old):
         if not page:
             return None
         kept = _undone(session, [row.id for row in page if _is_undone_deletion(row)])
-        is_kind = _tasks.c.state == TaskState.FAILED if self._is_failed else _tasks.c.state != TaskState.FAILED
+        others = [each for each in TaskState if not each.is_terminal or (each is TaskState.FAILED) != self._is_failed]
         is_recent = and_(_tasks.c.name == CLEANUP_TOKENS, _tasks.c.finished_at > now(-_TIMETABLE_S))
         ids = [row.id for row in page if row.id not in kept]
-        deleted = self._delete(session, ids, text(ANNOUNCED), is_kind, ~is_recent, _has_nothing_left())
+        # Once more what the page says, for a replay may have come between; in words that no index has, so that the
+        # rows are looked up by their ids.
+        is_ended = and_(_tasks.c.state.not_in(others), _tasks.c.announced_at.is_not(None))
+        deleted = self._delete(session, ids, is_ended, ~is_recent, _has_nothing_left())
         if deleted:
             _advance(session, _PRUNED, page[-1].finished_at)
         return deleted
@@ -130,7 +133,7 @@ class OldTombstones(_Old):
         page = self._page(session, count, TOMBSTONES)
         if not page:
             return None
-        return self._delete(session, [row.id for row in page], text(TOMBSTONES), _images.c.staging_key.is_(None))
+        return self._delete(session, [row.id for row in page], _images.c.staging_key.is_(None))
 
 
 def delete_old_entries(session: Session, ttl_s: float) -> int:

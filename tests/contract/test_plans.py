@@ -103,7 +103,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "postgresql":
         server, template = (request.getfixturevalue(name) for name in ("postgres_server_url", "_postgres_template"))
         with _created_database(server, f"{template}_plans", template) as url:
-            yield from _filled(url, "VACUUM ANALYZE")
+            yield from _filled(url, "ANALYZE")
     else:
         url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/dream.db"
         migrate.upgrade(url)
@@ -113,7 +113,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _filled(url: str, analyse: str) -> Iterator[tuple[Database, Plans]]:
     filling = Database(Settings(database_url=url))
     fill(filling)
-    with filling.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with filling.engine.begin() as connection:
         connection.exec_driver_sql(analyse)
     filling.dispose()
     database = Database(Settings(database_url=url))
@@ -159,6 +159,7 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
         ("task_id",),
     ),
     "list of a dream": (lambda session: images.list_images(session, 700), ("dream_id",)),
+    "page of a dream": (lambda session: images.page(session, 700, after=(0, 70_010), limit=20), ("dream_id",)),
     "positions": (lambda session: images.positions_of(session, 700, ["http://x/70001"]), ("dream_id",)),
     "media": (lambda session: images.by_key(session, "dreams/ended7"), ("uq_",)),
     "a variant": (lambda session: images.by_stem(session, "dreams/ended7", ["jpg", "webp"]), ("uq_",)),
