@@ -94,9 +94,10 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
     with rejecting_damage():
         if isinstance(image, JpegImageFile):
             fitted_px = _draft(image, fitted_px, limits)
-        image.load()
         if frames := frames_of(image):
             pixels = next(composed(image.size, frames[:1]))
+        else:
+            image.load()
     # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
     return Decoded(pixels, fitted_px, orientation_of(image), colours_of(image))
 

@@ -6,6 +6,9 @@ file. A multi-picture JPEG (MPO) opens as the JPEG that it begins with.
 
 from __future__ import annotations
 
+import io
+import re
+import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -17,6 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.errors import ImageRejected
 from dream.imaging.accepted import HAS_HEIF
 from dream.imaging.avif import AvifFile
+from dream.imaging.colour_space import by_code_points
 from dream.imaging.damage import UNCOMMON
 from dream.imaging.gif import GifFile
 from dream.imaging.png import PngFile
@@ -60,6 +64,10 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _RAW_BRANDS = frozenset({b"crx "})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
+_NCLX = re.compile(rb"colrnclx(.{6})", re.DOTALL)
+#: Matrix coefficients by ITU-T H.273, table 4.
+_MATRICES = frozenset(range(18)) - {3}
+
 
 def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
     """What opens a file that begins with `head`; None where its format is not accepted.
@@ -99,7 +107,25 @@ def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
         ) from None
     options.DECODE_THREADS = 1  # the pool has a process for each CPU
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
-    return HeifImageFile
+    opener: Callable[[BinaryIO], ImageFile] = HeifImageFile
+
+    def open_heic(file: BinaryIO) -> ImageFile:
+        try:
+            return opener(file)
+        except SyntaxError as error:
+            if "nclx" not in str(error).lower():
+                raise
+            file.seek(0)
+            return opener(io.BytesIO(_NCLX.sub(_without_reserved, file.read())))
+
+    return open_heic
+
+
+def _without_reserved(nclx: re.Match[bytes]) -> bytes:
+    """The numbers of an nclx, "unspecified" in place of those that are reserved; libheif refuses a file with them."""
+    primaries, transfer, matrix = struct.unpack(">3H", nclx[1])
+    is_known = by_code_points(primaries, transfer) is not None and matrix in _MATRICES
+    return nclx[0] if is_known else b"colrnclx" + struct.pack(">3H", 2, 2, 2)
 
 
 def _brands(head: bytes) -> set[bytes]:

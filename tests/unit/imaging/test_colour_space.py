@@ -191,8 +191,10 @@ def test_nclx(tmp_path: Path, make: Any, primaries: int, transfer: int) -> None:
 
 @pytest.mark.parametrize("numbers", [(99, 13), (12, 99), (0, 0), (3, 3), (2, 3)])
 def test_a_reserved_nclx_changes_nothing(tmp_path: Path, numbers: tuple[int, int]) -> None:
-    """In an AVIF; libheif refuses a HEIC of such numbers."""
     assert is_near(seen(tmp_path, avif_of(P3_RED, *numbers)), P3_RED, 4)
+    (tmp_path / "target").unlink()
+    heic = heic_of(P3_RED, 12, 13).replace(b"colrnclx\0\x0c\0\r", b"colrnclx" + struct.pack(">HH", *numbers))
+    assert is_near(seen(tmp_path, heic), P3_RED, 4)
 
 
 def both(data: bytes, profile: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,45 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     for kind in ("GIF", "WEBP", "PNG", "AVIF"):
         _, out = run(tmp_path, encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert is_near(pixel(out, 0.5, 0.5), RED)
+
+
+def tiff_with_alpha(photometric: int, samples: tuple[int, ...], extra: int) -> bytes:
+    """A TIFF of 32 × 32 pixels, its left half of these samples and its right half of nothing."""
+    count = len(samples)
+    pixels = (bytes(samples) * 16 + bytes(count) * 16) * 32
+    depths_at = 8 + 2 + 12 * 11 + 4
+    tags = (
+        *((256, 4, 1, 32), (257, 4, 1, 32), (258, 3, count, depths_at if count > 2 else 0x80008), (259, 3, 1, 1)),
+        *((262, 3, 1, photometric), (273, 4, 1, depths_at + 8), (277, 3, 1, count), (278, 4, 1, 32)),
+        *((279, 4, 1, len(pixels)), (284, 3, 1, 1), (338, 3, 1, extra)),
+    )
+    directory = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    return struct.pack("<2sHLH", b"II", 42, 8, len(tags)) + directory + bytes(4) + b"\x08\0" * 4 + pixels
+
+
+@pytest.mark.parametrize(
+    ("photometric", "samples", "extra", "colour"),
+    [
+        (2, (100, 50, 20, 128), 2, (100, 50, 20, 128)),
+        (2, (100, 50, 20, 128), 1, (199, 100, 40, 128)),
+        (1, (100, 128), 2, (100, 100, 100, 128)),
+        (1, (100, 128), 1, (199, 199, 199, 128)),
+    ],
+)
+def test_alpha_of_a_tiff(
+    tmp_path: Path, photometric: int, samples: tuple[int, ...], extra: int, colour: tuple[int, ...]
+) -> None:
+    """Colours may be multiplied by their alpha (associated, 1) or not (2)."""
+    _, out = run(tmp_path, tiff_with_alpha(photometric, samples, extra))
+    assert is_near(pixel(out, 0.2, 0.5), colour, 3)
+    assert pixel(out, 0.8, 0.5)[3] == 0
+
+
+@pytest.mark.parametrize(("mask", "alpha"), [(0xFF000000, 128), (0, 255)])
+def test_alpha_of_a_bmp(tmp_path: Path, mask: int, alpha: int) -> None:
+    pixels = bytes((50, 100, 200, 128)) * 256
+    masks = (0xFF0000, 0xFF00, 0xFF, mask)
+    header = struct.pack("<IiiHHI20x4I52x", 108, 16, 16, 1, 32, 3, *masks)
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+    _, out = run(tmp_path, data)
+    assert is_near(pixel(out, 0.5, 0.5), (200, 100, 50, alpha), 3)
