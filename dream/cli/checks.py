@@ -166,7 +166,9 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
         yield wrong(str(error), "create it, or correct DREAM_S3_BUCKET or DREAM_S3_STAGING_BUCKET")
         return
     except AccessDenied as error:
-        yield wrong(f"wrong S3 credentials, or no right to the bucket: {error}", _STORE_ADVICE)
+        # Without any, that is what it says.
+        refused = "" if "no credentials" in str(error) else "wrong S3 credentials, or no right to the bucket: "
+        yield wrong(f"{refused}{error}", _STORE_ADVICE)
         return
     except ObjectStoreUnavailable as error:
         yield wrong(sentence_of(error).removeprefix("ObjectStoreUnavailable: "), _STORE_ADVICE)

@@ -94,6 +94,7 @@ _SENTENCES = (
     (("called without any password configured",), "a password is given, and the server has none"),
     (("NOPERM",), "this user may not run a command that dream needs"),
     (("vhost",), "the virtual host does not exist, or this user may not use it"),
+    (("Could not connect to the endpoint",), "nothing answers at this address"),
     (("Connection refused", "ECONNREFUSED"), "nothing listens at this address (connection refused)"),
     (
         (

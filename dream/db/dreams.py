@@ -49,7 +49,7 @@ def _ask(session: Session, owners_sql: str, dream_id: int) -> Row[Any] | None:
             columns = len(result.keys()) if result.returns_rows else 0
             if columns < 2:
                 raise OwnersQueryFailed(
-                    f"the query in DREAM_OWNERS_SQL gives {columns} columns, not user_id and username"
+                    f"the query in DREAM_OWNERS_SQL gives {columns} of the two columns user_id and username"
                 )
             return result.first()
     except SQLAlchemyError as error:

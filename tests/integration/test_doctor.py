@@ -275,7 +275,7 @@ def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> No
         ({"DREAM_DATABASE_URL": "postgresql://somebody@127.0.0.1:9/dream"}, "database", "nothing listens"),
         ({"DREAM_DATABASE_URL": "postgresql://somebody@nowhere.invalid/dream"}, "database", "name is not known"),
         ({"DREAM_S3_SECRET_KEY": "another"}, "bucket", "wrong S3 credentials"),
-        ({"DREAM_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "bucket", "could not"),
+        ({"DREAM_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "bucket", "nothing answers at this address"),
     ],
 )
 def test_what_keeps_dream_out_is_said_plainly(
@@ -329,7 +329,7 @@ def test_the_report_can_be_read_by_programs(environment: Environment, settings: 
         ("SELECT user_id, username FROM dreams WHERE id = :dream_id", "right", "runs; there is no picture yet"),
         ("SELECT 3, 'ann' WHERE :dream_id > 0", "right", "gives dream 1 to the user 3"),
         ("SELECT user_id, username FROM nowhere WHERE id = :dream_id", "wrong", "no such table: nowhere"),
-        ("SELECT user_id FROM dreams WHERE id = :dream_id", "wrong", "gives 1 columns"),
+        ("SELECT user_id FROM dreams WHERE id = :dream_id", "wrong", "gives 1 of the two columns"),
         ("SELECT username, user_id FROM dreams WHERE id = :dream_id OR 1", "right", "runs"),
         ("SELECT 'ann', 3 WHERE :dream_id > 0", "wrong", "gave the user_id 'ann'"),
         ("SELEC user_id, username FROM dreams WHERE id = :dream_id", "wrong", "syntax error"),

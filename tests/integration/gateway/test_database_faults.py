@@ -28,7 +28,7 @@ def refused_socket(gateway: Gateway) -> tuple[int | None, str | None]:
         ("SELECT user_id, username FROM nowhere WHERE id = :dream_id", "nowhere"),
         ("SELECT nobody, username FROM dreams WHERE id = :dream_id", "nobody"),
         ("SELEC user_id FROM dreams WHERE id = :dream_id", "syntax error"),
-        ("SELECT user_id FROM dreams WHERE id = :dream_id", "gives 1 columns, not user_id and username"),
+        ("SELECT user_id FROM dreams WHERE id = :dream_id", "gives 1 of the two columns"),
         ("SELECT username, user_id FROM dreams WHERE id = :dream_id", "gave the user_id 'olga'"),
     ],
     ids=["table", "column", "syntax", "one column", "swapped"],
