@@ -39,6 +39,8 @@ _REST_S = 10.0
 #: A client that reads an answer takes this much in this time.
 _READ_BYTES, _READ_S = 16 * 1024, 30.0
 _BODY_BYTES_PER_S = 1024
+#: How much of the next requests a client may send before it has its answer, and how much of answers waits for it.
+_AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
 #: A WebSocket's input is looked at in pieces: one read may hold 40,000 pings.
 _PIECE_BYTES = 4096
 #: Frames of one socket, those that browsers send by themselves and parts of messages among them.
@@ -75,6 +77,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(_UNREAD_BYTES)
         self._began_at = time.monotonic()
         self._room = self._door.enter(self, self.client[0] if self.client else None)
         if self._room is None:
@@ -103,6 +106,8 @@ class HttpProtocol(H11Protocol):
             self._begin_request()
         if not self._is_idle and not self.cycle.more_body:
             self._began_at = None
+            if len(self.conn.trailing_data[0]) > _AHEAD_BYTES:
+                self.transport.abort()
 
     @property
     def _is_idle(self) -> bool:
@@ -131,6 +136,7 @@ class HttpProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
+        self.transport.set_write_buffer_limits()  # its messages are larger than answers
         protocol = self.transport.get_protocol()
         if self._room is not None and isinstance(protocol, SocketProtocol):
             protocol.room = self._room
