@@ -50,14 +50,14 @@ class Pace:
 
     Parameters:
       target_s: how long a batch may take; others wait for it, and on SQLite every writer does.
-      least, most: rows of a batch, however slow or quick.
+      least, most: rows of a batch, however slow or quick. With fewer, most of the time would go into commits.
     """
 
-    def __init__(self, target_s: float = 0.03, *, least: int = 50, most: int = 12_800) -> None:
+    def __init__(self, target_s: float = 0.03, *, least: int = 200, most: int = 12_800) -> None:
         self._target_s = target_s
         self._least = least
         self._most = most
-        self.rows = 8 * least
+        self.rows = 2 * least
 
     def note(self, took_s: float) -> None:
         """A batch of `rows` took so long."""
