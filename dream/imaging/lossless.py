@@ -29,12 +29,13 @@ from dream.imaging.limits import Limits
 __all__ = ["cleaned"]
 
 _APP0, _APP14 = 0xE0, 0xEE
+_DHT, _DQT = 0xC4, 0xDB
 #: Frames of Huffman-coded baseline, extended and progressive pictures: what every browser shows.
 _SHOWN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 #: What has no business between the segments of such a picture.
 _STRANGE = (FRAMES - _SHOWN_FRAMES) | WITHOUT_LENGTH
-#: Tables, scans and intervals: what pixels are decoded with.
-_DECODING = frozenset({*_SHOWN_FRAMES, 0xC4, 0xDB, START_OF_SCAN, 0xDD})
+#: Scans and intervals: what pixels are decoded with, but for tables.
+_DECODING = frozenset({*_SHOWN_FRAMES, START_OF_SCAN, 0xDD})
 #: Application data that says how to show the pixels, told by what it begins with.
 _SHOWING = {_APP0: b"JFIF\0", _APP14: b"Adobe"}
 #: What these two segments hold; a thumbnail may follow the first, and anything the second.
@@ -81,6 +82,7 @@ def _without_private_segments(data: bytes) -> tuple[bytes, list[int]] | None:
     """
     kept = bytearray(data[:2])
     runs: list[int] = []
+    used = _used_tables(data)
     end, is_in_scan = 2, False
     for segment in segments(data):
         between = data[end : segment.start]
@@ -96,7 +98,7 @@ def _without_private_segments(data: bytes) -> tuple[bytes, list[int]] | None:
             return bytes(kept + data[segment.start : end]), runs
         if segment.marker in _STRANGE:
             return None
-        kept += _kept_of(segment.marker, data[segment.start : end])
+        kept += _kept_of(segment.marker, data[segment.start : end], used)
         is_in_scan = segment.marker == START_OF_SCAN
     return None
 
@@ -110,8 +112,36 @@ def _are_needed(data: bytes, runs: list[int]) -> bool:
     return True
 
 
-def _kept_of(marker: int, segment: bytes) -> bytes:
-    """What is kept of a segment (with its marker and length): all, its beginning, or nothing."""
+def _used_tables(data: bytes) -> frozenset[tuple[int, int]]:
+    """The tables that frames and scans name: the marker that defines each, and its class and number."""
+    used: set[tuple[int, int]] = set()
+    for marker, _, at, end in segments(data):
+        if marker in FRAMES:
+            used.update((_DQT, number) for number in data[at + 8 : end : 3])
+        elif marker == START_OF_SCAN:
+            chosen = data[at + 2 : at + 1 + 2 * data[at] : 2]
+            used.update((_DHT, number) for each in chosen for number in (each >> 4, 0x10 | each & 15))
+    return frozenset(used)
+
+
+def _only_used(marker: int, segment: bytes, used: frozenset[tuple[int, int]]) -> bytes:
+    """A segment of tables without those that nothing names."""
+    kept, at = b"", 4
+    while at < len(segment):
+        head = segment[at]
+        if marker == _DQT:
+            number, size = head & 15, 1 + 64 * (1 + (head >> 4))
+        else:
+            number, size = head, 17 + sum(segment[at + 1 : at + 17])
+        kept += segment[at : at + size] if (marker, number) in used else b""
+        at += size
+    return segment[:2] + (2 + len(kept)).to_bytes(2, "big") + kept if kept else b""
+
+
+def _kept_of(marker: int, segment: bytes, used: frozenset[tuple[int, int]]) -> bytes:
+    """What is kept of a segment (with its marker and length): all, some of it, or nothing."""
+    if marker in {_DQT, _DHT}:
+        return _only_used(marker, segment, used)
     if marker in _DECODING:
         return segment
     says = _SHOWING.get(marker)

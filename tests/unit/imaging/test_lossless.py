@@ -151,3 +151,17 @@ def test_filling_before_the_end_goes(tmp_path: Path) -> None:
     data = jpeg(exif=b"", comment=b"")
     assert is_kept(data[:-2] + b"\xff" * 9 + data[-2:], tmp_path)
     assert (tmp_path / "target").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        segment(0xDB, b"\x03" + PRIVATE.ljust(64, b"x")),
+        segment(0xC4, b"\x13" + bytes((*[0] * 7, len(PRIVATE), *[0] * 8)) + PRIVATE),
+    ],
+)
+@pytest.mark.parametrize("progressive", [False, True])
+def test_tables_that_nothing_uses_go(tmp_path: Path, tables: bytes, progressive: bool) -> None:
+    plain = jpeg(exif=b"", comment=b"", progressive=progressive)
+    assert is_kept(plain[:2] + tables + plain[2:], tmp_path)
+    assert (tmp_path / "target").read_bytes() == plain
