@@ -98,7 +98,7 @@ def test_pictures_are_processed(tmp_path: Path, picture: Path) -> None:
         jobs = [pool.submit(picture, tmp_path / f"out{number}") for number in range(6)]
         for number, job in enumerate(jobs):
             processed = job.wait(idle)
-            assert (processed.width_px, processed.height_px, processed.extension) == (300, 200, "jpg")
+            assert (processed.width_px, processed.height_px, processed.extension) == (300, 200, "webp")
             assert (tmp_path / f"out{number}").stat().st_size == processed.size_bytes
 
 
