@@ -4,7 +4,8 @@
 photo ─► JPEG, WebP or AVIF, colours at half the scale, up to the quality above which nobody sees more
 drawn ─► WebP without loss, where that is wanted and fits
   └────► else with colours at full scale and of a higher quality, where that is good
-  └────► else WebP without loss by more effort, or of fewer colours
+  └────► else WebP without loss by more effort
+  └────► else what comes nearest: colours at full or half the scale, or few of them without other loss
 ```
 
 Nothing but pixels is written: no Exif, no place, no comment, no profile (sRGB is what a picture without one means).
@@ -21,7 +22,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageStat
 
 from dream.imaging.budget import Qualities, Rung, Task, search
-from dream.imaging.content import Content
+from dream.imaging.content import PHOTO, Content
 from dream.imaging.limits import Limits, OutputFormat
 from dream.imaging.resize import resize
 from dream.imaging.transform import lay_on_white
@@ -86,24 +87,58 @@ def encode(image: Image.Image, target: Path, limits: Limits, content: Content) -
       OSError: the file could not be written.
     """
     kind = _kind_for(image, limits.output_format, content)
-    if not _may_be_lossless(kind, limits, content):
-        return _encode_with_loss(image, target, limits, kind)[0]
-    size_bytes = _save_lossless(image, target, limits, _QUICK if _is_large(image) else _THOROUGH)
-    if size_bytes <= limits.max_bytes:
-        return _without_loss(image, size_bytes)
+    lossless_bytes = None
+    if _may_be_lossless(kind, limits, content):
+        lossless_bytes = _save_lossless(image, target, limits, _QUICK if _is_large(image) else _THOROUGH)
+        if lossless_bytes <= limits.max_bytes:
+            return _without_loss(image, lossless_bytes)
     encoded, is_good = _encode_with_loss(image, target, limits, kind)
-    if is_good or not content.is_drawn:
+    if is_good or not content.is_sharp:
         return encoded
-    if _is_large(image) and size_bytes <= _MOST_SAVED * limits.max_bytes:
-        size_bytes = _save_lossless(image, target, limits, _THOROUGH)
-        if size_bytes <= limits.max_bytes:
-            return _without_loss(image, size_bytes)
-    reduced = _with_few_colours(image)
-    if reduced is not None:
-        size_bytes = _save_lossless(reduced, target, limits, _QUICK)
-        if size_bytes <= limits.max_bytes:
-            return _without_loss(image, size_bytes)
+    if lossless_bytes is not None and _is_large(image) and lossless_bytes <= _MOST_SAVED * limits.max_bytes:
+        lossless_bytes = _save_lossless(image, target, limits, _THOROUGH)
+        if lossless_bytes <= limits.max_bytes:
+            return _without_loss(image, lossless_bytes)
+    return _nearest(image, target, limits, kind, encoded)
+
+
+def _nearest(image: Image.Image, target: Path, limits: Limits, kind: Kind, encoded: Encoded) -> Encoded:
+    """Where the budget is too small for colours at full scale: of all ways the one that comes nearest to the picture.
+
+    Parameters:
+      kind, encoded: what the target holds already; it may be replaced.
+    """
+    rival_path = target.with_name(f"{target.name}~")
+    kinds = [_kind_for(image, limits.output_format, each) for each in _CONTENTS]
+    if kind is WEBP:  # has colours at half the scale in any case
+        kinds = []
+    rivals: list[Callable[[], Encoded | None]] = [
+        *(partial(_encode_as, image, rival_path, limits, other) for other in kinds if other is not kind),
+        *(partial(_save_with_few_colours, image, rival_path, limits, method) for method in _QUANTIZERS),
+    ]
+    least = _distance(image, target)
+    try:
+        for rival in rivals:
+            made = rival()
+            if made is not None and (distance := _distance(image, rival_path)) < least:
+                least, encoded = distance, made
+                rival_path.replace(target)
+    finally:
+        rival_path.unlink(missing_ok=True)
     return encoded
+
+
+def _encode_as(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> Encoded:
+    return _encode_with_loss(image, target, limits, kind)[0]
+
+
+def _distance(image: Image.Image, path: Path) -> float:
+    """How far a file is from the picture: the mean difference of what is seen on white, in levels."""
+    with Image.open(path) as written:
+        seen = lay_on_white(written.convert("RGBA" if written.has_transparency_data else "RGB"))
+    meant = lay_on_white(image).convert("RGB")
+    means = ImageStat.Stat(ImageChops.difference(meant, resize(seen, meant.size))).mean
+    return sum(means) / len(means)
 
 
 def _encode_with_loss(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> tuple[Encoded, bool]:
@@ -149,12 +184,14 @@ def _is_large(image: Image.Image) -> bool:
     return image.width * image.height > _SMALL_PIXELS
 
 
-def _with_few_colours(image: Image.Image) -> Image.Image | None:
-    """The picture with a palette of at most 256 colours; None where it looks different then."""
+def _save_with_few_colours(image: Image.Image, target: Path, limits: Limits, method: Image.Quantize) -> Encoded | None:
+    """Write a WebP without loss but for its colours, of which there are at most 256; None where it does not fit."""
+    if limits.output_format not in {"auto", "webp"} or (image.mode == "RGBA" and method not in _FOR_ALPHA):
+        return None
     full = image.convert("RGB") if image.mode == "L" else image
-    few = full.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert(full.mode)
-    means = ImageStat.Stat(ImageChops.difference(full, few)).mean
-    return few if sum(means) / len(means) <= _MOST_CHANGED_LEVELS else None
+    few = full.quantize(method=method, dither=Image.Dither.NONE).convert(full.mode)
+    size_bytes = _save_lossless(few, target, limits, _QUICK)
+    return _without_loss(image, size_bytes) if size_bytes <= limits.max_bytes else None
 
 
 #: Methods and qualities of WebP's lossless encoder: 20 to 50 ms a megapixel, and three to ten times that.
@@ -165,8 +202,11 @@ _SMALL_PIXELS = 1_000_000
 _MOST_SAVED = 2.0
 #: A JPEG's quality may be so far below the highest before other ways are tried, as they take longer.
 _GOOD_STEPS = 12
-#: How far colours may change in the mean to become few: letters have fewer shades then, and photos show bands.
-_MOST_CHANGED_LEVELS = 2.5
+#: The first takes fewer colours, and so fewer bytes, the second comes nearer to the picture.
+_QUANTIZERS = (Image.Quantize.FASTOCTREE, Image.Quantize.MEDIANCUT)
+_FOR_ALPHA = frozenset({Image.Quantize.FASTOCTREE})
+#: All kinds of content, with loss.
+_CONTENTS = (PHOTO, Content(is_drawn=True, is_sharp=True, lossless_bytes=0))
 
 #: Quantisation tables by N. Robidoux, which ImageMagick and mozjpeg have, too: at equal SSIMULACRA2 about 10% fewer
 #: bytes than with the tables of ITU-T T.81, annex K. One table serves brightness and colour.

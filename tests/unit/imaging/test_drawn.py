@@ -200,3 +200,14 @@ def test_a_drawing_that_moves_loses_nothing_where_that_fits(tmp_path: Path, kind
             assert difference(frame, out) == 0
     assert process_file(source, target, Limits(max_bytes=20_000)).size_bytes <= 20_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_where_colours_at_full_scale_do_not_fit_the_nearest_way_is_taken(tmp_path: Path) -> None:
+    """A large screenshot with a photo in it: as a JPEG it would lose two fifths of its edge."""
+    picture = DRAWINGS["red words on blue"].resize((1600, 1200), Image.Resampling.BICUBIC)
+    picture.paste(photo(700, 600), (700, 400))
+    for wanted, most in (("auto", 6), ("jpeg", 40)):
+        _, out = run(tmp_path, encoded(picture, "PNG"), output_format=wanted, max_bytes=500_000)
+        was, _ = encoded_as_a_photo(tmp_path, picture, 500_000)
+        seen, before = (each.resize(picture.size, Image.Resampling.LANCZOS) for each in (out, was))
+        assert difference(picture, seen) <= min(most, difference(picture, before) + 0.1)
