@@ -27,6 +27,8 @@ from dream.db.batches import in_batches
 from dream.db.retention import OldTasks
 from dream.settings import Settings
 
+#: A statement of ours may take half a minute.
+_FILLED_AT_ONCE = 250_000
 _SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 _NUMBERS = {
     "postgresql": "generate_series(1, {count}) AS g(i)",
@@ -76,13 +78,13 @@ def _migrated(url: str) -> Iterator[Database]:
 
 def _fill(database: Database, statement: str, count: int, sign: str, **values: str) -> None:
     dialect = database.engine.dialect.name
-    numbers = _NUMBERS[dialect].format(count=count)
     when = _WHEN[dialect].format(sign=sign)
-    filled = statement.format(numbers=numbers, id=_RANDOM_ID[dialect], when=when, **values)
+    for start in range(0, count, _FILLED_AT_ONCE):
+        numbers = _NUMBERS[dialect].format(count=min(_FILLED_AT_ONCE, count - start))
+        with database.engine.begin() as connection:
+            filled = statement.format(numbers=numbers, id=_RANDOM_ID[dialect], when=when, **values)
+            connection.exec_driver_sql(filled)
     with database.engine.begin() as connection:
-        if dialect == "postgresql":
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        connection.exec_driver_sql(filled)
         connection.exec_driver_sql("ANALYZE")
 
 
