@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = [
+    "MAX_ID",
     "Refusal",
     "RefusalCode",
     "check_deletion",
@@ -34,7 +35,8 @@ __all__ = [
     "size_text",
 ]
 
-_MAX_ID = 2**63 - 1
+#: The largest id that a database column holds.
+MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
 _MAX_USERNAME_LENGTH = 150
 #: Databases take some tens of thousands of parameters in a statement, and each image is two.
@@ -150,7 +152,7 @@ def check_dream_id(dream_id: Any) -> None:
     Raises:
       InvalidArguments: it is no positive integer, or too large for a database.
     """
-    if not isinstance(dream_id, int) or isinstance(dream_id, bool) or not 0 < dream_id <= _MAX_ID:
+    if not isinstance(dream_id, int) or isinstance(dream_id, bool) or not 0 < dream_id <= MAX_ID:
         raise InvalidArguments(f"dream_id must be a positive integer, not {dream_id!r}")
 
 
@@ -220,7 +222,7 @@ def check_owner(dream_id: Any, user_id: Any, username: Any) -> None:
       InvalidArguments: what is wrong.
     """
     check_dream_id(dream_id)
-    if not isinstance(user_id, int) or isinstance(user_id, bool) or abs(user_id) > _MAX_ID:
+    if not isinstance(user_id, int) or isinstance(user_id, bool) or abs(user_id) > MAX_ID:
         raise InvalidArguments(f"user_id must be an integer, not {user_id!r:.60}")
     length = len(checked_text(username, "username"))
     if length > _MAX_USERNAME_LENGTH:
@@ -231,7 +233,7 @@ def _checked_url(item: Any, where: str) -> UrlToDelete:
     if not isinstance(item, Mapping) or not {"id", "url"} & item.keys():
         raise InvalidArguments(f'{where} must be {{"id": int, "url": str}}')
     image_id = item.get("id", 0)
-    if not isinstance(image_id, int) or isinstance(image_id, bool) or abs(image_id) > _MAX_ID:
+    if not isinstance(image_id, int) or isinstance(image_id, bool) or abs(image_id) > MAX_ID:
         raise InvalidArguments(f"{where}: id must be an integer, not {image_id!r}")
     if "url" not in item:
         return {"id": image_id}

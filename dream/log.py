@@ -19,7 +19,10 @@ import structlog
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["bind", "configure", "get_logger", "redact"]
+__all__ = ["TASK_FAILURES", "bind", "configure", "get_logger", "redact"]
+
+#: The logger of failed runs of an app's tasks: a child of Celery's, because Sentry ignores Celery's own.
+TASK_FAILURES = "celery.app.trace.dream"
 
 # Each in a time that grows as the text does: what callers pass is in what tasks fail with, and may be megabytes.
 #: Up to the last `@` before the path: a password may hold one.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dream.arguments import MAX_ID
 from dream.errors import BrokerUnavailable, DreamError
 from dream.process import EXIT_INTERRUPTED
 
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
     from dream.producer import Producer
     from dream.settings import Settings
 
-__all__ = ["MAX_ID", "AsJson", "DreamId", "confirm", "explained", "load_quietly", "opened", "reached"]
-
-#: The largest id that a database column holds.
-MAX_ID = 2**63 - 1
+__all__ = ["AsJson", "DreamId", "confirm", "explained", "load_quietly", "opened", "reached"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DreamId = Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The dream that the pictures belong to.")]

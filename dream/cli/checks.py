@@ -82,13 +82,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """One plain sentence for what keeps us out."""
+    """Say in one plain sentence why the database does not let us in."""
     try:
         yield
     except SQLAlchemyError as error:
-        explained = explain(error)
-        said = sentence_of(explained).removeprefix(f"{type(explained).__name__}: ")
-        raise DatabaseUnavailable(said) from error
+        raise DatabaseUnavailable(sentence_of(explain(error))) from error
 
 
 def _journal(path: str, mode: str) -> Finding:
@@ -171,7 +169,7 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
         yield wrong(f"{refused}{error}", _STORE_ADVICE)
         return
     except ObjectStoreUnavailable as error:
-        yield wrong(sentence_of(error).removeprefix("ObjectStoreUnavailable: "), _STORE_ADVICE)
+        yield wrong(sentence_of(error), _STORE_ADVICE)
         return
     yield right(f"{bucket} answers at {settings.s3_endpoint_url or 'AWS'}")
     key = new_staging_key()

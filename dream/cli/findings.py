@@ -114,10 +114,10 @@ _SENTENCES = (
 
 
 def sentence_of(error: BaseException) -> str:
-    """What is wrong, with the server's own words behind it."""
+    """What is wrong, in one plain sentence, with the server's own words behind it."""
     lines = str(error).strip().splitlines() or [""]
     said = repr(error) if not lines[0] or type(error).__module__.startswith("pika") else lines[0]
     for words, sentence in _SENTENCES:
         if any(word in said for word in words):
             return f"{sentence}: {said}"
-    return f"{type(error).__name__}: {said}"
+    return said if isinstance(error, DreamError) else f"{type(error).__name__}: {said}"

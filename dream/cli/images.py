@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.arguments import RefusalCode, refusal_of
-from dream.cli.access import MAX_ID, AsJson, DreamId, confirm, load_quietly, opened
+from dream.arguments import MAX_ID, RefusalCode, refusal_of
+from dream.cli.access import AsJson, DreamId, confirm, load_quietly, opened
 from dream.errors import InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
 from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import typer
 
-from dream.cli.access import MAX_ID, load_quietly, opened
+from dream.arguments import MAX_ID
+from dream.cli.access import load_quietly, opened
 from dream.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -192,8 +192,7 @@ class AsyncResult(Outcome):
         except SQLAlchemyError as error:
             if database.is_bare():
                 return None
-            explained = explain(error)
-            raise type(explained)(f"the task's row cannot be read: {explained}") from error
+            raise explain(error, "the task's row cannot be read") from error
 
 
 class EagerResult(Outcome):

@@ -63,8 +63,17 @@ def words_of(error: BaseException) -> str:
     return redact(words.splitlines()[0]) if words else type(error).__name__
 
 
-def explain(error: SQLAlchemyError) -> DatabaseUnavailable:
-    """The error for callers: one true sentence."""
+def explain(error: SQLAlchemyError, what: str = "") -> DatabaseUnavailable:
+    """The error for callers: one true sentence.
+
+    Parameters:
+      what: the clause before the reason, as in `nothing was accepted`.
+    """
+    found = _explained(error)
+    return type(found)(f"{what}: {found}") if what else found
+
+
+def _explained(error: SQLAlchemyError) -> DatabaseUnavailable:
     if lacks_tables(error):
         return TablesMissing()
     if is_refused(error):

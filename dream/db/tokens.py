@@ -14,7 +14,7 @@ from dream.db.clock import as_of
 from dream.db.models import RevokedToken
 from dream.db.session import rows_hit
 
-__all__ = ["Expired", "delete_expired", "is_revoked", "revoke"]
+__all__ = ["Expired", "is_revoked", "revoke"]
 
 
 def is_revoked(session: Session, jti: str) -> bool:
@@ -36,7 +36,7 @@ class Expired:
         self._from: datetime | None = None
 
     def delete(self, session: Session, count: int) -> int:
-        """Delete so many at most; returns how many. Fewer means that the rest is another transaction's, or none."""
+        """Delete at most `count`; returns how many. Fewer: none is left, or another transaction deletes the rest."""
         table = cast("Table", RevokedToken.__table__)
         expires_at = table.c.expires_at
         conditions = [expires_at < as_of()]
@@ -45,13 +45,8 @@ class Expired:
         statement = delete_first(session, table, *conditions, key=expires_at, count=count)
         if session.get_bind().dialect.name != "postgresql":
             return rows_hit(session, statement)
-        # PostgreSQL's index keeps what is deleted until it is vacuumed: the next batch does not begin before it.
+        # PostgreSQL's index keeps deleted rows until it is vacuumed: the next batch begins behind them.
         deleted = statement.returning(expires_at).cte("deleted")
         hit, until = session.execute(select(func.count(), func.max(deleted.c.expires_at)).select_from(deleted)).one()
         self._from = until or self._from
         return int(hit)
-
-
-def delete_expired(session: Session, count: int = 1000) -> int:
-    """Delete so many expired revocations at most; returns how many."""
-    return Expired().delete(session, count)

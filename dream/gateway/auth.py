@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from sqlalchemy.exc import IntegrityError
 
+from dream.arguments import MAX_ID, is_text
 from dream.db import dreams, tokens
 from dream.errors import SettingsError, TokenRejected
 
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
     from dream.db.dreams import Owner
     from dream.settings import Settings
 
-__all__ = ["MAX_ID", "Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
+__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
 
 #: An HMAC key shorter than its hash can be guessed (RFC 7518, 3.2).
 _HMAC_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _MAX_CLAIM_LENGTH = 255
-#: The largest id that a database column holds.
-MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,9 @@ def _jti(claims: dict[str, Any]) -> str | None:
     value = claims.get("jti")
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM_LENGTH or not _is_storable(value):
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM_LENGTH or not is_text(value):
         raise TokenRejected(f"the token's jti claim must be a text of 1 to {_MAX_CLAIM_LENGTH} characters")
     return value
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a database column can hold the text: no NUL, no half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class Authenticator:

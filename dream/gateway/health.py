@@ -1,7 +1,7 @@
 """`/healthz`: the process is up. `/readyz`: what it needs answers, too.
 
-Anybody may ask, as often as he likes, while a server is away. So one answer serves all who ask within a second, it is
-found once for all who ask at the same moment, and each check has one thread of its own: requests keep theirs.
+Strangers may ask at any rate while a server is away. So one answer serves all who ask within a second, one look serves
+all who ask at the same moment, and each check has one thread of its own: requests keep theirs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Database, with the tables of this release, Redis and bucket answer; else 503 that says which does not."""
+    """200 where the database (with this release's tables), Redis and bucket answer; else 503, naming the others."""
     faults = await services_of(request).readiness.faults()
     answers = {name: fault or "ok" for name, fault in faults.items()}
     away = [name for name, fault in faults.items() if fault]
@@ -74,7 +74,7 @@ class Readiness:
         found = self._found
         if found is None or (found.done() and time.monotonic() - self._found_at > _KEPT_S):
             found = self._found = asyncio.create_task(self._look())
-        # Who goes away meanwhile takes the answer from nobody else.
+        # A client that goes away cancels its own wait, and not the look that others wait for.
         return await asyncio.shield(found)
 
     async def _look(self) -> dict[str, str | None]:
@@ -84,7 +84,7 @@ class Readiness:
 
 
 class _InOneThread:
-    """Runs a call that may hang: while it does, whoever asks again waits for the same call."""
+    """Runs a call that may hang. Everybody who asks meanwhile waits for that one call."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -114,7 +114,7 @@ def _settle(answer: asyncio.Future[None], error: Exception | None) -> None:
         answer.set_result(None)
     else:
         answer.set_exception(error)
-        answer.exception()  # it is no fault of the program where nobody waits any more
+        answer.exception()  # taken as read: where nobody waits any more, asyncio would log it
 
 
 async def _fault(name: str, check: Awaitable[object]) -> str | None:
@@ -129,12 +129,12 @@ async def _fault(name: str, check: Awaitable[object]) -> str | None:
     return None
 
 
-def _told(error: Exception) -> str:
-    """Without the words of SQL and of Redis, which are in the log: anybody may ask."""
+def _told(error: DreamError | RedisError) -> str:
+    """What a stranger may read of it: the words of SQL and of Redis are in the log alone."""
     if isinstance(error, TablesMissing):
         return str(error)
     if isinstance(error, DatabaseRefused | AuthenticationError | ResponseError):
         return "it answers with an error; the gateway's log says why"
     if isinstance(error, DatabaseUnavailable | RedisError):
         return f"no answer ({type(error).__name__})"
-    return error.for_owner if isinstance(error, DreamError) else "it answers with an error"
+    return error.for_owner

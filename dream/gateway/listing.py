@@ -20,9 +20,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dream.db import images
+from dream.errors import InvalidArguments
 from dream.gateway.faults import DATABASE_FAULTS, log_fault
-from dream.gateway.services import MAX_ID
 from dream.messages import MAX_ID_LENGTH
+from dream.producer.listing import cursor_behind, image_info, parse_cursor
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -36,8 +37,6 @@ _PART = 250
 #: A request that lists this many pictures counts as one more.
 _AS_ONE_REQUEST = 100
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
-#: The place of a picture: its position and its id.
-_CURSOR = re.compile(r"(-?[0-9]{1,10})\.([0-9]{1,19})", re.ASCII)
 _TASK = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_LENGTH}}}")
 
 
@@ -58,7 +57,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some pictures as JSON without the brackets, how many they are, and after which the rest follows, if any does."""
+    """Some pictures of the list.
+
+    Parameters:
+      text: the pictures as JSON, without the brackets.
+      count: how many pictures.
+      rest_after: position and id of the last of them; None where no more follow.
+    """
 
     text: str
     count: int
@@ -83,10 +88,10 @@ def wanted_of(query: Mapping[str, str]) -> Wanted:
 def _after(cursor: str | None) -> tuple[int, int] | None:
     if cursor is None:
         return None
-    found = _CURSOR.fullmatch(cursor)
-    if found is None or int(found[2]) > MAX_ID:
-        raise HTTPException(400, "cursor must be taken from a page's Link header; leave it out to begin anew")
-    return int(found[1]), int(found[2])
+    try:
+        return parse_cursor(cursor)
+    except InvalidArguments:
+        raise HTTPException(400, "cursor must be taken from a page's Link header; leave it out to begin anew") from None
 
 
 async def listing(request: Request, database: Database, user: User, dream_id: int) -> Response:
@@ -104,10 +109,10 @@ async def listing(request: Request, database: Database, user: User, dream_id: in
 
 
 def _link(request: Request, wanted: Wanted, after: tuple[int, int] | None) -> dict[str, str]:
-    """Where the next page is (RFC 8288), if there is one."""
+    """The header that names the next page (RFC 8288), if there is one."""
     if after is None:
         return {}
-    query = {"limit": wanted.limit, "cursor": f"{after[0]}.{after[1]}"}
+    query = {"limit": wanted.limit, "cursor": cursor_behind(*after)}
     if wanted.task_id is not None:
         query["task_id"] = wanted.task_id
     return {"Link": f'<{request.scope["path"]}?{urlencode(query)}>; rel="next"'}
@@ -126,8 +131,7 @@ def _part(database: Database, dream_id: int, task_id: str | None, after: tuple[i
     with database.read() as session:
         rows = images.page(session, dream_id, after=after, limit=limit + 1, task_id=task_id)
     shown = rows[:limit]
-    listed = [{**row._mapping, "status": row.state} for row in shown]
-    text = json.dumps(listed, separators=(",", ":"), ensure_ascii=False)[1:-1]
+    text = json.dumps(list(map(image_info, shown)), separators=(",", ":"), ensure_ascii=False)[1:-1]
     return _Part(text, len(shown), (shown[-1].position, shown[-1].id) if len(rows) > limit else None)
 
 
@@ -141,7 +145,7 @@ async def _texts(read: Callable[..., Awaitable[_Part]], part: _Part) -> AsyncIte
 
 
 class _Whole(StreamingResponse):
-    """The whole list in parts; where the database goes away meanwhile, the answer is cut off."""
+    """The whole list in parts. The answer is cut off where the database fails meanwhile."""
 
     media_type = "application/json"
 

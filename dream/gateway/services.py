@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from dream.gateway.auth import MAX_ID, Authenticator
+from dream.gateway.auth import Authenticator
 from dream.gateway.limits import Limits
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dream.settings import Settings
     from dream.storage import Storage
 
-__all__ = ["MAX_ID", "RETRY_AFTER_S", "Services", "services_of"]
+__all__ = ["RETRY_AFTER_S", "Services", "services_of"]
 
 #: When a client may ask again where something was away.
 RETRY_AFTER_S = 5

@@ -19,11 +19,12 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from dream.arguments import MAX_ID
 from dream.errors import TokenRejected
 from dream.gateway.auth import bearer_token, decode
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
-from dream.gateway.services import MAX_ID, Services, services_of
+from dream.gateway.services import Services, services_of
 from dream.gateway.snapshot import snapshot_text
 from dream.log import get_logger
 from dream.notifications.subscription import Event, Subscription, is_after

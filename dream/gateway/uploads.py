@@ -10,12 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from dream.arguments import MAX_ID
 from dream.db import DreamImage, images
 from dream.db.dreams import Owner
 from dream.gateway.auth import Identity, bearer_token, decode
 from dream.gateway.form import read_upload
 from dream.gateway.listing import listing
-from dream.gateway.services import MAX_ID, Services, services_of
+from dream.gateway.services import Services, services_of
 from dream.messages import ImageState
 from dream.producer.backlog import check_backlog
 

@@ -146,11 +146,11 @@ def _text(wording: bytes | None, values: int | None) -> bytes:
 @lru_cache(1)
 def _library() -> ctypes.CDLL | None:
     """The libtiff that Pillow has loaded; None where that cannot be told."""
-    from PIL import _imaging  # which loads it
+    from PIL import _imaging  # noqa: F401 (it loads libtiff)
 
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
-        library = ctypes.CDLL(next(line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line and _imaging))
+        library = ctypes.CDLL(next(line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line))
         for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler, library.TIFFSetTagExtender):
             setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
     except (OSError, StopIteration, AttributeError, IndexError):

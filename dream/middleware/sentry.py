@@ -19,12 +19,11 @@ from typing import Any
 from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware import Middleware
 
+from dream.log import TASK_FAILURES
 from dream.messages import ALIASES, CELERY
 
-__all__ = ["FAILURES", "Sentry"]
+__all__ = ["Sentry"]
 
-#: The logger that tells how a caller's task has failed.
-FAILURES = "celery.app.trace.dream"
 #: Dramatiq's own line, of each run that raised, also of one that another follows.
 _OF_EACH_RUN = "dramatiq.worker.WorkerThread"
 #: Events of our log: those that are the failure, and those that another event of the same failure follows.
@@ -141,7 +140,7 @@ class _Run:
         said = getattr(record, "dream_event", None)
         if said in _TOLD_BEFORE or (said == "task_failed" and self._message.failed):
             return _Tells.AGAIN
-        return _Tells.FAILURE if record.name == FAILURES or said in _TOLD else _Tells.OTHER
+        return _Tells.FAILURE if record.name == TASK_FAILURES or said in _TOLD else _Tells.OTHER
 
 
 def _in_use() -> Any:

@@ -42,5 +42,4 @@ def check_backlog(settings: Settings, database: Database, more: int, dream_id: i
                         f"{waiting} pictures {whose} wait for processing and {limit} may ({name}): try again later"
                     )
     except SQLAlchemyError as error:
-        explained = explain(error)
-        raise type(explained)(f"nothing was accepted: {explained}") from error
+        raise explain(error, "nothing was accepted") from error

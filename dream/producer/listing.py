@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from dream.arguments import check_dream_id
+from dream.arguments import MAX_ID, check_dream_id
 from dream.errors import InvalidArguments
 from dream.messages import ImageInfo
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     from dream.db import Database, DreamImage
 
-__all__ = ["ImageList", "image_info", "list_images", "parse_cursor"]
+__all__ = ["ImageList", "cursor_behind", "image_info", "list_images", "parse_cursor"]
 
-_MAX_LIMIT = 2**31 - 1
-_MAX_NUMBER = 2**63 - 1
+#: The largest number that an integer column of 32 bits holds: positions, and limits beside them.
+_MAX_INTEGER = 2**31 - 1
 
 
 class ImageList(list[ImageInfo]):
     """Pictures in the order of the dream's text.
 
     Parameters:
-      next_cursor: where the next page begins; None where there is none.
+      next_cursor: the cursor of the next page; None on the last page.
     """
 
     next_cursor: str | None = None
@@ -38,18 +38,17 @@ def list_images(database: Database, dream_id: int, limit: int | None = None, cur
 
     check_dream_id(dream_id)
     after = None if cursor is None else parse_cursor(cursor)
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= _MAX_LIMIT):
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= _MAX_INTEGER):
         raise InvalidArguments(f"limit must be a positive integer, not {limit!r}")
     try:
         with database.read() as session:
             # One more than is asked for shows whether there is a next page.
             rows = images.page(session, dream_id, after=after, limit=limit and limit + 1)
     except SQLAlchemyError as error:
-        explained = explain(error)
-        raise type(explained)(f"the pictures cannot be listed: {explained}") from error
+        raise explain(error, "the pictures cannot be listed") from error
     page = rows[:limit]
     found = ImageList(map(image_info, page))
-    found.next_cursor = f"{page[-1].position}.{page[-1].id}" if len(rows) > len(page) else None
+    found.next_cursor = cursor_behind(page[-1].position, page[-1].id) if len(rows) > len(page) else None
     return found
 
 
@@ -61,8 +60,13 @@ def image_info(image: DreamImage | Row[Any]) -> ImageInfo:
     return cast("ImageInfo", {**fields, "state": str(image.state), "status": str(image.state)})
 
 
+def cursor_behind(position: int, image_id: int) -> str:
+    """The cursor of the page that begins behind this picture."""
+    return f"{position}.{image_id}"
+
+
 def parse_cursor(cursor: Any) -> tuple[int, int]:
-    """The position and the id that a page begins behind.
+    """The position and the id of the picture that the page begins behind.
 
     Raises:
       InvalidArguments: no list has given such a cursor.
@@ -71,6 +75,6 @@ def parse_cursor(cursor: Any) -> tuple[int, int]:
     digits = position.removeprefix("-")
     if not all(text.isascii() and text.isdecimal() and len(text) <= 19 for text in (digits, image_id)):
         raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
-    if int(digits) > _MAX_LIMIT or int(image_id) > _MAX_NUMBER:
+    if int(digits) > _MAX_INTEGER or int(image_id) > MAX_ID:
         raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
     return int(position), int(image_id)

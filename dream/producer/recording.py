@@ -184,11 +184,9 @@ class Recorder:
 
 
 def _failed(what: str, error: SQLAlchemyError) -> DatabaseUnavailable:
-    """The error for callers, of its own class where the database answered."""
     from dream.db.faults import explain
 
-    explained = explain(error)
-    return type(explained)(f"{what}: {explained}")
+    return explain(error, what)
 
 
 def _said(error: SQLAlchemyError) -> str:

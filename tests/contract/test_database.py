@@ -362,7 +362,7 @@ def test_expired_revocations_go_and_others_stay(database: Database) -> None:
         tokens.revoke(session, "new", clock + timedelta(hours=1), 1)
     with database.begin() as session:
         tokens.revoke(session, "new", clock + timedelta(hours=1), 1)
-        assert tokens.delete_expired(session) == 1
+        assert tokens.Expired().delete(session, 1000) == 1
         assert tokens.is_revoked(session, "new")
         assert not tokens.is_revoked(session, "old")
 

@@ -140,7 +140,7 @@ def test_an_older_releases_tables_are_taken_over_with_their_rows(url: str) -> No
         assert session.scalars(sa.select(DreamImage.storage_key)).all() == ["k"]
         assert dreams.owner_of(session, 7) == dreams.Owner(3, "ann")
         assert tokens.is_revoked(session, "revoked")
-        assert tokens.delete_expired(session) == 1
+        assert tokens.Expired().delete(session, 1000) == 1
         assert session.scalars(sa.select(RevokedToken.jti)).all() == ["revoked"]
     database.dispose()
 

@@ -178,7 +178,7 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     ),
     "old tombstones": (lambda session: retention.OldTombstones(60).delete(session, 100), ("tombstones",)),
     "a message without a row": (lambda session: retention.was_pruned(session, "t", datetime.now(UTC)), ("task_id",)),
-    "expired tokens": (lambda session: tokens.delete_expired(session, 100), ("expires_at",)),
+    "expired tokens": (lambda session: tokens.Expired().delete(session, 100), ("expires_at",)),
 }
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from dream.log import TASK_FAILURES
+
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
     from dream.compat.app.task import Task
@@ -26,7 +28,7 @@ LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 
 _strategy = logging.getLogger("celery.worker.strategy")
 _trace = logging.getLogger("celery.app.trace")
-_failures = logging.getLogger("celery.app.trace.dream")
+_failures = logging.getLogger(TASK_FAILURES)
 #: A result that is longer is cut (Celery's `resultrepr_maxsize`).
 _MOST_CHARACTERS = 1024
 

@@ -168,10 +168,9 @@ def _run(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def _failed(error: BaseException) -> Ended:
-    """The end of a run that an error ended; one that is meant for the process goes on."""
-    if (
-        stop := stop_behind(error)
-    ) is not None:  # what the task made of it, as in `except BaseException`, does not count
+    """The end of a run that raised; an error that is meant for the process is raised again."""
+    if (stop := stop_behind(error)) is not None:
+        # Another error may cover it: the task has raised that from `except BaseException`.
         return Ended(stop.state, stop.error, ExceptionInfo(stop.error))
     if not is_callers(error):
         raise error

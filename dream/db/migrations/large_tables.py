@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 __all__ = ["create_partial_index", "drop_index", "in_a_short_lock"]
 
-#: Whoever comes behind a statement that waits for a lock waits as long.
+#: Others queue behind a statement that waits for a lock, and wait as long as it does.
 _LOCK_TIMEOUT_S = 2
 _TRIES = 60
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -21,19 +21,15 @@ _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regcl
 def create_partial_index(name: str, table: str, columns: str, condition: str) -> None:
     """Create an index over the rows that meet the condition, unless it is there.
 
-    On PostgreSQL without a lock that stops writers, and so outside a transaction: an interrupted one leaves an index
-    that is not valid, which is made anew.
+    PostgreSQL creates it without stopping writers, and therefore outside a transaction. An interrupted creation leaves
+    an invalid index, which is dropped and created anew.
     """
     where = sa.text(condition)
     if op.get_bind().dialect.name != "postgresql":
         op.create_index(name, table, columns.split(), sqlite_where=where, if_not_exists=True)
         return
     with op.get_context().autocommit_block():
-        is_valid = op.get_bind().scalar(
-            sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(quote_ident(:name))"),
-            {"name": name},
-        )
-        if is_valid is False:
+        if op.get_bind().scalar(_IS_VALID, {"name": name}) is False:
             op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
         op.create_index(
             name, table, columns.split(), postgresql_where=where, postgresql_concurrently=True, if_not_exists=True
@@ -41,7 +37,7 @@ def create_partial_index(name: str, table: str, columns: str, condition: str) ->
 
 
 def drop_index(name: str, table: str) -> None:
-    """Drop an index, if it is there; on PostgreSQL without a lock that stops anybody."""
+    """Drop an index, if it is there. PostgreSQL drops it without stopping readers or writers."""
     if op.get_bind().dialect.name != "postgresql":
         op.drop_index(name, table, if_exists=True)
         return
@@ -50,10 +46,10 @@ def drop_index(name: str, table: str) -> None:
 
 
 def in_a_short_lock(change: Callable[[], object]) -> None:
-    """Make a change that locks out everybody for a moment (PostgreSQL), and that does not wait long for that moment.
+    """Make a change that locks the table for a moment (PostgreSQL), and try again where the lock is not free at once.
 
     Raises:
-      OperationalError: for two minutes somebody else has had the table locked.
+      OperationalError: another transaction held the table for two minutes.
     """
     bind = op.get_bind()
     for left in reversed(range(_TRIES)):
