@@ -204,7 +204,7 @@ def both(data: bytes, profile: bytes) -> bytes:
     return data[: at + 8] + struct.pack(">HH", 12, 13) + data[at + 12 :]
 
 
-@pytest.mark.parametrize("profile", [SRGB_PROFILE, rgb_profile(ADOBE_RGB)])
+@pytest.mark.parametrize("profile", [SRGB_PROFILE, rgb_profile(ADOBE_RGB)], ids=["sRGB", "Adobe RGB"])
 def test_a_profile_counts_more_than_nclx(tmp_path: Path, profile: bytes) -> None:
     picture = Image.new("RGB", (64, 64), (100, 160, 60))
     data = encoded(picture, "AVIF", quality=100, subsampling="4:4:4", icc_profile=profile)
