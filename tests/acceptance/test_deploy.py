@@ -195,7 +195,19 @@ def test_systemd_finds_nothing_wrong_with_the_units(place: Place) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("path", [each for each in UNITS if each.stem != "dream-migrate"], ids=lambda path: path.stem)
+PARTS = [each for each in UNITS if each.stem != "dream-migrate"]
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
+def test_a_part_wants_the_migration_and_does_not_require_it(path: Path) -> None:
+    """systemd restarts what requires a unit with that unit, and does not start it where that has failed."""
+    lines = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and line[0] != "#")
+    assert "dream-migrate.service" in lines["Wants"].split()
+    assert "dream-migrate.service" in lines["After"].split()
+    assert not {"Requires", "BindsTo", "PartOf"} & lines.keys()
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
 def test_what_a_unit_starts_works_and_ends_in_its_time(
     path: Path, place: Place, system: System, slow_picture: bytes
 ) -> None:
