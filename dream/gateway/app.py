@@ -105,7 +105,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 @cache
 def _page_text(max_upload_bytes: int) -> str:
-    """The page; its file picker offers what is accepted here, and it sends no file that is too large."""
+    """The page, with the formats that its file picker offers, and the size above which it sends no file."""
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     return text.replace("{{accept}}", picker_types()).replace("{{max_bytes}}", str(max_upload_bytes))
 

@@ -108,7 +108,7 @@ def decode(token: str, settings: Settings) -> Identity:
     except jwt.InvalidSignatureError:
         raise TokenRejected("the token's signature is wrong") from None
     except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
-        # The library lets some of these out: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
+        # PyJWT does not wrap all of these: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
         raise TokenRejected("the token is malformed") from None
     if claims.get("token_type") == "refresh":
         raise TokenRejected("this is a refresh token; an access token is needed")
@@ -163,7 +163,7 @@ class Authenticator:
         return self.confirm(decode(token, self._settings))
 
     def confirm(self, identity: Identity) -> Identity:
-        """Who a checked token speaks for, if it was not revoked.
+        """The identity of a decoded token, if it was not revoked.
 
         Raises:
           TokenRejected: it was revoked.

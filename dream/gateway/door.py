@@ -1,10 +1,11 @@
-"""The connections of one gateway process: how many there may be, and how long each may take to say what it wants.
+"""The connections of one gateway process: caps on their number, and deadlines for their requests.
 
 accept ─► waits for a head ─► busy with a request ─► waits again …
                │ too long: cut      └─► a WebSocket, until it ends
 
-Caps hold for the process and for each address. A full house still answers: who waits for a head longest makes room,
-and beyond that a few are let in who get `/healthz`, or 503 (429 where it is their own address that is full).
+Caps hold for the process and for each address. Where a cap is reached, the connection that has waited longest without a
+request is cut for the new one. Where none waits, a few more are admitted: they get `/healthz`, and else 503 (429 where
+their own address is full).
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ __all__ = [
 BACKLOG = 256
 #: Files that the process needs beside connections: the backlog of one go, databases, Redis, the store, the page.
 _OTHER_FILES = BACKLOG + 128
-#: More descriptors than this are of no use, and slow down who closes all of them.
+#: More descriptors are of no use, and slow down code that closes all of them.
 _MOST_FILES = 65536
-#: Over the caps, at a time: who asks for `/healthz` must get in.
+#: Connections admitted over the caps at a time, so that `/healthz` is answered.
 _EXTRAS = 64
 _TOLD_EVERY_S = 60.0
 _V6_PREFIX = 64
@@ -72,7 +73,7 @@ def raise_open_files() -> int:
 
 
 def most_connections(settings: Settings, open_files: int) -> int:
-    """`DREAM_MAX_CONNECTIONS`, or what the limit of open files leaves room for: uploads on disk are files, too."""
+    """`DREAM_MAX_CONNECTIONS`, or as many as the limit of open files allows: uploads on disk need files too."""
     room = max(16, open_files - open_files // 8 - _OTHER_FILES)
     if room < settings.max_connections:
         log.warning(
@@ -85,7 +86,7 @@ def most_connections(settings: Settings, open_files: int) -> int:
 
 
 def answer_bytes(status: int, sentence: str) -> bytes:
-    """An answer in HTTP/1.1 that ends its connection, for where there is no request to answer."""
+    """An HTTP/1.1 answer that ends its connection, to be sent where ASGI has no request to answer."""
     body = json.dumps({"error": sentence}).encode()
     retry = f"retry-after: {RETRY_AFTER_S}\r\n" if status in (429, 503) else ""
     head = (
@@ -99,7 +100,7 @@ class Connection(Protocol):
     """What the door asks of a connection."""
 
     def check(self, now: float) -> None:
-        """Cut what takes too long; called every second while HTTP is spoken."""
+        """Cut the client if it takes too long; called every second while HTTP is spoken."""
 
     def cut(self) -> None:
         """End at once."""
@@ -110,9 +111,10 @@ class Room:
     """The place of one connection.
 
     Parameters:
-      connection: the protocol that speaks HTTP.
-      address: whose it is; None where its address is not counted.
-      refusal: 0, or what all but `/healthz` is answered with: 429 where the address was full, 503 where the house was.
+      connection: the protocol that speaks on it.
+      address: the address that it is counted under; None where it is not counted.
+      refusal: the status of each answer but that of `/healthz`: 429 where the address was full, 503 where the process
+        was; 0 where requests are served.
     """
 
     connection: Connection
@@ -141,14 +143,14 @@ class Door:
         self._most = most
         self._most_of_address = settings.max_connections_per_address or max(1, most // 2)
         self._proxies = [ip_network(each) for each in settings.trusted_proxies]
-        #: Those that speak HTTP: their deadlines are looked at.
+        #: Connections that speak HTTP: their deadlines are checked.
         self._http: set[Room] = set()
         self._count = 0
-        #: Those that have no request in work, the one that waits longest first.
+        #: Connections without a request in work, the longest waiting first.
         self._waiting: dict[Room, None] = {}
         self._extras: dict[Room, None] = {}
         self._addresses: dict[str, _Address] = {}
-        #: Requests and sockets of each client, behind proxies, too.
+        #: Requests and sockets of each client, also behind proxies.
         self._clients: dict[str, int] = {}
         self._refusals = 0
         self._told_at = float("-inf")
@@ -157,7 +159,7 @@ class Door:
     # --- a connection's life
 
     def enter(self, connection: Connection, host: str | None) -> Room | None:
-        """A place for a connection; None where there is none at all, not even for `/healthz`."""
+        """A place for a new connection; None where it must be closed, because even the extra places are taken."""
         address = self._counted(host)
         room = self._find_room(connection, address)
         if room is not None:
@@ -165,7 +167,7 @@ class Door:
         return room
 
     def leave(self, room: Room) -> None:
-        """The connection has ended; a second time changes nothing."""
+        """Free the place of a connection that has ended. A second call changes nothing."""
         self.work(room)
         self._http.discard(room)
         if room.is_left:
@@ -181,7 +183,7 @@ class Door:
                 del self._addresses[room.address]
 
     def wait(self, room: Room) -> None:
-        """The connection has no request in work (any more): it may be cut where others need its place."""
+        """The connection has no request in work: it may be cut for another."""
         if room.is_left:
             return
         if room.refusal:
@@ -199,14 +201,14 @@ class Door:
             self._addresses[room.address].waiting.pop(room, None)
 
     def upgrade(self, room: Room, connection: Connection) -> None:
-        """The connection is a WebSocket from now on, which minds its own time; it waits until it has shown a token."""
+        """The connection is a WebSocket from now on, with deadlines of its own. It waits until it has shown a token."""
         self.work(room)
         self._http.discard(room)
         room.connection = connection
         self.wait(room)
 
     def check(self) -> None:
-        """Cut what takes too long; called every second."""
+        """Cut clients that take too long; called every second."""
         now = time.monotonic()
         for room in list(self._http):
             room.connection.check(now)
@@ -215,7 +217,7 @@ class Door:
             self._refusals, self._told_at = 0, now
 
     def note_forwarded(self, host: str) -> None:
-        """A request came from a proxy; tell once of one that is not trusted."""
+        """A request has come through a proxy. Log the first one that is not trusted."""
         if self._has_warned or self._counted(host) is None:
             return
         self._has_warned = True
@@ -225,10 +227,10 @@ class Door:
             do="if this proxy is yours, name it in DREAM_TRUSTED_PROXIES: until then all its clients count as one",
         )
 
-    # --- who gets in
+    # --- admission
 
     def _counted(self, host: str | None) -> str | None:
-        """As what an address is counted; None for a proxy of ours, behind which are many."""
+        """The address that a host is counted under; None for a trusted proxy, which speaks for many clients."""
         address = _parsed(host)
         if address is not None and any(address in network for network in self._proxies):
             return None
@@ -262,11 +264,11 @@ class Door:
         room.connection.cut()
         return True
 
-    # --- who is behind a proxy
+    # --- clients, also behind proxies
 
     @contextmanager
     def client(self, host: str) -> Iterator[bool]:
-        """A request or a socket of a client, counted while the block lasts; says whether it may be served."""
+        """Count a request or a socket of a client while the block lasts; yields whether it may be served."""
         address = counted_as(host) or ""
         count = self._clients.get(address, 0)
         if count >= self._most_of_address:
@@ -291,7 +293,7 @@ def _parsed(host: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(host: str | None) -> str | None:
-    """As what an address is counted: IPv6 by /64, for one customer has at least that; None without an address."""
+    """The address that a host is counted under: of IPv6 its /64, the least that a customer has; None without a host."""
     if not host:
         return None
     address = _parsed(host)
@@ -301,7 +303,7 @@ def counted_as(host: str | None) -> str | None:
 
 
 class PerClient:
-    """Refuses more requests and sockets at a time than one address may have, behind trusted proxies, too."""
+    """Middleware that caps the requests and sockets of one client at a time, also behind trusted proxies."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
@@ -324,7 +326,7 @@ class PerClient:
 
 
 class FullHouse:
-    """What is answered where there is no room: `/healthz`, and a refusal for everything else."""
+    """The application of a connection over the caps: it answers `/healthz`, and refuses everything else."""
 
     def __init__(self, app: ASGIApp, status: int) -> None:
         self._app = app

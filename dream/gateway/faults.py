@@ -37,10 +37,10 @@ log = get_logger(__name__)
 _SENTENCES = {404: "there is nothing at this address", 405: "this address does not answer that method"}
 
 
-#: What a call to the database raises that is no answer.
+#: Errors of a call to the database that has no result.
 DATABASE_FAULTS = (SQLAlchemyError, DatabaseUnavailable)
 _SEE_LOG = "the gateway's log says why"
-#: What a client reads of each fault: the first that fits. The words of SQL and of the store are for the log.
+#: The sentence for clients of each fault; the first that fits. The words of SQL and of the store are for the log.
 _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
     (OwnersQueryFailed, f"this site's query for a dream's owner fails; {_SEE_LOG}"),
     (TablesMissing, "the database is not set up for this release yet; nothing was changed, try again later"),
@@ -54,13 +54,13 @@ _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
 
 
 def sentence_of(error: Exception) -> str:
-    """What a client is told of a fault of the database or the object store: true, and without their words."""
+    """The sentence for clients about a fault of the database or the object store, without the words of these."""
     known = explain(error) if isinstance(error, SQLAlchemyError) else error
     return next(sentence for kind, sentence in _OF_FAULTS if isinstance(known, kind))
 
 
 def log_fault(event: str, error: Exception, **fields: object) -> None:
-    """Log it with the words of the database or the store."""
+    """Log a fault with the words of the database or the store."""
     said = explain(error) if isinstance(error, SQLAlchemyError) else error
     log.error(event, error=f"{type(error).__name__}: {said}", **fields)
 
@@ -94,7 +94,7 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    # Nobody reads it; the line of the request has its status.
+    # Nobody reads this answer; its status is for the log.
     return _answer(400, "the connection ended before the request was whole")
 
 

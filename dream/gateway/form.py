@@ -1,8 +1,8 @@
 """A multipart upload read within limits, its files on disk.
 
 Starlette's parser spools each file to disk but bounds neither a file nor the whole; this one does both, while it reads.
-A file that is too large is read past without being kept, and the others are accepted. A whole that is too large, or too
-many files, refuse the request.
+It skips a file that is too large and accepts the others. It refuses a request that is too large as a whole or has too
+many files.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RefusedFile(TypedDict):
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request carried: the files that are accepted, with their positions, and those that are refused."""
+    """The files of a request: those that are accepted, with their positions, and those that are refused."""
 
     files: Sequence[ImageFile]
     positions: Sequence[int]
@@ -85,12 +85,12 @@ class Upload:
 
     @property
     def refusal_status(self) -> int:
-        """The status of an answer that accepts none."""
+        """The status of the answer where no file is accepted."""
         return 413 if self.refused[0]["code"] == RefusalCode.FILE_TOO_LARGE else 400
 
     @property
     def refusal_text(self) -> str:
-        """What an answer that accepts none says."""
+        """The error of the answer where no file is accepted."""
         first, *others = self.refused
         more = f" (and {len(others)} more refused)" if others else ""
         return f"{first['name']}: {first['error']}{more}"
@@ -101,7 +101,7 @@ def _name_of(file: UploadFile) -> str:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser with a limit for each file and for their number; it keeps no byte of a file that is too large.
+    """Starlette's parser with limits on each file and on their number. It keeps no byte of a file that is too large.
 
     `sizes_bytes` has the true size of each file.
     """
@@ -137,7 +137,7 @@ class _Parser(MultiPartParser):
             super().on_part_data(data, start, end)
         elif before <= self._most_bytes:
             self._file_parts_to_write = [each for each in self._file_parts_to_write if each[0].file is not file]
-            file.file.close()  # frees what was kept of it
+            file.file.close()  # frees the part that was kept
 
     def on_part_end(self) -> None:
         file = self._current_part.file

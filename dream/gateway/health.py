@@ -54,7 +54,7 @@ async def readyz(request: Request) -> Response:
 
 
 class Readiness:
-    """What is wrong with the servers of one gateway process, as of the last second."""
+    """The faults of the servers behind one gateway process, as of the last second."""
 
     def __init__(self, database: Database, events: Events, storage: Storage) -> None:
         def look_at_tables() -> None:
@@ -70,7 +70,7 @@ class Readiness:
         self._found_at = 0.0
 
     async def faults(self) -> dict[str, str | None]:
-        """What is wrong with each, or None."""
+        """The fault of each server, or None."""
         found = self._found
         if found is None or (found.done() and time.monotonic() - self._found_at > _KEPT_S):
             found = self._found = asyncio.create_task(self._look())

@@ -1,4 +1,4 @@
-"""What one user may ask of a gateway process: so many requests a second, so many sockets, one heavy read at a time."""
+"""Limits of one user in a gateway process: requests a second, sockets, and one heavy read at a time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "Limits", "User"]
 
-#: How many seconds' worth may come at once.
+#: A burst may have as many requests as the limit allows in this time.
 _BURST_S = 4
-#: Users that are remembered before it is looked who of them is idle.
+#: Idle users are forgotten once there are this many.
 _REMEMBERED = 1000
 
 
@@ -26,8 +26,8 @@ class Bucket:
     """A token bucket.
 
     Parameters:
-      per_s: how many there may be a second, in the long run; 0 means no limit.
-      at_once: how many there may be at once.
+      per_s: how many may be taken a second, in the long run; 0 means no limit.
+      at_once: how many may be taken at once.
     """
 
     def __init__(self, per_s: float, at_once: float) -> None:
@@ -47,12 +47,12 @@ class Bucket:
         return True
 
     def owe(self, count: float) -> None:
-        """Take so many in any case: those that are not left are owed."""
+        """Take `count` in any case; later ones wait until what is missing has come in."""
         self._left -= count if self._per_s else 0
 
     @property
     def wait_s(self) -> float:
-        """Until the next one may be taken."""
+        """Seconds until the next one may be taken."""
         self._fill()
         return 0.0 if not self._per_s or self._left >= 1 else (1 - self._left) / self._per_s
 
@@ -68,14 +68,14 @@ class Bucket:
 
 
 class User:
-    """What a user has in work."""
+    """The buckets and sockets of one user."""
 
     def __init__(self, settings: Settings) -> None:
         requests, statuses = settings.max_requests_per_user_s, settings.max_status_requests_per_user_s
         self.requests = Bucket(requests, requests * _BURST_S)
         self.statuses = Bucket(statuses, statuses * _BURST_S)
         self.sockets = 0
-        #: Reading many pictures is for one of the user's requests and sockets at a time.
+        #: Held while many pictures are read: one request or socket of the user at a time.
         self.turn = asyncio.Lock()
 
     @property
@@ -87,7 +87,7 @@ class Limits:
     """The users of one process. Use it on one event loop.
 
     Parameters:
-      settings: what a user may ask.
+      settings: the limits.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -122,7 +122,7 @@ class Limits:
 
     @contextmanager
     def socket(self, user_id: int) -> Iterator[bool]:
-        """A socket of a user, counted while the block lasts; says whether it may be served."""
+        """Count a socket of a user while the block lasts; yields whether it may be served."""
         user = self.of(user_id)
         if user.sockets >= self.most_sockets:
             yield False
@@ -134,6 +134,6 @@ class Limits:
             user.sockets -= 1
 
     def _forget_idle(self) -> None:
-        """Keep only those who have something in work or have lately had it."""
+        """Keep only users with something in work, now or a moment ago."""
         self._users = {user_id: user for user_id, user in self._users.items() if not user.is_idle}
         self._forget_at = max(_REMEMBERED, 2 * len(self._users))

@@ -1,6 +1,6 @@
 """`GET /api/dreams/<id>/images`: the dream's pictures page by page, or all of them as one JSON array.
 
-The array is read, encoded and sent in parts, so that thousands of pictures hold up nobody and take no memory.
+The array is read, encoded and sent in parts: thousands of pictures delay no other request and take little memory.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _TASK = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_LENGTH}}}")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for.
+    """The pictures that a request asks for.
 
     Parameters:
-      limit: pictures of one page; None means all there are.
+      limit: the most pictures of one page; None means all pictures.
       after: position and id of the last picture of the page before.
       task_id: only the pictures of that upload.
     """
@@ -71,7 +71,7 @@ class _Part:
 
 
 def wanted_of(query: Mapping[str, str]) -> Wanted:
-    """What the query asks for.
+    """Parse the query.
 
     Raises:
       HTTPException: 400 where a parameter is wrong.

@@ -1,7 +1,7 @@
 """`/media/<key>`: from the URL that never changes to a signed one that is valid now.
 
-A browser keeps the redirect for `DREAM_MEDIA_FORGET_S`, and the picture behind it for as long as the signed URL stays
-the same (`DREAM_SIGN_WINDOW_S`).
+A browser keeps the redirect for `DREAM_MEDIA_FORGET_S`. It keeps the picture as long as the signed URL stays the same
+(`DREAM_SIGN_WINDOW_S`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""uvicorn's protocols with habits of ours: a deadline for everything that a client must do, a bound for everything
-that it may leave undone, and no traceback for what it does wrong.
+"""uvicorn's protocols, hardened: deadlines for clients that send or read too slowly, bounds on what waits for them, and
+no traceback for their mistakes.
 
 ASGI gives an application no way to drop a connection: a close frame waits behind what the peer does not take.
 """
@@ -34,21 +34,21 @@ _BAD_DATA = 1007
 _TOO_SLOW = 4008
 #: How long a peer may take to answer a close frame, and to take what was sent before it.
 _CLOSE_TIMEOUT_S = 3.0
-#: A body that nobody reads any more may still come for this long: some clients read no answer before it is sent.
+#: The rest of a body that was answered already may come for this long: some clients read no answer before it is sent.
 _REST_S = 10.0
-#: A client that reads an answer takes this much in this time.
+#: A client must read this much of an answer in this time.
 _READ_BYTES, _READ_S = 16 * 1024, 30.0
 _BODY_BYTES_PER_S = 1024
 #: How much of the next requests a client may send before it has its answer, and how much of answers waits for it.
 _AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
-#: A WebSocket's input is looked at in pieces: one read may hold 40,000 pings.
+#: A WebSocket's input is parsed in pieces: one read may hold 40,000 pings.
 _PIECE_BYTES = 4096
-#: Frames of one socket, those that browsers send by themselves and parts of messages among them.
+#: Frames of one socket, including pongs and parts of messages.
 _FRAMES_PER_S, _FRAMES_AT_ONCE = 100.0, 500.0
 
 
 class GuardedConfig(Config):
-    """uvicorn's configuration, with what our protocols need.
+    """uvicorn's configuration, with the objects that our protocols need.
 
     Parameters:
       app: what is served.
@@ -69,7 +69,7 @@ class HttpProtocol(H11Protocol):
         super().__init__(config, *args, **kwargs)
         self._door, self._settings = config.door, config.settings
         self._room: Room | None = None
-        #: When the client began with what it is in the middle of: a head, a body, or the rest of one; None: nothing.
+        #: When the client began the head, body or rest of a body that it is sending; None where it sends nothing.
         self._began_at: float | None = None
         self._body_bytes = 0
         self._unread_bytes = 0
@@ -99,7 +99,7 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Take what has come; a request that begins with it is in work from now on."""
+        """Parse what has come. A request that begins with it is in work from now on."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -132,7 +132,7 @@ class HttpProtocol(H11Protocol):
         return not (self._room and self._room.refusal) and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Who offers HTTP/2 is answered in HTTP/1.1; that is nothing to warn of."""
+        """No warning: a client that offers HTTP/2 gets its answer in HTTP/1.1."""
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
@@ -145,7 +145,7 @@ class HttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         self._end(400, "this is no HTTP/1.1 request that can be understood")
 
-    # --- what the door asks of a connection
+    # --- called by the door
 
     def cut(self) -> None:
         """End at once: others need the place."""
@@ -167,20 +167,20 @@ class HttpProtocol(H11Protocol):
 
     def _check_body(self, late_s: float) -> None:
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-            self._began_at = (self._began_at or 0) + 1  # it is we who let it wait
+            self._began_at = (self._began_at or 0) + 1  # we let it wait, so a round's second does not count
         elif late_s > self._settings.body_timeout_s + self._body_bytes / _BODY_BYTES_PER_S:
             self._end(408, "the body of the request comes too slowly")
 
     def _is_stuck(self, now: float) -> bool:
         """Whether the client does not read its answer."""
         unread_bytes = self.transport.get_write_buffer_size()
-        # More than before is there only where some was read: until then nothing is written.
+        # The buffer grows only after the client has read some: until then nothing more is written.
         if not unread_bytes or not self._unread_bytes - _READ_BYTES < unread_bytes <= self._unread_bytes:
             self._unread_bytes, self._unread_since = unread_bytes, now
         return now - self._unread_since > _READ_S
 
     def _end(self, status: int, sentence: str) -> None:
-        """Answer, where an answer can be given still, and close."""
+        """Answer, unless the answer has begun already, and close."""
         cycle = self.cycle
         is_idle = self._is_idle
         if is_idle or not cycle.response_started:
@@ -194,16 +194,16 @@ class HttpProtocol(H11Protocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. It ends with 1001 at shutdown; a peer that does not read is not read either, and is
-    dropped where something must be said to it."""
+    """One WebSocket connection. It ends with 1001 at shutdown. A peer that does not read is not read either, and is
+    dropped when the application closes."""
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._door = cast("GuardedConfig", config).door
-        #: Where the connection stands with the door; the HTTP protocol that it began with hands it over.
+        #: The connection's place with the door; the HTTP protocol that it began with hands it over.
         self.room: Room | None = None
         self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
-        #: Why nothing is read: the peer does not take what was sent, or has sent too much.
+        #: Reading is paused because the peer does not read, or for good because it has sent too much.
         self._is_unread = self._is_deaf = False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -225,7 +225,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             return False
         if self._frames.take() and not self.close_sent:
             return True
-        self.conn.data_to_send()  # what would answer it
+        self.conn.data_to_send()  # drop the answers to its frames
         if not self.close_sent:
             self._end(_TOO_SLOW, "too many frames in a short time")
             self._is_deaf = True
@@ -265,7 +265,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
-        """The peer does not speak the protocol; before the handshake there is nothing to close with."""
+        """Close a peer that breaks the protocol; before the handshake only an HTTP answer can tell it."""
         if self.conn.close_sent is not None:
             super().handle_parser_exception()
             self._drop_soon()
@@ -276,12 +276,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()
-        if self._is_unread or self._is_deaf:  # it may have been resumed
+        if self._is_unread or self._is_deaf:  # uvicorn may have resumed reading
             self.transport.pause_reading()
         return message
 
     def pause_writing(self) -> None:
-        """The peer does not take what was sent: what it sends would only be answered with more."""
+        """Stop reading while the peer does not: answers to what it sends would only add to the buffer."""
         super().pause_writing()
         self._is_unread = True
         self.transport.pause_reading()
@@ -297,7 +297,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """Send as uvicorn does; but a close frame never waits, and the connection ends soon after it."""
         if message["type"] == "websocket.send" and self.room is not None:
-            self._door.work(self.room)  # who is answered has shown a token
+            self._door.work(self.room)  # only a peer that has shown a token is answered
         if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
             await super().send(message)
         elif not self.disconnected:
@@ -326,7 +326,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def check(self, now: float) -> None:
-        """Nothing is late: the application has a time limit for the first message, and pings."""
+        """Nothing to do: the application has a deadline for the first message, and pings."""
 
     def _end(self, code: int, reason: str) -> None:
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -339,7 +339,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
 
     def _drop_soon(self) -> None:
-        """A connection that is closed goes, also where the peer does not take what was sent before."""
+        """Abort a closed connection after a while, also where the peer does not read."""
         if not self.disconnected:
             self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
 

@@ -32,14 +32,14 @@ _MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
 _ROUND_S = 1.0
 _TOLD_EVERY_S = 60.0
-#: What `accept` fails with where the machine or the process can open no more.
+#: Errors of `accept` where the machine or the process can open no more.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Says so, in a file, once it serves, and does its rounds: it shows life there and looks after the connections."""
+    """Creates the ready file once it serves. Each second it touches that file and checks the connections."""
 
     def __init__(self, config: GuardedConfig) -> None:
         super().__init__(config)
@@ -61,15 +61,18 @@ class _Server(uvicorn.Server):
             self._rounds.cancel()
 
     async def _do_rounds(self) -> None:
-        """Every second, whatever else the loop has to do: uvicorn's own callback may come a minute late."""
+        """Do the rounds by a timer of our own: uvicorn's callback may come a minute late."""
         while True:
             show_life(self._settings)
-            self._door.check()
+            try:
+                self._door.check()
+            except Exception:
+                log.exception("round_failed")  # deadlines must hold in the next one
             await asyncio.sleep(_ROUND_S)
 
 
 class _AcceptErrors:
-    """The loop's handler of exceptions: a connection that cannot be accepted is told once a minute."""
+    """The loop's exception handler: it logs connections that cannot be accepted once a minute."""
 
     def __init__(self) -> None:
         self._count = 0

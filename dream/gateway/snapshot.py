@@ -19,7 +19,7 @@ __all__ = ["snapshot", "snapshot_text"]
 
 
 def snapshot_text(database: Database, dream_id: int) -> str:
-    """The same as it goes to the client. Encode it where it was read: a thousand pictures take milliseconds."""
+    """The snapshot as JSON. It is encoded in the thread that reads it: a thousand pictures take milliseconds."""
     return json.dumps(snapshot(database, dream_id).as_message(), separators=(",", ":"), ensure_ascii=False)
 
 

@@ -37,7 +37,7 @@ TRY_LATER = 1013
 AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
 _MAX_REASON_BYTES = 120
-#: Of one socket, of any type.
+#: Messages of one socket, of any type.
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 20, 100
 
 log = get_logger(__name__)
@@ -123,7 +123,7 @@ class _Watcher:
         return str(message["token"])
 
     async def _authorize(self, token: str) -> int:
-        """Check the token; returns whose it is."""
+        """Check the token; returns the id of its user."""
         token = bearer_token(token)
         if not 0 < self._dream_id <= MAX_ID:
             raise _Close(REJECTED, "there is no such dream")
@@ -250,7 +250,7 @@ class _Watcher:
             await self._send_error(f"unknown message type {kind[:50]!r}")
 
     def _count_costly(self, kind: str) -> None:
-        """Count what the database is asked for: of all the user's sockets together."""
+        """Count messages that ask the database, over all sockets of the user."""
         if not self._user.statuses.take():
             most = self._services.settings.max_status_requests_per_user_s
             raise _Close(TOO_SLOW, f"too many {kind} messages; at most {most} a second are answered to one user")

@@ -41,7 +41,7 @@ async def upload(request: Request) -> Response:
 
 
 async def list_images(request: Request) -> Response:
-    """What the dream has now, in the order of its text: all of it, or the page that the query asks for."""
+    """The dream's pictures in the order of its text: all of them, or the page that the query asks for."""
     services, dream_id, owner = await _owned(request)
     return await listing(request, services.database, services.limits.of(owner.user_id), dream_id)
 
