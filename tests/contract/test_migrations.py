@@ -161,6 +161,31 @@ def test_an_index_that_was_interrupted_is_made_anew_and_stops_no_writer(old_post
             assert migrate.current(url) == migrate.head()
 
 
+def test_a_run_that_holds_its_task_and_then_writes_its_picture_does_not_stop_an_upgrade(old_postgres: str) -> None:
+    """The change locks the pictures and then the tasks, and a worker the other way round: PostgreSQL ends one of two
+    that wait for each other."""
+    failed: list[Exception] = []
+
+    def upgrade() -> None:
+        try:
+            migrate.upgrade(old_postgres)
+        except SQLAlchemyError as error:
+            failed.append(error)
+
+    engine = engine_of(old_postgres)
+    upgrading = threading.Thread(target=upgrade)
+    with engine.connect() as worker, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+        worker.execute(text("UPDATE dream_tasks SET resends = 0"))
+        upgrading.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        wait_for(lambda: other.scalar(text(waits)), what="the upgrade to wait for the tasks")
+        worker.execute(text("UPDATE dream_images SET swept = false"))
+        worker.commit()
+    upgrading.join(timeout=60)
+    assert failed == []
+    assert migrate.current(old_postgres) == migrate.head()
+
+
 def _upgrade_that_may_fail(url: str) -> None:
     with pytest.raises(SQLAlchemyError):
         migrate.upgrade(url)

@@ -11,10 +11,13 @@ from sqlalchemy.exc import OperationalError
 
 __all__ = ["create_partial_index", "drop_index", "in_a_short_lock"]
 
-#: Others queue behind a statement that waits for a lock, and wait as long as it does.
-_LOCK_TIMEOUT_S = 2
-_TRIES = 60
-_LOCK_NOT_AVAILABLE = "55P03"
+#: Others queue behind a statement that waits for a lock, and wait as long as it does. Shorter than PostgreSQL's
+#: `deadlock_timeout` (1 s): a change locks two tables, and a worker may hold one of them and wait for the other.
+_LOCK_TIMEOUT_S = 0.5
+_PAUSE_S = 0.2
+_TRIES = 180
+#: `lock_not_available`, and `deadlock_detected` where the server's `deadlock_timeout` is shorter than ours.
+_LOCKED = {"55P03", "40P01"}
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(quote_ident(:name))")
 
 
@@ -55,12 +58,12 @@ def in_a_short_lock(change: Callable[[], object]) -> None:
     for left in reversed(range(_TRIES)):
         try:
             with bind.begin_nested():
-                bind.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
+                bind.execute(sa.text(f"SET LOCAL lock_timeout = '{round(_LOCK_TIMEOUT_S * 1000)}ms'"))
                 change()
                 bind.execute(sa.text("SET LOCAL lock_timeout = 0"))
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or not left:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED or not left:
                 raise
-            time.sleep(_LOCK_TIMEOUT_S / 10)
+            time.sleep(_PAUSE_S)
         else:
             return
