@@ -102,6 +102,13 @@ def _has_nothing_left() -> Any:
     return left.correlate(_tasks).scalar_subquery().is_(None)
 
 
+def _has_run_for_good() -> Any:
+    """Whether a picture's task will not run any more: a failed one may be replayed."""
+    may_run = _tasks.c.state.in_((TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED))
+    task = select(_tasks.c.id).where(_tasks.c.id == _images.c.task_id, may_run).limit(at_most(1))
+    return task.correlate(_images).scalar_subquery().is_(None)
+
+
 def _is_undone_deletion(row: Any) -> bool:
     return row.name == DELETE_IMAGES and row.state in (TaskState.FAILED, TaskState.REVOKED)
 
@@ -123,7 +130,11 @@ def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
 
 
 class OldTombstones(_Old):
-    """Pictures that were deleted longer ago than so many seconds, and whose objects were deleted once more since."""
+    """Pictures that were deleted longer ago than so many seconds, and whose objects were deleted once more since.
+
+    Where their task may run again they stay: a run that finds no row of a picture would make one, and what its owner
+    has deleted would be there again.
+    """
 
     def __init__(self, ttl_s: float) -> None:
         super().__init__(ttl_s, (_images.c.updated_at, _images.c.id))
@@ -133,7 +144,7 @@ class OldTombstones(_Old):
         page = self._page(session, count, TOMBSTONES)
         if not page:
             return None
-        return self._delete(session, [row.id for row in page], _images.c.staging_key.is_(None))
+        return self._delete(session, [row.id for row in page], _images.c.staging_key.is_(None), _has_run_for_good())
 
 
 def delete_old_entries(session: Session, ttl_s: float) -> int:

@@ -49,14 +49,15 @@ class Retention:
           SQLAlchemyError: the database is away; the next turn goes on.
         """
         settings, removed = self._settings, {"tasks": 0, "failed_tasks": 0, "tombstones": 0, "entries": 0}
-        if settings.tombstone_ttl_s:
-            removed["tombstones"] = self._remove(OldTombstones(settings.tombstone_ttl_s))
         if settings.task_ttl_s:
             removed["tasks"] = self._remove(OldTasks(settings.task_ttl_s, is_failed=False))
             with self._database.begin() as session:
                 removed["entries"] = retention.delete_old_entries(session, settings.task_ttl_s)
         if settings.failed_task_ttl_s:
             removed["failed_tasks"] = self._remove(OldTasks(settings.failed_task_ttl_s, is_failed=True))
+        # Last, for those of a failed task stay as long as it does.
+        if settings.tombstone_ttl_s:
+            removed["tombstones"] = self._remove(OldTombstones(settings.tombstone_ttl_s))
         if any(removed.values()):
             log.info("rows_pruned", **removed)
         return removed

@@ -108,6 +108,20 @@ def test_each_kind_has_its_own_life_and_nought_means_for_ever(
     assert prune(**{**for_ever, "task_ttl_s": DAY_S})["tasks"] == 1
 
 
+@pytest.mark.parametrize("state", list(TaskState))
+def test_a_deleted_picture_is_remembered_as_long_as_its_task_may_run(
+    database: Database, prune: Callable[..., dict[str, int]], state: TaskState
+) -> None:
+    """A run that found no row of it, of a replayed task, say, would make one: the picture would be there again."""
+    ended = {} if state.is_terminal else {"finished_at": None, "announced_at": None}
+    add(database, "t", {"state": ImageState.DELETED, "swept": True}, state=state, **ended)
+    may_run = state not in (TaskState.SUCCEEDED, TaskState.REVOKED)
+    assert prune(task_ttl_s=0, failed_task_ttl_s=0)["tombstones"] == (0 if may_run else 1)
+    if state is TaskState.FAILED:
+        removed = prune()
+        assert (removed["failed_tasks"], removed["tombstones"]) == (1, 1)
+
+
 def test_the_rows_by_which_the_timetable_knows_its_runs_stay_for_days(
     database: Database, prune: Callable[..., dict[str, int]]
 ) -> None:
