@@ -121,13 +121,20 @@ def complete(own: Mapping[str, str], embedded: Mapping[str, str]) -> dict[str, s
 
 
 def described(own: Mapping[str, str]) -> tuple[str, str]:
-    """What is embedded, and which servers are the caller's, for people."""
+    """What is embedded, and which servers are the caller's, for people: without user names and passwords."""
     parts = {
         "Valkey": uses_valkey(own),
         "SQLite": "DREAM_DATABASE_URL" not in own,
         "SeaweedFS": uses_seaweedfs(own),
     }
     embedded = ", ".join(name for name, is_used in parts.items() if is_used) or "nothing"
-    yours = ", ".join(f"{name}={own[name]}" for name in _SERVERS if name in own)
+    yours = ", ".join(f"{name}={_without_user(own[name])}" for name in _SERVERS if name in own)
     others = ", ".join(name for name in KNOWN if name in own and name not in _SERVERS)
     return embedded, ", ".join(filter(None, (yours, others)))
+
+
+def _without_user(url: str) -> str:
+    """Cut at the last `@`: a password may hold a slash, which ends the host in any other URL."""
+    scheme, _, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}://***@{place}" if at else url

@@ -106,3 +106,12 @@ def test_the_demo_leaves_the_callers_servers_alone() -> None:
     left, names = without_own(caller)
     assert left == {"PATH": "/bin", "DREAM_LOG_LEVEL": "info"}
     assert sorted(names) == ["DREAM_DATABASE_URL", "dream_s3_bucket"]
+
+
+@pytest.mark.parametrize("password", ["secret", "se/cret", "s@se/cret", "s cret", "'secret'"])
+def test_what_is_told_of_the_callers_servers_has_no_password(password: str) -> None:
+    """SQLAlchemy takes a password with a slash."""
+    own = own_values({"DREAM_DATABASE_URL": f"postgresql://u:{password}@h/d", "DREAM_BROKER_URL": "redis://h"}, {})
+    _, yours = described(own)
+    assert "cret" not in yours
+    assert set(yours.split(", ")) >= {"DREAM_DATABASE_URL=postgresql://***@h/d", "DREAM_BROKER_URL=redis://h"}
