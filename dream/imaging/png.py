@@ -95,6 +95,8 @@ class PngFile(PngImageFile):
         chunks = list(_chunks(data))
         header = _header(data, chunks)
         head = _before_pixels(chunks)
+        if header.colour == _PALETTE and b"PLTE" not in head:  # Pillow would open it, and fail at each use
+            raise ImageRejected(DAMAGED)
         self.plays, self.frames = _animation(data, header, chunks, head)
         good = [chunk for chunk in chunks if not _misleads(data, chunk)]
         if len(good) < len(chunks):

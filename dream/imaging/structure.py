@@ -25,14 +25,15 @@ __all__ = ["check_structure"]
 
 #: Frames whose pixels are complete after a first scan of all components: decoders stop there.
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
-#: Filling between the segments of a JPEG's head. Cameras pad to a few KiB; Pillow reads it byte by byte.
+#: Filling between the segments of a JPEG's head, and between the parts of a GIF. Cameras pad to a few KiB; Pillow
+#: reads it byte by byte.
 _MOST_FILLING_BYTES = 2**20
 
 #: Chunks of a PNG that hold pixels; there may be any number, unless they are shorter than encoders make them.
 _PNG_DATA = frozenset({b"IDAT", b"fdAT"})
 _LEAST_DATA_BYTES = 64
 
-_GIF_EXTENSION = ord("!")
+_GIF_EXTENSION, _GIF_END = ord("!"), ord(";")
 #: Blocks of a GIF's frame; encoders fill each but the last, with 255 bytes.
 _MOST_GIF_BLOCKS = 500_000
 
@@ -102,17 +103,20 @@ def _check_png(data: Bytes, limits: Limits) -> None:
 
 
 def _check_gif(data: Bytes, limits: Limits) -> None:
-    """Count frames, extensions and their blocks, up to the end or to what cannot be understood."""
-    parts, position = 0, 13 + _colours_bytes(data, 10)
-    while position < len(data) and data[position] in b"!,":
-        if data[position] == _GIF_EXTENSION:
+    """Count frames, extensions and their blocks, and the filling between them, which decoders pass over bytewise."""
+    parts = filling_bytes = blocks = 0
+    position = 13 + _colours_bytes(data, 10)
+    while position < len(data) and data[position] != _GIF_END:
+        if data[position] not in b"!,":
+            filling_bytes, position = filling_bytes + 1, position + 1
+        elif data[position] == _GIF_EXTENSION:
             blocks, position = _skip_blocks(data, position + 2, limits.max_parts)
             parts += blocks + 1
         else:
             first = position + 11 + _colours_bytes(data, position + 9)
             blocks, position = _skip_blocks(data, first, _MOST_GIF_BLOCKS)
             parts += 1
-        if parts > limits.max_parts or blocks > _MOST_GIF_BLOCKS:
+        if parts > limits.max_parts or blocks > _MOST_GIF_BLOCKS or filling_bytes > _MOST_FILLING_BYTES:
             raise ImageRejected(TOO_MANY_PARTS)
 
 
@@ -139,5 +143,5 @@ _CHECKS: dict[bytes, Callable[[Bytes, Limits], None]] = {
     b"\xff\xd8\xff": _check_jpeg,
     b"\x89PNG": _check_png,
     b"GIF8": _check_gif,
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), _check_tiff),
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _check_tiff),
 }

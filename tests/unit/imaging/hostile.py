@@ -120,6 +120,8 @@ BROKEN: dict[str, bytes] = {
     "png with two profiles": grey_png(png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**19))) * 2),
     "png of no width": png(0, 64, 8, 0, bytes(65 * 64)),
     "png with a chunk of 2 GB": _patched(grey_png(), b"IDAT", -8, b"\x7f\xff\xff\xff"),
+    "png of indexes without a palette": png(64, 64, 8, 3, bytes(65 * 64)),
+    "png of transparent indexes without a palette": png(64, 64, 8, 3, bytes(65 * 64), png_chunk(b"tRNS", b"\0")),
     "png of 3 bits": png(64, 64, 3, 0, bytes(65 * 64)),
     "jpeg of no height": _patched(encoded(quarters(), "JPEG"), b"\xff\xc0", 3, struct.pack(">HH", 0, 160)),
     "jpeg of 12 bits": _patched(encoded(quarters(), "JPEG"), b"\xff\xc0", 2, b"\x0c"),

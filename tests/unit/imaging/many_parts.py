@@ -82,6 +82,15 @@ def gif_of_tiny_frames(size_bytes: int) -> bytes:
     return head + _filled(frame, size_bytes) + b";"
 
 
+def gif_of_filling(size_bytes: int) -> bytes:
+    return _before_pixels_of_gif(_filled(b"\0", size_bytes))
+
+
+def gif_of_tiny_frames_behind_filling(size_bytes: int) -> bytes:
+    """Decoders pass over a byte that begins nothing."""
+    return _before_pixels_of_gif(b"\0" + gif_of_tiny_frames(size_bytes)[19:-1])
+
+
 def gif_of_tiny_blocks(size_bytes: int) -> bytes:
     return encoded(quarters(), "GIF")[:-2] + _filled(b"\1a", size_bytes) + b"\0;"
 
@@ -105,6 +114,8 @@ OF_MANY_PARTS: list[Callable[[int], bytes]] = [
     gif_of_comments,
     gif_of_one_comment,
     gif_of_tiny_frames,
+    gif_of_filling,
+    gif_of_tiny_frames_behind_filling,
     gif_of_tiny_blocks,
     tiff_of_tiles,
 ]
