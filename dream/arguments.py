@@ -1,4 +1,4 @@
-"""What callers may pass: checked at the call, so that a mistake is one clear error and nothing is stored.
+"""Checks of callers' arguments, made at the call: a mistake is one clear error, and nothing is stored.
 
 Over HTTP a bad file is refused by itself and the others are accepted; `RefusalCode` lists the reasons.
 """
@@ -81,7 +81,7 @@ def refusal_of(name: str, size_bytes: int, max_bytes: int) -> Refusal | None:
 
 
 def size_text(size_bytes: int) -> str:
-    """A size for people: in MB (10^6 bytes) with one decimal, a small one in bytes."""
+    """A size for people: in MB (10^6 bytes) with one decimal; a small size in bytes."""
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= _SMALLEST_IN_MB else f"{size_bytes} bytes"
 
 
@@ -147,7 +147,7 @@ def _check_files(files: Any, called: str, most: int) -> None:
 
 
 def check_dream_id(dream_id: Any) -> None:
-    """Whether it can be the id of a dream.
+    """Check the id of a dream.
 
     Raises:
       InvalidArguments: it is no positive integer, or too large for a database.
@@ -177,7 +177,7 @@ def checked_text(value: Any, where: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether every database can hold it, and every encoding of Unicode."""
+    """Whether every database and every encoding of Unicode can hold the text: no NUL, no lone surrogate."""
     return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -185,7 +185,7 @@ def check_positions(positions: Any, count: int) -> list[int]:
     """The position of each of `count` files; 0 for all where none are given.
 
     Raises:
-      InvalidArguments: they are too few, too many, or no integers.
+      InvalidArguments: there are too few or too many, or one is no integer.
     """
     if positions is None:
         return [0] * count
@@ -216,7 +216,7 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
 
 
 def check_owner(dream_id: Any, user_id: Any, username: Any) -> None:
-    """Check who is to own a dream.
+    """Check the arguments of `set_owner`.
 
     Raises:
       InvalidArguments: what is wrong.

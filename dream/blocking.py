@@ -1,4 +1,4 @@
-"""Calls that block, made on a running event loop, which stands still meanwhile: a warning, once a process."""
+"""Warns, once a process, of a blocking call on a running event loop: the loop stands still meanwhile."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class BlockingCallWarning(RuntimeWarning):
 
 
 def warn_on_loop(call: str) -> None:
-    """Warn where an event loop of asyncio runs in this thread; once a process, at the caller's own line.
+    """Warn if an asyncio event loop runs in this thread; once a process, at the caller's own line.
 
     Parameters:
-      call: the call, as its caller knows it.
+      call: the name of the call, as the caller writes it.
     """
     global _is_said
     asyncio = sys.modules.get("asyncio")  # a process that has not imported it runs no loop
@@ -34,7 +34,7 @@ def warn_on_loop(call: str) -> None:
 
 
 def _depth_of_caller() -> int:
-    """How far up the stack, as `warnings.warn` counts it, the first frame lies that is not ours."""
+    """The stack level, as `warnings.warn` counts it, of the first frame outside dream."""
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "dream":
         frame, depth = frame.f_back, depth + 1

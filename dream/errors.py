@@ -3,7 +3,7 @@
 A class knows two things about itself: its docstring's first sentence is its default message, and `permanent` says
 whether trying again can help. The retries middleware asks nothing else.
 
-What other libraries say is the `detail` of an error: operators read it, and a picture's owner does not (`for_owner`).
+The words of other libraries are an error's `detail`: operators read it, a picture's owner does not (`for_owner`).
 
 A message is a clause, without a capital and a full stop: others set it after `dream: `, a file's name or a field's.
 """
@@ -45,7 +45,7 @@ class DreamError(Exception):
     """Something in dream went wrong."""
 
     permanent = False
-    #: Whether messages are sentences of ours that name nothing internal; else an owner reads the class's own sentence.
+    #: Whether an owner may read the message: it names nothing internal. Otherwise an owner reads the class's sentence.
     is_for_owner = True
 
     def __init__(self, message: str | None = None, *, detail: str | None = None) -> None:
@@ -54,7 +54,7 @@ class DreamError(Exception):
 
     @property
     def for_owner(self) -> str:
-        """What the owner of a picture may read of it."""
+        """The sentence that the owner of a picture may read."""
         return self._message if self.is_for_owner else self._own_sentence()
 
     def _own_sentence(self) -> str:

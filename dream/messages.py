@@ -153,7 +153,7 @@ class TaskState(StrEnum):
 
 
 def owners_line(error: str | None) -> str:
-    """The first line of a task's stored error, which is for the pictures' owner; those below are for operators."""
+    """The first line of a task's stored error: it is for the pictures' owner, the lines below are for operators."""
     return (error or "").partition("\n")[0]
 
 
@@ -244,7 +244,7 @@ class ImageRef(TypedDict):
 
 
 class ImageInfo(TypedDict):
-    """A picture as its owner lists it, over REST or from Python; what is not known (yet) is None."""
+    """A picture as its owner lists it, over REST or from Python; a value that is not known (yet) is None."""
 
     id: int
     url: str | None

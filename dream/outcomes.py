@@ -65,7 +65,7 @@ ANNOUNCED = (PROCESS_IMAGES, DELETE_IMAGES)
 
 
 def image_ref(image: DreamImage | Row[Any]) -> ImageRef:
-    """A stored image, or what readers see of it (`images.page`), as events name it."""
+    """A stored image, or its row of `images.page`, as events name it."""
     ref: ImageRef = {"id": image.id, "url": image.url or "", "position": image.position}
     for name in _KNOWN:
         value = getattr(image, name)
@@ -177,7 +177,7 @@ def kept_of(task: DreamTask) -> Meta:
 
 
 def kept_of_pictures(session: Session, task_id: str) -> Meta | None:
-    """What the pictures of an upload say of it whose row was removed after its time; None where there are none."""
+    """The result of an upload whose row was removed after its time, from its pictures; None without pictures."""
     rows = images.of_task(session, task_id)
     if not rows:
         return None
@@ -204,10 +204,10 @@ def _last_update(session: Session, task: DreamTask) -> ImageUpdate | None:
 
 @step("notify")
 def announce(database: Database, publisher: Publisher, results: ResultStore, task_id: str) -> bool:
-    """Tell the dream, and who waits for the result, how a task ended; what cannot be told now is found by the sweep.
+    """Publish how a task ended, as an event and as a result. The sweep repeats what fails.
 
     Returns:
-      Whether nothing is left to be told.
+      Whether both are published, or need not be.
     """
     with database.read() as session:
         task = session.get(DreamTask, task_id)

@@ -25,7 +25,7 @@ def patiently(
 
     Parameters:
       away: the errors that say that a server is away.
-      unless: which of these errors are raised at once all the same.
+      unless: whether one of these errors is raised at once all the same.
       told: called with each such error and the seconds until the next call.
       patience_s: how long to go on calling.
       first_pause_s, longest_pause_s: between two calls; each pause is twice as long as the one before.

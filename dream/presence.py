@@ -1,8 +1,8 @@
-"""Which schedulers and gateways there are: each says so in Redis, now and then, and `dream doctor` reads it.
+"""Running schedulers and gateways: each registers in Redis every 10 s, and `dream doctor` reads it.
 
-<prefix>:parts    a sorted set: `<part>@<host>:<process>`, scored by the last time it was there, by Redis's clock
+<prefix>:parts    a sorted set: `<part>@<host>:<process>`, scored by its last registration, by Redis's clock
 
-Workers are asked instead (`dream.questions`): they listen. Without Redis nothing is said, and nothing waits.
+Workers listen, so they are asked instead (`dream.questions`). While Redis is away, nothing registers or waits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["NO_CLUSTER", "Presence", "is_cluster", "parts_there", "refuse_cluste
 NO_CLUSTER = "dream's scripts use several keys at once; use one Redis or Valkey (with replicas, if you like)"
 
 _EVERY_S = 10.0
-#: A part that has not said so for this long is gone.
+#: A part that has not registered for this long is gone.
 _GONE_AFTER_S = 35.0
 
 
@@ -34,7 +34,7 @@ def _key(settings: Settings) -> str:
 
 
 class Presence:
-    """Inside, this process is said to be there, by a thread of its own.
+    """Inside, a thread keeps this process registered.
 
     Parameters:
       part: `scheduler` or `gateway`.
@@ -80,7 +80,7 @@ class Presence:
 
 
 def parts_there(settings: Settings) -> dict[str, list[str]]:
-    """The names of the parts that are there, by what they are.
+    """The names of running processes, by part.
 
     Raises:
       RedisError: Redis is away.
@@ -96,10 +96,10 @@ def parts_there(settings: Settings) -> dict[str, list[str]]:
 
 
 def refuse_cluster(settings: Settings) -> None:
-    """Refuse to start on Redis Cluster, whose nodes hold a part of the keys each. A server that is away is let pass.
+    """Refuse to start on Redis Cluster, whose nodes hold a part of the keys each. A server that is away passes.
 
     Raises:
-      SettingsError: which variable names a node of one.
+      SettingsError: a variable names a node of a cluster.
     """
     from redis import RedisError
 
@@ -113,5 +113,5 @@ def refuse_cluster(settings: Settings) -> None:
 
 
 def is_cluster(about: dict[str, Any]) -> bool:
-    """Whether `INFO server` is of a node of Redis Cluster."""
+    """Whether this `INFO server` comes from a node of Redis Cluster."""
     return "cluster" in (about.get("redis_mode"), about.get("server_mode"))

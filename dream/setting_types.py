@@ -43,7 +43,7 @@ __all__ = [
 
 #: A stored URL is one string of at most this many characters (docs/contract.md, "URLs and keys").
 MAX_URL_LENGTH = 255
-#: Signature Version 4 allows no longer life of a signed URL.
+#: The longest life of a signed URL by Signature Version 4.
 MAX_SIGNED_LIFE_S = 7 * 86400
 #: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
 LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")

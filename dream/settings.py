@@ -46,7 +46,7 @@ from dream.setting_types import (
 
 __all__ = ["MAX_URL_LENGTH", "Settings", "default_to", "is_defaulted", "load", "set_by_environment", "with_defaults"]
 
-#: Variables that `default_to` has set, with their values.
+#: The variables that `default_to` has set, and their values.
 _defaults: dict[str, str] = {}
 _defaulting = threading.RLock()
 
@@ -323,21 +323,21 @@ def load() -> Settings:
 
 
 def set_by_environment() -> frozenset[str]:
-    """The settings that the environment has, and not because `default_to` was called."""
+    """The settings that the environment has by itself, without `default_to`."""
     with _defaulting:
         ours = {name.removeprefix("DREAM_").lower() for name in _ours()}
         return frozenset(load().model_fields_set - ours)
 
 
 def is_defaulted() -> bool:
-    """Whether values of `default_to` hold."""
+    """Whether values of `default_to` are in force."""
     return bool(_ours())
 
 
 def default_to(**values: object) -> None:
-    """Let values hold where the environment sets none, in this process and in those that it starts.
+    """Set values where the environment sets none, in this process and in those that it starts.
 
-    They take the place of those of an earlier call.
+    They replace the values of an earlier call.
 
     Raises:
       SettingsError: see `load`.
@@ -356,10 +356,10 @@ def default_to(**values: object) -> None:
 
 
 def with_defaults(*, alone: bool, **values: object) -> Settings:
-    """What `load` would return after `default_to`, for a part of this process only.
+    """The settings as after `default_to`, but without a change to this process.
 
     Parameters:
-      alone: what `default_to` was told does not hold.
+      alone: ignore the values of `default_to`.
 
     Raises:
       SettingsError: see `load`.
@@ -371,7 +371,7 @@ def with_defaults(*, alone: bool, **values: object) -> Settings:
 
 
 def _ours() -> dict[str, str]:
-    """What `default_to` has set, and nobody has changed since."""
+    """The variables that `default_to` has set and nobody has changed since."""
     return {name: value for name, value in _defaults.items() if os.environ.get(name) == value}
 
 

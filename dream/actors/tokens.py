@@ -28,10 +28,10 @@ log = get_logger(__name__)
 
 @step("clean_up")
 def clean_up(resources: Resources, run: Run) -> int:
-    """Delete expired revocations, batch by batch; returns how many, those of earlier runs of the task among them.
+    """Delete expired revocations, batch by batch; returns how many, including those of earlier runs of the task.
 
     Raises:
-      RunContinues: the time limit is reached, and the rest is for the next run.
+      RunContinues: the time limit is reached; the next run deletes the rest.
     """
     with resources.database.read() as session:
         deleted = int(tasks.progress(session, run.claim) or 0)
@@ -40,7 +40,7 @@ def clean_up(resources: Resources, run: Run) -> int:
     def delete_some(session: Session, count: int) -> int | None:
         found = expired.delete(session, count)
         if found:
-            # In the same transaction: whoever dies before its commit has deleted nothing.
+            # In the same transaction: a worker that dies before the commit has deleted nothing.
             tasks.note_progress(session, run.claim, deleted + found)
         return found or None
 

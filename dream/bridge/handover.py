@@ -3,7 +3,7 @@
     Redis to the same Redis   on our queue and out of flight in one script
     else                      on our queue, each delivery once; then gone from its source
     tasks of ours             rows in the database, each id once; then gone from their source (`dream.bridge.own`)
-    not understood            parked, each message once, and told as failed; then gone from its source
+    not understood            parked, each message once, and its task stored as failed; then gone from its source
 
 RabbitMQ as our broker cannot tell whether it has a message: there a bridge that is killed between the two leaves a
 second copy, which workers drop (`dream.bridge.sent`).
@@ -70,7 +70,7 @@ class Handover:
       own: dream's own tasks.
       broker: ours.
       parking: for what is not understood.
-      tells: whoever waits for what is parked is told that it has failed.
+      tells: whether to store a FAILURE for each parked task.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Handover:
     # --- what is not understood
 
     def park(self, refused: Sequence[tuple[Taken, str]]) -> None:
-        """Keep these, and let whoever waits for them know.
+        """Park these messages, and store a FAILURE for their tasks.
 
         Raises:
           RedisError, ResultsUnavailable: Redis is away.
@@ -225,7 +225,7 @@ class Handover:
             self._results.end(parked)
 
     def forget_failures(self, replayed: Sequence[Taken]) -> None:
-        """Let these, which were parked and are handed over, have no result.
+        """Remove the FAILURE of parked messages that are handed over now.
 
         Raises:
           RedisError: Redis is away.

@@ -1,6 +1,6 @@
-"""The results of parked tasks: without one, whoever waits for such a task would wait for ever.
+"""Results of parked tasks: without one, a producer would wait for such a task until its time-out.
 
-parked ─► FAILURE, of the task and of all that was to follow it ─► replayed ─► nothing, as before it was sent
+parked ─► FAILURE, of the task and of all tasks that were to follow it ─► replayed ─► no result, as before
        └─► REVOKED, where it was revoked
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ParkedResults", "waited_for"]
 
-#: Signatures within signatures are followed so deep; Celery's own code cannot follow deeper ones.
+#: The deepest nesting of signatures that is followed; Celery's own code cannot follow deeper ones.
 _DEEPEST = 50
 
 
@@ -33,7 +33,7 @@ class ParkedResults:
 
     Parameters:
       settings: where results are kept.
-      app: says of tasks that it knows whether nothing is kept of them.
+      app: knows which of its tasks ignore their results.
     """
 
     def __init__(self, settings: Settings, app: Celery) -> None:
@@ -42,7 +42,7 @@ class ParkedResults:
         self._store = ResultStore(settings)
 
     def end(self, parked: Sequence[Parked]) -> None:
-        """Let these have failed; an end that is kept already stays.
+        """Store a FAILURE for the tasks of these messages; another end that is kept already stays.
 
         Raises:
           ResultsUnavailable
@@ -66,7 +66,7 @@ class ParkedResults:
         self._store.put(meta_of(task_id, FAILURE, write_error(error)))
 
     def forget(self, raws: Iterable[Mapping[str, Any] | bytes]) -> None:
-        """Let tasks that were handed over after all have no result, unless they have another by now.
+        """Remove the FAILURE of tasks that are handed over now, unless they have another result by now.
 
         Raises:
           ResultsUnavailable
@@ -88,15 +88,15 @@ class ParkedResults:
         self._store.close()
 
     def _has_ended(self, task_id: str) -> bool:
-        """Whether the end of a task is kept that is not that it was parked."""
+        """Whether an end is kept of a task, other than `TaskParked`."""
         try:
             kept = self._store.get(task_id)
-        except ValueError:  # whatever is there is no end
+        except ValueError:  # the stored value is no result
             return False
         return kept is not None and kept["status"] in READY_STATES and not _is_parked(kept)
 
     def _is_kept(self, raw: Mapping[str, Any] | bytes) -> bool:
-        """Whether its sender wants a result."""
+        """Whether a result is kept of a message's task."""
         headers = raw.get("headers") if isinstance(raw, Mapping) else None
         if not isinstance(headers, Mapping):
             return True
@@ -107,7 +107,7 @@ class ParkedResults:
 
 
 def waited_for(raw: Mapping[str, Any] | bytes) -> list[str]:
-    """The tasks that somebody may wait for in vain: that of a message, then all that was to follow it.
+    """The ids of tasks that will not run: that of a message, then those of all tasks that were to follow it.
 
     Parameters:
       raw: the message as kombu writes it into Redis; it need not be whole.
@@ -130,12 +130,12 @@ def waited_for(raw: Mapping[str, Any] | bytes) -> list[str]:
 
 
 def _correlation_id(raw: Mapping[str, Any]) -> Any:
-    """Celery's messages have their task's id as this, too."""
+    """The correlation id, which Celery sets to the task's id."""
     return _mapping(raw.get("properties")).get("correlation_id")
 
 
 def _signatures(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """Those of tasks that a value is, or holds: parts of a chain, a chord's header and body, links."""
+    """All signatures of tasks in a value: parts of a chain, a chord's header and body, links."""
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, list) and depth < _DEEPEST:
             yield from _signatures(each, depth + 1)
@@ -161,7 +161,7 @@ def _id_of(value: Any) -> str | None:
 
 
 def _is_parked(kept: Any) -> bool:
-    """Whether what is kept of a task says that it was parked."""
+    """Whether a stored result is a `TaskParked`."""
     return bool(_mapping(_mapping(kept).get("result")).get("exc_type") == TaskParked.__name__)
 
 

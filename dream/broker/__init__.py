@@ -84,7 +84,7 @@ class Waiting(Protocol):
 
 
 class Sendable(Waiting, Protocol):
-    """The same with its arguments."""
+    """A `Waiting` task with its arguments."""
 
     @property
     def args(self) -> Sequence[Any]: ...
@@ -158,5 +158,5 @@ def send_missing(broker: AnyBroker, settings: Settings, task: Sendable) -> bool:
 
 
 def queue_name(settings: Settings, name: str, queue: str | None) -> str:
-    """The queue, with prefix, of a task of that name that was sent to `queue`; None is the task's own."""
+    """The queue, with prefix, of a task: `queue`, or by default the task's own."""
     return settings.queue_prefix + (queue or queue_of(name))

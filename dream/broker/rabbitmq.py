@@ -106,10 +106,10 @@ class RabbitmqBroker(StockRabbitmqBroker):
         return set(delivery_ids)
 
     def doubted(self, queue_name: str, count: int) -> int:
-        """Of so many tasks that may have been lost, how many to send again now.
+        """How many of `count` tasks that may have been lost to send again now.
 
-        RabbitMQ knows how many messages wait. Where that is a backlog of about as many as we ask for, most are there;
-        to send all again would double them, so only the first few are doubted, and others the next time.
+        RabbitMQ knows how many messages wait. Where at least half as many wait as tasks are asked for, most tasks have
+        their message, and sending all again would double them: only the first few are sent, and others the next time.
         """
         if count <= _DOUBTED_AT_ONCE or self._waiting(queue_name) < count / 2:
             return count

@@ -110,7 +110,7 @@ class RedisBroker(StockRedisBroker):
         return missing
 
     def doubted(self, queue_name: str, count: int) -> int:  # noqa: ARG002 (RabbitMQ's)
-        """Of so many tasks that may have been lost, how many to ask for: all."""
+        """How many of `count` tasks that may have been lost to ask for: all."""
         return count
 
     def discard(self, queue_name: str) -> int:

@@ -45,7 +45,7 @@ def opened(settings: Settings) -> Iterator[Producer]:
     """A producer for the time of a command; its connections are closed at the end.
 
     Raises:
-      DatabaseUnavailable: the database is away, refuses, or has no tables yet; one line says so.
+      DatabaseUnavailable: the database is away, refuses, or has no tables yet.
     """
     from dream.producer import Producer
 
@@ -54,7 +54,7 @@ def opened(settings: Settings) -> Iterator[Producer]:
 
 
 def explained() -> AbstractContextManager[None]:
-    """Turns what the database's library raises into one line (`dream.db.faults`, which a light command never loads)."""
+    """See `dream.db.faults.explained`, which light commands do not load."""
     from dream.db import faults
 
     return faults.explained()
@@ -96,7 +96,7 @@ def confirm(question: str, otherwise: str) -> None:
         raise DreamError(otherwise)
     try:
         is_agreed = typer.confirm(question, err=True)
-    except typer.Abort as abort:  # it hides which of the two it was
+    except typer.Abort as abort:  # for Ctrl-C and for the end of the input alike
         if isinstance(abort.__context__, KeyboardInterrupt):
             typer.echo("\ndream: nothing was done", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -28,9 +28,7 @@ AppName = Annotated[
     typer.Option("--app", "-A", metavar="APP", help="The app whose tasks the workers run, as in shop.celery:app."),
 ]
 
-LeavePending = Annotated[
-    bool, typer.Option("--leave-pending", help="Do not tell those who wait for a parked task that it has failed.")
-]
+LeavePending = Annotated[bool, typer.Option("--leave-pending", help="Store no FAILURE for parked tasks.")]
 
 Separator = Annotated[
     str,

@@ -136,7 +136,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _parts(settings: Settings) -> Iterator[Finding]:
-    """None is no fault either: one may be about to start, or be of an older release, which does not say so."""
+    """A missing part is only a warning: it may be about to start, or of an older release, which does not register."""
     there = parts_there(settings)
     without = {
         "scheduler": "nobody sends again what is lost, cleans up, or runs what is periodic",

@@ -123,7 +123,7 @@ def _owners_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _owners(settings: Settings, owners_sql: str) -> Iterator[Finding]:
-    """Run for the newest picture's dream, else for one that hardly exists: SQL's errors need no row."""
+    """Run the query for the newest picture's dream, else for dream 1: errors of SQL need no row."""
     database = Database(settings)
     try:
         with explained(), database.read() as session:

@@ -72,10 +72,10 @@ def _stack(data: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     from dream.stack.up import import_flags
     from dream.tether import tethered
 
-    # Sample pictures are for no server of the caller's.
+    # Sample pictures do not belong on a server of the caller's.
     caller, left_out = without_own(os.environ)
     if left_out:
-        typer.echo(f"the demo uses embedded servers alone, and not: {', '.join(sorted(left_out))}")
+        typer.echo(f"the demo uses embedded servers only and ignores: {', '.join(sorted(left_out))}")
     typer.echo("starting Valkey, SeaweedFS, a worker, the scheduler and the gateway …")
     command = [sys.executable, *import_flags(), "-m", "dream", "up", "--port", str(port), "--data", str(data)]
     # Its routine is in the log files; what goes wrong is shown.

@@ -87,7 +87,7 @@ def _look(check: Check) -> Iterator[Finding]:
         yield wrong(sentence_of(error), check.advice)
 
 
-#: What servers and their clients say, by words in it, in one plain sentence each: the first that fits.
+#: Plain sentences for errors of servers and their clients, by words in these; the first that fits.
 _SENTENCES = (
     (("password authentication failed", "WRONGPASS", "invalid username-password", "ACCESS_REFUSED"), "wrong password"),
     (("Authentication required", "NOAUTH", "no password supplied"), "it asks for a password, and none is given"),

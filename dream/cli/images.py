@@ -44,7 +44,8 @@ def upload(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures.", show_default=False)],
     dream_id: DreamId,
     position: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="Offset in the dream's text, once for each file; 0 without.")
+        list[int] | None,
+        typer.Option(metavar="N", help="Offset in the dream's text, once for each file; 0 by default."),
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,

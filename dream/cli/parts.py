@@ -46,7 +46,7 @@ def up(
     """
     from dream.stack.up import Stack
 
-    # Not by `settings.load`: what the caller leaves out is embedded, so that his values alone may not go together.
+    # Not by `settings.load`: values of servers that are embedded are still missing.
     level = logging.getLevelNamesMapping().get(os.environ.get("DREAM_LOG_LEVEL", "").upper(), logging.INFO)
     logging.basicConfig(format="%(asctime)s [%(levelname)s] up: %(message)s", level=level, stream=sys.stderr)
     Stack(data, port=port).run(on_ready=lambda url: typer.echo(f"ready {url}"))

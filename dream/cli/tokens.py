@@ -35,7 +35,8 @@ def token(
     ] = None,
     ttl: Annotated[int, typer.Option(min=1, max=_MAX_TTL_S, metavar="S", help="Valid for S seconds.")] = DEFAULT_TTL_S,
     username: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The dream's owner by name; user<N> without.", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="The name of the dream's owner; user<N> by default.", show_default=False),
     ] = None,
 ) -> None:
     """Print a signed token for development, and with --dream-id make the dream that user's."""

@@ -23,7 +23,7 @@ _CELERY, _OURS = "celery", "dream.compat"
 
 
 class _Alias(MetaPathFinder, Loader):
-    """Asked first; what is not in `dream.compat` says so with the errors of `dream.compat.refused`."""
+    """Finds `celery…` before any other finder. A missing module raises the errors of `dream.compat.refused`."""
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
@@ -42,7 +42,7 @@ class _Alias(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """From now on `import celery` gives `dream.compat` in this process.
+    """Let `import celery` give `dream.compat` in this process from now on.
 
     Raises:
       ImproperlyConfigured: real Celery has been imported already.

@@ -51,7 +51,7 @@ _runs = _Runs()
 
 
 def set_current_app(app: Celery) -> None:
-    """Make an app the current one; where the environment sets nothing, the process's producer is set as it."""
+    """Make an app the current one. Its settings fill in what the environment leaves unset."""
     global _app
     _app = app
     configured_by(_configure)
@@ -60,7 +60,7 @@ def set_current_app(app: Celery) -> None:
 def _configure() -> None:
     try:
         _ = _app.settings if _app is not None else None
-    except DreamError as error:  # whoever uses the app is told; here the environment alone counts
+    except DreamError as error:  # each use of the app raises it; here the environment alone counts
         get_logger(__name__).warning("app_not_usable", app=_app.main if _app is not None else None, error=str(error))
 
 

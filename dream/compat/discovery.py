@@ -81,7 +81,7 @@ def _imported(package: str) -> str:
 
 
 def _is_django() -> bool:
-    """Whether Django's settings are named or loaded: the models of tasks need Django's apps then."""
+    """Whether Django's settings are named or loaded. If so, models that tasks use need Django's apps."""
     conf = sys.modules.get("django.conf")
     if conf is not None and conf.settings.configured:
         return True
@@ -89,10 +89,10 @@ def _is_django() -> bool:
 
 
 def _set_up_django() -> None:
-    """As `manage.py` begins.
+    """Set Django up as `manage.py` does, and run its checks.
 
     Raises:
-      ImproperlyConfigured: settings, models or URLs raise something. What cannot be imported goes through.
+      ImproperlyConfigured: settings, models or URLs raise an error. Errors of imports go through.
     """
     try:
         import_module("django").setup()
@@ -110,7 +110,7 @@ def _set_up_django() -> None:
 def _run_checks() -> None:
     """Run Django's system checks: they import the URLconf, and with it tasks that only views import.
 
-    As in Celery, a failed check stops nothing; here it is told. An error that a check raises goes through.
+    As in Celery, a failed check stops nothing; it is logged. An error that a check raises goes through.
     """
     checks = import_module("django.core.checks")
     for found in checks.run_checks():

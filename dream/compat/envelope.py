@@ -54,8 +54,7 @@ class Envelope:
       correlation_id, reply_to: of the sender's message.
       argsrepr, kwargsrepr: what logs show in place of the arguments.
       properties: others of AMQP's that the sender named, as `app_id`.
-      branch: where one run has called `retry` several times, `.<retries>-<number>` from the second on: each is a
-        delivery of its own.
+      branch: `.<retries>-<number>` from the second `retry` call of one run on: each is a delivery of its own.
     """
 
     task: str

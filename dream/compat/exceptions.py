@@ -119,7 +119,7 @@ class Retry(TaskPredicate):
         """When, as a log says it."""
         if not isinstance(self.when, int | float):
             return f"at {self.when}"
-        # Whole seconds, which libraries look for; the policy has halves.
+        # Whole seconds, which libraries parse; the policy has halves.
         return f"in {math.ceil(self.when) if self.when >= 1 else self.when}s"
 
     def __str__(self) -> str:

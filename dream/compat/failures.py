@@ -67,7 +67,7 @@ def read_error(written: Any) -> BaseException | None:
 
 
 _NOTHING = object()
-#: Modules whose exceptions that are no `Exception` end runs.
+#: Modules whose exceptions end runs where they are no `Exception`.
 _ENGINES = ("dramatiq.", "dream.")
 
 
@@ -79,9 +79,9 @@ def _named(name: str, module: str) -> type[TaskError]:
 
 
 def _tamed(kind: Any) -> Any:
-    """Of a class that is no `Exception` one that is both: `except Exception` catches it in the process that looks.
+    """A subclass that is an `Exception` too, for a class that is none: the reader's `except Exception` catches it.
 
-    An exit, and what ends runs from outside, would be obeyed even so: these are not built.
+    None for exits and for errors that end runs from outside, because these would still be obeyed.
     """
     if not (isinstance(kind, type) and issubclass(kind, BaseException)) or issubclass(kind, Exception):
         return kind

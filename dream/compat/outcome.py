@@ -82,7 +82,7 @@ class Outcome:
         return self.state == FAILURE
 
     def _get_task_meta(self) -> dict[str, Any]:
-        """All of it at once, the result as `result` has it; Celery's name, by which libraries ask for it."""
+        """The whole stored result, with `result` as the property has it; libraries call it by this name."""
         meta = self._look()
         return {**meta, "result": self.result} if meta else {"status": PENDING, "result": None}
 

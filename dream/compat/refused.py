@@ -139,9 +139,9 @@ def refuse_name(module: str, table: Mapping[str, str], name: str) -> NoReturn:
 
 
 def refuse_attribute(kind: str, table: Mapping[str, str], name: str, of: object) -> Any:
-    """Say of an object's attribute that it is not there; its `__getattr__`.
+    """The `__getattr__` of an object: say that the attribute is not there.
 
-    A property that raises AttributeError gets here too: it is asked again, so that its own error is told.
+    A property that raises AttributeError gets here too: it is read again, so that its own error is raised.
 
     Parameters:
       of: the object.

@@ -54,8 +54,8 @@ class AsyncResult(Outcome):
 
     Parameters:
       id: the task's.
-      backend: the `app.backend` of the app that says where it is kept.
-      task_name, parent: as Celery takes them; without effect, but that `parent` is kept.
+      backend: the `backend` of the app whose servers keep the result.
+      task_name, parent: as in Celery; without effect, but `parent` is kept.
       app: that app itself; by default the current one.
       has_row: whether it is a task of ours, which has a row; None where that is not known.
     """
@@ -153,7 +153,7 @@ class AsyncResult(Outcome):
 
     @property
     def backend(self) -> Backend:
-        """That of its app."""
+        """The backend of its app."""
         return self.app.backend
 
     def _results(self) -> ResultStore:
@@ -187,7 +187,7 @@ class AsyncResult(Outcome):
         try:
             with database.read() as session:
                 task = session.get(DreamTask, self.id)
-                # The rows of ended tasks are removed after their time; an upload's pictures still say how it ended.
+                # Rows of ended tasks are removed after their time; an upload's pictures still tell its result.
                 return kept_of(task) if task is not None else kept_of_pictures(session, self.id)
         except SQLAlchemyError as error:
             if database.is_bare():
@@ -251,19 +251,19 @@ class EagerResult(Outcome):
         return meta_of(self.id, self._state, self._value, traceback=self._traceback)
 
 
-#: What all results have in common.
+#: The common base of all results.
 ResultBase = Outcome
 
 
 class ResultSet(Outcome):
-    """Refused: a list of `AsyncResult`. The class is there for `isinstance`, and for imports."""
+    """Refused: use a list of `AsyncResult`. The class is there for `isinstance` and for imports."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise exceptions.Unsupported(f"{type(self).__name__} is not supported: keep a list of AsyncResult")
 
 
 class GroupResult(ResultSet):
-    """Refused: a list of `AsyncResult`."""
+    """Refused: use a list of `AsyncResult`."""
 
     @classmethod
     def restore(cls, id: str, *_: Any, **__: Any) -> GroupResult:  # noqa: A002 (Celery's name)

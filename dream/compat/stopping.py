@@ -1,4 +1,4 @@
-"""What ends a run from outside, and what only looks like it: an exit, say, that the task's own code asks for."""
+"""Distinguishes interrupts that end a run from outside from errors of the task's own code, such as an exit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Stopped(BaseException):
 
 
 def is_callers(error: BaseException) -> bool:
-    """Whether an error is only the failure of the code that raised it.
+    """Whether an error is only a failure of the code that raised it.
 
-    In a worker's thread that is every error but a `Stopped` and Dramatiq's interrupts: signals of the process, and so
-    Ctrl-C, reach its main thread alone. In any other process what is no `Exception` is for the process.
+    In a worker's thread every error is, except a `Stopped` and Dramatiq's interrupts: signals of the process, Ctrl-C
+    included, reach its main thread alone. In other processes an error that is no `Exception` is for the process.
     """
     if isinstance(error, Exception):
         return True
@@ -32,7 +32,7 @@ def is_callers(error: BaseException) -> bool:
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:
-    """The `Stopped` that an error is, or that it was raised because of."""
+    """The `Stopped` that an error is, or that it was raised from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, Stopped):

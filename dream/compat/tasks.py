@@ -66,7 +66,7 @@ def _run_here(order: Callable[..., Order], *arguments: Any) -> Any:
 
 
 def own_task(name: str) -> OwnTask:
-    """A task that workers know without being told, by one of its names."""
+    """One of dream's own tasks, by one of its names."""
     task = app.tasks[name]
     assert isinstance(task, OwnTask)  # noqa: S101 (all of that app are)
     return task

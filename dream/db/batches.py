@@ -1,6 +1,6 @@
 """Work on many rows in batches of bounded time, so that nobody else waits long for a lock.
 
-batch, commit ─► batch, commit ─► …   each as large as the time of the one before it allows
+batch, commit ─► batch, commit ─► …   the time of each batch decides the size of the next
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ __all__ = ["Pace", "at_most", "behind", "delete_first", "in_batches"]
 
 
 def at_most(count: int) -> ColumnElement[int]:
-    """A limit as a part of the text: PostgreSQL plans a bound one as a tenth of the table."""
+    """A literal LIMIT: PostgreSQL plans a bound one as a tenth of the table."""
     return literal_column(str(int(count)))
 
 
 def behind(*key: tuple[Any, Any]) -> ColumnElement[bool]:
-    """Whether a row comes after that of these values in an index of these columns: of each the column and its value."""
+    """Whether a row comes after these values in an index of these columns; `key` holds pairs (column, value)."""
     return tuple_(*(column for column, _ in key)) > tuple_(*(literal(value, column.type) for column, value in key))
 
 
 def delete_first(session: Session, table: Table, *conditions: Any, key: ColumnElement[Any], count: int) -> Delete:
-    """A statement that deletes so many rows that meet the conditions, the first by `key`, which has an index.
+    """A statement that deletes the first `count` rows, by the indexed `key`, that meet the conditions.
 
-    Rows that another transaction works on are left to that.
+    On PostgreSQL it skips rows that another transaction has locked.
     """
     is_postgres = session.get_bind().dialect.name == "postgresql"
     address: ColumnElement[Any] = literal_column("ctid" if is_postgres else "rowid")
     first = select(address).select_from(table).where(*conditions).order_by(key).limit(at_most(count))
     if is_postgres:
-        # As an array: the planner would compare a subquery with all rows of the table.
+        # An array, because the planner would compare a subquery with every row of the table.
         chosen = func.array(first.with_for_update(skip_locked=True).scalar_subquery())
         return delete(table).where(address == any_(chosen))
     return delete(table).where(address.in_(first))
 
 
 class Pace:
-    """How many rows a batch may have: twice as many after a quick one, half as many after a slow one.
+    """The size of the next batch: doubled after a quick one, halved after a slow one.
 
     Parameters:
       target_s: how long a batch may take; others wait for it, and on SQLite every writer does.
-      least, most: rows of a batch, however slow or quick. With fewer, most of the time would go into commits.
+      least, most: bounds of `rows`. With fewer, most of the time would go into commits.
     """
 
     def __init__(self, target_s: float = 0.03, *, least: int = 200, most: int = 12_800) -> None:
@@ -60,7 +60,7 @@ class Pace:
         self.rows = 2 * least
 
     def note(self, took_s: float) -> None:
-        """A batch of `rows` took so long."""
+        """Adapt to the time of a batch of `rows`."""
         if took_s > self._target_s:
             self.rows = max(self._least, self.rows // 2)
         elif took_s < self._target_s / 3:
@@ -68,16 +68,16 @@ class Pace:
 
 
 def in_batches(database: Database, work: Callable[[Session, int], int | None]) -> Iterator[int]:
-    """Call `work` in one transaction after another until it says None; yields what it says.
+    """Call `work` in one transaction after another until it returns None; yields its results.
 
     Parameters:
-      work: does its work on so many rows at most.
+      work: takes the most rows that it may work on.
     """
     pace = Pace()
     is_shared = database.engine.dialect.name != "sqlite"
     while True:
         with database.begin() as session:
-            session.connection()  # to wait for the lock of SQLite is no part of the work
+            session.connection()  # take SQLite's lock first: the wait for it is not counted
             begun = time.monotonic()
             done = work(session, pace.rows)
         if done is None:
@@ -86,5 +86,5 @@ def in_batches(database: Database, work: Callable[[Session, int], int | None]) -
         pace.note(took_s)
         yield done
         if not is_shared:
-            # Whoever waits for SQLite's one write lock looks again after a while: let it find the lock free.
+            # Other writers poll for SQLite's one write lock: leave it free for as long as we held it.
             time.sleep(min(took_s, 1.0))

@@ -51,9 +51,9 @@ class now(FunctionElement[datetime]):  # noqa: N801 (reads as the SQL function i
 
 
 class as_of(now):  # noqa: N801 (as above)
-    """The same, but the moment at which the statement began: one value for all rows, so that an index can be asked.
+    """The moment at which the statement began: one value for all rows, so that an index serves it.
 
-    PostgreSQL asks the clock of `now` again for each row, and so reads every row of a table that is compared with it.
+    PostgreSQL evaluates `now` for each row, and therefore reads the whole table for a comparison with it.
     """
 
     inherit_cache = True

@@ -1,4 +1,4 @@
-"""Who owns a dream: by our table `dreams`, or by the caller's query in our database (`DREAM_OWNERS_SQL`)."""
+"""Owners of dreams, from our table `dreams` or by the caller's query in our database (`DREAM_OWNERS_SQL`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def owner_of(session: Session, dream_id: int, owners_sql: str | None = None) -> 
       owners_sql: `DREAM_OWNERS_SQL`: `:dream_id` in; `user_id`, `username` out.
 
     Raises:
-      OwnersQueryFailed: the query is wrong, or gives something else.
+      OwnersQueryFailed: the query fails, or gives other columns or types.
     """
     if owners_sql:
         return _owner(_ask(session, owners_sql, dream_id))
@@ -59,7 +59,7 @@ def _ask(session: Session, owners_sql: str, dream_id: int) -> Row[Any] | None:
 
 
 def _owner(row: Sequence[Any] | None) -> Owner | None:
-    """Nobody's, where the query finds no row, or no user in it."""
+    """The owner in a row; None without a row, or without a user in it."""
     if row is None:
         return None
     user_id, username, *_ = row
@@ -74,7 +74,7 @@ def _owner(row: Sequence[Any] | None) -> Owner | None:
 
 
 def give_to(session: Session, dream_id: int, user_id: int, username: str) -> None:
-    """Make the dream that user's, creating it where it is not there."""
+    """Make the user the owner of the dream, and create the row where it is missing."""
     insert = sqlite.insert if session.get_bind(Dream).dialect.name == "sqlite" else postgresql.insert
     owner = {"user_id": user_id, "username": username}
     row = insert(Dream).values(id=dream_id, title=f"Dream {dream_id}", **owner)

@@ -15,10 +15,10 @@ __all__ = ["explain", "explained", "is_refused", "lacks_tables", "words_of"]
 
 #: PostgreSQL's names for a missing table, column and schema.
 _SCHEMA_FAULTS = ("42P01", "42703", "3F000")
-#: Classes of its errors that pass, or that come of its connection: 08 connection, 40 rolled back by the server,
-#: 53 resources, 55 locks, 57 shut down or out of time, 58 its system. All others say that a statement is refused.
+#: Classes of PostgreSQL's temporary errors: 08 connection, 40 rolled back by the server, 53 resources, 55 locks,
+#: 57 shut down or out of time, 58 its system. All others mean that it refuses a statement.
 _PASSING = ("08", "40", "53", "55", "57", "58")
-#: The same of SQLite; its names begin so.
+#: Beginnings of the names of SQLite's temporary errors.
 _SQLITE_PASSING = (
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
@@ -28,7 +28,7 @@ _SQLITE_PASSING = (
     "SQLITE_CANTOPEN",
     "SQLITE_FULL",
 )
-#: What PostgreSQL says at a connect that it will never accept; its other words there pass (it starts, or is full).
+#: PostgreSQL's words for a connection that it will never accept. Other refusals are temporary: it starts, or is full.
 _NO_ENTRY = ("password", "does not exist", "pg_hba.conf", "permission denied", "not permitted")
 
 
@@ -41,8 +41,8 @@ def lacks_tables(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether the database answered that it will not do this: to ask again does not help."""
-    if not isinstance(error, DBAPIError):  # a parameter that is missing, say: it never came to the database
+    """Whether the database refused the request: asking again does not help."""
+    if not isinstance(error, DBAPIError):  # SQLAlchemy's own: of a missing parameter, for example
         return isinstance(error, SQLAlchemyError) and not isinstance(error, PoolTimeout)
     if error.connection_invalidated:
         return False
@@ -50,7 +50,7 @@ def is_refused(error: BaseException) -> bool:
         return not str(state).startswith(_PASSING)
     if name := getattr(error.orig, "sqlite_errorname", None):
         return not str(name).startswith(_SQLITE_PASSING)
-    # At its connect libpq gives words alone; the server's own begin with their severity.
+    # Errors of libpq's connect have words and no code; the server's own words begin with their severity.
     words = str(error.orig)
     return ("FATAL:" in words and any(each in words for each in _NO_ENTRY)) or "no password supplied" in words
 
@@ -85,7 +85,7 @@ def _explained(error: SQLAlchemyError) -> DatabaseUnavailable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the database's library raises into one sentence that says what to do.
+    """Turn errors of the database's library into ours, with one sentence that says what to do.
 
     Raises:
       DatabaseUnavailable, DatabaseRefused

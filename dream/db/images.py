@@ -40,7 +40,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: What readers see of an image.
+#: The columns that readers see of an image.
 LISTED = (
     "id",
     "url",
@@ -117,7 +117,7 @@ def page(
     limit: int | None = None,
     task_id: str | None = None,
 ) -> Sequence[Row[Any]]:
-    """What readers see of a dream's images, in the same order: the columns in `LISTED`.
+    """The columns in `LISTED` of a dream's images, in the order of `list_images`.
 
     Parameters:
       after: position and id of the image before the first one wanted.

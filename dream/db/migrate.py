@@ -28,8 +28,7 @@ __all__ = ["VERSION_TABLE", "check", "current", "head", "upgrade"]
 
 VERSION_TABLE = "dream_alembic_version"
 
-#: Any number will do, as long as it is always the same: two processes must not migrate at once. (Releases that wait for
-#: it within a statement have another.)
+#: Keeps two processes from migrating at once. Older releases have another number: they wait for it in a statement.
 _ADVISORY_LOCK = 0x64726562
 _ASK_EVERY_S = 0.2
 _OLD_VERSION_TABLE = "alembic_version"
@@ -56,13 +55,13 @@ def upgrade(
 
     Parameters:
       schema: `DREAM_DATABASE_SCHEMA`; created where it is missing.
-      with_dreams: whether owners are in our table `dreams`; False where `DREAM_OWNERS_SQL` is set.
+      with_dreams: whether to make our table `dreams`; False where `DREAM_OWNERS_SQL` is set.
 
     Returns:
       The revision before; None where there were no tables.
 
     Raises:
-      DatabaseRefused: a table of the application's has a name of ours, or a newer release has been here.
+      DatabaseRefused: a table of the application has one of our names, or a newer release has migrated the database.
     """
     # Another process's migration, which is waited for, and one's own take as long as they take.
     engine = make_engine(database_url, schema=schema, takes_long=True)
@@ -73,7 +72,7 @@ def upgrade(
                 stack.enter_context(_alone(engine))
                 connection = stack.enter_context(engine.connect())
             else:
-                # All in one transaction: who is killed leaves the tables as they were.
+                # All in one transaction: a process that is killed leaves the tables as they were.
                 connection = stack.enter_context(engine.begin())
             with nullcontext() if connection.in_transaction() else connection.begin():
                 _create_schema(connection, schema)
@@ -90,10 +89,10 @@ def upgrade(
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """One process at a time is in the block, by a lock on a connection of its own.
+    """Admit one process at a time to the block, by a lock on a connection of its own.
 
-    Others ask again and again: an index that is created concurrently waits for every statement that runs, and would
-    wait for one that waits for us.
+    Others poll for the lock. A concurrent creation of an index waits for every running statement, so a statement that
+    waited for our lock would be a deadlock.
     """
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
@@ -116,7 +115,7 @@ def _revisions() -> frozenset[str]:
 
 
 def check(session: Session) -> None:
-    """See by one query that the tables are those of this release, or of a newer one that is being rolled out.
+    """Check by one query that the tables are of this release, or of a newer one that is being rolled out.
 
     Raises:
       TablesMissing: they are older, or none.
@@ -140,7 +139,7 @@ def current(database_url: str, *, schema: str | None = None) -> str | None:
 def _create_schema(connection: Connection, schema: str | None) -> None:
     if schema is None:
         return
-    # Asked for first: IF NOT EXISTS needs the right to create one, even where it is there.
+    # Looked up first: IF NOT EXISTS needs the right to create a schema, even where it exists.
     is_there = text("SELECT 1 FROM pg_namespace WHERE nspname = :schema")
     if connection.scalar(is_there, {"schema": schema}) is None:
         connection.execute(text(f'CREATE SCHEMA "{schema}"'))
@@ -155,9 +154,9 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _old_revision(inspector: Inspector) -> str | None:
-    """Where an older release has left our tables; None where there are none of ours.
+    """The revision at which an older release left our tables; None without tables of ours.
 
-    Told by the tables: `alembic_version` may be the application's, and its revisions may be named as ours are.
+    The columns tell it: `alembic_version` may be the application's, with revisions that have the same names.
     """
     columns = {table: _columns(inspector, table) for table in {table for _, table, _ in _OLD_REVISIONS}}
     if "lease_token" not in columns["dream_tasks"]:
@@ -166,7 +165,7 @@ def _old_revision(inspector: Inspector) -> str | None:
 
 
 def _take_over(connection: Connection) -> str | None:
-    """Move an older release's revision into our own table; returns it."""
+    """Move the revision that an older release left into our own table; returns it."""
     inspector = inspect(connection)
     revision = _old_revision(inspector)
     if revision is None:
@@ -175,17 +174,17 @@ def _take_over(connection: Connection) -> str | None:
     if inspector.has_table(_OLD_VERSION_TABLE):
         ours = text(f"DELETE FROM {_OLD_VERSION_TABLE} WHERE version_num = :revision")  # noqa: S608 (a constant)
         connection.execute(ours, {"revision": revision})
-        # An empty one would be no harm to the application's Alembic; it makes it anew where it needs it.
+        # The application's Alembic creates the table again where it needs it.
         if connection.scalar(text(f"SELECT 1 FROM {_OLD_VERSION_TABLE}")) is None:  # noqa: S608
             connection.execute(text(f"DROP TABLE {_OLD_VERSION_TABLE}"))
     return revision
 
 
 def _check(connection: Connection, found: str | None, *, with_dreams: bool) -> None:
-    """See that no table of the application's stands where one of ours shall.
+    """Check that no table of the application has one of our names.
 
     Raises:
-      DatabaseRefused: which one does; or the revision is not known.
+      DatabaseRefused: one has, or this release does not know the revision.
     """
     inspector = inspect(connection)
     if found is None:

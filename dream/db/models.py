@@ -26,7 +26,7 @@ def _state(states: type[StrEnum]) -> Enum:
 def _partial(name: str, columns: str, condition: str) -> Index:
     """An index over the rows that meet the condition.
 
-    It serves only a query that has the same condition, word for word: bound parameters (`state IN (?, ?)`) defeat it.
+    It serves only queries with the same condition, word for word: bound parameters (`state IN (?, ?)`) defeat it.
     """
     return Index(name, *columns.split(), sqlite_where=text(condition), postgresql_where=text(condition))
 
@@ -37,15 +37,15 @@ OPEN = "state IN ('queued', 'running')"
 NEVER_RESENT = f"{OPEN} AND resent_at IS NULL"
 RESENT = f"{OPEN} AND resent_at IS NOT NULL"
 LEASED = "lease_token IS NOT NULL"
-#: Ended, and nobody was told.
+#: Tasks that have ended and are not announced.
 UNANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NULL"
-#: Ended, and that was told.
+#: Tasks that have ended and are announced.
 ANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NOT NULL"
 FAILED = "state = 'failed'"
 #: Pictures that wait or are in work.
 PENDING = "state IN ('pending', 'processing')"
 STAGED = "staging_key IS NOT NULL"
-#: Ended, and their uploaded bytes are still there.
+#: Pictures that have ended, with their uploaded bytes still there.
 STAGED_ENDED = f"state IN ('completed', 'deleted', 'failed') AND {STAGED}"
 UNSWEPT = "state IN ('deleted', 'failed') AND NOT swept"
 TOMBSTONES = "state = 'deleted' AND swept"
@@ -67,13 +67,13 @@ class DreamTask(Base):
 
     __tablename__ = "dream_tasks"
     __table_args__ = (
-        # Workers and the sweep ask every few seconds; these hold only what they may find, however many rows there are.
+        # Workers and the sweep ask every few seconds: these stay small, however many rows there are.
         _partial("ix_dream_tasks_leased", "lease_token", LEASED),
         _partial("ix_dream_tasks_never_resent", "due_at id", NEVER_RESENT),
         _partial("ix_dream_tasks_resent", "resent_at id", RESENT),
         _partial("ix_dream_tasks_unannounced", "finished_at", UNANNOUNCED),
         _partial("ix_dream_tasks_failed", "finished_at id", FAILED),
-        # For their removal after their time.
+        # For retention.
         _partial("ix_dream_tasks_announced", "finished_at id", ANNOUNCED),
     )
 
@@ -188,12 +188,12 @@ class DreamPeriodic(Base):
     #: The run that a scheduler has taken and that the broker may not have yet.
     task_id: Mapped[str | None] = mapped_column(String(MAX_ID_LENGTH))
     taken_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    #: When a scheduler last had the entry in its schedule; within a day.
+    #: When a scheduler last had the entry in its schedule; noted once an hour.
     seen_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=now())
 
 
 class DreamMark(Base):
-    """A moment that is remembered under a name."""
+    """A moment under a name."""
 
     __tablename__ = "dream_marks"
 

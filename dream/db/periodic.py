@@ -30,7 +30,7 @@ def add(session: Session, name: str) -> None:
 
 
 def note_seen(session: Session, names: Collection[str], every_s: float) -> None:
-    """These entries are in a schedule; written down where the last time is so long ago, and read by `retention`."""
+    """Note that these entries are in a schedule, at most once in `every_s`; `retention` reads it."""
     is_stale = or_(DreamPeriodic.seen_at.is_(None), DreamPeriodic.seen_at <= now(-every_s))
     session.execute(
         update(DreamPeriodic)

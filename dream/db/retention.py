@@ -1,6 +1,6 @@
-"""Rows past their time, removed in batches. What is open, unsaid or not swept yet stays, however old it is.
+"""Remove rows past their time, in batches. Rows that are open, unannounced or not swept yet stay, however old they are.
 
-Pictures outlive their task: only the tombstones of deleted ones go.
+Pictures outlive their task: only tombstones of deleted pictures are removed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, ImageState, TaskState
 
 __all__ = ["OldTasks", "OldTombstones", "delete_old_entries", "was_pruned"]
 
-#: A run of the timetable is known by its row: it must not be submitted once more on its date, anywhere on earth.
+#: The row of a timetable's run keeps it from being submitted again on its date, in any time zone.
 _TIMETABLE_S = 3 * 86400
-#: An entry that is still in a schedule is noted as seen once an hour.
+#: Older than this: schedulers note each entry of their schedules once an hour.
 _UNSEEN_S = 2 * 86400
-#: In one statement.
+#: Ids in one statement.
 _AT_ONCE = 500
-#: Up to when ended tasks may be gone.
+#: The mark: tasks that ended up to then may be gone.
 _PRUNED = "tasks_pruned"
 _tasks = cast("Table", DreamTask.__table__)
 _images = cast("Table", DreamImage.__table__)
 
 
 class _Old:
-    """Rows that are older than so many seconds, in the order of their index."""
+    """Walks over rows older than `ttl_s`, in the order of their index."""
 
     def __init__(self, ttl_s: float, key: Sequence[Any]) -> None:
         self._ttl_s = ttl_s
@@ -42,7 +42,7 @@ class _Old:
         self._before: datetime | None = None
 
     def _page(self, session: Session, count: int, condition: str, *columns: Any) -> Sequence[Any]:
-        """The next so many."""
+        """The next `count` rows."""
         since, row_id = self._key
         if self._before is None:
             self._before = session.scalar(select(as_of(-self._ttl_s)))
@@ -61,10 +61,10 @@ class _Old:
 
 
 class OldTasks(_Old):
-    """Tasks that ended longer ago than so many seconds.
+    """Tasks that ended longer ago than `ttl_s`.
 
     Parameters:
-      is_failed: whether those that failed, or the others.
+      is_failed: True for failed tasks, False for the others.
     """
 
     def __init__(self, ttl_s: float, *, is_failed: bool) -> None:
@@ -72,7 +72,7 @@ class OldTasks(_Old):
         self._is_failed = is_failed
 
     def delete(self, session: Session, count: int) -> int | None:
-        """Look at the next so many and delete those that may go; returns how many, None at the end."""
+        """Look at the next `count` tasks and delete those that may go; returns how many, None at the end."""
         page = self._page(session, count, FAILED if self._is_failed else ANNOUNCED, _tasks.c.name, _tasks.c.state)
         if not page:
             return None
@@ -80,8 +80,8 @@ class OldTasks(_Old):
         others = [each for each in TaskState if not each.is_terminal or (each is TaskState.FAILED) != self._is_failed]
         is_recent = and_(_tasks.c.name == CLEANUP_TOKENS, _tasks.c.finished_at > now(-_TIMETABLE_S))
         ids = [row.id for row in page if row.id not in kept]
-        # Once more what the page says, for a replay may have come between; in words that no index has, so that the
-        # rows are looked up by their ids.
+        # The page's condition again, since a replay may have come between. It is written unlike any index, so that rows
+        # are looked up by their ids.
         is_ended = and_(_tasks.c.state.not_in(others), _tasks.c.announced_at.is_not(None))
         deleted = self._delete(session, ids, is_ended, ~is_recent, _has_nothing_left())
         if deleted:
@@ -90,14 +90,14 @@ class OldTasks(_Old):
 
 
 def _has_nothing_left() -> Any:
-    """Whether all pictures of a task have come to rest, without staged bytes, and were swept where they need it."""
+    """Whether every picture of a task has ended, has no staged bytes, and is swept where it needs to be."""
     open_states = (ImageState.PENDING, ImageState.PROCESSING, ImageState.DELETING)
     is_left = or_(
         _images.c.staging_key.is_not(None),
         _images.c.state.in_(open_states),
         and_(_images.c.state.in_((ImageState.DELETED, ImageState.FAILED)), ~_images.c.swept),
     )
-    # A scalar: the planner would turn NOT EXISTS into a join with the whole table.
+    # A scalar subquery, because the planner would turn NOT EXISTS into a join with the whole table.
     left = select(_images.c.id).where(_images.c.task_id == _tasks.c.id, is_left).limit(at_most(1))
     return left.correlate(_tasks).scalar_subquery().is_(None)
 
@@ -114,7 +114,7 @@ def _is_undone_deletion(row: Any) -> bool:
 
 
 def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
-    """Those of the deletions in whose dreams pictures still wait to be removed: nobody else would see to them."""
+    """The deletions in whose dreams pictures still wait to be removed: only a replay would remove these."""
     undone: set[str] = set()
     for start in range(0, len(task_ids), _AT_ONCE):
         some = task_ids[start : start + _AT_ONCE]
@@ -130,17 +130,17 @@ def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
 
 
 class OldTombstones(_Old):
-    """Pictures that were deleted longer ago than so many seconds, and whose objects were deleted once more since.
+    """Pictures that were deleted longer ago than `ttl_s`, and whose objects the sweep has deleted once more.
 
-    Where their task may run again they stay: a run that finds no row of a picture would make one, and what its owner
-    has deleted would be there again.
+    They stay where their task may run again: a run that finds no row of a picture would create it, and the deleted
+    picture would be there again.
     """
 
     def __init__(self, ttl_s: float) -> None:
         super().__init__(ttl_s, (_images.c.updated_at, _images.c.id))
 
     def delete(self, session: Session, count: int) -> int | None:
-        """As of `OldTasks`."""
+        """See `OldTasks.delete`."""
         page = self._page(session, count, TOMBSTONES)
         if not page:
             return None
@@ -148,7 +148,7 @@ class OldTombstones(_Old):
 
 
 def delete_old_entries(session: Session, ttl_s: float) -> int:
-    """Delete the rows of periodic entries that no scheduler has had in its schedule for so long; returns how many."""
+    """Delete periodic entries that were in no schedule for `ttl_s`, at least for 2 days; returns how many."""
     unknown = update(DreamPeriodic).where(DreamPeriodic.seen_at.is_(None))  # written by an older release
     session.execute(unknown.values(seen_at=now()))
     old = delete(DreamPeriodic).where(
@@ -158,9 +158,9 @@ def delete_old_entries(session: Session, ttl_s: float) -> int:
 
 
 def was_pruned(session: Session, task_id: str, born_at: datetime) -> bool:
-    """Whether a task without a row, whose message was made then, may have had one that is gone.
+    """Whether a task without a row, whose message was made at `born_at`, may have had one that was removed.
 
-    Its pictures outlive it, and no task has gone that was born after all that have.
+    Its pictures would still be there. A message that is younger than the end of every removed task is of a new task.
     """
     if session.scalar(select(_images.c.id).where(_images.c.task_id == task_id).limit(at_most(1))) is not None:
         return True

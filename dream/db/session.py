@@ -65,7 +65,7 @@ def make_engine(database_url: str, *, schema: str | None = None, takes_long: boo
         execution_options={_SCHEMA: schema},
     )
     if schema is not None:
-        # Before SQLAlchemy's own first look at the connection: it asks which schema is the default.
+        # Inserted before SQLAlchemy's own listener, which asks for the default schema.
         event.listen(engine, "connect", partial(_enter_schema, schema), insert=True)
     if not takes_long:
         event.listen(engine, "do_connect", _connect_postgres)
@@ -79,7 +79,7 @@ def _connect_postgres(_dialect: Any, _record: Any, arguments: Any, options: Any)
 
 
 def _enter_schema(schema: str, connection: Any, _record: Any) -> None:
-    # Not as an option of the connection: `SET … TO DEFAULT` shall lead back to the role's own path.
+    # Not as an option of the connection, because `SET … TO DEFAULT` must lead back to the role's own path.
     connection.autocommit = True
     connection.execute(f'SET search_path TO "{schema}"')
     connection.autocommit = False
@@ -87,7 +87,7 @@ def _enter_schema(schema: str, connection: Any, _record: Any) -> None:
 
 @contextmanager
 def in_our_schema(session: Session, schema: str | None) -> Iterator[None]:
-    """Inside, a caller's session finds our tables in our schema; what it holds of the caller's is written before."""
+    """Inside, a caller's session finds our tables in our schema. The caller's pending changes are flushed before."""
     if schema is None:
         yield
         return
@@ -95,13 +95,13 @@ def in_our_schema(session: Session, schema: str | None) -> Iterator[None]:
     path = session.scalar(text("SELECT current_setting('search_path')"), bind_arguments={"mapper": DreamTask})
     _set_path(session, f'"{schema}"')
     yield
-    # After an error there is nothing to set back: the rollback does it.
+    # Not in a `finally`: after an error the rollback resets the path.
     _set_path(session, path)
 
 
 @contextmanager
 def in_roles_schema(session: Session) -> Iterator[None]:
-    """Inside, a session of ours finds the tables that its role finds by itself: those of the application."""
+    """Inside, a session of ours finds the tables of its role's own search path: the application's."""
     schema = session.get_bind().get_execution_options().get(_SCHEMA)
     if schema is None:
         yield

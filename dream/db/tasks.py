@@ -70,7 +70,7 @@ class Claim:
 
 
 class Resent(Protocol):
-    """What is known of a task that may have to be sent again."""
+    """The fields of a task that decide whether it is sent again."""
 
     @property
     def id(self) -> str: ...
@@ -232,12 +232,12 @@ def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
 
 
 def progress(session: Session, claim: Claim) -> Any:
-    """What earlier runs of the task have noted; None where there were none."""
+    """The progress that earlier runs of the task have noted; None at the first run."""
     return session.scalar(select(_tasks.c.result).where(_tasks.c.id == claim.task_id))
 
 
 def note_progress(session: Session, claim: Claim, result: Any) -> None:
-    """Write what the task has come to so far, while the lease is ours: the next run goes on from there.
+    """Write the task's result so far, while the lease is ours: the next run continues from it.
 
     Raises:
       LeaseLost: another run has the task, or it is finished.
@@ -302,9 +302,9 @@ def overdue(
     """Unfinished tasks past their due time by `overdue_s` that nobody works on, the longest not sent first.
 
     Parameters:
-      limit: at most so many.
-      after: the last of the page before this one; None begins anew.
-      gap_s: leave out those that were sent again within these seconds.
+      limit: the most tasks.
+      after: the last task of the page before; None for the first page.
+      gap_s: leave out tasks that were sent again within these seconds.
     """
     found: list[Overdue] = []
     if after is None or after.resent_at is None:
@@ -372,7 +372,7 @@ def give_turn_back(session: Session, task: Resent) -> None:
 
 
 def newest_of(session: Session, prefix: str) -> DreamTask | None:
-    """The task with the newest date of those whose ids are this prefix and a date, as a scheduled task's is."""
+    """The scheduled task with the newest date: its id is this prefix and a date."""
     # A range, because an index serves LIKE only where the database sorts by bytes; digits sort alike everywhere.
     dated = DreamTask.id.between(f"{prefix}0000-00-00", f"{prefix}9999-99-99")
     query = select(DreamTask).where(dated, DreamTask.id.startswith(prefix, autoescape=True))

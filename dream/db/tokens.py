@@ -30,7 +30,7 @@ def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None
 
 
 class Expired:
-    """The revocations of tokens that have expired by the database's clock, from the oldest on, a batch at a time."""
+    """Revocations of tokens that have expired by the database's clock, deleted from the oldest on, batch by batch."""
 
     def __init__(self) -> None:
         self._from: datetime | None = None

@@ -97,7 +97,7 @@ def answer_bytes(status: int, sentence: str) -> bytes:
 
 
 class Connection(Protocol):
-    """What the door asks of a connection."""
+    """A connection as the door uses it."""
 
     def check(self, now: float) -> None:
         """Cut the client if it takes too long; called every second while HTTP is spoken."""

@@ -130,7 +130,7 @@ async def _fault(name: str, check: Awaitable[object]) -> str | None:
 
 
 def _told(error: DreamError | RedisError) -> str:
-    """What a stranger may read of it: the words of SQL and of Redis are in the log alone."""
+    """The text that a stranger may read; the words of SQL and of Redis are in the log alone."""
     if isinstance(error, TablesMissing):
         return str(error)
     if isinstance(error, DatabaseRefused | AuthenticationError | ResponseError):

@@ -1,4 +1,4 @@
-"""The picture formats that are accepted here, as file pickers name them. Light: no decoder is imported."""
+"""The accepted picture formats, as file pickers name them. Light: no decoder is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["HAS_HEIF", "picker_types"]
 HAS_HEIF = find_spec("pillow_heif") is not None
 
 _ALWAYS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/bmp", "image/avif")
-#: Some systems do not know the media types.
+#: With extensions too, because some systems do not know these media types.
 _HEIF = ("image/heic", "image/heif", ".heic", ".heif")
 
 

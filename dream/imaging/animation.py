@@ -33,8 +33,8 @@ __all__ = ["Animation", "animation_of", "encode_animation"]
 
 #: Pixels of all frames together that are held, 4 bytes each.
 _MOST_HELD_PIXELS = 40_000_000
-#: The frames from which the bytes of all are guessed before they are encoded without loss, which takes 50 ms a
-#: megapixel; a guess is seldom twice too high.
+#: Lossless encoding takes 50 ms a megapixel. So the first frames give an estimate of the bytes of all; a lossless file
+#: is given up where that is over this many budgets. The estimate is seldom twice too high.
 _FIRST, _HOPELESS = 4, 2.0
 _LOSSLESS = {"lossless": True, "method": 0, "quality": 20}
 _QUALITIES = Qualities(highest=80, lowest=60, lowest_share=0.6)
@@ -112,7 +112,7 @@ def _save(animation: Animation, path: Path, **options: object) -> None:
 
 
 def _save_lossless(animation: Animation, target: Path, max_bytes: int) -> int:
-    """Write the animation without loss, where it fits; returns its bytes, or about those where it is hopeless."""
+    """Write the animation without loss, if it fits; returns its bytes, estimated where it is far too large."""
     trial = target.with_name(f"{target.name}~")
     try:
         few = replace(animation, frames=animation.frames[:_FIRST], durations_ms=animation.durations_ms[:_FIRST])
@@ -147,7 +147,7 @@ def _say_transparent(path: Path) -> None:
 
 
 def _count(image: ImageFile) -> int:
-    """How many frames there are; pages are none."""
+    """The number of frames; 1 for pages."""
     if isinstance(image, WebPImageFile | AvifImageFile):
         return int(image.n_frames)
     return len(frames_of(image)) or 1
@@ -172,7 +172,7 @@ def _fit(size: tuple[int, int], count: int, limits: Limits) -> tuple[int, int]:
 
 
 def _seen(image: ImageFile, count: int) -> Iterator[tuple[Image.Image, float]]:
-    """What is seen in each frame, as the file stores it, and for how long in ms."""
+    """The picture of each frame, in the file's orientation, and its duration in ms."""
     if frames := frames_of(image):
         for frame, seen in zip(frames, composed(image.size, frames), strict=True):
             yield seen.copy(), frame.duration_ms

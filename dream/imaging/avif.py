@@ -1,4 +1,4 @@
-"""AVIFs: the colour space that the file names, which Pillow does not tell.
+"""AVIFs: the colour space that the file names, which Pillow does not read.
 
 ```
 ftyp │ meta: pitm (which item), iprp: ipco (properties), ipma (whose they are) │ moov: trak … stsd: av01: colr │ mdat
@@ -55,7 +55,7 @@ class _Box(NamedTuple):
 
 
 def _colour_space(data: Bytes) -> ColourSpace | None:
-    """That of the animation where the file is one first of all, else of the primary picture."""
+    """The colour space of the animation where its brand is `avis`, else of the primary picture."""
     top = list(_boxes(data, 0, len(data)))
     is_animation = data[8:12] == b"avis"
     try:
@@ -66,7 +66,7 @@ def _colour_space(data: Bytes) -> ColourSpace | None:
 
 
 def _boxes(data: Bytes, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two places, up to what cannot be understood."""
+    """The boxes between two places, up to the first that cannot be parsed."""
     for _ in range(_MOST_BOXES):
         if start + 8 > end:
             return
@@ -107,7 +107,7 @@ def _of_primary(data: Bytes, top: list[_Box]) -> ColourSpace | None:
     its = [box for number, box in enumerate(listed, start=1) if number in own]
     if any(box.kind == b"colr" for box in its):
         return _first_nclx(data, its)
-    return _first_nclx(data, listed)  # a grid, whose tiles have it
+    return _first_nclx(data, listed)  # of a grid the tiles have it
 
 
 def _item(data: Bytes, pitm: _Box) -> int:

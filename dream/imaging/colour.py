@@ -1,7 +1,7 @@
 """Colours: whatever a picture's numbers mean becomes sRGB, which is what an untagged picture means to every browser.
 
-Profiles are converted by LittleCMS, but for those of PQ and HLG, which know no tone-mapping; those and spaces that are
-named by numbers by `colour_space`. (Source of what is in a profile: ICC.1:2022, clauses 7 to 10.)
+LittleCMS converts profiles, except those of PQ and HLG, which it cannot tone-map. `colour_space` converts these, and
+spaces that are named by numbers. (Source of what is in a profile: ICC.1:2022, clauses 7 to 10.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dream.imaging.colour_space import Chromaticities, ColourSpace, by_code_poin
 
 __all__ = ["Colours", "is_srgb", "to_srgb"]
 
-#: What a file says about its colours, what counts most first: ICC profiles and spaces named by numbers.
+#: A file's statements about its colours, the strongest first: ICC profiles and spaces named by numbers.
 Colours = tuple[bytes | ColourSpace, ...]
 
 _CANNOT_CONVERT = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
@@ -56,7 +56,7 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
 
     Parameters:
       image: in mode L, LA, RGB, RGBA, CMYK or LAB.
-      colours: what the file says about its colours; the first that can be followed is.
+      colours: the file's statements about its colours; the first usable one is followed.
     """
     if image.mode in {"LA", "RGBA"}:
         alpha = image.getchannel("A")
@@ -73,7 +73,7 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
 
 
 def _followed(image: Image.Image, said: bytes | ColourSpace) -> Image.Image | None:
-    """The picture in sRGB; None where this says nothing about it."""
+    """The picture in sRGB; None where this statement is not usable."""
     if isinstance(said, bytes):
         if image.mode == "RGB" and _means_srgb(said):
             return image
@@ -143,7 +143,7 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
 
 
 def _hdr_transfer(curve: bytes) -> str | None:
-    """Which of the two a table of light is, by its values at some levels."""
+    """Whether a curve is PQ or HLG, by its values at some levels; None where it is neither."""
     if curve[:4] != b"curv" or len(curve) < 12:
         return None
     (count,) = struct.unpack_from(">L", curve, 8)
@@ -158,7 +158,7 @@ def _hdr_transfer(curve: bytes) -> str | None:
 
 
 def _primaries(tags: dict[bytes, bytes]) -> Chromaticities:
-    """The primaries of a matrix profile, which it has under D50, under D65."""
+    """The primaries of a matrix profile, adapted from its D50 to D65."""
     columns = [struct.unpack_from(">3l", tags[name], 8) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
     at = [_D65]
     for column in columns:

@@ -1,4 +1,4 @@
-"""Colour spaces that are named by numbers, and the way from each to sRGB; pictures in PQ and HLG are tone-mapped on it.
+"""Colour spaces that are named by numbers, and the conversion of each to sRGB, which tone-maps PQ and HLG.
 
 ```
 level ─ transfer ─► light ─ (HDR: tone curve) ─► light ─ matrix ─► light of sRGB's primaries ─ sRGB's curve ─► level
@@ -40,7 +40,7 @@ class Chromaticities(NamedTuple):
 
 
 class ColourSpace(NamedTuple):
-    """What the numbers of an RGB or grey picture mean.
+    """The meaning of an RGB or grey picture's numbers.
 
     Parameters:
       primaries: its white and primaries.
@@ -103,7 +103,7 @@ _TONE_SLOPE, _TONE_KNEE = 0.95, 0.8
 #: gAMA and cHRM beyond these mean nothing.
 _GAMMAS = (0.1, 5.0)
 _LEAST_AREA = 0.005
-#: A file's gamma that is meant to be sRGB's curve where nothing else is said, and by how much it may differ.
+#: The gamma that means sRGB's curve where the file says nothing else, and by how much it may differ.
 _SRGB_GAMMA, _SAME_GAMMA = 0.45455, 0.005
 
 #: Levels by which a colour may change without being another.
@@ -126,7 +126,7 @@ def by_code_points(primaries: int, transfer: int, *, is_narrow: bool = False) ->
 
 
 def by_chunks(gamma: float | None, primaries: Chromaticities | None) -> ColourSpace | None:
-    """The space of what gAMA and cHRM say, in the units of the specification; None where they say nothing of use."""
+    """The space of gAMA and cHRM, in the units of the specification; None where they are missing or impossible."""
     if gamma is not None and not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
         gamma = None
     if primaries is not None and not _are_possible(primaries):
@@ -137,7 +137,7 @@ def by_chunks(gamma: float | None, primaries: Chromaticities | None) -> ColourSp
 
 
 def _are_possible(at: Chromaticities) -> bool:
-    """Whether the primaries span a triangle with white in it, all of them with some light."""
+    """Whether the primaries span a triangle with white in it."""
 
     def area(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> float:
         return ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)) / 2
@@ -150,7 +150,7 @@ def _are_possible(at: Chromaticities) -> bool:
 
 
 def convert(image: Image.Image, space: ColourSpace) -> Image.Image:
-    """A picture in mode L or RGB, from the space to sRGB; it stays as it is where that is the same."""
+    """Convert a picture in mode L or RGB from the space to sRGB; it is returned as it is where both are the same."""
     if space == SRGB or _is_srgb(space):
         return image
     if image.mode == "L":
@@ -160,7 +160,7 @@ def convert(image: Image.Image, space: ColourSpace) -> Image.Image:
 
 @lru_cache(_KEPT_SPACES)
 def _is_srgb(space: ColourSpace) -> bool:
-    """Whether it is sRGB by what it does to a grid of colours."""
+    """Whether converting a grid of colours from the space to sRGB changes next to nothing."""
     import numpy
 
     levels = numpy.arange(0, 256, 15, dtype=numpy.uint8)
@@ -191,7 +191,7 @@ def _converted(image: Image.Image, space: ColourSpace) -> Image.Image:
 
 
 def _to_srgb(levels: NDArray[numpy.uint8], space: ColourSpace) -> NDArray[numpy.uint8]:
-    """The same for levels of red, green and blue along the last axis."""
+    """Convert levels of red, green and blue, which lie along the last axis."""
     import numpy
 
     light = _light(space)[levels]

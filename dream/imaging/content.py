@@ -1,8 +1,8 @@
-"""Whether a picture is a photo or was drawn, for they want other files.
+"""Whether a picture is a photo or a drawing, because they need different encodings.
 
 A photo has noise and soft colours: JPEG with the colours at half the scale shows it well. A screenshot, a chart or a
-palette picture has flat areas and hard edges: coloured words turn grey there, while without any loss it is often the
-smaller file. The encoders themselves tell the two apart, on a sample of tiles; it takes some milliseconds.
+palette picture has flat areas and hard edges: coloured words turn grey there, while a lossless file is often smaller.
+The encoders themselves tell the two apart, on a sample of tiles; it takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from dream.imaging.transform import lay_on_white
 
 __all__ = ["PHOTO", "Content", "content_of", "content_of_pixels"]
 
-#: Colours that count as few: those of a palette, or so many for each pixel of a sample. As measured, photos have 0.1 to
-#: 0.6, words with soft edges 0.006 to 0.02. Every grey picture has few.
+#: Colours that count as few: as many as in a palette, or this many for each pixel of a sample. As measured, photos have
+#: 0.1 to 0.6, words with soft edges 0.006 to 0.02. Every grey picture has few.
 _FEW_COLOURS, _FEW_SHARE = 256, 0.03
 _FEW_GREYS = 32
-#: The sample: so many tiles across and down, of this edge.
+#: The sample: tiles across and down, and the edge of each.
 _TILES = 6
 _TILE_PX = 32
 #: As measured on samples, with a JPEG's tables left out: without loss a photo takes 3.1 to 8 times the bytes of a JPEG
-#: of quality 90, what is drawn 0.1 to 2.2 times; a screenshot that is a quarter photo 1.3 times. In grey that is 2.1 to
+#: of quality 90, a drawing 0.1 to 2.2 times; a screenshot that is a quarter photo 1.3 times. In grey that is 2.1 to
 #: 6.8 and 0.5 to 0.7 times, for there is less to lose.
 _MOST_RATIO, _MOST_RATIO_IN_GREY = 2.3, 1.3
 _JPEG_TABLES_BYTES = 600
-#: Colours that change by more than so many levels (of Cb or Cr) where they are kept at half the scale only,
+#: Colours are greyed where half the scale changes Cb or Cr by more than this,
 _GREYED_LEVELS = 32
-#: in this share of a picture of 2560 pixels, more in smaller ones: photos of that size have none, words on one 0.05%.
+#: in at least this share of a picture with an edge of 2560 pixels; smaller pictures have a larger share. Photos of that
+#: size have none, words on one 0.05%.
 _GREYED_SHARE = 0.0003
 _GREYED_EDGE_PX = 2560
-#: Rows that are looked at: two of so many.
+#: Two rows of each this many are compared.
 _ROWS_STEP = 32
 
 
 class Content(NamedTuple):
-    """What is to be kept of a picture.
+    """How a picture is to be encoded.
 
     Parameters:
       is_drawn: it is likely to be small without any loss.
@@ -57,12 +58,12 @@ PHOTO = Content(is_drawn=False, is_sharp=False, lossless_bytes=0)
 
 
 def content_of(image: Image.Image, source: ImageFile) -> Content:
-    """What a picture is, by its pixels and the file it comes from.
+    """Whether a picture is a photo or a drawing, by its pixels and the file it comes from.
 
     Parameters:
       image: in mode L, RGB or RGBA, as it will be encoded.
-      source: its file, as it was opened. What a JPEG has lost does not come back: one with its colours at half the
-        scale counts as a photo, and none is worth keeping without loss.
+      source: its file, as it was opened. Colours that a JPEG has lost do not come back: a JPEG with its colours at half
+        the scale counts as a photo, and none is worth keeping without loss.
     """
     if not isinstance(source, JpegImageFile):
         return content_of_pixels(image)
@@ -72,7 +73,7 @@ def content_of(image: Image.Image, source: ImageFile) -> Content:
 
 
 def content_of_pixels(image: Image.Image) -> Content:
-    """What a picture in mode L, RGB or RGBA is by its pixels."""
+    """Whether a picture in mode L, RGB or RGBA is a photo or a drawing, by its pixels."""
     sample = _sample(image)
     lossless_bytes = _size(sample, "WEBP", lossless=True, method=0, quality=0)
     lossy_bytes = _size(lay_on_white(sample), "JPEG", quality=90, subsampling="4:2:0")
@@ -135,7 +136,7 @@ def _rows(image: Image.Image) -> Image.Image:
         return image.crop((0, 0, width, height))
     rows = Image.new(image.mode, (width, 2 * pairs))
     for pair in range(pairs):
-        # Now here, now there in its stretch, or lines of words as far apart would be missed.
+        # At varying places, because lines of words may be exactly as far apart.
         top = pair * _ROWS_STEP + pair * 10 % _ROWS_STEP
         rows.paste(image.crop((0, top, width, top + 2)), (0, 2 * pair))
     return rows

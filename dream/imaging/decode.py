@@ -42,7 +42,7 @@ class Decoded:
       image: the pixels, not yet turned, in the mode and colours of the file; a JPEG's may be at a reduced scale.
       fitted_px: the size to reduce `image` to, in the same orientation.
       orientation: how to turn it: 1–8 (source: Exif 2.32, tag 274).
-      colours: what the file says about its colours.
+      colours: the file's statements about its colours.
     """
 
     image: Image.Image
@@ -89,7 +89,7 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
       OSError: the file could not be read.
     """
     fitted_px = limits.fit(image.size)
-    image.info.pop("xmp", None)  # Pillow would turn a TIFF by what XMP says, as no browser does
+    image.info.pop("xmp", None)  # Pillow would turn a TIFF by its XMP, which browsers ignore
     pixels: Image.Image = image
     with rejecting_damage():
         if isinstance(image, JpegImageFile):
@@ -103,12 +103,12 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
 
 
 def frames_of(image: Image.Image) -> tuple[Frame, ...]:
-    """The frames that are laid over each other by us; none where Pillow's pixels are the picture."""
+    """The frames that we compose ourselves; none where Pillow's pixels are the picture."""
     return image.frames if isinstance(image, GifFile | PngFile) else ()
 
 
 def colours_of(image: Image.Image) -> Colours:
-    """What the file says about its colours. In HEIF's files a profile counts more than numbers (MIAF, 7.3.6.4)."""
+    """The file's statements about its colours. In HEIF a profile counts more than numbers (MIAF, 7.3.6.4)."""
     if isinstance(image, PngFile):
         return image.colours
     profile = image.info.get("icc_profile")
@@ -124,9 +124,9 @@ def _space_of_heic(image: Image.Image) -> ColourSpace | None:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How its Exif says that the picture is to be turned, 1–8; 1 where it does not say so, or says something else.
+    """The orientation that Exif gives, 1–8; 1 where it gives none, or another value.
 
-    A TIFF is turned by Pillow. XMP, and Exif in a PNG's text, are no browser's business.
+    Pillow has turned TIFFs already. Browsers ignore XMP, and Exif in a PNG's text.
     """
     exif = Image.Exif()
     try:

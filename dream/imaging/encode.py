@@ -1,7 +1,7 @@
 """From pixels to a file of a certain kind, within its byte budget (`budget.py` finds the quality and the size).
 
 ```
-photo ─► JPEG, WebP or AVIF, colours at half the scale, up to the quality above which nobody sees more
+photo ─► JPEG, WebP or AVIF, colours at half the scale, up to the quality above which no difference shows
 drawn ─► WebP without loss, where that is wanted and fits
   └────► else with colours at full scale and of a higher quality, where that is good
   └────► else WebP without loss by more effort
@@ -55,7 +55,7 @@ class Kind:
 
 
 def _kind_for(image: Image.Image, wanted: OutputFormat, content: Content) -> Kind:
-    """What a picture in mode L, RGB or RGBA becomes, where it loses something."""
+    """The lossy kind that a picture in mode L, RGB or RGBA becomes."""
     kinds = _DRAWN if content.is_drawn else _SHARP if content.is_sharp else _PHOTO
     if wanted == "auto":
         return kinds["webp" if image.mode == "RGBA" else "jpeg"]
@@ -103,7 +103,7 @@ def encode(image: Image.Image, target: Path, limits: Limits, content: Content) -
 
 
 def _nearest(image: Image.Image, target: Path, limits: Limits, kind: Kind, encoded: Encoded) -> Encoded:
-    """Where the budget is too small for colours at full scale: of all ways the one that comes nearest to the picture.
+    """Encode by the way that comes nearest to the picture, where the budget is too small for colours at full scale.
 
     Parameters:
       kind, encoded: what the target holds already; it may be replaced.
@@ -133,7 +133,7 @@ def _encode_as(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> 
 
 
 def _distance(image: Image.Image, path: Path) -> float:
-    """How far a file is from the picture: the mean difference of what is seen on white, in levels."""
+    """The distance of a file from the picture: the mean difference in levels, on white."""
     with Image.open(path) as written:
         seen = lay_on_white(written.convert("RGBA" if written.has_transparency_data else "RGB"))
     meant = lay_on_white(image).convert("RGB")
@@ -142,7 +142,7 @@ def _distance(image: Image.Image, path: Path) -> float:
 
 
 def _encode_with_loss(image: Image.Image, target: Path, limits: Limits, kind: Kind) -> tuple[Encoded, bool]:
-    """What was written, and whether it has all pixels at a quality that shows next to no flaws."""
+    """The file that was written, and whether it has all pixels at a quality that shows next to no flaws."""
     admitted = kind.admit(image)
 
     def save(path: Path, rung: Rung) -> None:
@@ -156,7 +156,7 @@ def _encode_with_loss(image: Image.Image, target: Path, limits: Limits, kind: Ki
 
 
 def _may_be_lossless(kind: Kind, limits: Limits, content: Content) -> bool:
-    """Whether it is worth a try: a WebP that loses something keeps colours at half the scale."""
+    """Whether a lossless WebP is worth a try: a lossy one keeps colours at half the scale."""
     if limits.output_format not in {"auto", "webp"}:
         return False
     is_webp = kind.content_type == WEBP.content_type
@@ -168,7 +168,7 @@ def _without_loss(image: Image.Image, size_bytes: int) -> Encoded:
 
 
 def _save_lossless(image: Image.Image, target: Path, limits: Limits, effort: tuple[int, int]) -> int:
-    """Encode a WebP without loss, which becomes the target where it fits; returns its bytes."""
+    """Encode a lossless WebP, and make it the target if it fits; returns its bytes."""
     trial = target.with_name(f"{target.name}~")
     try:
         image.save(trial, format="WEBP", lossless=True, method=effort[0], quality=effort[1])
@@ -196,11 +196,11 @@ def _save_with_few_colours(image: Image.Image, target: Path, limits: Limits, met
 
 #: Methods and qualities of WebP's lossless encoder: 20 to 50 ms a megapixel, and three to ten times that.
 _QUICK, _THOROUGH = (0, 20), (3, 30)
-#: Pictures up to this are worth the greater effort at once.
+#: Pictures up to this size get the greater effort at once.
 _SMALL_PIXELS = 1_000_000
 #: The greater effort saves up to half of the bytes.
 _MOST_SAVED = 2.0
-#: A JPEG's quality may be so far below the highest before other ways are tried, as they take longer.
+#: How far below the highest a quality may be before other ways are tried, which take longer.
 _GOOD_STEPS = 12
 #: The first takes fewer colours, and so fewer bytes, the second comes nearer to the picture.
 _QUANTIZERS = (Image.Quantize.FASTOCTREE, Image.Quantize.MEDIANCUT)

@@ -46,7 +46,7 @@ _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
     (b"BM", BmpImageFile),
 )
 
-#: Pictures all the same, but none that is opened: what a file begins with, and what to do.
+#: Beginnings of pictures that are not opened, and the advice for each.
 _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"MM\0+", UNCOMMON),  # a BigTIFF whose highest byte comes first: Pillow takes it for a small one
     *(
@@ -73,7 +73,7 @@ def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
     """What opens a file that begins with `head`; None where its format is not accepted.
 
     Raises:
-      ImageRejected: it would be, were the extra `heif` installed; or there is something to do with the file.
+      ImageRejected: the extra `heif` is missing, or the refusal has advice for this kind of file.
     """
     for prefix, opener in _BY_PREFIX:
         if head.startswith(prefix):
@@ -122,7 +122,7 @@ def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
 
 
 def _without_reserved(nclx: re.Match[bytes]) -> bytes:
-    """The numbers of an nclx, "unspecified" in place of those that are reserved; libheif refuses a file with them."""
+    """The nclx with "unspecified" in place of reserved numbers, for which libheif refuses the file."""
     primaries, transfer, matrix = struct.unpack(">3H", nclx[1])
     is_known = by_code_points(primaries, transfer) is not None and matrix in _MATRICES
     return nclx[0] if is_known else b"colrnclx" + struct.pack(">3H", 2, 2, 2)

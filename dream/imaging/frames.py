@@ -1,4 +1,4 @@
-"""Frames of a GIF or an animated PNG, laid over each other as browsers do it.
+"""Frames of a GIF or an animated PNG, composed as in browsers.
 
 Pillow composes frames in the mode of the first one, which may hold no transparency. So each frame is opened as a
 picture of its own, and all are laid on one canvas, which is transparent where nothing was drawn.
@@ -22,7 +22,7 @@ __all__ = ["Disposal", "Frame", "composed"]
 
 
 class Disposal(Enum):
-    """What becomes of a frame before the next one is drawn."""
+    """The treatment of a frame's area before the next frame is drawn."""
 
     KEEP = "keep"
     CLEAR = "clear"
@@ -33,12 +33,12 @@ class Frame(NamedTuple):
     """One frame as its file stores it.
 
     Parameters:
-      open: opens it as a picture of its own; nothing is decoded before.
+      open: opens it as a picture of its own; nothing is decoded until then.
       left, top: where it lies on the canvas.
       size: its own, in pixels.
       duration_ms: how long it is shown.
-      disposal: what becomes of it afterwards.
-      blends: laid over what is there; otherwise it replaces that, transparency included.
+      disposal: the treatment of its area afterwards.
+      blends: it is laid over the canvas; otherwise it replaces its area, transparency included.
     """
 
     open: Callable[[], ImageFile]
@@ -51,10 +51,10 @@ class Frame(NamedTuple):
 
 
 def composed(size: tuple[int, int], frames: Sequence[Frame]) -> Iterator[Image.Image]:
-    """What is seen while each frame is shown, in mode RGBA. The picture is drawn over when the next one is asked for.
+    """The canvas while each frame is shown, in mode RGBA. The next iteration draws over it.
 
     Parameters:
-      size: the canvas, in pixels; what lies beyond it is cut off.
+      size: the canvas, in pixels; parts of frames beyond it are cut off.
 
     Raises:
       ImageRejected: a frame is damaged.

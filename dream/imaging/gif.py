@@ -45,7 +45,8 @@ class GifFile(GifImageFile):
     """A GIF.
 
     Parameters:
-      frames: those of an animation, or the one that does not cover the picture; none where Pillow's picture is it.
+      frames: the frames of an animation, or a single one that does not cover the canvas; none where Pillow's picture is
+        right.
     """
 
     frames: tuple[Frame, ...] = ()
@@ -84,13 +85,13 @@ def _frames(data: Bytes) -> list[Frame]:
                 raise ImageRejected(DAMAGED)
             frames.append(_frame(data, start, own or shared, control, (pixels_at, position)))
             control = b""
-        else:  # filling, which decoders pass over
+        else:  # filling, which decoders skip
             position += 1
     return frames
 
 
 def _colours(data: Bytes, flags_at: int, start: int) -> tuple[_Colours | None, int]:
-    """The colour table that these flags announce, and where it is over."""
+    """The colour table that these flags announce, and where it ends."""
     flags = data[flags_at] if flags_at < len(data) else 0
     if not flags & _HAS_COLOURS:
         return None, start
@@ -99,7 +100,7 @@ def _colours(data: Bytes, flags_at: int, start: int) -> tuple[_Colours | None, i
 
 
 def _behind_blocks(data: Bytes, position: int) -> int:
-    """Where blocks of bytes, up to the empty one, are over; behind the file's end where they do not."""
+    """Where a sequence of blocks, up to the empty one, ends; behind the file's end where the empty one is missing."""
     while position < len(data) and data[position]:
         position += 1 + data[position]
     return position + 1

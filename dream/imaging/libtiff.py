@@ -1,8 +1,8 @@
-"""What libtiff finds wrong with a picture that it decodes all the same.
+"""libtiff's reports of damage in pictures that it decodes all the same.
 
-Its decoders of faxes (Group 3, Group 4) and of PackBits go on after a code that does not exist, and return garbage.
-They report it, but Pillow hears nothing: errors are printed, and warnings are switched off with each picture it opens.
-The same holds for libjpeg, which decodes JPEGs in TIFFs.
+Its decoders of faxes (Group 3, Group 4) and PackBits go on after an invalid code, and return garbage. They report it,
+but Pillow passes nothing on: errors are printed, and each picture that it opens switches warnings off. The same holds
+for libjpeg, which decodes JPEGs in TIFFs.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from dream.imaging.jpeg_segments import FRAMES, segments
 
 __all__ = ["Reports", "is_cut_short", "reports"]
 
-#: Handlers are the whole process's. Pillow loads within loading, to turn the picture.
+#: Handlers belong to the whole process. Reentrant, because Pillow loads within loading, to turn the picture.
 _lock = threading.RLock()
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 _Extender = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-#: Decoders whose warnings tell of a row that is not as it was, after which the next one may be whole again.
+#: The decoder whose warnings are about one damaged row, after which the next row may be whole.
 _ROW_BY_ROW = b"Fax3"
-#: Others whose warnings tell of damage.
+#: Other decoders whose warnings mean damage.
 _HEARD = (b"Fax4", b"PackBits")
-#: libjpeg's warnings come as one text; these tell of lost pixels.
+#: libjpeg's warnings come as texts; these mean lost pixels.
 _JPEG = b"JPEGLib"
 _LOST = (b"premature end", b"bad huffman code")
 _LONGEST_TEXT = 200
-#: Of a TIFF's header, and of our TIFF's directory.
+#: The bytes of a TIFF's header, and the entries of our TIFF's directory.
 _HEAD_BYTES, _ENTRIES = 8, 10
 
 
 class Reports:
-    """How often libtiff found something wrong.
+    """Counts of what libtiff has reported.
 
     Parameters:
-      errors: what it could not decode.
-      losses: a JPEG's data that ended before its pixels. Of a picture libjpeg reports the first thing that is wrong.
-      odd_rows: rows that it filled up or cut off, of faxes in which each row begins anew.
+      errors: data that it could not decode.
+      losses: JPEGs whose data ended before their pixels. libjpeg reports only the first fault of a picture.
+      odd_rows: rows that it filled up or cut off, in faxes where each row begins anew.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Reports:
 
 @contextmanager
 def reports() -> Iterator[Reports]:
-    """Decode a TIFF within this. Nothing is reported where Pillow's libtiff is not found, as outside Linux."""
+    """Count the reports of decoding inside the block; none where Pillow's libtiff is not found, as outside Linux."""
     said = Reports()
     library = _library()
     if library is None:
@@ -95,8 +95,8 @@ def reports() -> Iterator[Reports]:
 def is_cut_short(jpeg: bytes) -> bool:
     """Whether a JPEG's compressed data ends before its pixels do; False where libtiff is not found.
 
-    libjpeg fills up what is missing. It is heard through libtiff, as the one strip of a TIFF, since Pillow passes
-    nothing on of what it says of a JPEG.
+    libjpeg fills up missing pixels. Pillow passes none of its warnings on, so the JPEG is decoded as the one strip of a
+    TIFF, and libtiff reports them.
     """
     try:
         with reports() as said:
@@ -113,7 +113,7 @@ def _as_tiff(jpeg: bytes) -> bytes:
     sampling_at = frame.payload + 7
     sampling = jpeg[sampling_at]
     three = components == 3
-    if not three:  # which means nothing of a single component, but libtiff insists
+    if not three:  # a single component's sampling means nothing, but libtiff insists on 1 × 1
         jpeg = jpeg[:sampling_at] + b"\x11" + jpeg[sampling_at + 1 :]
     depths_at = _HEAD_BYTES + 2 + 12 * _ENTRIES + 4
     tags = (

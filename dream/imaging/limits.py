@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "OutputFormat", "VariantSize"]
 
-#: What a picture becomes. `auto`: JPEG, or WebP where it is drawn, transparent or moves.
+#: The format of processed pictures. `auto`: JPEG, or WebP where it is drawn, transparent or moves.
 OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
 
 
@@ -47,7 +47,7 @@ class Limits:
       max_source_edge_px: longest edge of a picture that comes in. 65,535 is what JPEG can express.
       max_frames: most frames of an animation.
       max_animation_pixels: most pixels of an animation that comes in, all frames together.
-      max_decoding_bytes: most memory that a picture may take to be decoded, as its header lets expect.
+      max_decoding_bytes: the most memory that decoding a picture may take, estimated from its header.
       variants: smaller versions that are wanted of it, each in at most `max_bytes`.
       max_jpeg_scans: most scans of a progressive JPEG. Encoders write about ten, the most thorough optimisers a few
         dozen; each scan is a pass over the whole picture, so a small file with thousands of them takes minutes.
@@ -82,7 +82,7 @@ class Limits:
             max_source_edge_px=settings.max_source_edge_px,
             max_frames=settings.max_frames,
             max_animation_pixels=settings.max_animation_pixels,
-            # A child has its libraries, and its address space more holes than pixels: half of it is for those.
+            # The other half of a child's address space is for libraries and fragmentation.
             max_decoding_bytes=min(settings.max_decoding_bytes, settings.child_memory_bytes // 2),
             max_jpeg_scans=settings.max_jpeg_scans,
             variants=tuple(VariantSize(*variant) for variant in settings.variants),

@@ -104,7 +104,7 @@ def _without_private_segments(data: bytes) -> tuple[bytes, list[int]] | None:
 
 
 def _are_needed(data: bytes, runs: list[int]) -> bool:
-    """Whether the decoder misses the last byte of each run, so that no other bytes hide there."""
+    """Whether the decoder needs the last byte of each run; otherwise other bytes may hide there."""
     for end in runs:
         start = end - (2 if data[end - 2 : end] == b"\xff\0" else 1)
         if not is_cut_short(data[:start] + data[end:]):

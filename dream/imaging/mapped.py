@@ -1,4 +1,4 @@
-"""A file's bytes for those who read here and there in it."""
+"""A file's bytes, for readers that jump about in it."""
 
 from __future__ import annotations
 

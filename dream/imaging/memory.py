@@ -1,7 +1,7 @@
-"""How much memory it takes to decode a picture, known from its header: what takes too much is refused before.
+"""The memory that decoding a picture takes, estimated from its header, so that too large ones are refused before.
 
-Most of it is pixels: the decoder's own, the ones it hands over, and the picture that Pillow makes of them. JPEGs are
-decoded row by row and at a reduced scale; but a decoder of several scans holds all coefficients at full size.
+Most of it is pixels: the decoder's own, those that it hands over, and the picture that Pillow makes of them. JPEGs are
+decoded row by row and at a reduced scale, but for several scans the decoder holds all coefficients at full size.
 `python -m benchmarks.memory` measures each kind.
 """
 
@@ -23,10 +23,10 @@ _BLOCK_PX, _BLOCK_BYTES = 8, 128
 
 
 def check_memory(needed_bytes: int, limits: Limits, advice: str = "make it smaller") -> None:
-    """Hold what a picture takes to be decoded against the limit.
+    """Check an estimate against the limit.
 
     Raises:
-      ImageRejected: it takes more.
+      ImageRejected: it is above the limit.
     """
     if needed_bytes > limits.max_decoding_bytes:
         raise ImageRejected(
@@ -36,12 +36,12 @@ def check_memory(needed_bytes: int, limits: Limits, advice: str = "make it small
 
 
 def pixel_bytes(image: ImageFile) -> int:
-    """What it takes to decode a picture that is no JPEG."""
+    """The memory that decoding a picture takes; 0 for a JPEG, which `coefficient_bytes` estimates."""
     return image.width * image.height * _BYTES_A_PIXEL.get(image.format or "", 0)
 
 
 def animation_bytes(canvas_px: int, held_px: int) -> int:
-    """What it takes to lay frames over each other and to encode them.
+    """The memory that composing and encoding an animation takes.
 
     Parameters:
       canvas_px: pixels of one frame as it comes in.
@@ -51,7 +51,7 @@ def animation_bytes(canvas_px: int, held_px: int) -> int:
 
 
 def coefficient_bytes(data: Bytes, frame: int) -> int:
-    """What a JPEG's decoder holds where it has to read several scans before it knows a pixel.
+    """The coefficients that a JPEG's decoder holds where a pixel is spread over several scans.
 
     Parameters:
       data: the file.

@@ -1,4 +1,4 @@
-"""PNGs: what their chunks say is read here, and the common kinds are decoded by Rust's png crate.
+"""PNGs: their chunks are read here, and Rust's png crate decodes the common kinds.
 
 The crate takes less than half the time of Pillow's decoder. Common are 8 bits a channel in grey, RGB or RGBA, neither
 interlaced nor animated nor with a colour that stands for transparency. All others, and all that the crate refuses, are
@@ -30,12 +30,12 @@ __all__ = ["PngFile"]
 _COMMON_MODES = frozenset({"L", "RGB", "RGBA"})
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3
-#: Chunks that Pillow refuses a picture for where they are short, and their least lengths; browsers ignore them.
+#: Least lengths of chunks. Pillow refuses a picture with shorter ones, browsers ignore these.
 _LEAST_BYTES = {b"tRNS": 6, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 #: Chunks of an animation; its frames are opened one by one.
 _ANIMATING = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
-#: Keywords of texts that Pillow would take for what chunks of other kinds say.
+#: Keywords of texts that Pillow would confuse with other chunks.
 _MISLEADING = frozenset(
     b"aspect bbox blend chromaticity default_image disposal dpi duration exif gamma icc_profile interlace loop srgb "
     b"transparency xmp".split()
@@ -44,7 +44,7 @@ _LONGEST_KEYWORD_BYTES = 79
 _PIXELS = frozenset({b"IDAT", b"fdAT"})
 _OVER = 1
 _CICP_BYTES = 4
-#: gAMA and cHRM hold numbers as so many parts.
+#: gAMA and cHRM hold numbers in parts of this many.
 _CHUNK_UNIT = 100_000
 _DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
 
@@ -58,7 +58,7 @@ class _Chunk(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What IHDR says (clause 11.2.1)."""
+    """The fields of IHDR (clause 11.2.1)."""
 
     width: int
     height: int
@@ -78,7 +78,7 @@ class PngFile(PngImageFile):
     Parameters:
       frames: those of the animation; none where it does not move.
       plays: how often the animation is shown, 0 for ever.
-      colours: what its chunks say about them, what counts most first (clause 4.3).
+      colours: the statements of its chunks about colours, the strongest first (clause 4.3).
     """
 
     frames: tuple[Frame, ...] = ()
@@ -172,7 +172,7 @@ class PngFile(PngImageFile):
 
 
 def _chunks(data: Bytes) -> Iterator[_Chunk]:
-    """All chunks up to the end of the picture, or of the file; those of pixels that follow each other as one."""
+    """All chunks up to the end of the picture, or of the file; consecutive IDATs come as one."""
     position, pixels_at = len(_MAGIC), 0
     while position < len(data):
         kind = data[position + 4 : position + 8]
@@ -196,7 +196,7 @@ def _whole(data: Bytes, chunk: _Chunk) -> bytes:
 
 
 def _payload(data: Bytes, chunk: _Chunk) -> bytes:
-    """What the chunk holds, without length, kind and checksum."""
+    """The chunk's data, without length, kind and checksum."""
     return data[chunk.start + 8 : chunk.end - 4]
 
 
@@ -218,7 +218,7 @@ def _before_pixels(chunks: list[_Chunk]) -> dict[bytes, _Chunk]:
 
 
 def _misleads(data: Bytes, chunk: _Chunk) -> bool:
-    """Whether Pillow would make of this chunk what browsers do not."""
+    """Whether Pillow would treat this chunk otherwise than browsers do."""
     if chunk.kind in _TEXTS:
         return _keyword(data, chunk)[0] in _MISLEADING
     if chunk.kind == b"iCCP":
@@ -234,7 +234,7 @@ def _keyword(data: Bytes, chunk: _Chunk) -> tuple[bytes, bytes, bytes]:
 
 
 def _transparency(data: Bytes, header: _Header, head: dict[bytes, _Chunk]) -> int | bytes | tuple[int, ...] | None:
-    """What tRNS says, in Pillow's words: a grey level, a colour, or a palette's alphas; None where it means nothing.
+    """The value of tRNS in Pillow's form: a grey level, a colour, or a palette's alphas; None where it is ignored.
 
     A key is cut to the picture's depth. A list that is longer than the palette, or before it, is ignored as in libpng.
     """
@@ -259,7 +259,7 @@ def _transparency(data: Bytes, header: _Header, head: dict[bytes, _Chunk]) -> in
 
 
 def _colours(data: Bytes, head: dict[bytes, _Chunk], profile: bytes | None) -> tuple[bytes | ColourSpace, ...]:
-    """What the chunks say about the colours: cICP, else iCCP, sRGB where that is broken, and gAMA and cHRM last."""
+    """The chunks' statements about colours: cICP alone, else the profile, then sRGB, or else gAMA and cHRM."""
     said = {kind: _payload(data, head[kind]) for kind in (b"cICP", b"sRGB", b"gAMA", b"cHRM") if kind in head}
     if len(said.get(b"cICP", b"")) == _CICP_BYTES:
         primaries, transfer, matrix, is_full = said[b"cICP"]

@@ -1,4 +1,4 @@
-"""TIFFs: which of a file's pictures is meant, and the refusal of cameras' raw files, which are TIFFs by their form.
+"""TIFFs: the choice among a file's pictures, and the refusal of cameras' raw files, which are TIFFs by their form.
 
 ```
 header ─► directory (a preview?) ─► directory ─► …        NewSubfileType: 1 reduced, 2 a page of many, 4 a mask
@@ -41,9 +41,9 @@ _READ = frozenset(
 )
 #: Bits of NewSubfileType.
 _REDUCED, _PAGE, _MASK = 1, 2, 4
-#: What SubfileType, which is older, says instead: 2 is a reduced picture, 3 a page of many.
+#: Values of the older SubfileType: 2 is a reduced picture, 3 a page of many.
 _OLD_SUBFILE_TYPES = {2: _REDUCED, 3: _PAGE}
-#: Photometric interpretations of what a sensor has seen: a colour filter array, and linear raw.
+#: Photometric interpretations of sensor data: a colour filter array, and linear raw.
 _SENSORS = frozenset({32803, 34892})
 #: Compressions of raw files only: Sony, Samsung, Nikon, Kodak, Pentax.
 _RAW_COMPRESSIONS = frozenset({32767, 32770, 34713, 65000, 65535})
@@ -97,7 +97,7 @@ class _Directory(NamedTuple):
         )
 
     def is_preview_of(self, other: _Directory) -> bool:
-        """Whether this picture, which does not say that it is reduced, looks like a reduced version of the other."""
+        """Whether this picture, whose tags do not mark it as reduced, looks like a reduced version of the other."""
         if self.kind & _PAGE or _PAGE_NUMBER in self.values:
             return False
         (width, height), (other_width, other_height) = self.size, other.size
@@ -122,7 +122,7 @@ class TiffFile(TiffImageFile):
         self.fp = self._fp = file
 
     def load(self) -> Any:
-        """Decode; a damaged picture is not taken for what libtiff makes of it.
+        """Decode, and refuse a picture whose damage libtiff reports.
 
         Raises:
           ImageRejected: it is damaged.
@@ -174,10 +174,10 @@ def check_tiff(data: Bytes) -> None:
 
 
 def _picture(found: list[_Directory]) -> _Directory | None:
-    """The directory of the picture: the first that is whole, unless it is a preview without a mark.
+    """The directory of the picture: the first that is whole, unless it is an unmarked preview.
 
     Parameters:
-      found: those of the chain first.
+      found: all directories, those of the chain first.
     """
     sized = [each for each in found if each.pixels]
     whole = [each for each in sized if not each.kind & (_REDUCED | _MASK)]
@@ -188,7 +188,7 @@ def _picture(found: list[_Directory]) -> _Directory | None:
 
 
 def _directories(data: Bytes) -> Iterator[_Directory]:
-    """The directories of the chain, then those below them; each once, up to what cannot be understood.
+    """The directories of the chain, then those below them, each once, as far as they can be parsed.
 
     Raises:
       ImageRejected: they have too many entries.
@@ -248,7 +248,7 @@ def _directory(data: Bytes, start: int, order: str, is_big: bool) -> tuple[_Dire
 
 
 def _numbers(data: Bytes, order: str, kind: int, length: int, value: bytes) -> tuple[int, ...]:
-    """The numbers of an entry; none where it holds none, or where they do not lie within the file."""
+    """The numbers of an entry; none where it has none, or where they lie outside the file."""
     letter = _NUMBERS.get(kind)
     if letter is None:
         return ()

@@ -21,7 +21,7 @@ def make_variants(image: Image.Image, target: Path, limits: Limits, content: Con
 
     Parameters:
       image: in mode L, RGB or RGBA, upright.
-      content: what it shows; where that is drawn, each variant is looked at by itself, for reduced it may not seem so.
+      content: photo or drawing; each variant of a drawing is judged again, since it may not look drawn when reduced.
 
     Raises:
       ImageRejected: the byte budget is too small for any picture.

@@ -8,10 +8,10 @@ __all__ = ["WebpFile"]
 
 
 class WebpFile(WebPImageFile):
-    """A WebP whose decoder ends with its last frame.
+    """A WebP that frees the decoder of a still picture with its only frame.
 
-    The decoder is one for animations and holds two canvases, of 4 bytes a pixel each, besides the pixels that it has
-    handed over and the picture that is made of them.
+    The decoder is made for animations and holds two canvases of 4 bytes a pixel, besides the pixels that it has handed
+    over and the picture that is made of them.
     """
 
     def _get_next(self) -> tuple[bytes, int, int]:

@@ -44,11 +44,11 @@ log = get_logger(__name__)
 
 #: A message whose row cannot be read now comes back after this long.
 _COME_BACK_S = 5.0
-#: A message that is faster than its transaction is looked at again after this, then after as long as it is old.
+#: A message that arrives before its transaction is visible comes back after this, then after its own age.
 _FIRST_LOOK_AGAIN_S = 0.2
 #: A stranger's task whose row another run writes at this moment is that run's; its message comes back after this long.
 _RACED_S = 1.0
-#: No message says a later time: the end of the year 2286.
+#: No message has a later time: the end of the year 2286.
 _LAST_MS = 10**13
 #: Celery's word for a task that killed its workers.
 _WORKER_LOST = "billiard.exceptions:WorkerLostError"
@@ -166,10 +166,10 @@ class Claims(Middleware):
             return None, Refusal.LEASED, _RACED_S
 
     def _without_row(self, message: MessageProxy) -> tuple[Refusal, float]:
-        """Whether to look again for the row of a message of ours, and in how many seconds.
+        """Why a message of ours has no row, and after how many seconds to look again.
 
-        A young message may be faster than its transaction. An old one is of a transaction that was rolled back, or of a
-        row that was removed after its time. Nothing is lost either way: a row that comes later is found by the sweep.
+        A young message may have arrived before its transaction is visible. The transaction of an old one was rolled
+        back, or its row was removed after its time. Nothing is lost: the sweep finds a row that comes later.
         """
         age_s = time.time() - _born_at(message)
         if abs(age_s) >= self._settings.resend_after_s:
@@ -177,7 +177,7 @@ class Claims(Middleware):
         return Refusal.NOT_VISIBLE, min(max(_FIRST_LOOK_AGAIN_S, age_s), _COME_BACK_S)
 
     def _claim_strangers(self, session: Session, broker: Broker, message: MessageProxy) -> Claim | None:
-        """Sent by somebody who writes no rows: the message is the first we hear of the task, unless its row is gone."""
+        """Create and claim the row of a task whose sender writes none, unless its row was removed after its time."""
         born_at = datetime.fromtimestamp(_born_at(message), UTC)
         if retention.was_pruned(session, message.message_id, born_at):
             log.warning("message_of_removed_task", task_id=message.message_id)
@@ -246,7 +246,7 @@ class Claims(Middleware):
 
 
 def _born_at(message: MessageProxy) -> float:
-    """When the message was made, or is due where that is later: seconds since the epoch by its sender's clock."""
+    """When the message was made, or is due if that is later: seconds since the epoch by its sender's clock."""
     stamps = (message.message_timestamp, message.options.get("eta", 0))
     return max((each / 1000 for each in stamps if isinstance(each, int | float) and 0 <= each < _LAST_MS), default=0.0)
 

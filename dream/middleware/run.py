@@ -139,7 +139,7 @@ def class_of(exception: BaseException) -> str:
 
 
 def reason_of(exception: BaseException) -> str:
-    """What the owner reads: a sentence of ours. Errors of others are named by their class alone."""
+    """The sentence that the owner reads. Of errors that are not ours it has the class only."""
     if isinstance(exception, TimeLimitExceeded):
         exception = TaskTimedOut()
     if isinstance(exception, DreamError):
@@ -148,7 +148,7 @@ def reason_of(exception: BaseException) -> str:
 
 
 def full_reason_of(exception: BaseException) -> str:
-    """What a task's row keeps: the owner's sentence, and where there is more to say a second line for operators."""
+    """The error that a task's row keeps: the owner's sentence, and below it the full words for operators."""
     sentence = reason_of(exception)
     if isinstance(exception, TimeLimitExceeded) or (isinstance(exception, DreamError) and str(exception) == sentence):
         return sentence

@@ -1,10 +1,10 @@
-"""Where the process uses Sentry, each run is a transaction there, and a task that fails for good is one event.
+"""Sentry, where the caller uses it: each run is a transaction, and a task that fails for good is one event.
 
     a scope of the run's own ─► the run ─► failed for good: captured ─► the transaction ends
     (name, id, queue)             └─► is tried again: nothing
 
-Sentry is the caller's: where nobody has imported `sentry_sdk` and called its `init`, nothing happens here. A failure
-may be told several times over: by lines of the log, by Sentry's own integration for Dramatiq, and by us. One is kept.
+The caller sets Sentry up: without `sentry_sdk.init` nothing happens here. A failure may give several events: from
+lines of the log, from Sentry's own integration for Dramatiq, and from us. One is kept.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from dream.messages import ALIASES, CELERY
 
 __all__ = ["Sentry"]
 
-#: Dramatiq's own line, of each run that raised, also of one that another follows.
+#: Dramatiq's own logger of each run that raised, also where a retry follows.
 _OF_EACH_RUN = "dramatiq.worker.WorkerThread"
-#: Events of our log: those that are the failure, and those that another event of the same failure follows.
+#: Events of our log that tell of the failure, and those that another event of the same failure follows.
 _TOLD = frozenset({"message_malformed", "task_failed"})
 _TOLD_BEFORE = frozenset({"retry_not_enqueued", "task_lost"})
 _FLUSH_S = 2.0
 
 
 class _Tells(Enum):
-    """What an event tells of a run."""
+    """The meaning of an event for a run."""
 
     FAILURE = auto()
-    #: Nothing that another event does not tell.
+    #: Another event tells the same.
     AGAIN = auto()
     OTHER = auto()
 
@@ -48,7 +48,7 @@ class Sentry(Middleware):
         self._runs: dict[int, _Run] = {}
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        # Around all others, also around Sentry's own for Dramatiq, which puts itself first.
+        # Outermost, also around Sentry's own middleware for Dramatiq, which puts itself first.
         broker.middleware.remove(self)
         broker.middleware.insert(0, self)
 
@@ -60,7 +60,7 @@ class Sentry(Middleware):
         sdk = _in_use()
         if sdk is None:
             return
-        # Dropped later, it would be taken for told: Sentry sends an error once.
+        # Ignored here, not dropped later: Sentry sends each error once, and would take it for sent.
         import_module("sentry_sdk.integrations.logging").ignore_logger(_OF_EACH_RUN)
         run = self._runs[id(message)] = _Run(sdk, message)
         run.begin(has_transaction=any(type(each).__name__ == "SentryMiddleware" for each in broker.middleware))
@@ -78,7 +78,7 @@ class Sentry(Middleware):
     after_skip_message = after_process_message
 
     def report(self, message: MessageProxy, error: BaseException) -> None:
-        """A run, of this thread or another, has failed for good, and Dramatiq is not told."""
+        """Report a run, of this thread or another, whose final failure Dramatiq does not see."""
         if (run := self._runs.get(id(message))) is not None:
             run.report(error)
 
@@ -96,7 +96,7 @@ class _Run:
         self._transaction: Any = None
 
     def begin(self, *, has_transaction: bool) -> None:
-        """Enter a scope, and a transaction unless another begins."""
+        """Enter a scope, and a transaction unless Sentry's own integration begins one."""
         message = self._message
         self._scope = scope = self.stack.enter_context(self._sdk.isolation_scope())
         scope.clear_breadcrumbs()
@@ -112,7 +112,7 @@ class _Run:
             self._transaction.set_status("ok")
 
     def report(self, error: BaseException) -> None:
-        """Send the failure, unless it has been told."""
+        """Send the failure, unless it was sent before."""
         if self._transaction is not None:
             self._transaction.set_status("internal_error")
         with self._sdk.scope.use_isolation_scope(self._scope):
@@ -122,7 +122,7 @@ class _Run:
             self._sdk.capture_event(event, hint=hint)
 
     def _judged(self, event: Any, hint: Mapping[str, Any]) -> Any:
-        """The event; None where it is of a run that another follows, or tells a failure once more."""
+        """The event, or None to drop it: a retry follows, or the failure was sent before."""
         tells = self._told_by(event, hint.get("log_record"))
         if tells is _Tells.AGAIN or (tells is _Tells.FAILURE and self._is_told):
             return None
@@ -136,7 +136,7 @@ class _Run:
                 return _Tells.FAILURE if self._message.failed else _Tells.AGAIN
             return _Tells.FAILURE if kind == "dream" else _Tells.OTHER
         if _task_of(record) != self._message.message_id:
-            return _Tells.OTHER  # it may be of a task that runs inside this one
+            return _Tells.OTHER  # perhaps of a task that runs inside this one
         said = getattr(record, "dream_event", None)
         if said in _TOLD_BEFORE or (said == "task_failed" and self._message.failed):
             return _Tells.AGAIN
@@ -158,7 +158,7 @@ def _headers_of(message: MessageProxy) -> Mapping[str, str]:
 
 
 def _task_of(record: Any) -> Any:
-    """The task that a line is about."""
+    """The id of the task that a line of the log is about."""
     return (getattr(record, "data", None) or {}).get("id") or getattr(record, "dream_fields", {}).get("task_id")
 
 
@@ -168,7 +168,7 @@ def _mechanism_of(event: Mapping[str, Any]) -> Any:
 
 
 def _is_expected(broker: Broker, message: MessageProxy, exception: BaseException) -> bool:
-    """Whether the actor is known to throw this. A task with a row is told all the same: its row says that it failed."""
+    """Whether the actor `throws` this. Dream's own tasks are reported all the same, because their rows have failed."""
     options = broker.get_actor(message.actor_name).options
     throws: Any = message.options.get("throws") or options.get("throws")
     return bool(throws) and isinstance(exception, throws) and not options.get("durable")

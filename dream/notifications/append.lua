@@ -16,7 +16,7 @@ end
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 if of_task and is_end then
-  -- Of its course nothing is told any more, so nothing of it need be known.
+  -- After the end no event of its course is appended, so forget those.
   redis.call('DEL', told)
   redis.call('HSET', told, 'end', id)
 end

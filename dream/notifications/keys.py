@@ -11,7 +11,7 @@ def stream(prefix: str, dream_id: int) -> str:
 
 
 def told(prefix: str, speaker: str) -> str:
-    """The hash of what a task has told; once it has ended, of its end alone. (Or of an event that is no task's.)"""
+    """The hash of a task's appended events, after its end of the end alone; or of one event without a task."""
     return f"{prefix}:told:{speaker}"
 
 

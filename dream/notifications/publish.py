@@ -28,7 +28,7 @@ __all__ = ["Publisher"]
 
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
-#: How long it is known what a task has told. It is told twice only by a run that was paused or cut off just then.
+#: How long a task's appended events are remembered. Only a run that was paused or cut off for longer repeats one.
 _TOLD_S = 3600
 #: How long an unnamed event is told from its own repetition (a retry after a lost reply).
 _UNNAMED_ONCE_S = 60

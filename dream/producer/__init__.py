@@ -1,4 +1,4 @@
-"""What the web layer calls: `upload_images`, `delete_images` and `list_images`. Stage, record, send.
+"""The calls of the web layer: `upload_images`, `delete_images`, `list_images` and `set_owner`. Stage, record, send.
 
     bytes ─► object store (staging/…) ─► task and image rows ─► message with keys only ─► the task's id
 
@@ -41,7 +41,7 @@ _configure: Callable[[], object] | None = None
 
 
 def default() -> Producer:
-    """The producer of this process, configured by the environment, and by an app where that sets nothing."""
+    """The producer of this process, configured by the environment; the current app fills in what is unset."""
     global _default
     from dream.settings import load
 
@@ -54,7 +54,7 @@ def default() -> Producer:
 
 
 def configured_by(configure: Callable[[], object]) -> None:
-    """Have a function called before the default producer is made: it may say what the environment does not."""
+    """Register a function that is called before the default producer is made, to fill in unset settings."""
     global _configure
     _configure = configure
 

@@ -119,7 +119,7 @@ class Producer(Connections):
 
         Parameters:
           dream_id: the dream.
-          limit: the most that are wanted; all by default.
+          limit: the most pictures of one page; all by default.
           cursor: the `next_cursor` of the page before.
 
         Returns:
@@ -148,16 +148,16 @@ class Producer(Connections):
     # --- steps
 
     def set_owner(self, dream_id: int, user_id: int, username: str = "", *, session: Session | None = None) -> None:
-        """Make the dream that user's in dream's own table, creating it where it is not there.
+        """Register the owner of a dream in dream's own table; a later call changes it.
 
         Parameters:
-          username: names the owner's bucket, where there is one per user.
+          username: the owner's name; where there is a bucket per user, it names the bucket.
           session: as for `upload_images`.
 
         Raises:
           InvalidArguments: the arguments are wrong.
           SettingsError: `DREAM_OWNERS_SQL` is set, so the owner is in the application's tables.
-          DatabaseUnavailable: nothing was written; the transaction of a `session` is to be rolled back.
+          DatabaseUnavailable: nothing was written; roll back the transaction of a `session`.
         """
         warn_on_loop("set_owner")
         check_session(session)

@@ -38,7 +38,7 @@ class Connections:
 
     @property
     def settings(self) -> Settings:
-        """Where the servers are."""
+        """The settings that it was made with."""
         return self._settings
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A dream's pictures as callers and REST list them: one source of their fields and their order."""
+"""A dream's pictures as Python and REST list them: one source for their fields and cursors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def parse_cursor(cursor: Any) -> tuple[int, int]:
     position, _, image_id = cursor.partition(".") if isinstance(cursor, str) else ("", "", "")
     digits = position.removeprefix("-")
     if not all(text.isascii() and text.isdecimal() and len(text) <= 19 for text in (digits, image_id)):
-        raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
+        raise InvalidArguments(f"cursor must be the next_cursor of an earlier list, not {cursor!r}")
     if int(digits) > _MAX_INTEGER or int(image_id) > MAX_ID:
-        raise InvalidArguments(f"cursor must be the next_cursor of a list before, not {cursor!r}")
+        raise InvalidArguments(f"cursor must be the next_cursor of an earlier list, not {cursor!r}")
     return int(position), int(image_id)

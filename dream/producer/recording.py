@@ -125,7 +125,7 @@ class Recorder:
         return True
 
     def record_owner(self, session: Session | None, dream_id: int, user_id: int, username: str) -> None:
-        """Write down whose the dream is, in a transaction of its own or in the caller's.
+        """Record the owner of a dream, in a transaction of its own or in the caller's.
 
         Raises:
           DatabaseUnavailable

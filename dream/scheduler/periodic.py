@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 #: A run that was taken and is not sent after this is sent by whoever sees it.
 _SENT_WITHIN_S = 10.0
-#: An entry that no schedule has is removed after days (`dream.db.retention`).
+#: Entries that are not noted for days are removed (`dream.db.retention`).
 _NOTE_SEEN_EVERY_S = 3600.0
 _LONGEST_PAUSE_S = 5.0
 _SHORTEST_PAUSE_S = 0.05
@@ -108,7 +108,7 @@ class Periodic:
         return set(found)
 
     def _look_after(self, entry: Entry) -> float:
-        """As `_send_if_due`; what a schedule of the caller's raises is only its entry's trouble."""
+        """Call `_send_if_due`; an error in the caller's schedule stops only its own entry."""
         try:
             return self._send_if_due(entry)
         except (DreamError, SQLAlchemyError):
@@ -146,7 +146,7 @@ class Periodic:
                 entry.send(task_id)
         except SQLAlchemyError:
             raise
-        except BaseException as error:  # noqa: BLE001 (whatever a caller's `apply_async` raises)
+        except BaseException as error:  # noqa: BLE001 (a caller's `apply_async` may raise anything)
             if isinstance(error, DreamError) and not error.permanent:
                 log.warning("periodic_task_deferred", entry=entry.name, task_id=task_id, error=str(error))
                 return

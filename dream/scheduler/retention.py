@@ -1,4 +1,4 @@
-"""Rows past their time are removed, once an hour and at each start, in batches (`dream.db.retention`)."""
+"""Removes rows past their time, once an hour and at each start, in batches (`dream.db.retention`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Retention:
 
     @property
     def every_s(self) -> float:
-        """How often to prune: where rows live for less than an hour, as often as they live."""
+        """Seconds between two prunings: an hour, or the shortest life of rows if that is less."""
         settings = self._settings
         lives = [each for each in (settings.task_ttl_s, settings.failed_task_ttl_s, settings.tombstone_ttl_s) if each]
         return max(_SHORTEST_S, min([_EVERY_S, *lives]))
@@ -46,7 +46,7 @@ class Retention:
         """Remove what is past its time; returns how many rows of each kind.
 
         Raises:
-          SQLAlchemyError: the database is away; the next turn goes on.
+          SQLAlchemyError: the database is away; the next call continues.
         """
         settings, removed = self._settings, {"tasks": 0, "failed_tasks": 0, "tombstones": 0, "entries": 0}
         if settings.task_ttl_s:

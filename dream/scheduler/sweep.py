@@ -36,7 +36,7 @@ _LOST_AT = 0.5
 #: A worker announces what it has finished at once; what is unsaid after this is said here.
 _UNSAID_S = 5.0
 _ANNOUNCE_AT_ONCE = 200
-#: Overdue tasks that are looked at together, without their arguments.
+#: Overdue tasks of a page, without their arguments.
 _PAGE = 1000
 #: Tasks whose arguments are in memory together.
 _SEND_AT_ONCE = 50
@@ -68,9 +68,9 @@ class Sweep:
         return sent
 
     def _pages(self) -> Iterator[list[Overdue]]:
-        """What is overdue, page by page, as many of each queue as the broker says."""
+        """Overdue tasks, page by page, at most as many of each queue as the broker doubts."""
         overdue_s, page = self._settings.resend_after_s * _LOST_AT, None
-        # A row that is sent again goes behind the others: it must not come once more.
+        # A task that is sent again moves behind the others: it must not come a second time.
         gap_s = 0.0 if self._broker.can_be_asked else self._settings.resend_after_s
         left = self._doubted(overdue_s)
         while left is None or left.total():
@@ -82,7 +82,7 @@ class Sweep:
             yield page if left is None else list(self._within(page, left))
 
     def _doubted(self, overdue_s: float) -> Counter[str] | None:
-        """How many of each queue to send; None means to ask for all, because the broker can be asked."""
+        """How many tasks of each queue to send again; None for all, where the broker can be asked for each message."""
         if self._broker.can_be_asked:
             return None
         counts: Counter[str] = Counter()
@@ -102,7 +102,7 @@ class Sweep:
     def _send_again(self, lost: Sequence[Overdue]) -> int:
         with self._database.read() as session:
             found = {task.id: task for task in tasks.to_send(session, [turn.id for turn in lost])}
-        # In their order; a task whose row is gone is not wanted any more.
+        # In the order of `lost`; a task without a row was removed meanwhile.
         return sum(self._resend(turn, found[turn.id]) for turn in lost if turn.id in found)
 
     def _resend(self, turn: Overdue, task: DreamTask) -> bool:

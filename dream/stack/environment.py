@@ -18,7 +18,7 @@ def gateway_url(state: State) -> str:
 
 
 def variables(folder: DataFolder, state: State) -> dict[str, str]:
-    """Where the embedded servers and the gateway are, and the keys to them."""
+    """Addresses of the embedded servers and the gateway, and the keys to them."""
     broker_url = f"redis://:{state.valkey_password}@{HOST}:{state.ports['valkey']}/0"
     return {
         "DREAM_BROKER_URL": broker_url,
@@ -44,7 +44,7 @@ def for_part(caller: Mapping[str, str], stack: Mapping[str, str]) -> dict[str, s
 
     A proxy of the caller's is for the world outside: the stack's own servers are reached directly.
     """
-    # In any case of letters: both `DREAM_PORT` and `dream_port` are read.
+    # Compared in upper case, because both `DREAM_PORT` and `dream_port` are read.
     environment = {name: value for name, value in caller.items() if name.upper() not in {*stack, *KNOWN, *NOT_USED}}
     environment.update(stack)
     if sys.stderr.isatty():  # the parts write into files, which `dream up` copies to its own standard error

@@ -24,9 +24,9 @@ def rotate(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
 
 
 def rotate_open(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
-    """Do the same to a file that a running part appends to: what it holds is copied, and it begins anew.
+    """Rotate a file that a running part appends to: copy its content aside, then empty it.
 
-    A line written between the copy and the cut, within microseconds, is lost.
+    A line that is written between the two, within microseconds, is lost.
     """
     try:
         if path.stat().st_size <= limit_bytes:
@@ -36,7 +36,7 @@ def rotate_open(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
     aside = path.with_name(f"{path.name}.1")
     try:
         shutil.copyfile(path, aside)
-    except OSError:  # the disk is full: then all the more
+    except OSError:  # the disk is full: emptying the file is urgent
         aside.unlink(missing_ok=True)
     os.truncate(path, 0)
 

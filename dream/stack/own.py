@@ -1,4 +1,4 @@
-"""The caller's own servers: what his environment names is used, and `dream up` embeds the rest.
+"""The caller's own servers: `dream up` uses those that the environment names, and embeds the others.
 
 own value of                                       not embedded
 DREAM_DATABASE_URL                                 SQLite
@@ -16,7 +16,7 @@ from dream.errors import SettingsError
 
 __all__ = ["KNOWN", "NOT_USED", "complete", "described", "own_values", "uses_seaweedfs", "uses_valkey", "without_own"]
 
-#: What a caller may set, of what `dream up` would set otherwise, and what goes with it.
+#: Variables of servers: those that `dream up` would set otherwise, and those that go with them.
 KNOWN = (
     "DREAM_BROKER_URL",
     "DREAM_REDIS_URL",
@@ -37,7 +37,7 @@ KNOWN = (
     "DREAM_JWT_SECRET",
     "DREAM_GATEWAY_URL",
 )
-#: What `dream up` sets whatever the caller says, and must: it starts, stops and asks the parts by them.
+#: Variables that `dream up` always sets itself: it starts, stops and asks the parts by them.
 NOT_USED = ("DREAM_READY_FILE", "DREAM_HOST", "DREAM_SHUTDOWN_TIMEOUT_S")
 _SERVERS = ("DREAM_BROKER_URL", "DREAM_REDIS_URL", "DREAM_DATABASE_URL", "DREAM_S3_ENDPOINT_URL", "DREAM_S3_BUCKET")
 _KEYS = ("DREAM_S3_ACCESS_KEY", "DREAM_S3_SECRET_KEY")
@@ -45,10 +45,11 @@ _SQLITE = "sqlite:///"
 
 
 def own_values(caller: Mapping[str, str], embedded: Mapping[str, str]) -> dict[str, str]:
-    """What the caller has set, in variables or in files of `DREAM_SECRETS_DIR`.
+    """The values that the caller has set, in variables or in files of `DREAM_SECRETS_DIR`.
 
     Parameters:
-      embedded: what a stack on this data folder sets: a shell that was pointed at its last run names no other server.
+      embedded: the variables of a stack on this data folder. These values are not the caller's own: a shell may have
+        them from `dream env`.
 
     Raises:
       SettingsError: values that do not go together.
@@ -60,14 +61,14 @@ def own_values(caller: Mapping[str, str], embedded: Mapping[str, str]) -> dict[s
     own = {name: value for name, value in found.items() if value and value != embedded.get(name)}
     _check(own)
     if own.get("DREAM_DATABASE_URL", "").startswith(_SQLITE):
-        # Read in other folders too, by way of `dream env`.
+        # Absolute, because `dream env` gives it to shells in other folders.
         path = own["DREAM_DATABASE_URL"].removeprefix(_SQLITE)
         own["DREAM_DATABASE_URL"] = f"{_SQLITE}{Path.cwd() / path}"
     return own
 
 
 def without_own(caller: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The caller's environment without servers of his own, and the names that were left out."""
+    """The caller's environment without own servers, and the names that were left out."""
     left_out = [name for name in caller if name.upper() in (*KNOWN, "DREAM_SECRETS_DIR")]
     return {name: value for name, value in caller.items() if name not in left_out}, left_out
 
@@ -111,7 +112,7 @@ def _is_redis(url: str) -> bool:
 
 
 def complete(own: Mapping[str, str], embedded: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a stack: the caller's own, and the embedded servers' for what he has not set."""
+    """The variables of a stack: the caller's own, and those of embedded servers for the others."""
     left = dict(embedded)
     if not uses_seaweedfs(own):
         left = {name: value for name, value in left.items() if not name.startswith("DREAM_S3_")}
@@ -121,7 +122,7 @@ def complete(own: Mapping[str, str], embedded: Mapping[str, str]) -> dict[str, s
 
 
 def described(own: Mapping[str, str]) -> tuple[str, str]:
-    """What is embedded, and which servers are the caller's, for people: without user names and passwords."""
+    """Which servers are embedded and which are the caller's, for people: without user names and passwords."""
     parts = {
         "Valkey": uses_valkey(own),
         "SQLite": "DREAM_DATABASE_URL" not in own,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _TIMEOUT_S = 60.0
-#: An embedded Valkey answers within moments: this is for a server of the caller's.
+#: For a server of the caller's; an embedded Valkey answers within moments.
 _SERVER_TIMEOUT_S = 20.0
 
 
@@ -65,22 +65,22 @@ def _make_buckets(settings: Settings) -> None:
 
 @contextmanager
 def _named(variable: str) -> Iterator[None]:
-    """Errors of a server begin with the variable that names it."""
+    """Let errors begin with the variable that names their server."""
     from dream.errors import DreamError, SettingsError
 
     try:
         yield
-    except SettingsError:  # it names its variable
+    except SettingsError:  # it names its variable itself
         raise
     except DreamError as error:
         raise DreamError(redact(f"{variable}: {error}")) from error
 
 
 def _reach_servers(settings: Settings) -> None:
-    """See that the broker and the Redis of the events answer; the embedded one may still be starting.
+    """Wait until the broker and the Redis of the events answer; an embedded one may still be starting.
 
     Raises:
-      BrokerUnavailable: which variable names a server that does not answer, or refuses us.
+      BrokerUnavailable: a server does not answer, or refuses us; the message names its variable.
     """
     from dream.errors import BrokerUnavailable
 
@@ -93,7 +93,7 @@ def _reach_servers(settings: Settings) -> None:
 
 
 def _fault_of(url: str) -> str:
-    """What the server says to us, or its client; "" where it answers."""
+    """The error of the server or its client; "" where it answers."""
     from contextlib import closing
 
     import pika
@@ -107,7 +107,7 @@ def _fault_of(url: str) -> str:
         else:
             with closing(connect(url)) as client:
                 client.ping()
-    except BusyLoadingError:  # it reads back its file, and is there
+    except BusyLoadingError:  # it is there, and still loads its file
         return ""
     except (RedisError, pika.exceptions.AMQPError, OSError) as error:
         return str(error) or repr(error)

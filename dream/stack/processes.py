@@ -41,7 +41,7 @@ class Part:
       ready_file: a file that it creates once it takes work; removed before each start.
       life_timeout_s: how long its ready file may stay untouched before it counts as hung and is killed; 0 means that it
         shows no life there.
-      answers: asked before that kill, in a thread: a part that answers is busy, and left alone.
+      answers: called in a thread before that kill; a part that answers is busy, and is left alone.
       stop_timeout_s: time between SIGTERM and SIGKILL.
       is_ours: whether its lines are also shown on our own standard error.
     """
@@ -145,14 +145,14 @@ class Process:
 
 
 class _Question:
-    """Something that is asked in a thread of its own: the answer may take long.
+    """A call in a thread of its own, because the answer may take long.
 
     Parameters:
       ask: returns the answer.
     """
 
     def __init__(self, ask: Callable[[], bool]) -> None:
-        #: None until it is there.
+        #: None until the call returns.
         self.answer: bool | None = None
         threading.Thread(target=self._run, args=(ask,), daemon=True).start()
 

@@ -3,8 +3,8 @@
 Secrets go into files of mode 0600, never on a command line. Neither server sees our environment: SeaweedFS would
 take `AWS_…` variables for identities of its own and `S3_BUCKET` for a bucket to make.
 
-Only S3 is for clients. Left alone, SeaweedFS's other servers (master, volume, filer, and gRPC of each) list, read and
-delete for anybody on the machine. Here they ask for a client certificate that lies in the data folder.
+Only S3 is for clients. By default SeaweedFS's other servers (master, volume, filer, and gRPC of each) list, read and
+delete for anybody on the machine. Here they require a client certificate, which is in the data folder.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def new_certificate() -> str:
     addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # a clock that is set back
+        .not_valid_before(now - datetime.timedelta(days=1))  # the clock may be set back
         .not_valid_after(now + datetime.timedelta(days=365 * _CERTIFICATE_YEARS))
         .add_extension(addresses, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

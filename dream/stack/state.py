@@ -167,7 +167,7 @@ class DataFolder:
         write_private(self._variables, json.dumps(dict(variables), indent=2) + "\n")
 
     def load_variables(self) -> dict[str, str] | None:
-        """Those of the stack that was started last; None where it was one of an older release."""
+        """The variables of the stack that was started last; None where an older release started it."""
         try:
             kept = json.loads(self._variables.read_text())
         except FileNotFoundError:

@@ -35,7 +35,7 @@ _READY_TIMEOUT_S = 120.0
 _PART_STOP_TIMEOUT_S = 5.5
 #: A part touches its ready file every second.
 _HUNG_AFTER_S = 60.0
-#: A gateway that has not done so for that long is asked; a busy one takes its time.
+#: Time for a hung gateway to answer `/healthz`; a busy one takes long.
 _ANSWER_TIMEOUT_S = 20.0
 
 
@@ -136,7 +136,7 @@ class Stack:
 
 
 def _say_whose(own: Mapping[str, str]) -> None:
-    """So that nobody wonders where his pictures are."""
+    """Log which servers are embedded and which are the caller's."""
     embedded, yours = own_servers.described(own)
     log.info("embedded: %s; yours: %s", embedded, redact(yours) or "nothing")
     if "DREAM_OWNERS_SQL" in own and "DREAM_DATABASE_URL" not in own:

@@ -132,13 +132,13 @@ class StagingFolder:
         return found
 
     def _make(self) -> None:
-        """Settle the id, whoever else tries at the same moment or died trying.
+        """Settle the id, also where others try at the same moment or died trying.
 
-        A folder that is not empty cannot be replaced by a rename, on any file system, with or without hard links. So
-        the first folder renamed to `.id` holds the id for good, whole; everybody copies it from there.
+        On no file system can a rename replace a folder that is not empty. So the first folder that is renamed to `.id`
+        holds the whole id for good, and everybody copies it from there.
         """
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (self._path / "id").exists():  # another process was faster; or it is spoilt, and somebody has to look at it
+        if (self._path / "id").exists():  # another process was faster, or it is damaged and needs a human
             return
         mine, settled = self._path / f".id-{uuid4().hex}", self._path / ".id"
         try:
@@ -154,7 +154,7 @@ class StagingFolder:
             shutil.rmtree(mine, ignore_errors=True)
 
     def _copy_id(self, settled: Path) -> None:
-        """Give the settled id its name, whole. An older release may have written one meanwhile, and that one stays."""
+        """Copy the settled id to its place in one step. An id that an older release has written meanwhile stays."""
         copy = self._path / f".id-{uuid4().hex}"
         try:
             _write(copy, settled.read_bytes())
@@ -162,7 +162,7 @@ class StagingFolder:
                 os.link(copy, self._path / "id")
             except FileExistsError:
                 pass
-            except OSError:  # no hard links; all copies are alike, so it does not matter whose rename is the last
+            except OSError:  # no hard links; all copies are equal, so any rename may be the last
                 copy.rename(self._path / "id")
         finally:
             copy.unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def _key(folder: str, name: str) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a new file, on the disk when this returns."""
+    """Write a new file and sync it to the disk."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -52,7 +52,7 @@ _MISSING_KEY = {"NoSuchKey", "404", "NotFound"}
 _building = Lock()
 #: How far our clock may be from the store's, as S3 has it for every request.
 _SKEW_S = 900
-#: Where there is a bucket for each user, the addresses of as many are kept.
+#: Addresses of buckets that are kept; there may be a bucket for each user.
 _MOST_ADDRESSES = 10_000
 
 
@@ -69,7 +69,7 @@ def _fault(error: Exception, action: str) -> DreamError:
     if isinstance(error, NoCredentialsError):
         remedy = 'set DREAM_S3_ACCESS_KEY and DREAM_S3_SECRET_KEY (for `dream up`: eval "$(dream env)")'
         return AccessDenied(f"could not {action}: there are no credentials; {remedy}")
-    # boto3's words name the endpoint: nothing that is secret, and nothing for a stranger.
+    # boto3's words name the endpoint: no secret, but not for strangers.
     return ObjectStoreUnavailable(f"could not {action}: the object store did not answer", detail=str(error))
 
 
@@ -203,11 +203,11 @@ class Storage:
     def signed_url(self, bucket: str, key: str, method: str = "GET", *, now: float | None = None) -> SignedUrl:
         """An address of an object that needs no credentials, the same for all who ask within `DREAM_SIGN_WINDOW_S`.
 
-        Temporary credentials end it with themselves, so it is kept for at most half of what is left of them.
+        A signed URL expires with temporary credentials, so it may be kept for at most half of their remaining life.
 
         Parameters:
           bucket, key: the object.
-          method: what it may be asked with.
+          method: the HTTP method that the URL is for.
           now: the moment, in seconds since the epoch; the current one by default.
         """
         with _translated("sign a URL"):
@@ -223,7 +223,7 @@ class Storage:
         return SignedUrl(sign(base + quote(key, safe="/-_.~"), keys, window, method), max(0, int(keep_s)))
 
     def _address_of(self, bucket: str) -> tuple[str, str]:
-        """The address before the bucket's keys, and the bucket's region: boto3 knows every style and endpoint."""
+        """The URL before the bucket's keys, and the bucket's region, as boto3 has them for this style and endpoint."""
         if bucket not in self._addresses:
             url = urlsplit(self._client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}))
             _, _, region, *_ = parse_qs(url.query)["X-Amz-Credential"][0].rsplit("/", 4)

@@ -1,6 +1,6 @@
-"""Signed addresses of objects: the same string for everybody for a while, so that caches keep what they lead to.
+"""Signed URLs of objects: the same string for everybody during a window, so that caches keep the object.
 
-boto3 signs for the current second only, so each view would be a new address. Signature Version 4 in the query string;
+boto3 signs for the current second only, so each view would have a new URL. Signature Version 4 in the query string;
 source: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 """
 
@@ -26,11 +26,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class SignedUrl:
-    """An address that needs no credentials.
+    """A URL that needs no credentials.
 
     Parameters:
-      url: the address.
-      keep_s: how long a client may keep it; 0 means that it asks again each time.
+      url: the URL.
+      keep_s: how long a client may keep it; 0 means not at all.
     """
 
     url: str
@@ -39,7 +39,7 @@ class SignedUrl:
 
 @dataclass(frozen=True)
 class Keys:
-    """What to sign with.
+    """Credentials and region to sign with.
 
     Parameters:
       token: the session token of temporary credentials.
@@ -54,12 +54,12 @@ class Keys:
 
 @dataclass(frozen=True)
 class Window:
-    """A time for which every process signs the same address.
+    """A span in which every process signs the same URL.
 
     Parameters:
       signed_at: its beginning, in seconds since the epoch; never in the future.
-      lives_s: how long the address is valid from then on.
-      left_s: how long from now on it is the one that is given out.
+      lives_s: how long the URL is valid from then on.
+      left_s: how long from now on this URL is given out.
     """
 
     signed_at: int
@@ -68,9 +68,9 @@ class Window:
 
 
 def window_at(settings: Settings, now: float) -> Window:
-    """The window of this moment. Windows begin at multiples of their length, whatever process asks.
+    """The window of this moment. In every process windows begin at multiples of their length.
 
-    An address that is given out in its window's last second is still valid for `DREAM_MEDIA_FORGET_S`.
+    A URL that is given out in its window's last second is still valid for `DREAM_MEDIA_FORGET_S`.
     """
     length_s = settings.sign_window_s
     signed_at = int(now) - int(now) % length_s if length_s else int(now)
@@ -78,7 +78,7 @@ def window_at(settings: Settings, now: float) -> Window:
 
 
 def sign(url: str, keys: Keys, window: Window, method: str = "GET") -> str:
-    """Sign an address of an object; `url` has its path quoted and no query."""
+    """Sign the URL of an object, which has a quoted path and no query."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

@@ -82,7 +82,7 @@ def test_a_page_begins_where_the_last_one_ended_though_its_last_picture_went(pro
         ({"limit": "3"}, "limit must be a positive integer, not '3'"),
         ({"limit": 2**31}, "limit must be a positive integer, not 2147483648"),
         *[
-            ({"cursor": cursor}, f"cursor must be the next_cursor of a list before, not {cursor!r}")
+            ({"cursor": cursor}, f"cursor must be the next_cursor of an earlier list, not {cursor!r}")
             for cursor in (
                 "",
                 "3",

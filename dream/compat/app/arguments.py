@@ -1,4 +1,4 @@
-"""A task's arguments and result: models of Pydantic in its code, and their values in messages, where it wants that."""
+"""Arguments and results of tasks with `pydantic=True`: models in the task's code, plain values in messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["add_models", "dumped", "most_positional"]
 
 
 def add_models(task: Task) -> None:
-    """Let a task with `pydantic=True` get models of the values that it is called with, and give values of a model."""
+    """Let a task with `pydantic=True` receive models of its arguments, and return a model's values."""
     if not task.pydantic:
         return
     inner = task.run

@@ -45,8 +45,8 @@ class Celery(Configured):
       namespace: of the names in that source.
       changes: settings.
       set_as_current: make it the current app.
-      task_cls: what its tasks are instances of where they name no `base=`: a subclass of `Task`, or its dotted name,
-        which is looked up when a task is first used.
+      task_cls: the base class of tasks without `base=`: a subclass of `Task`, or its dotted name, which is looked
+        up when a task is first used.
       strict_typing: check the arguments of its tasks when they are sent, unless a task says `typing=`.
       **settings: more of them.
 
@@ -56,7 +56,7 @@ class Celery(Configured):
 
     #: Whether a name that is not registered here may be one that workers know.
     sends_unknown = True
-    #: For subclasses: as the argument.
+    #: The default of the argument `task_cls`, for subclasses.
     task_cls: Any = StockTask
 
     def __init__(
@@ -98,7 +98,7 @@ class Celery(Configured):
 
     @property
     def Task(self) -> type[StockTask]:  # noqa: N802 (Celery's name)
-        """What tasks are instances of where they name no `base=`; to set it also changes those that are defined.
+        """The base class of tasks that name no `base=`. Setting it also changes tasks that are defined already.
 
         Raises:
           ImproperlyConfigured: `task_cls` names no class of tasks.
@@ -123,7 +123,7 @@ class Celery(Configured):
 
     @property
     def base_of_tasks(self) -> type[StockTask]:
-        """As `Task`, without a look for what is only named yet."""
+        """`Task`, but without an import where it is only named yet."""
         return self._base or LaterBased
 
     def add_periodic_task(
@@ -153,7 +153,7 @@ class Celery(Configured):
         return define(args[0]) if args and callable(args[0]) else define
 
     def define_shared(self) -> None:
-        """Make shared tasks this app's, and find the base of all, before somebody asks for them."""
+        """Define shared tasks in this app, and find the base of all, before somebody asks for them."""
         _ = self.Task
         for name in current.SHARED:
             _ = self.tasks[name]

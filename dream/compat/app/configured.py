@@ -48,9 +48,9 @@ class Configured:
         self._zone: tzinfo | None = None
         self._discovery = Discovery()
         self._producer: Producer | None = None
-        #: Its settings, and what they were made of: the process's, which are held so that their id is theirs alone.
+        #: Its settings, and the settings of the process that they were made of. Holding these keeps their id unique.
         self._seen: tuple[int, int, Settings, Settings] | None = None
-        #: Its own producer, and the process that made it.
+        #: The id of the process that made its own producer, and this producer.
         self._own: tuple[int, Producer | None] = (0, None)
         self._own_lock = threading.Lock()
         self.on_after_configure = AppSignal(self)
@@ -140,7 +140,7 @@ class Configured:
 
     @property
     def producer(self) -> Producer:
-        """What sends its tasks and knows their results: one that was set; the process's, where both are set alike."""
+        """The producer of its tasks: one that was set, else the process's if the settings are equal, else its own."""
         from dream import producer
         from dream.settings import load
 
@@ -155,7 +155,7 @@ class Configured:
 
     @property
     def settings(self) -> Settings:
-        """Those of this process, or its own where another app has set these.
+        """The settings of this process, or its own where another app has set the process's.
 
         Raises:
           ImproperlyConfigured, SettingsError: a value is wrong.
@@ -173,14 +173,14 @@ class Configured:
 
         with self._own_lock:
             made_in, own = self._own
-            # What was forked must not share its parent's connections.
+            # A forked process must not share its parent's connections.
             if own is None or made_in != os.getpid() or own.settings != settings:
                 own = Producer(settings)
                 self._own = os.getpid(), own
             return own
 
     def close(self) -> None:
-        """Close what the process does not share."""
+        """Close its own producer. The process's stays open."""
         made_in, own = self._own
         self._own = 0, None
         if own is not None and made_in == os.getpid():

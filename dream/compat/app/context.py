@@ -77,7 +77,7 @@ class Context:
         self.most_retries: int | None = None
         #: How often `retry` has been called in this run.
         self.sent_retries = 0
-        #: Whether the task is being called, and its own code does not run yet: see `Task.__call__`.
+        #: Whether a worker has called the task and its own code does not run yet: see `Task.__call__`.
         self.is_calling = False
         if envelope is not None:
             self.__dict__.update(_seen(envelope))

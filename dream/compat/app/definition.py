@@ -72,9 +72,9 @@ def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str,
 
 
 class LaterBased(Task):
-    """Stands in for the base of an app's tasks while that is only a name: what it names may import the app.
+    """Stands in for the base of an app's tasks while that is only a name, because its module may import the app.
 
-    The first look at a task, or its first call, finds the base.
+    The first attribute access or call of a task finds the base.
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -87,7 +87,7 @@ class LaterBased(Task):
 
 
 def _find_base(task: LaterBased) -> bool:
-    """Whether the task has its base now; its module may be in the middle of its import."""
+    """Find the task's base; returns False while the base's module is still being imported."""
     _ = vars(task)["app"].Task
     return LaterBased not in type(task).__bases__
 
@@ -104,13 +104,13 @@ def base_from(named: Any) -> type[Task]:
 
 
 def give_base(app: Celery, task: Task, base: type[Task]) -> None:
-    """Make a task that was defined without `base=` one of the app's new class, as if it had been defined now.
+    """Give a task that was defined without `base=` the app's new class, as if it were defined now.
 
     Raises:
       ImproperlyConfigured, Unsupported: see `complete`.
     """
     type(task).__bases__ = (base,)
-    for name in ("run", "_signature_of_run"):  # what was made of the old one
+    for name in ("run", "_signature_of_run"):  # made from the old class
         vars(task).pop(name, None)
     task.__init__()  # type: ignore[misc]
     complete(app, task)

@@ -14,7 +14,7 @@
 | `add_to_parent` | False: it is no child of the run that sends it |
 | in `options.WITHOUT_EFFECT` | accepted: it is so anyway, or says nothing here |
 | `serializer` | `json` |
-| what the task's own base class has as an attribute | left to that class |
+| an attribute of the task's own base class | left to that class |
 | anything else | refused by name |
 
 An option whose value is None counts as not given.
@@ -143,7 +143,7 @@ def changed(envelope: Envelope, options: Mapping[str, Any], app: Celery) -> Enve
 
 
 def _is_of_its_class(task: Task, option: str) -> bool:
-    """Whether an option is the affair of the task's own base class, which has an attribute of that name."""
+    """Whether an option belongs to the task's own base class, which has an attribute of that name."""
     from dream.compat.app.task import Task
 
     return option not in _KNOWN and hasattr(type(task), option) and not hasattr(Task, option)

@@ -25,7 +25,7 @@ class OwnTask(Task):
       app: the app that it belongs to.
       name: its full name, as messages carry it.
       function: what a call runs.
-      order: makes of `(producer, task_id, delivery, *arguments)` what that producer accepts.
+      order: makes the order that the producer accepts from `(producer, task_id, delivery, *arguments)`.
     """
 
     def __init__(self, app: Celery, name: str, function: Callable[..., Any], order: Callable[..., Order]) -> None:
@@ -39,7 +39,7 @@ class OwnTask(Task):
         return self.send_by(self.app, args, kwargs, {**options, "task_id": task_id})
 
     def send_by(self, app: Celery, args: Any, kwargs: Any, options: dict[str, Any]) -> AsyncResult:
-        """Send it to where an app's tasks go.
+        """Send it by the producer of an app.
 
         Raises:
           TypeError, InvalidArguments: as of `apply_async`.
@@ -57,10 +57,10 @@ class OwnTask(Task):
         producer: Producer | None = None,
         **options: Any,
     ) -> Order:
-        """What a producer is to accept, with its bytes staged; `own_options` says what options there are.
+        """The order for a producer to accept, with its bytes staged; `own_options` lists the options.
 
         Parameters:
-          producer: the one; that of the task's app by default.
+          producer: the producer; by default that of the task's app.
 
         Raises:
           TypeError, InvalidArguments: as of `apply_async`; nothing was stored.

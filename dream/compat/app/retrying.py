@@ -223,7 +223,7 @@ def add_autoretry(task: Task) -> None:
         except unwanted:
             raise
         except wanted as exc:
-            if not is_callers(exc):  # it ends the run, or is meant for the process
+            if not is_callers(exc):  # an interrupt ends the run, or is meant for the process
                 raise
             raise task.retry(exc=exc, **_how(task)) from exc
 

@@ -77,7 +77,7 @@ class Task:
         request = current.request_of(self)
         if request is None or not request.is_calling:
             return self._call_directly(args, kwargs)
-        request.is_calling = False  # where its own code calls the task, that is a direct call
+        request.is_calling = False  # a call of the task by its own code is a direct call
         try:
             return self.run(*args, **kwargs)
         finally:
@@ -173,7 +173,7 @@ class Task:
                 raise TypeError(f"{self.name}: {error}") from None
 
     @cached_property
-    def _signature_of_run(self) -> inspect.Signature:  # a name that base classes of others do not take
+    def _signature_of_run(self) -> inspect.Signature:  # a name that no base class of callers uses
         return inspect.signature(self.run)
 
     # --- in a run
@@ -234,7 +234,7 @@ class Task:
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
-        """Called when an app gets a task of the class."""
+        """Called when a task of the class is added to an app."""
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Called before a run."""
@@ -284,7 +284,7 @@ class Task:
         return self.app.AsyncResult(task_id)
 
     def _get_app(self) -> Celery:
-        """Its app, under the name by which libraries ask Celery's tasks for it."""
+        """Its app; libraries ask Celery's tasks for it by this name."""
         return self.app
 
     def _get_current_object(self) -> Task:

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 class ExceptionInfo:
     """An error and where it came from, as hooks and signals get it: `exception`, `type`, `traceback`, `tb`.
 
-    Where billiard is loaded, it is one of its `ExceptionInfo`, too: libraries ask for that before they look inside.
+    Where billiard is loaded, `isinstance` takes it for billiard's `ExceptionInfo`, because libraries test that first.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -64,7 +64,7 @@ class ExceptionInfo:
 
     @classmethod
     def of_retry(cls, retry: Retry) -> ExceptionInfo:
-        """Of the error that makes it necessary; the traceback ends with when the task runs again, as in Celery."""
+        """The error behind a retry; the traceback ends with the time of the next run, as in Celery."""
         if not isinstance(retry.exc, BaseException):
             return cls(retry)
         info = cls(retry.exc)
@@ -141,7 +141,7 @@ def conclude(task: Task, request: Context, ended: Ended) -> None:
 
 @contextmanager
 def _harmless(task: Task, request: Context) -> Iterator[None]:
-    """Around each thing that follows a run in a worker: its end is kept, and a hook that raises does not change it."""
+    """Log an error of a hook that follows a run in a worker: the kept end of the run does not change."""
     try:
         yield
     except BaseException as error:
@@ -180,7 +180,7 @@ def _failed(error: BaseException) -> Ended:
 
 
 def _call(task: Task, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call the task, for a base class may have a `__call__` of its own."""
+    """Call the task by its `__call__`, which a base class may override."""
     request.is_calling = True
     try:
         return task(*args, **kwargs)
@@ -220,7 +220,7 @@ def _told(task: Task, request: Context, ended: Ended) -> Ended:
 
 
 def _follow(task: Task, request: Context, ended: Ended, runtime_s: float) -> None:
-    """Hooks, signals and links: one that fails keeps none of the others from being called."""
+    """Call hooks, signals and links. One that fails does not stop the others."""
     task_id, args, kwargs, info = request.id or "", request.args, request.kwargs, ended.info
     if ended.state == SUCCESS:
         with _harmless(task, request):

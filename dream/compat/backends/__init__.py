@@ -1,1 +1,1 @@
-"""Celery's `celery.backends`: what code asks results whether they are; where they are kept is `dream.results`."""
+"""Celery's `celery.backends`, as far as callers import from it. `dream.results` keeps the results."""

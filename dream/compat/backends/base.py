@@ -1,4 +1,4 @@
-"""Celery's `celery.backends.base`, as far as callers ask with it whether there are results."""
+"""Celery's `celery.backends.base`: callers test with it whether an app has results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def __getattr__(name: str) -> Any:
 
 
 class DisabledBackend:
-    """The backend of an app without results. No app has it here: results are always kept."""
+    """The backend of an app without results, for `isinstance`. No app has it here: results are always kept."""
 
     READY_STATES = READY_STATES
     UNREADY_STATES = UNREADY_STATES

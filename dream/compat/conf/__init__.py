@@ -58,7 +58,7 @@ class Conf(MutableMapping[str, Any]):
 
     @property
     def times_changed(self) -> int:
-        """How often a setting has changed: what was made of it before may not hold any more."""
+        """How often settings have changed: values that were derived before may be outdated."""
         self.resolve()
         return int(self.__dict__["_changed"])
 

@@ -29,7 +29,7 @@ __all__ = ["adopt", "results_elsewhere", "settings_of"]
 
 _REDIS = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
-#: Of several apps that are used at the same time, one is the first.
+#: Decides which of several apps that are first used at the same time sets the process's settings.
 _first = threading.Lock()
 
 
@@ -46,7 +46,7 @@ def adopt(conf: Conf) -> Settings:
 
 
 def settings_of(conf: Conf) -> Settings:
-    """The settings of an app: those of this process, unless another app has set these.
+    """The settings of an app: the process's, unless another app has set these.
 
     Raises:
       ImproperlyConfigured, SettingsError: a value is wrong.
@@ -73,7 +73,7 @@ def _settings_with(process: Settings, wanted: tuple[tuple[str, str], ...]) -> Se
 
 
 def _adopted(conf: Conf) -> dict[str, Any]:
-    """What the app is set to, by our names."""
+    """The app's settings under our names."""
     from dream import settings
 
     given = {name: conf[name] for name in ("broker_url", "worker_concurrency", "result_backend") if conf.is_set(name)}

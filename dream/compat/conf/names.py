@@ -174,7 +174,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def _names_rates_alone(annotations: Any) -> bool:
-    """Whether nothing but `rate_limit` is to be set: such tasks run without a limit, and one warning says so."""
+    """Whether the annotations set only `rate_limit`: such tasks run without a limit, and one warning says so."""
     maps = annotations if isinstance(annotations, list | tuple) else [annotations]
     named = [each for one in maps if isinstance(one, Mapping) for each in one.values()]
     is_read = all(isinstance(each, Mapping) for each in (*maps, *named))

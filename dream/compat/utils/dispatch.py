@@ -1,4 +1,4 @@
-"""Celery's `celery.utils.dispatch`: the class of signals, for signals of a caller's own."""
+"""Celery's `celery.utils.dispatch`: the class `Signal`, for a caller's own signals."""
 
 from __future__ import annotations
 

@@ -54,12 +54,12 @@ def rate(r: str | float | None) -> float:
 
 
 def humanize_seconds(secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False) -> str:
-    """A time as a person says it, in its largest unit: `in 3.50 minutes`.
+    """Seconds as a text for people, in their largest unit: `in 3.50 minutes`.
 
     Parameters:
       prefix, sep: before it.
-      now: what 0 is called.
-      microseconds: show parts of a second.
+      now: the text for 0.
+      microseconds: show fractions of a second.
     """
     secs = round(float(secs), 2)
     for length_s, unit in _UNITS:
@@ -70,29 +70,29 @@ def humanize_seconds(secs: float, prefix: str = "", sep: str = "", now: str = "n
 
 
 def maybe_iso8601(dt: str | datetime | None) -> datetime | None:
-    """The time that ISO 8601 writes so; what is a time, or None, as it is."""
+    """Parse a time in ISO 8601; a `datetime`, or None, is returned as it is."""
     if not dt:
         return None
     return dt if isinstance(dt, datetime) else datetime.fromisoformat(dt)
 
 
 def is_naive(dt: datetime) -> bool:
-    """Whether a time says no zone."""
+    """Whether a time has no zone."""
     return dt.tzinfo is None or dt.tzinfo.utcoffset(dt) is None
 
 
 def make_aware(dt: datetime, tz: tzinfo) -> datetime:
-    """The time, said in that zone."""
+    """The time with that zone, its clock time unchanged."""
     return dt.replace(tzinfo=tz)
 
 
 def localize(dt: datetime, tz: tzinfo) -> datetime:
-    """The same moment in that zone; a time without a zone is in it already."""
+    """Convert a time to that zone; a time without a zone is in it already."""
     return make_aware(dt, tz) if is_naive(dt) else dt.astimezone(tz)
 
 
 def to_utc(dt: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone is in it already."""
+    """Convert a time to UTC; a time without a zone is in UTC already."""
     return localize(dt, UTC)
 
 
@@ -100,7 +100,7 @@ def maybe_make_aware(dt: Any, tz: tzinfo | str | None = None, naive_as_utc: bool
     """A time without a zone in that zone, by default UTC; anything else as it is.
 
     Parameters:
-      naive_as_utc: it is said in UTC, and is converted; False: it is said in that zone.
+      naive_as_utc: the time is in UTC and is converted; False: it is in that zone already.
     """
     if not isinstance(dt, datetime) or not is_naive(dt):
         return dt

@@ -172,7 +172,7 @@ class Tasks(Middleware):
             self._worker.consumers[message.queue_name].post_process_message(message)
 
     def report(self, message: Any, error: BaseException) -> None:
-        """Tell Sentry, where it is used, that a task has failed for good."""
+        """Report a final failure to Sentry, where the caller uses it."""
         self._sentry.report(message, error)
 
     def give_up(self, message: Any, thread_id: int) -> None:
@@ -186,7 +186,7 @@ class Tasks(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._worker = worker
         care_for_connections()
-        # Celery's documented places for a worker's own set-up, such as that of Sentry.
+        # Celery documents these signals for the set-up of a worker, of Sentry for example.
         signals.celeryd_init.send(self.name, instance=self, conf=self.app.conf, options={})
         signals.celeryd_after_setup.send(self.name, instance=self, conf=self.app.conf)
         signals.worker_init.send(self)

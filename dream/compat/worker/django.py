@@ -14,7 +14,7 @@ __all__ = ["care_for_connections"]
 
 
 def care_for_connections() -> None:
-    """Close what Django would, before and after each run: connections to databases, after it those to caches, too."""
+    """Before and after each run close the database connections that Django would close; after it the caches too."""
     signals.task_prerun.connect(_close_old, dispatch_uid="dream.django")
     signals.task_postrun.connect(_close_all, dispatch_uid="dream.django")
 
@@ -35,6 +35,6 @@ def _close_all(sender: Any, **_named: Any) -> None:
 
 
 def _is_loaded(module: str) -> bool:
-    """Whether that part of Django is loaded and Django is configured: a library may import it in any project."""
+    """Whether that part of Django is loaded and Django is configured: libraries import parts of it in any project."""
     conf = sys.modules.get("django.conf")
     return module in sys.modules and conf is not None and conf.settings.configured

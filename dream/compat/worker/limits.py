@@ -36,7 +36,7 @@ class _AtLimit(Stopped):
     state = FAILURE
 
     def __init__(self) -> None:
-        self.error = TimeLimitExceeded()  # each its own: Sentry takes the same error again for told
+        self.error = TimeLimitExceeded()  # a new error each time, because Sentry drops an error that it has seen
 
 
 class _Terminated(Stopped):

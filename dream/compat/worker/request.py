@@ -8,7 +8,7 @@ from dream.compat.app.context import Context
 
 __all__ = ["Request"]
 
-#: What a message's headers have in Celery's protocol 2, and what its worker adds.
+#: The headers of a message in Celery's protocol 2, and the fields that its worker adds.
 _OF_THE_MESSAGE = (
     *("task", "id", "root_id", "parent_id", "group", "shadow", "eta", "expires", "retries", "timelimit", "origin"),
     *("argsrepr", "kwargsrepr", "ignore_result", "lang"),
@@ -17,11 +17,11 @@ _OF_THE_MESSAGE = (
 
 
 class Request(Context):
-    """What `task_received` and `task_revoked` say of a message: `self.request`, with a worker's names beside it."""
+    """The `request` of `task_received` and `task_revoked`: as `self.request`, with a worker's names beside it."""
 
     @classmethod
     def of(cls, context: Context) -> Request:
-        """The same request."""
+        """The same request as this class."""
         request = cls.__new__(cls)
         request.__dict__.update(context.__dict__)
         return request
@@ -38,15 +38,15 @@ class Request(Context):
 
     @property
     def _request_dict(self) -> dict[str, Any]:
-        """All of it by name, the sender's own headers among them, as Celery's workers keep it."""
+        """All fields by name, with the sender's own headers, as Celery's workers keep them."""
         own = self.headers or {}
         return {**own, **{name: getattr(self, name) for name in _OF_THE_MESSAGE}}
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """What `control.inspect` shows of it.
+        """The fields that `control.inspect` shows.
 
         Parameters:
-          safe: arguments as they are, not as text.
+          safe: give arguments as they are, not as text.
         """
         return {
             "id": self.id,

@@ -67,7 +67,7 @@ def _rename_on_postgresql() -> None:
     op.execute("ALTER TABLE dream_revoked_tokens RENAME CONSTRAINT pk_revoked_tokens TO pk_dream_revoked_tokens")
     op.execute("ALTER INDEX ix_revoked_tokens_expires_at RENAME TO ix_dream_revoked_tokens_expires_at")
     op.execute("CREATE VIEW revoked_tokens AS SELECT * FROM dream_revoked_tokens")
-    # What other roles may do with the table they may do with the view.
+    # Other roles get their rights on the table for the view too.
     op.execute(
         "DO $$ DECLARE each record; BEGIN FOR each IN SELECT grantee, privilege_type"
         " FROM information_schema.role_table_grants WHERE table_name = 'dream_revoked_tokens'"
