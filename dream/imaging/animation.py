@@ -76,6 +76,7 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
     for seen, duration_ms in _seen(image, count):
         frames.append(_prepared(image, seen, fitted_px))
         durations_ms.append(_shown_ms(duration_ms))
+        del seen  # before the next one is decoded
     return Animation(frames, durations_ms, _plays(image))
 
 

@@ -67,17 +67,25 @@ def composed(size: tuple[int, int], frames: Sequence[Frame]) -> Iterator[Image.I
         if box[0] >= box[2] or box[1] >= box[3]:
             yield canvas
             continue
-        with rejecting_damage():
-            image = frame.open()
-            image.load()
-        drawn = plain(image).convert("RGBA").crop((0, 0, box[2] - left, box[3] - top))
+        drawn = _drawn(frame, (box[2] - left, box[3] - top))
         before = canvas.crop(box) if frame.disposal is Disposal.RESTORE else None
         if frame.blends:
             canvas.alpha_composite(drawn, (left, top))
         else:
             canvas.paste(drawn, box)
+        del drawn  # each copy of a large canvas is 100 MB
         yield canvas
         if frame.disposal is Disposal.CLEAR:
             canvas.paste((0, 0, 0, 0), box)
         elif before is not None:
             canvas.paste(before, box)
+
+
+def _drawn(frame: Frame, size: tuple[int, int]) -> Image.Image:
+    """The frame's pixels in mode RGBA, cut to a size."""
+    with rejecting_damage():
+        image = frame.open()
+        image.load()
+    drawn = plain(image)
+    drawn = drawn if drawn.mode == "RGBA" else drawn.convert("RGBA")
+    return drawn if drawn.size == size else drawn.crop((0, 0, *size))

@@ -17,7 +17,7 @@ __all__ = ["animation_bytes", "check_memory", "coefficient_bytes", "pixel_bytes"
 
 #: Bytes a pixel at the peak, as measured with pictures of 40 million pixels, and a little more.
 _BYTES_A_PIXEL = {"PNG": 12, "WEBP": 14, "AVIF": 16, "HEIF": 16, "TIFF": 12, "BMP": 8, "GIF": 8}
-_BYTES_A_CANVAS_PIXEL, _BYTES_A_HELD_PIXEL = 16, 8
+_BYTES_A_CANVAS_PIXEL, _BYTES_A_HELD_PIXEL = 21, 8
 #: A block of a JPEG has 64 coefficients of 16 bits.
 _BLOCK_PX, _BLOCK_BYTES = 8, 128
 

@@ -100,8 +100,8 @@ def run_in(folder: Path, data: bytes, max_decoding_bytes: int) -> None:
 def test_frames_that_are_held_together_count(tmp_path: Path, kind: str) -> None:
     frames = [noise(200, 100).quantize(8).convert("RGB") for _ in range(4)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
-    assert "of memory" in reason_in(tmp_path, data, (16 + 4 * 8) * PIXELS - 1)
-    run_in(tmp_path, data, (16 + 4 * 8) * PIXELS)
+    assert "of memory" in reason_in(tmp_path, data, (21 + 4 * 8) * PIXELS - 1)
+    run_in(tmp_path, data, (21 + 4 * 8) * PIXELS)
 
 
 def test_the_default_admits_what_the_limits_of_pixels_admit() -> None:
