@@ -103,7 +103,7 @@ def _has_nothing_left() -> Any:
 
 
 def _has_run_for_good() -> Any:
-    """Whether a picture's task will not run any more: a failed one may be replayed."""
+    """Whether a picture's task can never run again; a failed one can, by a replay."""
     may_run = _tasks.c.state.in_((TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED))
     task = select(_tasks.c.id).where(_tasks.c.id == _images.c.task_id, may_run).limit(at_most(1))
     return task.correlate(_images).scalar_subquery().is_(None)

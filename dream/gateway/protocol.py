@@ -39,7 +39,7 @@ _REST_S = 10.0
 #: A client must read this much of an answer in this time.
 _READ_BYTES, _READ_S = 16 * 1024, 30.0
 _BODY_BYTES_PER_S = 1024
-#: How much of the next requests a client may send before it has its answer, and how much of answers waits for it.
+#: Bytes of further requests that a client may send before it has its answer, and bytes of answers that wait for it.
 _AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
 #: A WebSocket's input is parsed in pieces: one read may hold 40,000 pings.
 _PIECE_BYTES = 4096

@@ -34,7 +34,7 @@ _DHT, _DQT = 0xC4, 0xDB
 _SHOWN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 #: What has no business between the segments of such a picture.
 _STRANGE = (FRAMES - _SHOWN_FRAMES) | WITHOUT_LENGTH
-#: Scans and intervals: what pixels are decoded with, but for tables.
+#: Frames, scans and restart intervals: pixels are decoded with these, and with tables.
 _DECODING = frozenset({*_SHOWN_FRAMES, START_OF_SCAN, 0xDD})
 #: Application data that says how to show the pixels, told by what it begins with.
 _SHOWING = {_APP0: b"JFIF\0", _APP14: b"Adobe"}
@@ -119,13 +119,14 @@ def _used_tables(data: bytes) -> frozenset[tuple[int, int]]:
         if marker in FRAMES:
             used.update((_DQT, number) for number in data[at + 8 : end : 3])
         elif marker == START_OF_SCAN:
-            chosen = data[at + 2 : at + 1 + 2 * data[at] : 2]
+            count = sum(data[at : at + 1])  # 0 where the file ends before it
+            chosen = data[at + 2 : at + 1 + 2 * count : 2]
             used.update((_DHT, number) for each in chosen for number in (each >> 4, 0x10 | each & 15))
     return frozenset(used)
 
 
 def _only_used(marker: int, segment: bytes, used: frozenset[tuple[int, int]]) -> bytes:
-    """A segment of tables without those that nothing names."""
+    """A segment of tables without the unused ones."""
     kept, at = b"", 4
     while at < len(segment):
         head = segment[at]
@@ -139,7 +140,7 @@ def _only_used(marker: int, segment: bytes, used: frozenset[tuple[int, int]]) ->
 
 
 def _kept_of(marker: int, segment: bytes, used: frozenset[tuple[int, int]]) -> bytes:
-    """What is kept of a segment (with its marker and length): all, some of it, or nothing."""
+    """The part of a segment (with its marker and length) that is kept: all, some of it, or nothing."""
     if marker in {_DQT, _DHT}:
         return _only_used(marker, segment, used)
     if marker in _DECODING:

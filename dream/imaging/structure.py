@@ -103,7 +103,7 @@ def _check_png(data: Bytes, limits: Limits) -> None:
 
 
 def _check_gif(data: Bytes, limits: Limits) -> None:
-    """Count frames, extensions and their blocks, and the filling between them, which decoders pass over bytewise."""
+    """Count frames, extensions and their blocks, and the filling between them, which decoders skip byte by byte."""
     parts = filling_bytes = blocks = 0
     position = 13 + _colours_bytes(data, 10)
     while position < len(data) and data[position] != _GIF_END:

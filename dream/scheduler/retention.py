@@ -55,7 +55,7 @@ class Retention:
                 removed["entries"] = retention.delete_old_entries(session, settings.task_ttl_s)
         if settings.failed_task_ttl_s:
             removed["failed_tasks"] = self._remove(OldTasks(settings.failed_task_ttl_s, is_failed=True))
-        # Last, for those of a failed task stay as long as it does.
+        # Last, because tombstones of a failed task stay as long as its row.
         if settings.tombstone_ttl_s:
             removed["tombstones"] = self._remove(OldTombstones(settings.tombstone_ttl_s))
         if any(removed.values()):

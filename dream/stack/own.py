@@ -135,7 +135,7 @@ def described(own: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _without_user(url: str) -> str:
-    """Cut at the last `@`: a password may hold a slash, which ends the host in any other URL."""
+    """A URL without user and password. The last `@` ends them: a password may hold a slash, so a parser would err."""
     scheme, _, rest = url.partition("://")
     _, at, place = rest.rpartition("@")
     return f"{scheme}://***@{place}" if at else url

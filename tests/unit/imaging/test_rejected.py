@@ -19,6 +19,13 @@ def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
     assert "larger than 1.0 MB" in reason(tmp_path, bytes(2**20 + 1), max_source_bytes=2**20)
 
 
+@pytest.mark.parametrize("rest", [b"", b"\x00\x02", b"\x00\x02\xff\xd9", b"\x00\x03\x01", b"\x00\x0c", b"\x00\x0c\x03"])
+def test_a_jpeg_that_ends_in_a_scan_header_is_damaged(tmp_path: Path, rest: bytes) -> None:
+    """An empty or cut header is the picture's fault, no crash that is tried again."""
+    data = encoded(noise(64, 64), "JPEG")
+    assert "damaged" in reason(tmp_path, data[: data.index(b"\xff\xda") + 2] + rest)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_a_cut_file_is_refused(tmp_path: Path, kind: str, share: float) -> None:

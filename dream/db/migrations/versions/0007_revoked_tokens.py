@@ -1,8 +1,8 @@
 """Revoked tokens in a table whose name no application has.
 
-Where an older release has made `revoked_tokens`, the table gets the new name, with its rows, and a view keeps the old
-one: a gateway of the older release that still runs, and the caller's own code, read and write the same rows (on SQLite
-without ON CONFLICT, which it has for tables only). An application's table of that name is left alone.
+A table `revoked_tokens` of an older release gets the new name, with its rows, and a view keeps the old one: a gateway
+of the older release that still runs, and the caller's own code, read and write the same rows (on SQLite without
+ON CONFLICT, which it has for tables only). An application's table of that name is left alone.
 """
 
 from __future__ import annotations
