@@ -233,7 +233,8 @@ def test_a_gateway_port_that_is_taken_is_told_in_one_line(data, tmp_path) -> Non
         )
 
     assert run.returncode == 1
-    assert run.stderr.splitlines() == [f"dream: port {port} is taken; choose another with --port"]
+    (said,) = run.stderr.splitlines()
+    assert said.startswith(f"dream: port {port} is taken; choose another: --port N")
     assert processes_of(data) == {}
 
 
