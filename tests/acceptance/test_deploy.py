@@ -89,6 +89,12 @@ def test_the_environment_file_names_settings_only() -> None:
     assert names <= {f"DREAM_{name}".upper() for name in Settings.model_fields}
 
 
+def test_the_environment_file_has_no_key_that_everybody_knows() -> None:
+    """A gateway started with an unedited file ends, for the variable is empty."""
+    lines = (DEPLOY / "dream.env").read_text().splitlines()
+    assert "DREAM_JWT_SECRET=" in lines
+
+
 # --- Supervisor
 
 
