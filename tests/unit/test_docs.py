@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dream import errors
 from dream.arguments import RefusalCode
 from dream.cli import app
+from dream.db.models import Base
 from dream.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +103,21 @@ def test_defaults_are_those_of_the_code() -> None:
 
 def test_a_setting_has_a_meaning_in_sentences() -> None:
     assert [name for name, _, meaning in ROWS if not meaning.endswith(".")] == []
+
+
+def test_the_filter_for_alembic_leaves_out_dreams_tables_and_no_table_of_the_callers() -> None:
+    """`dreams` is the caller's where he sets `DREAM_OWNERS_SQL`: without its name the filter lets it through."""
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(def include_name.*?)^```", page, re.MULTILINE | re.DOTALL)
+    filters: list[dict[str, Any]] = [{}, {}]
+    for names, text in zip(filters, (code, code.replace('{"dreams"}', "{}")), strict=True):
+        exec(text, names)  # noqa: S102 (what the page tells its readers to paste)
+    unset, owners_sql = (names["include_name"] for names in filters)
+    tables = [*Base.metadata.tables, "dream_alembic_version"]
+    assert [name for name in tables if unset(name, "table", {})] == []
+    assert [name for name in tables if owners_sql(name, "table", {})] == ["dreams"]
+    assert unset("albums", "table", {})
+    assert unset("dream_id", "column", {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
