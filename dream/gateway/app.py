@@ -115,12 +115,16 @@ async def _page(request: Request) -> Response:
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
+async def _images(request: Request) -> Response:
+    """One route for both methods: the `Allow` of a 405 names the methods of a single route."""
+    return await (upload(request) if request.method == "POST" else list_images(request))
+
+
 def _routes() -> list[Route | WebSocketRoute | Mount]:
     return [
         WebSocketRoute("/ws/dream-images/{dream_id:id}/", watch_dream),
         WebSocketRoute("/ws/dream-images/{dream_id:id}", watch_dream),
-        Route("/api/dreams/{dream_id:id}/images", upload, methods=["POST"]),
-        Route("/api/dreams/{dream_id:id}/images", list_images, methods=["GET"]),
+        Route("/api/dreams/{dream_id:id}/images", _images, methods=["GET", "POST"]),
         Route("/api/dreams/{dream_id:id}/images/{image_id:id}", delete_image, methods=["DELETE"]),
         Route("/api/auth/logout", log_out, methods=["POST"]),
         Route("/media/{key:path}", media),

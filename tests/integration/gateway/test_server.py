@@ -51,6 +51,14 @@ def test_unknown_addresses_and_methods_are_json(gateway: Gateway) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
+def test_a_wrong_method_is_told_of_every_right_one(gateway: Gateway) -> None:
+    """Allow has all methods of the address (RFC 9110, 10.2.1), not those of its first route."""
+    allowed = {"/api/dreams/1/images": {"GET", "HEAD", "POST"}, "/api/dreams/1/images/1": {"DELETE"}}
+    for path, methods in allowed.items():
+        answer = gateway.http.put(path)
+        assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, methods)
+
+
 def test_health_and_readiness(start: Callable[..., Gateway], settings: Settings) -> None:
     """`/healthz` says that the process is up; `/readyz` says which server is away, with Retry-After."""
     with start() as gateway:
