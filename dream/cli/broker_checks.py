@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from dream.cli.findings import Check, Finding, right, sentence_of, warning, wrong
+from dream.cli.findings import Check, Finding, right, warning, wrong
 from dream.errors import BrokerUnavailable, SettingsError
 from dream.messages import QUEUES
 from dream.middleware.asking import ask
 from dream.presence import NO_CLUSTER, is_cluster, parts_there
 from dream.questions import Question
 from dream.redis_client import connect
+from dream.server_words import sentence_of
 
 if TYPE_CHECKING:
     from dream.settings import Settings

@@ -18,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from dream.arguments import size_text
 from dream.cli.access import explained
 from dream.cli.broker_checks import broker_checks, redis_clock_s
-from dream.cli.findings import Check, Finding, right, sentence_of, warning, wrong
+from dream.cli.findings import Check, Finding, right, warning, wrong
 from dream.db import Database, DreamImage, migrate
 from dream.db.clock import now
 from dream.db.dreams import owner_of
 from dream.db.faults import explain
 from dream.errors import AccessDenied, BucketMissing, DatabaseUnavailable, DreamError, ObjectStoreUnavailable
+from dream.server_words import sentence_of
 from dream.storage import Storage, new_staging_key
 from dream.storage.folder import StagingFolder
 

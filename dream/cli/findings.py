@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dream.errors import DreamError
+from dream.server_words import sentence_of
 
-__all__ = ["Check", "Finding", "Outcome", "examine", "right", "sentence_of", "warning", "wrong"]
+__all__ = ["Check", "Finding", "Outcome", "examine", "right", "warning", "wrong"]
 
 
 class Outcome(StrEnum):
@@ -85,39 +86,3 @@ def _look(check: Check) -> Iterator[Finding]:
         yield wrong(str(error), check.advice)
     except Exception as error:  # noqa: BLE001 (a doctor reports whatever a server or its client does)
         yield wrong(sentence_of(error), check.advice)
-
-
-#: Plain sentences for errors of servers and their clients, by words in these; the first that fits.
-_SENTENCES = (
-    (("password authentication failed", "WRONGPASS", "invalid username-password", "ACCESS_REFUSED"), "wrong password"),
-    (("Authentication required", "NOAUTH", "no password supplied"), "it asks for a password, and none is given"),
-    (("called without any password configured",), "a password is given, and the server has none"),
-    (("NOPERM",), "this user may not run a command that dream needs"),
-    (("vhost",), "the virtual host does not exist, or this user may not use it"),
-    (("Could not connect to the endpoint",), "nothing answers at this address"),
-    (("Connection refused", "ECONNREFUSED"), "nothing listens at this address (connection refused)"),
-    (
-        (
-            "Name or service not known",
-            "getaddrinfo",
-            "could not translate host",
-            "resolve host",
-            "nodename nor servname",
-        ),
-        "the host's name is not known",
-    ),
-    (("No route to host", "Network is unreachable"), "there is no way to this host in the network"),
-    (("timed out", "timeout expired", "Timeout"), "no answer in time"),
-    (("SSL", "certificate"), "the encrypted connection (TLS) fails"),
-    (("pg_hba.conf",), "the server admits no such connection (pg_hba.conf)"),
-)
-
-
-def sentence_of(error: BaseException) -> str:
-    """What is wrong, in one plain sentence, with the server's own words behind it."""
-    lines = str(error).strip().splitlines() or [""]
-    said = repr(error) if not lines[0] or type(error).__module__.startswith("pika") else lines[0]
-    for words, sentence in _SENTENCES:
-        if any(word in said for word in words):
-            return f"{sentence}: {said}"
-    return said if isinstance(error, DreamError) else f"{type(error).__name__}: {said}"

@@ -163,7 +163,7 @@ class Producer(Connections):
         check_session(session)
         check_owner(dream_id, user_id, username)
         if self._settings.owners_sql:
-            raise SettingsError("DREAM_OWNERS_SQL is set: a dream's owner is in a table that is not ours to change")
+            raise SettingsError("DREAM_OWNERS_SQL is set: a dream's owner is in a table of yours; change it there")
         self._recorder.record_owner(session, dream_id, user_id, username)
 
     def order_upload(

@@ -67,13 +67,14 @@ def _make_buckets(settings: Settings) -> None:
 def _named(variable: str) -> Iterator[None]:
     """Let errors begin with the variable that names their server."""
     from dream.errors import DreamError, SettingsError
+    from dream.server_words import sentence_of
 
     try:
         yield
     except SettingsError:  # it names its variable itself
         raise
     except DreamError as error:
-        raise DreamError(redact(f"{variable}: {error}")) from error
+        raise DreamError(redact(f"{variable}: {sentence_of(error)}")) from error
 
 
 def _reach_servers(settings: Settings) -> None:
@@ -83,17 +84,18 @@ def _reach_servers(settings: Settings) -> None:
       BrokerUnavailable: a server does not answer, or refuses us; the message names its variable.
     """
     from dream.errors import BrokerUnavailable
+    from dream.server_words import sentence_of
 
     deadline = time.monotonic() + _SERVER_TIMEOUT_S
     for name, url in {"DREAM_BROKER_URL": settings.broker_url, "DREAM_REDIS_URL": settings.events_url}.items():
         while error := _fault_of(url):
             if time.monotonic() > deadline:
-                raise BrokerUnavailable(redact(f"{name}={url} does not answer: {error}"))
+                raise BrokerUnavailable(redact(f"{name}={url}: {sentence_of(error)}"))
             time.sleep(0.2)
 
 
-def _fault_of(url: str) -> str:
-    """The error of the server or its client; "" where it answers."""
+def _fault_of(url: str) -> Exception | None:
+    """The error of the server or its client; None where it answers."""
     from contextlib import closing
 
     import pika
@@ -108,10 +110,10 @@ def _fault_of(url: str) -> str:
             with closing(connect(url)) as client:
                 client.ping()
     except BusyLoadingError:  # it is there, and still loads its file
-        return ""
+        return None
     except (RedisError, pika.exceptions.AMQPError, OSError) as error:
-        return str(error) or repr(error)
-    return ""
+        return error
+    return None
 
 
 if __name__ == "__main__":

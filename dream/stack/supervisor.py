@@ -204,4 +204,6 @@ def _failure(part: Part, code: int) -> StackError | SettingsError:
     said = last_line(part.log)
     if part.is_ours and code == EXIT_SETTINGS:
         return SettingsError(said.removeprefix("dream: ") or f"{part.name}: a setting is wrong; see {part.log}")
+    if part.is_ours and said.startswith("dream: "):
+        return StackError(f"{said.removeprefix('dream: ')}; see {part.log}")
     return StackError(f"{part.name} did not start ({describe_exit(code)}): {said or 'it said nothing'}; see {part.log}")

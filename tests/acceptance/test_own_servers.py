@@ -126,10 +126,13 @@ def test_what_the_environment_does_not_name_is_embedded(albums: str, tmp_path: P
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"DREAM_BROKER_URL": "redis://:hunter2@127.0.0.1:9/0"}, "DREAM_BROKER_URL=redis://***@127.0.0.1:9/0"),
+        (
+            {"DREAM_BROKER_URL": "redis://:hunter2@127.0.0.1:9/0"},
+            "dream: DREAM_BROKER_URL=redis://***@127.0.0.1:9/0: nothing listens at this address",
+        ),
         (
             {"DREAM_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d"},
-            "DREAM_DATABASE_URL: the database did not answer",
+            "dream: DREAM_DATABASE_URL: nothing listens at this address",
         ),
         ({"DREAM_S3_ACCESS_KEY": "hunter2"}, "DREAM_S3_SECRET_KEY is not"),
     ],

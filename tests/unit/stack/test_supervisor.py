@@ -131,6 +131,13 @@ def test_a_part_of_ours_with_a_wrong_setting_is_given_up_at_once_with_its_line(m
         supervisor.wait_ready(timeout_s=10)
 
 
+def test_a_part_of_ours_that_says_what_is_wrong_is_given_up_with_its_line(make, supervisor) -> None:
+    code = "print('dream: DREAM_X=y: nothing listens', flush=True); raise SystemExit(1)"
+
+    with pytest.raises(StackError, match=r"^DREAM_X=y: nothing listens; see .*part\.log$"):
+        supervisor.run_once(make(code, is_ours=True), timeout_s=10)
+
+
 def test_a_part_that_never_answers_is_named(make, supervisor) -> None:
     supervisor.start(make(LASTING, is_ready=lambda: False))
 

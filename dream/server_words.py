@@ -1,0 +1,42 @@
+"""What servers and their clients say when they keep us out, in plain sentences."""
+
+from __future__ import annotations
+
+from dream.errors import DreamError
+
+__all__ = ["sentence_of"]
+
+#: By words in what is said: the first that fits.
+_SENTENCES = (
+    (("password authentication failed", "WRONGPASS", "invalid username-password", "ACCESS_REFUSED"), "wrong password"),
+    (("Authentication required", "NOAUTH", "no password supplied"), "it asks for a password, and none is given"),
+    (("called without any password configured",), "a password is given, and the server has none"),
+    (("NOPERM",), "this user may not run a command that dream needs"),
+    (("vhost",), "the virtual host does not exist, or this user may not use it"),
+    (("Could not connect to the endpoint",), "nothing answers at this address"),
+    (("Connection refused", "ECONNREFUSED"), "nothing listens at this address (connection refused)"),
+    (
+        (
+            "Name or service not known",
+            "getaddrinfo",
+            "could not translate host",
+            "resolve host",
+            "nodename nor servname",
+        ),
+        "the host's name is not known",
+    ),
+    (("No route to host", "Network is unreachable"), "there is no way to this host in the network"),
+    (("timed out", "timeout expired", "Timeout"), "no answer in time"),
+    (("SSL", "certificate"), "the encrypted connection (TLS) fails"),
+    (("pg_hba.conf",), "the server admits no such connection (pg_hba.conf)"),
+)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What is wrong, in one plain sentence, with the server's own words behind it."""
+    lines = str(error).strip().splitlines() or [""]
+    said = repr(error) if not lines[0] or type(error).__module__.startswith("pika") else lines[0]
+    for words, sentence in _SENTENCES:
+        if any(word in said for word in words):
+            return f"{sentence}: {said}"
+    return said if isinstance(error, DreamError) else f"{type(error).__name__}: {said}"
