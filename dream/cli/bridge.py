@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dream.cli.access import explained, load_quietly, reached
+from dream.cli.plain_help import PlainHelp
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
     group.callback()(bridge)
     group.command()(parked)
-    group.command()(replay)
+    group.command(cls=PlainHelp)(replay)
     app.add_typer(group, name="bridge")
 
 

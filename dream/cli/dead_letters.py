@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dream.cli.access import AsJson, confirm, load_quietly, opened
+from dream.cli.plain_help import PlainHelp
 from dream.errors import InvalidArguments, ResultsUnavailable
 from dream.messages import owners_line
 
@@ -56,7 +57,7 @@ def list_(
     show_rows(("id", "task", "dream", "runs", "deaths", "failed at", "why"), rows)
 
 
-@dlq.command()
+@dlq.command(cls=PlainHelp)
 def show(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="A task, as `dream dlq list` prints it.")],
     as_json: AsJson = False,
@@ -84,7 +85,7 @@ def show(
     )
 
 
-@dlq.command()
+@dlq.command(cls=PlainHelp)
 def replay(
     task_ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
@@ -106,7 +107,7 @@ def replay(
             typer.echo(task_id)
 
 
-@dlq.command()
+@dlq.command(cls=PlainHelp)
 def purge(
     task_ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,

@@ -14,6 +14,7 @@ import typer
 
 from dream.arguments import MAX_ID, RefusalCode, refusal_of
 from dream.cli.access import AsJson, DreamId, confirm, load_quietly, opened
+from dream.cli.plain_help import PlainHelp
 from dream.errors import InvalidArguments
 from dream.messages import ImageFile, ImageState, UrlToDelete
 from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
@@ -37,7 +38,7 @@ _SILENCE_S = 5.0
 def register(app: typer.Typer) -> None:
     """Add these commands to the app."""
     for command in (upload, images, delete):
-        app.command()(command)
+        app.command(cls=PlainHelp)(command)
 
 
 def upload(
