@@ -1,4 +1,4 @@
-"""What servers and their clients say when they keep us out, in plain sentences."""
+"""Plain sentences for the errors of servers and their clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dream.errors import DreamError
 
 __all__ = ["sentence_of"]
 
-#: By words in what is said: the first that fits.
+#: By words in the error; the first that fits.
 _SENTENCES = (
     (("password authentication failed", "WRONGPASS", "invalid username-password", "ACCESS_REFUSED"), "wrong password"),
     (("Authentication required", "NOAUTH", "no password supplied"), "it asks for a password, and none is given"),
