@@ -224,13 +224,15 @@ class Storage:
 
     def _address_of(self, bucket: str) -> tuple[str, str]:
         """The URL before the bucket's keys, and the bucket's region, as boto3 has them for this style and endpoint."""
-        if bucket not in self._addresses:
+        address = self._addresses.get(bucket)  # once: another thread may clear them
+        if address is None:
             url = urlsplit(self._client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}))
             _, _, region, *_ = parse_qs(url.query)["X-Amz-Credential"][0].rsplit("/", 4)
             if len(self._addresses) >= _MOST_ADDRESSES:
                 self._addresses.clear()
-            self._addresses[bucket] = f"{url.scheme}://{url.netloc}{url.path.removesuffix('k')}", region
-        return self._addresses[bucket]
+            address = f"{url.scheme}://{url.netloc}{url.path.removesuffix('k')}", region
+            self._addresses[bucket] = address
+        return address
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""
