@@ -21,7 +21,7 @@ from PIL.ExifTags import IFD
 from dream.stack.samples import draw
 from dream.stack.servers import remove_weed_sockets
 from dream.stack.state import DataFolder
-from tests.commands import command, dream, only_line
+from tests.commands import command, dream
 from tests.conftest import wait_for
 from tests.processes import MARK, processes_with
 
@@ -88,8 +88,8 @@ def test_the_demo_runs_once_and_again_on_the_same_data(data: Path, mark: str) ->
         assert run.returncode == 0, run.stdout + run.stderr
         assert run.stderr == ""
         for name in SAMPLES:
-            line = only_line("\n".join(line for line in run.stdout.splitlines() if f"completed  {name}" in line))
-            assert re.search(r"  \d+x\d+ px  [\d,]+ bytes  http://127\.0\.0\.1:\d+/media/dreams/\S+$", line)
+            told = rf"^  completed  {name}  \d+x\d+ px  [\d,]+ bytes\nhttp://127\.0\.0\.1:\d+/media/dreams/\S+$"
+            assert len(re.findall(told, run.stdout, re.MULTILINE)) == 1
         assert "all 3 pictures are completed, listed and downloadable" in run.stdout
         assert "#dream=1" not in run.stdout  # the page is not there any more
         assert processes_with(mark) == []

@@ -327,8 +327,8 @@ def test_send_image_update_takes_urls_and_dicts(valkey: Valkey, send: Callable[.
     async def scenario(events: Events, _publisher: Publisher) -> None:
         subscription = await events.subscribe(7)
         images = ["http://h/a", {"id": 5, "url": "http://h/b", "position": 3}, {"url": "http://h/c"}]
-        assert send(7, images, "completed", "done", 100) is True
-        assert send("7", status="failed") is True
+        assert await asyncio.to_thread(send, 7, images, "completed", "done", 100) is True
+        assert await asyncio.to_thread(send, "7", status="failed") is True
         full, bare = await take(subscription, 2)
         assert full["images"] == [
             {"id": -1, "url": "http://h/a", "position": 0},
