@@ -1,43 +1,62 @@
-# Everything but `make lock` works on a machine that has only Python (3.11 or newer), pip and make.
+# Every target except `lock` works on a machine that has only Python (3.11 or newer), pip and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest/bin
-# Two processes are what two cores can feed; more would only make tests wait for each other.
+# Tests wait for servers half of their time, so three processes feed two cores. In `make check` two do: its tests of real
+# time-outs need a free core.
 JOBS ?= 2
-# Modules in the order of `testpaths`, fast ones first: by their number of tests the two longest waits would come last.
+test: JOBS = 3
+# Modules run in the order of `testpaths`, fast ones first. Ordered by number of tests, the two longest waits would come last.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
-# The pip of the Python that an environment was made from: where the environment is active, `python3` is its own.
+# The pip of the Python from which an environment was made. In an active environment `python3` is that environment's own.
 PIP = $$($(1)/python -c 'import sys; print(sys._base_executable)') -m pip --python $(1)/python \
 	--disable-pip-version-check install --quiet
 
-# How long `make soak` goes on.
+# Tests start hundreds of Pythons: without compiled files each compiles dream anew, and pytest every test.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Minutes that `make soak` runs.
 MINUTES ?= 10
 
-.PHONY: demo test check lowest faults soak lint lock clean
+.PHONY: demo test check lowest newest dist docs faults soak lint lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
 
-# All but the tests that wait out real time-outs, or kill at every step.
+# All tests except those that wait for real time-outs, or kill at every step.
 test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-# What must hold before anything lands: the linters, the lowest versions of what dream needs, and every test.
-check: lint lowest
+# All checks before a change lands: the linters, the lowest versions of the dependencies, and every test.
+check: lint docs lowest newest
 	@$(PYTEST) $(ARGS)
 
-# The unit tests and the demo with the lowest versions that pyproject.toml allows.
+# The unit tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
 lowest: $(LOWEST)/stamp
 	@$(LOWEST)/python -m pytest -q -n $(JOBS) tests/unit
-	@$(LOWEST)/python -m dream demo --once
+	@cd $(LOWEST) && ./python -P -m dream demo --once
 
-# Every cell of the fault matrix, into docs/reliability.md.
+# The demo of the wheel in an empty environment, with the newest versions of the core and the embedded servers.
+newest: dist
+	@rm -rf .venv-newest && $(PYTHON) -m venv --without-pip .venv-newest
+	@$(call PIP,.venv-newest/bin) "$$(echo dist/*.whl)[embedded]"
+	@cd .venv-newest && bin/python -P -m dream demo --once
+
+# The wheel and the source distribution, in dist/.
+dist: $(VENV)/dev.stamp
+	@rm -rf dist && $(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
+
+# The documentation as a site, in build/site/. It needs no other site: `python3 -m http.server -d build/site` shows it offline.
+docs: $(VENV)/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Run every cell of the fault matrix, and write the outcomes into docs/reliability.md.
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -n 4 --dist load --faults all --matrix docs/reliability.md tests/acceptance/faults $(ARGS)
 
-# Uploads, deletions, and a random part killed every few seconds; then the promise is checked.
+# Upload and delete, kill a random process every few seconds, and check the promise at the end.
 soak: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.soak $(MINUTES)
 
@@ -47,43 +66,43 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Only when dependencies change: writes the locked, hashed requirements.
+# With the extras that the demo and a usual server need.
+LOCK = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	pyproject.toml --extra embedded --extra jwt --extra postgres --extra rabbitmq
+
+# Write the locked, hashed requirements; only needed when dependencies change.
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --group build -o requirements/run.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --group build --group dev -c requirements/run.txt -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml --extra stack --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--resolution lowest-direct pyproject.toml --extra stack --extra heif --group build --group dev -o requirements/lowest.txt
+	$(LOCK) --group build --group dev -o requirements/dev.txt
+	$(LOCK) --group build -c requirements/dev.txt -o requirements/run.txt
+	$(LOCK) --group build --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(LOCK) --group build --group dev --extra heif --resolution lowest-direct -o requirements/lowest.txt
 
 clean:
-	rm -rf $(VENV) .venv-lowest .dream build
+	rm -rf $(VENV) .venv-lowest .venv-newest .dream build dist
 
-# The environments are made without pip of their own, for Debian's Python has none to give.
+# The environments have no pip of their own, because Debian's Python provides none.
 $(BIN)/python $(LOWEST)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dream needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv --without-pip $(@D)/..
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
-	@echo "installing what dream needs into $(VENV) (once)"
+	@echo "installing dream's dependencies into $(VENV) (once)"
 	@$(call PIP,$(BIN)) --require-hashes -r requirements/run.txt
 	@$(call PIP,$(BIN)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
-	@echo "installing what its tests need into $(VENV) (once)"
+	@echo "installing the tests' dependencies into $(VENV) (once)"
 	@$(call PIP,$(BIN)) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
-	@echo "installing what its benchmarks need into $(VENV) (once)"
+	@echo "installing the benchmarks' dependencies into $(VENV) (once)"
 	@$(call PIP,$(BIN)) --require-hashes -r requirements/bench.txt
 	@touch $@
 
-$(LOWEST)/stamp: requirements/lowest.txt pyproject.toml | $(LOWEST)/python
+$(LOWEST)/stamp: requirements/lowest.txt pyproject.toml dist | $(LOWEST)/python
 	@echo "installing the lowest versions that dream allows into .venv-lowest (once)"
 	@$(call PIP,$(LOWEST)) --require-hashes -r requirements/lowest.txt
-	@$(call PIP,$(LOWEST)) --no-deps --no-build-isolation --editable .
+	@$(call PIP,$(LOWEST)) --no-deps --force-reinstall dist/*.whl
 	@touch $@

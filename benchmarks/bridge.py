@@ -1,10 +1,10 @@
-"""How fast the bridge moves: messages of the real Celery, from Redis or RabbitMQ onto our queue.
+"""Rate of the bridge: it moves messages of the real Celery from Redis or RabbitMQ to dream's queue.
 
     python -m benchmarks.bridge --redis redis://127.0.0.1:6379/9 [--from amqp://127.0.0.1/] [--messages 10000] [--own]
 
-A process with Celery sends them; then `dream bridge --drain` moves them, timed from its start to its end. Without
-`--from` they come from the same Redis. With `--own` they are tasks of dream's own, deletions, each of which becomes a
-row; else an app's. The database of the Redis URL is emptied, before and after.
+A process with Celery sends the messages; then `dream bridge --drain` moves them, timed from its start to its end.
+Without `--from` they come from the same Redis. With `--own` they are deletions, tasks of dream's own, and each becomes
+a row; otherwise they are tasks of an app. The benchmark empties the database of the Redis URL before and after.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import pika
 import redis
 
 from dream.db import migrate
-from dream.messages import DEFAULT_QUEUE, DELETE_IMAGES, IMAGES_QUEUE
+from dream.messages.registry import DELETE_IMAGES, IMAGES_QUEUE
+from dream.work.messages import DEFAULT_QUEUE
 
 __all__ = ["main"]
 
@@ -44,7 +45,7 @@ with app.producer_pool.acquire() as producer:
 
 
 class Kind(NamedTuple):
-    """What is sent."""
+    """The messages to send."""
 
     task: str
     args: list[Any]
@@ -57,9 +58,9 @@ _OWN = Kind(DELETE_IMAGES, [7, [_PICTURE], "owner"], IMAGES_QUEUE)
 
 
 def main() -> None:
-    """Run it and print one line."""
+    """Run the benchmark and print one line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--redis", required=True, help="our broker; its database is emptied")
+    parser.add_argument("--redis", required=True, help="dream's broker; the benchmark empties its database")
     parser.add_argument("--from", dest="source", help="Celery's broker; by default the same Redis")
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--own", action="store_true", help="send tasks of dream's own, not an app's")

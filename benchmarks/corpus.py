@@ -1,10 +1,10 @@
-"""Runs every file of a folder through the pool, as uploads would be, and says how each ended.
+"""Run every file of a folder through the pool, like an upload, and print each outcome.
 
     python -m benchmarks.corpus FOLDER [--processes 2] [--verbose]
 
-For the test suites of decoders, collections of broken files and the like. A file may end as a picture that opens again
-or as a reason for its owner. Anything else (a child that died, a time limit, a stack trace) is listed, and makes the
-exit code 1.
+It is for the test suites of decoders, collections of broken files and similar folders. A file may end as a picture that
+opens again, or as a reason for its owner. The benchmark lists every other outcome (a child that died, a time limit, a
+stack trace), and then ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["main"]
 
 
 class Ending(NamedTuple):
-    """How a file ended: `picture`, `refused` or `fault`, in words, after how long."""
+    """The outcome of a file: `picture`, `refused` or `fault`, its reason, and its time."""
 
     path: Path
     kind: str
@@ -40,7 +40,7 @@ class Ending(NamedTuple):
 
 
 def main() -> int:
-    """Run the command; 1 where a file ended badly."""
+    """Run the command; return 1 if a file ended badly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--processes", type=int, default=2, help="children of the pool")
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def run(paths: list[Path], processes: int) -> Iterator[Ending]:
-    """Process each file, some at a time; endings come in the order of `paths`."""
+    """Process each file, some at a time; yield outcomes in the order of `paths`."""
     settings = load()
     pool = Pool(Limits.of(settings), processes, settings.image_time_limit_s, settings.child_memory_bytes)
     pool.start()
@@ -72,7 +72,7 @@ def run(paths: list[Path], processes: int) -> Iterator[Ending]:
 
 
 def end_of(pool: Pool, path: Path, folder: Path) -> Ending:
-    """How one file ends, its result opened again."""
+    """Process one file, open its result, and return the outcome."""
     target = folder / f"{path.stem}-{id(path)}"
     started_s = time.monotonic()
     try:
@@ -92,7 +92,7 @@ def end_of(pool: Pool, path: Path, folder: Path) -> Ending:
 
 
 def peak_mib() -> float:
-    """The largest resident memory that a child has had."""
+    """Peak resident memory of all children."""
     peaks = [0]
     for child in multiprocessing.active_children():
         for line in Path(f"/proc/{child.pid}/status").read_text().splitlines():
@@ -102,7 +102,7 @@ def peak_mib() -> float:
 
 
 def report(endings: list[Ending]) -> None:
-    """Counts, the reasons, and what took longest."""
+    """Print counts, reasons, and the slowest files."""
     print(", ".join(f"{count} {kind}" for kind, count in Counter(ending.kind for ending in endings).most_common()))
     for words, count in Counter(ending.words for ending in endings if ending.kind == "refused").most_common(20):
         print(f"{count:6} × {words}")

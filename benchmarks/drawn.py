@@ -1,9 +1,9 @@
-"""Drawn pictures: how far they come out from what they were, and in how many bytes, beside how photos are encoded.
+"""Drawn pictures: difference and bytes of their results, beside the encoding of photos.
 
     python -m benchmarks.drawn
 
-A difference is the mean over all pixels and channels, in levels of 255; where there is transparency, of what is seen on
-white. What is larger than the longest edge is compared with the picture reduced to it.
+A difference is the mean over all pixels and channels, in levels of 255; transparent pictures are compared on white. A
+picture beyond the longest edge is compared after its reduction to that edge.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def drawings() -> Iterator[tuple[str, Image.Image]]:
-    """Pictures of the kinds that are no photos; the same ones each time."""
+    """Pictures that are no photos; the same ones each time."""
     yield "64 colours at random", _palette_noise(64, (64, 64))
     yield "16 colours at random", _palette_noise(16, (320, 240))
     yield "red words on blue", _words((800, 600), (230, 20, 20), (20, 20, 200))
@@ -50,14 +50,14 @@ def drawings() -> Iterator[tuple[str, Image.Image]]:
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """The mean difference of what is seen of both, in levels of 255."""
+    """Mean difference of both pictures as a viewer sees them, in levels of 255."""
     seen = [lay_on_white(image if image.mode == "RGBA" else image.convert("RGB")) for image in (one, other)]
     means = ImageStat.Stat(ImageChops.difference(*seen)).mean
     return sum(means) / len(means)
 
 
 def _as_photo(data: bytes) -> str:
-    """How it was before drawn pictures were told from photos."""
+    """Encode the picture as a photo, as releases did that knew no drawings."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "out")
         limits = Limits()

@@ -1,9 +1,9 @@
-"""The engine's speed, memory and quality beside the documented algorithm, plain Pillow and libvips.
+"""Speed, memory and quality of `dream.imaging` beside the documented algorithm, plain Pillow and libvips.
 
     python -m benchmarks.engine --photos FOLDER [--rounds 7] [--only speed exact png memory quality budget]
 
-Ratios are of medians of interleaved rounds on one core, a process for each contender. Larger JPEGs are made of the
-photos by laying them side by side.
+A ratio compares medians of interleaved rounds on one core, with a process for each contender. Larger JPEGs consist of
+the photos side by side.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BUDGETS = (2**20, 300_000, 100_000, 20_000)
 
 
 def main() -> None:
-    """Measure, and print a table for each part."""
+    """Measure, and print a table for each subject."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument(
         "--photos", type=Path, required=True, metavar="FOLDER", help="JPEG photos of 8 to 20 megapixels"
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _speed(found: list[Picture], rounds: int) -> None:
-    """All of `process_image` with default settings."""
+    """Measure `process_image` with default settings."""
     contenders: dict[str, _Contender] = {"engine": _engine, "documented": documented}
     _compare(_of(found, 11, 17), rounds, contenders)
     _compare([tiled(photo, 2, 2, 13_000_000) for photo in _of(found, 11, 13)], rounds, contenders)
@@ -59,7 +59,7 @@ def _speed(found: list[Picture], rounds: int) -> None:
 
 
 def _exact(found: list[Picture], rounds: int) -> None:
-    """To exactly 1920 pixels at quality 85, without a search."""
+    """Measure the way to exactly 1920 pixels at quality 85, without a search."""
     twelve = _of(found, 11, 13)
     larger = [tiled(photo, 2, down, size) for photo in twelve for down, size in ((1, 8_000_000), (2, 13_000_000))]
     with tempfile.TemporaryDirectory() as folder:
@@ -77,13 +77,13 @@ def _exact(found: list[Picture], rounds: int) -> None:
 
 
 def _png(found: list[Picture], rounds: int) -> None:
-    """PNGs, where decoding cannot be reduced: all of `process_image`, and what decoding alone takes."""
+    """Measure PNGs, whose decoding cannot be reduced: `process_image`, and the decoding alone."""
     pictures = [*(as_png(photo) for photo in _of(found, 11, 13)), screenshot(found[0])]
     _compare(pictures, rounds, {"engine": _engine, "documented": documented, "decoding alone": decoded})
 
 
 def _memory(found: list[Picture], _rounds: int) -> None:
-    """Peak of a process of the pool over the same process when idle."""
+    """Measure the peak of a process of the pool over the same process when idle."""
     from benchmarks.memory import peak_mb
 
     twelve = _of(found, 11, 13)
@@ -97,7 +97,7 @@ def _memory(found: list[Picture], _rounds: int) -> None:
 
 
 def _quality(found: list[Picture], _rounds: int) -> None:
-    """SSIMULACRA2 at 1 MiB with default settings."""
+    """Measure SSIMULACRA2 at 1 MiB with default settings."""
     try:
         from benchmarks.quality import score
     except ImportError as error:
@@ -117,7 +117,7 @@ def _quality(found: list[Picture], _rounds: int) -> None:
 
 
 def _budget(found: list[Picture], _rounds: int) -> None:
-    """Results over their byte budget."""
+    """Count results over their byte budget."""
     over, shares = 0, []
     for picture in [*found, screenshot(found[0])]:
         for max_bytes in _BUDGETS:
@@ -140,7 +140,7 @@ def _exactly(data: bytes, target: Path) -> None:
 
 
 def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, _Contender]) -> None:
-    """A row for each picture: the engine's time, and the others' with how many times as long they took; the medians."""
+    """Print a row for each picture: the time of `dream.imaging`, the others' times and ratios; then the medians."""
     if not pictures:
         return
     others = [name for name in contenders if name != "engine"]
@@ -157,7 +157,7 @@ def _compare(pictures: list[Picture], rounds: int, contenders: dict[str, _Conten
 
 
 def _of(found: list[Picture], least_mp: float, most_mp: float) -> list[Picture]:
-    """Those of so many megapixels; all, where none is."""
+    """The pictures in this range of megapixels, or all pictures if none is."""
     return [photo for photo in found if least_mp <= photo.megapixels <= most_mp] or found
 
 

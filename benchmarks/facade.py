@@ -1,11 +1,11 @@
-"""What the façade costs: a task that does nothing, sent and run by plain Dramatiq, by the façade and by Celery.
+"""Cost of the façade: plain Dramatiq, the façade and Celery send and run a task that does nothing.
 
     python -m benchmarks.facade --redis redis://127.0.0.1:6379/9 [--broker amqp://127.0.0.1/]
 
 Each system has one worker process with four threads (Celery's `--pool=threads`, as documented) on the same broker: that
 Redis, or the RabbitMQ that `--broker` names. Results are in the Redis. A round sends the tasks while the worker runs
-and ends when its queue and what is in work are empty (in RabbitMQ, its queue). The systems take turns; medians are
-printed, of the rates and of each round's ratios. The database of the Redis URL is emptied, and the queues are deleted.
+and ends when its queue and its running tasks are done (in RabbitMQ, its queue). The systems take turns. The benchmark
+prints medians of the rates and of each round's ratios. It empties the database of the Redis URL and deletes the queues.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["main"]
 HERE = Path(__file__).resolve().parent
 _THREADS = 4
 _PATIENCE_S = 120.0
-#: What is wanted: of whose rate, and how much of it.
+#: Targets: the lowest ratio of the first system's rate to the second's.
 _TARGETS = {
     ("façade", "dramatiq"): 0.85,
     ("façade", "celery"): 3.0,
@@ -41,7 +41,7 @@ _TARGETS = {
 
 
 class Rates(NamedTuple):
-    """Tasks a second, in one round."""
+    """Tasks per second, in one round."""
 
     sent: float
     run: float
@@ -52,12 +52,12 @@ class System:
     """One way to send and run a task.
 
     Parameters:
-      name: what the table calls it.
-      module: in `benchmarks.noop`, where its task is.
+      name: its name in the table.
+      module: the module of its task, in `benchmarks.noop`.
       worker: the command that runs its worker.
-      task: which of the module's.
-      keys: of Redis, which are empty when all is done.
-      queue: of RabbitMQ.
+      task: the name of the task in the module.
+      keys: keys in Redis that are empty when all tasks are done.
+      queue: its queue in RabbitMQ.
     """
 
     name: str
@@ -86,18 +86,18 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class Servers:
-    """Where messages and results are.
+    """The servers of messages and results.
 
     Parameters:
-      redis: results, and messages where there is no other broker.
-      broker: messages.
+      redis: for results, and for messages without another broker.
+      broker: for messages.
     """
 
     redis: str
     broker: str
 
     def is_drained(self, system: System) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all tasks are done."""
         if self.broker == self.redis:
             with redis.Redis.from_url(self.redis) as client:
                 kinds = {b"list": client.llen, b"hash": client.hlen, b"none": lambda _key: 0}
@@ -106,7 +106,7 @@ class Servers:
             return bool(connection.channel().queue_declare(system.queue, passive=True).method.message_count == 0)
 
     def clean(self) -> None:
-        """Leave nothing."""
+        """Delete all keys and queues."""
         with redis.Redis.from_url(self.redis) as client:
             client.flushdb()
         if self.broker != self.redis:
@@ -152,7 +152,7 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
 
 
 def _send(system: System, count: int, environment: dict[str, str], folder: str) -> float:
-    """Send that many in a process of its own; seconds that the sending took."""
+    """Send this many tasks from a process of its own; return the seconds that it took."""
     command = [sys.executable, "-m", f"benchmarks.noop.{system.module}", system.task, str(count)]
     sent = subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True)
     return float(sent.stdout.split()[-1])
@@ -172,7 +172,7 @@ def _round(servers: Servers, system: System, count: int) -> Rates:
 
 
 def _print(rounds: dict[str, list[Rates]]) -> bool:
-    """Print the table; returns whether all targets are held."""
+    """Print the table; return whether all targets are met."""
     print("| system | sent /s | sent and run /s |\n| --- | --- | --- |")
     for name, rates in rounds.items():
         sent, run = (statistics.median(each) for each in zip(*rates, strict=True))
@@ -188,10 +188,10 @@ def _print(rounds: dict[str, list[Rates]]) -> bool:
 
 
 def main() -> int:
-    """Measure, and print the table; returns 1 where a target is missed."""
+    """Measure, and print the table; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--redis", required=True, help="a Redis database that may be emptied")
-    parser.add_argument("--broker", help="a RabbitMQ on which queues may be deleted")
+    parser.add_argument("--redis", required=True, help="a Redis database, which the benchmark empties")
+    parser.add_argument("--broker", help="a RabbitMQ, on which the benchmark deletes queues")
     parser.add_argument("--tasks", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()

@@ -1,17 +1,17 @@
-"""How much memory a picture takes: the peak of a real process of the pool, over the same process when idle.
+"""Memory for a picture: the peak of a real process of the pool, over the same process when idle.
 
     python -m benchmarks.memory [KIND …]
 
-One picture of each format and kind, as large as the limits allow by default.
+It measures one picture of each format and kind, as large as the default limits allow.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import multiprocessing
 import re
 import struct
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -32,7 +32,13 @@ _SQUARE_JPEG_PX, _SQUARE_PX = 10_000, 6_320
 
 def main() -> None:
     """Print a row for each kind."""
-    wanted = sys.argv[1:] or list(LARGEST)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of: {'; '.join(LARGEST)}".replace("%", "%%"))
+    wanted: list[str] = parser.parse_args().kinds or list(LARGEST)
+    if unknown := [name for name in wanted if name not in LARGEST]:
+        parser.error(f"no kind is called {unknown[0]!r}: --help lists them")
     small = _encoded("RGB", 600, "JPEG")
     print("| picture | peak over idle |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
@@ -45,12 +51,12 @@ def main() -> None:
 
 
 def peak_mb(folder: Path, data: bytes, warm_up: bytes) -> float:
-    """Peak of resident memory while a picture is processed, less what the process has when idle, in millions of bytes.
+    """Peak of resident memory for a picture over the memory of the idle process, in millions of bytes.
 
     Parameters:
-      folder: for the files.
+      folder: the folder for the files.
       data: the picture.
-      warm_up: one that is processed before, so that the process is one that has worked.
+      warm_up: a picture that the process works on first, so that it is no fresh process.
     """
     source, small, target = folder / "source", folder / "small", folder / "target"
     source.write_bytes(data)
@@ -88,7 +94,7 @@ def _encoded(mode: str, edge_px: int, kind: str, **options: Any) -> bytes:
 
 
 def _png(colour: int, depth: int, is_interlaced: bool = False) -> bytes:
-    """A PNG that Pillow does not write: deep, or interlaced; of few different rows."""
+    """A deep or interlaced PNG with few different rows; Pillow writes no such PNG."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     rows = zlib.compressobj(1)
     packed = b""
@@ -103,7 +109,7 @@ def _png(colour: int, depth: int, is_interlaced: bool = False) -> bytes:
     )
 
 
-#: The seven passes of Adam7: where each begins and how far its pixels are apart.
+#: The seven passes of Adam7: the start of each and the distance of its pixels.
 _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),

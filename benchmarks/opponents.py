@@ -1,4 +1,4 @@
-"""What the engine is measured against: the documented algorithm, plain Pillow, and libvips where it is installed."""
+"""Opponents of `dream.imaging`: the documented algorithm, plain Pillow, and libvips if it is installed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["decoded", "documented", "documented_to", "has_vips", "thumbnail_to",
 
 
 def decoded(data: bytes) -> Image.Image:
-    """All pixels, by Pillow: what nobody who decodes in full can do without."""
+    """Decode all pixels by Pillow: the least work of every full decoder."""
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
 
 
 def documented(data: bytes, max_bytes: int = 2**20) -> bytes:
-    """The documented algorithm: decode all, scale by √(limit / size), save at 85 × limit / size."""
+    """The documented algorithm: decode all pixels, scale by √(limit / size), save at 85 × limit / size."""
     if len(data) <= max_bytes:
         return data
     image = Image.open(io.BytesIO(data))
@@ -38,14 +38,14 @@ def documented_to(data: bytes, edge_px: int, quality: int) -> bytes:
 
 
 def thumbnail_to(data: bytes, edge_px: int, quality: int) -> bytes:
-    """Pillow's `thumbnail` as it comes, with its own reduction while decoding."""
+    """Pillow's `thumbnail` unchanged, with its own reduction while decoding."""
     image = Image.open(io.BytesIO(data))
     image.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
     return _jpeg(image, quality)
 
 
 def has_vips() -> bool:
-    """Whether pyvips and its library can be loaded; it then works in one thread."""
+    """Whether pyvips and its library can be loaded; if so, set it to one thread."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     try:
         import pyvips

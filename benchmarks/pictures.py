@@ -1,4 +1,4 @@
-"""What is measured with: photos from a folder of yours, and larger ones made of them by laying them side by side."""
+"""Pictures for the benchmarks: photos from a folder of yours, and larger ones that show them side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Picture:
     """A picture's file.
 
     Parameters:
-      name: what it is, for tables.
+      name: its name in tables.
       data: its bytes.
     """
 
@@ -44,7 +44,7 @@ def photo_paths(folder: Path) -> list[Path]:
 
 
 def photos(folder: Path) -> list[Picture]:
-    """The same, read."""
+    """The JPEG files of a folder, with their bytes."""
     return [Picture(path.stem, path.read_bytes()) for path in photo_paths(folder)]
 
 
@@ -67,7 +67,7 @@ def as_png(photo: Picture) -> Picture:
 
 
 def progressive(photo: Picture) -> Picture:
-    """About the same pixels as a progressive JPEG, of which a decoder holds all coefficients before it shows any."""
+    """About the same pixels as a progressive JPEG; its decoder needs all coefficients in memory at once."""
     return Picture(f"{photo.name}, progressive", _encoded(photo.pixels(), "JPEG", quality=90, progressive=True))
 
 

@@ -1,12 +1,12 @@
-"""The whole way of an upload, from `upload_images` to `completed`, against what the cores can do with the engine alone.
+"""The whole way of an upload, from `upload_images` to `completed`, against `dream.imaging` alone on the same cores.
 
     python -m benchmarks.pipeline --photos FOLDER [--rounds 5] [--batches 25] [--batch-size 4] [--worker-cores N]
 
 Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer.
-All share the cores of the machine, as in `dream up`; with `--worker-cores` the worker has some to itself and all else
-the others, as where the worker has a machine of its own. The bound is cores ÷ (processor time of the engine for a
-picture), measured in one process at the beginning of each round. What the parts took of the processors says where the
-rest went. Medians of the rounds are printed.
+All share the cores of the machine, as in `dream up`. With `--worker-cores` the worker has some cores to itself and the
+other processes have the rest, like a worker on a machine of its own. The bound is cores ÷ (processor time of
+`dream.imaging` for a picture), measured in one process at the beginning of each round. The processor time of each
+process explains the difference. The benchmark prints medians of the rounds.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from typing import NamedTuple
 
 from benchmarks.pictures import photo_paths
 from benchmarks.processors import CHILDREN, WORKER, cpu_by_part
-from dream.broker import make_broker
 from dream.db import Database, migrate
 from dream.imaging import Limits, process_file
-from dream.messages import ImageFile
+from dream.messages.arguments import ImageFile
 from dream.producer import Producer
+from dream.runs.connections import Connections
+from dream.runs.sending import own_broker
 from dream.settings import Settings, load
 from dream.stack import servers_only
 from dream.storage import Storage
 
-__all__ = ["main"]
+__all__ = ["main", "running_worker", "wait_until"]
 
 _PATIENCE_S = 200.0
 _WARM_UP_BATCHES = 2
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument(
-        "--worker-cores", type=int, metavar="N", help="cores for the worker alone; by default it has all"
+        "--worker-cores", type=int, metavar="N", help="cores for the worker alone; by default the worker has all cores"
     )
     options = parser.parse_args()
     photos = photo_paths(options.photos)
@@ -64,14 +65,14 @@ def main() -> None:
         settings = load()
         migrate.upgrade(settings.database_url)
         Storage(settings).ensure_bucket(settings.s3_bucket)
-        with _worker(Path(name), its_cores):
+        with running_worker(Path(name), its_cores):
             _measure(settings, photos, options, len(its_cores))
 
 
 def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace, cores: int) -> None:
     database = Database(settings)
-    broker = make_broker(settings)
-    producer = Producer(settings, database=database, storage=Storage(settings), broker=broker)
+    broker = own_broker(settings)
+    producer = Producer(settings, Connections(settings, database=database, storage=Storage(settings), broker=broker))
     files = [ImageFile(name=photo.name, data=photo.read_bytes()) for photo in photos]
     sent = 0
 
@@ -82,7 +83,7 @@ def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace
             producer.upload_images(number + 1, chosen, [0] * options.batch_size)
         sent += count
 
-    # By the driver alone: whoever waits takes no processor from those who work.
+    # Through the driver alone: the waiting process takes no processor time from the working ones.
     watching = database.engine.raw_connection()
 
     def all_done() -> bool:
@@ -93,13 +94,13 @@ def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace
         return bool(succeeded == recorded == sent)
 
     upload(_WARM_UP_BATCHES)
-    _wait_until(all_done)
+    wait_until(all_done)
     rounds = []
     for _ in range(options.rounds):
         engine_s = _engine_cpu_s(photos, Limits.of(settings))
         before, started_s = cpu_by_part(), time.monotonic()
         upload(options.batches)
-        _wait_until(all_done)
+        wait_until(all_done)
         taken_s, after = time.monotonic() - started_s, cpu_by_part()
         pictures = options.batches * options.batch_size
         parts_s = {part: (after[part] - before.get(part, 0.0)) / pictures for part in after}
@@ -111,7 +112,7 @@ def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace
 
 
 class Round(NamedTuple):
-    """What one round gave; processor time is for a picture."""
+    """The figures of one round; processor time is per picture."""
 
     engine_s: float
     rate: float
@@ -165,7 +166,7 @@ def _engine_cpu_s(photos: list[Path], limits: Limits, passes: int = 3) -> float:
 
 
 @contextmanager
-def _worker(folder: Path, cores: list[int]) -> Iterator[None]:
+def running_worker(folder: Path, cores: list[int]) -> Iterator[None]:
     """`dream worker` on these cores, ready for work."""
     ready = folder / "ready"
     environment = {**os.environ, "DREAM_READY_FILE": str(ready), "DREAM_LOG_LEVEL": "warning"}
@@ -174,14 +175,15 @@ def _worker(folder: Path, cores: list[int]) -> Iterator[None]:
     worker = subprocess.Popen([sys.executable, "-m", "dream", "worker"], env=environment)
     os.sched_setaffinity(0, others)
     try:
-        _wait_until(lambda: ready.exists() or worker.poll() is not None)
+        wait_until(lambda: ready.exists() or worker.poll() is not None)
         yield
     finally:
         worker.terminate()
         worker.wait(30)
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for the condition, at most `_PATIENCE_S`."""
     give_up_s = time.monotonic() + _PATIENCE_S
     while not condition():
         if time.monotonic() > give_up_s:

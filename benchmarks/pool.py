@@ -1,15 +1,16 @@
-"""What the pool costs a picture beside the work itself: hand over, limits, paths, result.
+"""Cost of the pool for a picture beside the work itself: transfer, limits, paths, result.
 
     python -m benchmarks.pool --photos FOLDER [--rounds 30]
 
-A file that is refused by its first bytes gives the way there and back alone. A photo is timed through the pool and
-directly in this process, in turns. A crowd of photos on all children shows what is left when all cores are busy.
+A file that is rejected by its first bytes measures only the way there and back. The benchmark times a photo through the
+pool and directly in this process, in turns. Many photos on all children show the cost when all cores are busy.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import resource
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from benchmarks.pictures import photo_paths
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
+from dream.imaging.child import Renewal
 from dream.imaging.pool import Pool
 from dream.settings import load
 
@@ -45,7 +47,7 @@ def main() -> None:
 
 
 def _measure(pool: Pool, limits: Limits, processes: int, photos: list[Path], folder: Path, rounds: int) -> None:
-    """The three figures, a line each."""
+    """Print the figures, a line each."""
     nothing = folder / "nothing"
     nothing.write_bytes(b"no picture")
     target = folder / "target"
@@ -53,6 +55,7 @@ def _measure(pool: Pool, limits: Limits, processes: int, photos: list[Path], fol
     print(
         f"there and back: median {statistics.median(round_trips):.2f} ms, 99% below {_percentile(round_trips):.2f} ms"
     )
+    print(f"renewal of a child: {_renewal_ms(nothing, target):.0f} ms of processor time")
     pooled, direct = [], []
     for number in range(rounds):
         photo = photos[number % len(photos)]
@@ -72,14 +75,29 @@ def _measure(pool: Pool, limits: Limits, processes: int, photos: list[Path], fol
     )
 
 
+def _renewal_ms(nothing: Path, target: Path, renewals: int = 10) -> float:
+    """Processor time of a child from its start to its end: a pool of one child, renewed after each file."""
+    used_s = []
+    for files in (1, 1 + renewals):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        pool = Pool(Limits(), 1, 60, 4 * 2**30, Renewal(pictures=1))
+        pool.start()
+        for _ in range(files):
+            _through(pool, nothing, target)
+        pool.stop()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return (used_s[1] - used_s[0]) / renewals * 1e3
+
+
 def _through(pool: Pool, source: Path, target: Path) -> None:
-    """One file, whatever becomes of it."""
+    """Process one file; ignore a rejection."""
     with contextlib.suppress(ImageRejected):
         pool.submit(source, target).wait(lambda: None)
 
 
 def _crowd_through(pool: Pool, sources: list[Path], folder: Path) -> None:
-    """Many at once, as a batch is handed over."""
+    """Process many files at once, like a batch."""
     jobs = [pool.submit(source, folder / f"{number}.out") for number, source in enumerate(sources)]
     for job in jobs:
         job.wait(lambda: None)
@@ -94,7 +112,7 @@ def _timed_ms(work: object) -> float:
 
 
 def _percentile(values: list[float]) -> float:
-    """What 99% of them stay below."""
+    """The 99th percentile."""
     return statistics.quantiles(values, n=100)[-1]
 
 

@@ -1,4 +1,4 @@
-"""Who takes how much of the processors: this process and all below it, by what they are (source: proc(5))."""
+"""Processor time of this process and all processes below it, by kind (source: proc(5))."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cpu_by_part() -> dict[str, float]:
 
 
 def _stat(process: Path) -> list[str]:
-    """What follows the name; nothing where the process has gone."""
+    """The fields behind the name; none if the process has ended."""
     try:
         return (process / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -36,7 +36,7 @@ def _stat(process: Path) -> list[str]:
 
 
 def _part(pid: int) -> str:
-    """What a process is, by its command line."""
+    """The kind of a process, by its command line."""
     if pid == os.getpid():
         return "web layer"
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")

@@ -1,4 +1,4 @@
-"""How good results look: SSIMULACRA2 against the picture itself at the same size (100: the same; 70 and more: high)."""
+"""Visual quality of results: SSIMULACRA2 against the picture at the same size (100: the same; 70 and more: high)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["score"]
 
 
 def score(source: bytes, result: bytes, upright: bool = True) -> float:
-    """Compare a result with its source, fully decoded and brought to the result's size by Pillow's Lanczos.
+    """Compare a result with its source, fully decoded and resized to the result's size by Pillow's Lanczos.
 
     Parameters:
-      upright: whether the result has been turned as its source says.
+      upright: whether the result has been turned by its source's orientation.
     """
     original = Image.open(io.BytesIO(source))
     if upright:

@@ -1,8 +1,8 @@
-"""Times that can be compared: contenders take turns on one core, and medians are set against each other.
+"""Comparable times: contenders take turns on one core, and their medians are compared.
 
-Each has a process of its own, as the children of the pool are: what one does with memory would make the next one faster
-or slower. What is measured is processor time, with that of all threads and of the kernel: on one core that is the time
-taken, less what other processes took of the core meanwhile.
+Each contender has a process of its own, like the children of the pool, because the memory of one would make the next
+one faster or slower. The times are processor time of all threads and of the kernel. On one core this is the time
+taken, less the time of other processes on this core.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from multiprocessing.connection import Connection
 
 __all__ = ["medians_ms", "pin"]
 
-#: Runs that do not count: memory and caches are as they will be from then on.
+#: Rounds that do not count: after them, memory and caches stay the same.
 _WARM_UP_ROUNDS = 2
 
 
 def pin() -> int:
-    """Keep this process, and those it starts, to one core, the last it may use; returns its number."""
+    """Pin this process, and the processes that it starts, to its last core; return the core's number."""
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     return core
 
 
 def medians_ms(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median processor time of each, in milliseconds, over so many rounds.
+    """The median processor time of each contender, in milliseconds, over this many rounds.
 
     Parameters:
-      contenders: what can be sent to another process.
+      contenders: functions that can be sent to another process.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def medians_ms(contenders: Mapping[str, Callable[[], object]], rounds: int) -> d
 
 @contextmanager
 def _process(run: Callable[[], object]) -> Iterator[Connection]:
-    """A process that runs it once for each message, and answers with the milliseconds."""
+    """A process that runs the contender once for each message, and answers with the milliseconds."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_take_turns, args=(run, theirs), daemon=True)

@@ -1,10 +1,10 @@
-"""The documented algorithm's result beside ours, as a picture to look at.
+"""The documented algorithm's result beside dream's, as a picture to look at.
 
     python -m benchmarks.side_by_side TARGET [--photo FILE] [--max-bytes 1048576]
 
-Without a photo of yours, the scene is drawn: sky, hills and grain, as a camera sees them, with lines and letters in
-front, stored sideways with an orientation tag as a phone does it. On top, both results as a whole; below, the same part
-of each, enlarged.
+Without a photo of yours, the benchmark draws a scene: sky, hills and grain like a camera's, with lines and letters in
+front, stored on its side with an orientation tag, like a phone's photo. The top shows both results as a whole, the
+bottom the same section of each, enlarged.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from dream.stack.samples import draw
 __all__ = ["main"]
 
 _WHOLE_PX, _GAP_PX, _LABEL_PX = 360, 12, 44
-#: The part of the scene, and how many times it is enlarged.
+#: Size of the section, and its enlargement.
 _PART_PX, _ENLARGED = 180, 2
-#: Where the part is taken from, as shares of the upright picture's width and height.
+#: Place of the section, as shares of the upright picture's width and height.
 _PLACE = (0.5, 0.47)
 
 
 def main() -> None:
-    """Make the picture, and print what both results are."""
+    """Make the picture, and print size and bytes of both results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.side_by_side",
         description=__doc__,
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _scene() -> bytes:
-    """A phone's photo of 8 million pixels that was never taken, on its side."""
+    """A drawn scene of 8 million pixels on its side, like a phone's photo."""
     with tempfile.TemporaryDirectory() as folder:
         stored = Image.open(draw(Path(folder))[1])
         upright = ImageOps.exif_transpose(stored)
@@ -79,7 +79,7 @@ def _scene() -> bytes:
 
 
 def _column(name: str, result: bytes, original: bytes) -> Image.Image:
-    """A result as a whole above a part of it, with what it is."""
+    """A result as a whole above a section of it, with a label."""
     picture = Image.open(io.BytesIO(result)).convert("RGB")
     whole = ImageOps.pad(picture, (_WHOLE_PX, _WHOLE_PX), color="white")
     column = Image.new("RGB", (_WHOLE_PX, 2 * _LABEL_PX + _WHOLE_PX + _PART_PX * _ENLARGED), "white")
@@ -94,7 +94,7 @@ def _column(name: str, result: bytes, original: bytes) -> Image.Image:
 
 
 def _part(picture: Image.Image, original: bytes) -> Image.Image:
-    """The same part of the scene, whichever way the picture lies."""
+    """The same section of the scene, for an upright picture and for one on its side."""
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(original)))
     if (picture.width > picture.height) != (upright.width > upright.height):
         picture = picture.transpose(Image.Transpose.ROTATE_270)  # for the eye; the result itself lies on its side

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line."""
     from dream.cli import app
-    from dream.process import exit_code
+    from dream.work.process import exit_code
 
     sys.exit(exit_code(app))
 

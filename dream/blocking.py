@@ -1,4 +1,4 @@
-"""Warns, once a process, of a blocking call on a running event loop: the loop stands still meanwhile."""
+"""A warning, once a process, of a blocking call on a running event loop, which stops the loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 __all__ = ["BlockingCallWarning", "warn_on_loop"]
 
-_is_said = False
+_has_warned = False
 
 
 class BlockingCallWarning(RuntimeWarning):
@@ -20,11 +20,11 @@ def warn_on_loop(call: str) -> None:
     Parameters:
       call: the name of the call, as the caller writes it.
     """
-    global _is_said
+    global _has_warned
     asyncio = sys.modules.get("asyncio")  # a process that has not imported it runs no loop
-    if _is_said or asyncio is None or asyncio._get_running_loop() is None:
+    if _has_warned or asyncio is None or asyncio._get_running_loop() is None:
         return
-    _is_said = True
+    _has_warned = True
     warnings.warn(
         f"{call} blocks this event loop until it returns: call it in a thread, with `await asyncio.to_thread({call}, "
         "...)`, Starlette's and FastAPI's `run_in_threadpool` or Django's `sync_to_async`",

@@ -1,19 +1,21 @@
-"""Fault points: where a test makes a process die or stand still, to see that nothing is lost by it.
+"""Fault points: a test makes a process die or stop there, and checks that nothing is lost.
 
 A step of the flow is a function under `@step("put")`, and has two points: `put:before` and `put:after`. `DREAM_FAULT`
-arms one of them in every process that reads its settings (and in the processes of its pool):
+arms one of them in every process that reads its settings, and in the processes of its pool:
 
-    DREAM_FAULT=put:after=kill           kill -9 of the process that comes there
+    DREAM_FAULT=put:after=kill           kill -9 of the process that reaches the point
     DREAM_FAULT=put:before=stop*1@FILE   SIGSTOP, the first time only; FILE counts, for all processes together
 
 | action | does |
 | --- | --- |
 | `kill` | SIGKILL: no handler, no `finally`, nothing is flushed |
-| `stop` | SIGSTOP: the process stands still until somebody sends SIGCONT |
+| `stop` | SIGSTOP: the process stands still until it receives SIGCONT |
 | `hang` | blocks this thread for ever |
-| `hold` | blocks this thread until somebody writes a line `go` into FILE |
+| `hold` | blocks this thread until FILE has a line `go` |
 
-Never set it where photos matter. Unset, a step costs one comparison.
+Never set it in production. Unset, a step costs two comparisons.
+
+`watch` names a function that is told how long each step took, for metrics.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-__all__ = ["ACTIONS", "Fault", "arm", "armed", "parse", "step"]
+__all__ = ["ACTIONS", "Fault", "arm", "armed", "parse", "step", "watch"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,12 +43,12 @@ _FORM = re.compile(r"(?P<point>[a-z_]+:(before|after))=(?P<action>[a-z]+)(\*(?P<
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens where.
+    """An action at a point.
 
     Parameters:
       point: `<step>:before` or `<step>:after`.
       action: one of `ACTIONS`.
-      times: how often, where a counter is named; else always.
+      times: the number of actions where a counter is named; else every time.
       counter: the file in which all processes count together.
     """
 
@@ -55,7 +58,7 @@ class Fault:
     counter: Path | None = None
 
     def strike(self) -> None:
-        """Do it, unless it was done often enough."""
+        """Take the action, unless it was taken often enough."""
         if not self._is_my_turn():
             return
         if self.action == "hang":
@@ -74,20 +77,21 @@ class Fault:
             file.seek(0)
             is_mine = len(file.readlines()) < self.times
             if is_mine:
-                # Who struck, for whoever waits to see it.
+                # The process, for the test that waits for it.
                 file.write(f"{os.getpid()}\n")
         return is_mine
 
 
 _armed: Fault | None = None
 _text: str | None = None
+_watcher: Callable[[str, float], None] | None = None
 
 
 def parse(text: str) -> Fault:
     """Read the value of `DREAM_FAULT`.
 
     Raises:
-      ValueError: what it may be.
+      ValueError: the value is wrong; the error says what is allowed.
     """
     found = _FORM.fullmatch(text)
     if found is None or found["action"] not in ACTIONS:
@@ -103,8 +107,14 @@ def arm(text: str | None) -> None:
 
 
 def armed() -> str | None:
-    """What this process was armed with, for a process that it starts."""
+    """The fault of this process as text, for a process that it starts."""
     return _text
+
+
+def watch(watcher: Callable[[str, float], None] | None) -> None:
+    """Call `watcher(step, seconds)` after each step of this process, even one that raises; None ends this."""
+    global _watcher
+    _watcher = watcher
 
 
 def step(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -114,13 +124,18 @@ def step(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
         def stepped(*args: P.args, **kwargs: P.kwargs) -> T:
-            fault = _armed
-            if fault is None:
+            fault, watcher = _armed, _watcher
+            if fault is None and watcher is None:
                 return function(*args, **kwargs)
-            if fault.point == before:
+            if fault is not None and fault.point == before:
                 fault.strike()
-            result = function(*args, **kwargs)
-            if fault.point == after:
+            began = time.perf_counter()
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                if watcher is not None:
+                    watcher(name, time.perf_counter() - began)
+            if fault is not None and fault.point == after:
                 fault.strike()
             return result
 

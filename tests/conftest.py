@@ -10,22 +10,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-import redis
 from sqlalchemy import create_engine, make_url, text
 
 from dream.db import migrate
 from dream.settings import Settings
 from dream.stack import servers_only
 from dream.storage import Storage
+from dream.work.redis_client import connect
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -81,12 +83,25 @@ def settings_from(environment: dict[str, str], **changes: Any) -> Settings:
 
 def prepare(settings: Settings) -> Settings:
     """Tables and the bucket, and no results of other tests: their keys are Celery's, without a prefix."""
-    with redis.Redis.from_url(settings.events_url) as client:
+    with connect(settings.events_url) as client:
         for key in client.scan_iter("celery-task-meta-*"):
             client.delete(key)
-    migrate.upgrade(settings.database_url)
+    database = Path(make_url(settings.database_url).database or "")
+    if settings.database_url.startswith("sqlite") and not database.exists():
+        database.write_bytes(_migrated_sqlite())
+    else:
+        migrate.upgrade(settings.database_url)
     Storage(settings).ensure_bucket(settings.s3_bucket)
     return settings
+
+
+@cache
+def _migrated_sqlite() -> bytes:
+    """An SQLite file with all tables: each test copies it, for ten revisions cost more than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dream.db"
+        migrate.upgrade(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 @pytest.fixture
@@ -151,7 +166,7 @@ def postgres_server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_server_url: str) -> Iterator[str]:
     name = f"dream_template_{uuid4().hex[:12]}"
-    with _created_database(postgres_server_url, name) as url:
+    with created_database(postgres_server_url, name) as url:
         migrate.upgrade(url)
         yield name
 
@@ -159,12 +174,23 @@ def _postgres_template(postgres_server_url: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server_url: str, _postgres_template: str) -> Iterator[str]:
     """A migrated, empty PostgreSQL database of this test."""
-    with _created_database(postgres_server_url, f"dream_{uuid4().hex[:12]}", _postgres_template) as url:
+    with created_database(postgres_server_url, f"dream_{uuid4().hex[:12]}", _postgres_template) as url:
         yield url
 
 
+@pytest.fixture(scope="session")
+def pgbouncer_port(postgres_server_url: str) -> Iterator[int]:
+    """A PgBouncer in transaction mode before that server."""
+    from tests import pgbouncer
+
+    if pgbouncer.binary() is None:
+        (pytest.fail if IN_CI else pytest.skip)("pgbouncer is not installed")
+    with pgbouncer.running(postgres_server_url) as port:
+        yield port
+
+
 @contextmanager
-def _created_database(server_url: str, name: str, template: str = "template0") -> Iterator[str]:
+def created_database(server_url: str, name: str, template: str = "template0") -> Iterator[str]:
     engine = create_engine(make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))

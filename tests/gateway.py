@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,11 +18,14 @@ from websockets.sync.client import ClientConnection, connect
 
 from dream.db import Base, Database, DreamImage, DreamTask
 from dream.db.dreams import give_to
-from dream.messages import PROCESS_IMAGES, ImageState, ImageUpdate, UpdateStatus
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.registry import PROCESS_IMAGES
+from dream.messages.states import ImageState
 from dream.notifications import Publisher
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.conftest import environment_in, prepare, settings_from, wait_for
+from tests.preloaded import Preloaded
 
 __all__ = [
     "DREAM",
@@ -32,7 +33,6 @@ __all__ = [
     "OTHER_DREAM",
     "OWNER",
     "SECRET",
-    "START",
     "STRANGER",
     "Gateway",
     "auth",
@@ -47,8 +47,6 @@ SECRET = "a secret of the tests, 32 bytes or more"
 OWNER, STRANGER = 11, 22
 DREAM, OTHER_DREAM = 7, 8
 KEY = "dreams/20260101/" + "0" * 32 + ".jpg"
-START = "from dream.gateway.server import run; from dream.log import configure; from dream.settings import load\n"
-START += "configure(load()); raise SystemExit(run(load()))"
 
 
 def token(user_id: Any = OWNER, *, lasts_s: float = 60, **claims: Any) -> str:
@@ -66,12 +64,8 @@ class Gateway:
         self._ready = folder / "ready"
         self._ready.unlink(missing_ok=True)
         own = {"DREAM_JWT_SECRET": SECRET, "DREAM_READY_FILE": str(self._ready)}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", START],
-                env={**os.environ, "DREAM_PORT": "0", **environment, **own},
-                stderr=log,
-            )
+        variables = {**os.environ, "DREAM_PORT": "0", **environment, **own}
+        self.process = Preloaded(["-m", "dream", "gateway"], variables, self.log)
 
     def __enter__(self) -> Gateway:
         wait_for(lambda: self._ready.exists() or self.process.poll() is not None, what="the gateway")
@@ -84,7 +78,7 @@ class Gateway:
         self.http.close()
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(30)
         finally:
             self.process.kill()
             self.process.wait()

@@ -20,15 +20,14 @@ from sqlalchemy import func, select
 
 from dream.bridge import Bridge, Moved, open_source
 from dream.bridge.handover import Handover
-from dream.bridge.own import OwnTasks
 from dream.bridge.parked import ParkingPlace
-from dream.broker import make_broker
+from dream.celery.accepting import OwnTasks
 from dream.compat import Celery
-from dream.compat.tasks import app as own_app
 from dream.db import DreamTask
 from dream.producer import Producer, default
-from dream.redis_client import connect
+from dream.runs.sending import own_broker
 from dream.settings import Settings, load
+from dream.work.redis_client import connect
 from tests.this_process import forget
 
 __all__ = ["CLEAN_UP", "UPLOAD", "Old", "celery", "old_system", "rows", "waiting"]
@@ -38,7 +37,7 @@ CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
 
 
 def celery(url: str, program: str, backend: str | None = None) -> str:
-    """What a process with the real Celery, in its default configuration, writes."""
+    """The output of a process with the real Celery, in its default configuration."""
     head = f"from celery import Celery\napp = Celery(broker={url!r}, backend={backend!r})\nsend = app.send_task\n"
     answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
@@ -81,8 +80,8 @@ class Old:
 
     @contextmanager
     def handover(self, *known: str, producer: Producer | None = None) -> Iterator[tuple[Handover, ParkingPlace]]:
-        place, broker = ParkingPlace(self.settings), make_broker(self.settings)
-        own = OwnTasks(own_app, producer or default())
+        place, broker = ParkingPlace(self.settings), own_broker(self.settings)
+        own = OwnTasks(producer or default())
         handover = Handover(self.settings, shop(*(known or ("shop.add",))), own, broker, place)
         yield handover, place
         handover.close()
@@ -147,6 +146,6 @@ def waiting(settings: Settings, queue: str = "default") -> list[dict[str, Any]]:
 
 
 def rows(of: type[Any] = DreamTask) -> int:
-    """How many rows there are, in the database of this process."""
+    """The number of rows in the database of this process."""
     with default().database.read() as session:
         return session.scalar(select(func.count()).select_from(of)) or 0

@@ -13,17 +13,16 @@ from uuid import uuid4
 
 import dream
 from tests.conftest import wait_for
+from tests.preloaded import MARK, Preloaded, can_be_forked, has_name_of
 
-__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "name_after", "processes_with"]
+__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "processes_with"]
 
 #: The documented start scripts.
 WORKER, BEAT = (Path(dream.__file__).parent / "celery" / name for name in ("worker.py", "beat.py"))
-#: Every process that a test starts, and every child of it, carries this variable.
-MARK = "DREAM_TEST_MARK"
 
 
 class Process(Protocol):
-    """What tests do with a process, as `subprocess.Popen` names it."""
+    """The calls of tests on a process, as `subprocess.Popen` names them."""
 
     pid: int
 
@@ -42,12 +41,14 @@ class Parts:
     Parameters:
       environment: the `DREAM_…` variables that the parts run with.
       folder: for their logs and ready files.
+      anew: each with an interpreter of its own, as operators start them; else most are forked (`tests/preloaded.py`).
     """
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, anew: bool = False) -> None:
         self._mark = uuid4().hex
         self._environment = {**os.environ, **environment, MARK: self._mark, "DREAM_LOG_FORMAT": "json"}
         self._folder = folder
+        self._anew = anew
         self._processes: list[Process] = []
 
     def start(
@@ -73,16 +74,18 @@ class Parts:
         process = self._launch([*program, *command], environment, cwd, log)
         self._processes.append(process)
         if ready:
-            wait_for(lambda: ready_file.exists() or process.poll() is not None, what=f"readiness of {name}")
+            wait_for(lambda: ready_file.exists() or process.poll() is not None, 60, f"readiness of {name}")
             assert ready_file.exists(), self.log_of(process)
         return process
 
     def _launch(self, argv: Sequence[str], environment: Mapping[str, str], cwd: Path | None, output: Path) -> Process:
+        if not self._anew and can_be_forked(argv, environment):
+            return Preloaded(argv, environment, output, cwd=cwd)
         with output.open("wb") as log:
             return subprocess.Popen([sys.executable, *argv], env=environment, cwd=cwd, stdout=log, stderr=log)
 
     def log_of(self, process: Process) -> str:
-        """What the part wrote."""
+        """The output of the part."""
         number = self._processes.index(process)
         return next(self._folder.glob(f"{number}-*.log")).read_text()
 
@@ -114,30 +117,18 @@ class Parts:
         return processes_with(self._mark)
 
 
-def name_after(mark: str) -> None:
-    """Let `processes_with(mark)` find this process, and those forked from it, by name.
-
-    What a process shows of its environment is what its ancestor was started with.
-    """
-    Path("/proc/self/comm").write_text(_name_of(mark))
-
-
 def processes_with(mark: str) -> list[int]:
     """Processes that were started with the mark in their environment, or are named after it, zombies excepted."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                is_named = (entry / "comm").read_text().strip() == _name_of(mark)
+                is_named = has_name_of(mark, (entry / "comm").read_text().strip())
                 if (is_named and _state_of(entry) != "Z") or mark.encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
             except OSError:
                 continue
     return found
-
-
-def _name_of(mark: str) -> str:
-    return mark[:15]  # the kernel keeps no more
 
 
 def _state_of(entry: Path) -> str:

@@ -23,12 +23,15 @@ from sqlalchemy import select, update
 from dream.compat.result import FAILURE, AsyncResult
 from dream.db import DreamImage, DreamTask
 from dream.db.clock import now
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, STAGING_PREFIX, ImageState, TaskState, UpdateStatus
+from dream.messages.arguments import STAGING_PREFIX
+from dream.messages.events import UpdateStatus
+from dream.messages.registry import DELETE_IMAGES, PROCESS_IMAGES, kind_of
+from dream.messages.states import ImageState, TaskState
 from dream.producer import Producer
-from dream.scheduler.leftovers import Leftovers
+from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage
-from dream.storage.keys import variant_key
+from dream.storage.keys import object_key, variant_object_key
 from tests.this_process import configured
 
 __all__ = ["Findings", "check", "sweep_the_night"]
@@ -38,7 +41,7 @@ _TERMINAL = {str(status) for status in UpdateStatus if status.is_terminal}
 
 @dataclass
 class Findings:
-    """What the checks found.
+    """The findings of the checks.
 
     counts: how many tasks of each state, pictures of each state, objects, events.
     broken: one sentence for each breach of the promise; none is what we want.
@@ -83,7 +86,7 @@ def sweep_the_night(environment: Mapping[str, str]) -> None:
         try:
             with producer.database.begin() as session:
                 session.execute(update(DreamImage).values(updated_at=now(-3601)))
-            Leftovers(settings, producer.database, producer.storage).remove()
+            Orphans(settings, producer.connections).remove()
         finally:
             producer.database.dispose()
 
@@ -155,9 +158,11 @@ def _check_objects(findings: Findings, storage: Storage, settings: Settings, ima
     named: set[tuple[str, str]] = set()
     for image in images:
         findings.counts[f"pictures {image.state}"] += 1
-        buckets.update({image.bucket} if image.bucket else ())
+        buckets.update(bucket for bucket in (image.bucket, image.original_bucket) if bucket)
         if image.state is ImageState.COMPLETED:
-            named.update((image.bucket or "", key) for key in _keys_of(image))
+            named.update((image.bucket or "", key) for key in stored_keys(image))
+            if image.original_key:
+                named.add((image.original_bucket or "", image.original_key))
     stored = {
         (bucket, key)
         for bucket in buckets
@@ -169,13 +174,13 @@ def _check_objects(findings: Findings, storage: Storage, settings: Settings, ima
     findings.broken += [f"no completed row names {key} in {bucket}" for bucket, key in sorted(stored - named)]
 
 
-def _keys_of(image: DreamImage) -> list[str]:
-    extensions = {ref["name"]: ref["url"].rpartition(".")[2] for ref in image.variants or ()}
-    return [image.storage_key, *(variant_key(image.storage_key, *each) for each in extensions.items())]
+def stored_keys(image: DreamImage) -> list[str]:
+    """The keys of the objects that a completed picture's row names."""
+    return [object_key(image), *map(variant_object_key, image.variants or ())]
 
 
 def _events(settings: Settings, tasks: Iterable[DreamTask]) -> dict[str, list[dict[str, Any]]]:
-    """What was told of each task, in order."""
+    """The events of each task, in order."""
     client = redis.Redis.from_url(settings.events_url)
     told: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     try:
@@ -196,8 +201,9 @@ def _check_events(
     events_were_lost: bool,
 ) -> None:
     for task in tasks.values():
-        if not task.state.is_terminal or not task.args:
-            continue
+        kind = kind_of(task.name)
+        if not task.state.is_terminal or kind is None or kind.last_event is None:
+            continue  # nobody is told of it
         statuses = [event["status"] for event in told.get(task.id, ())]
         findings.counts["events"] += len(statuses)
         ends = [status for status in statuses if status in _TERMINAL]

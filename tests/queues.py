@@ -9,7 +9,7 @@ import pika
 from dramatiq.common import dq_name, xq_name
 from pika.adapters.blocking_connection import BlockingChannel
 
-from dream.messages import QUEUES
+from dream.messages.registry import QUEUES
 from dream.settings import Settings
 
 __all__ = ["delete_queues", "purge_queues"]

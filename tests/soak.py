@@ -37,7 +37,7 @@ from dream.stack.up import running_variables
 from tests import promise
 from tests.conftest import settings_from
 
-__all__ = ["Soak", "main"]
+__all__ = ["Soak", "command_of", "descendants", "main"]
 
 #: Clocks that are short beside the time between two kills; their ratios are those of the defaults.
 QUICK = {
@@ -128,7 +128,7 @@ class Soak:
             self.stack.wait()
             self.stack = self._start()
         else:
-            found = [pid for pid in _descendants(self.stack.pid) if kind in _command(pid)]
+            found = [pid for pid in descendants(self.stack.pid) if kind in command_of(pid)]
             if not found:
                 return  # it is just being started again
             os.kill(self._random.choice(found), signal.SIGKILL)
@@ -178,7 +178,7 @@ class Soak:
 
 
 def _left(settings: Settings) -> int:
-    """How many tasks have not ended, or their end has not been told."""
+    """The number of tasks that have not ended, or whose end has not been told."""
     producer = Producer(settings)
     query = select(func.count()).where(DreamTask.announced_at.is_(None))
     try:
@@ -199,7 +199,7 @@ def _pictures() -> list[bytes]:
     return [*made, b"no picture"]
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The processes below a process."""
     below: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -217,7 +217,7 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tests.network import reset
 
@@ -16,7 +18,7 @@ __all__ = ["StoreFault", "StoreProxy"]
 
 @dataclass
 class StoreFault:
-    """What becomes of the requests that it fits.
+    """The fate of the requests that it fits.
 
     Parameters:
       method, part: the request's method, and what its path or query holds.
@@ -49,7 +51,7 @@ class StoreProxy:
         self._lock = threading.Lock()
         self.released = threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self, "upstream": upstream})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -78,6 +80,13 @@ class StoreProxy:
         self.released.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an error, but not a client that goes away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from dream import notifications, producer
+from dream import producer
+from dream.notifications import publish
 from dream.settings import Settings, load
+from dream.work import connection
 
 __all__ = ["configured", "forget"]
 
@@ -23,12 +25,12 @@ def configured(environment: Mapping[str, str]) -> Iterator[Settings]:
         try:
             yield load()
         finally:
-            producer.default().close()
+            connection.default().close()
     forget()
 
 
 def forget() -> None:
-    """What was read is read anew when it is asked for."""
+    """Settings and connections are made anew at the next use."""
     load.cache_clear()
     producer.forget_default()
-    notifications._default_publisher.cache_clear()
+    publish._default_publisher.cache_clear()

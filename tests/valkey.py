@@ -20,13 +20,15 @@ class Valkey:
     Parameters:
       folder: for its data.
       *options: more of its command line.
+      config: the file of a sentinel, which this server then is.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._folder = folder
+        self._kind = [str(config), "--sentinel"] if config else ["--appendonly", "yes", "--appendfsync", "always"]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -38,8 +40,8 @@ class Valkey:
         self._process = subprocess.Popen(
             [
                 str(get_binary_path()),
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
-                *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+                *self._kind,
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""),
                 *self._options,
             ],
             stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Celery with its transport and its Redis backend, as they come."""
+"""Celery with its default transport and its Redis backend."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from benchmarks.noop.sending import send
 __all__ = ["app", "ignored", "kept"]
 
 app = Celery("noop", broker=os.environ["NOOP_BROKER"], backend=os.environ["NOOP_REDIS"])
-# RabbitMQ's word that it has a message is waited for, as by the façade; Redis gives it anyway.
+# Wait for RabbitMQ's confirm of each message, as the façade does; Redis always confirms.
 if os.environ.get("NOOP_CONFIRM", "yes") == "yes":
     app.conf.broker_transport_options = {"confirm_publish": True}
 
 
 @app.task(name="noop.ignored", ignore_result=True)
 def ignored() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @app.task(name="noop.kept")
 def kept() -> None:
-    """Nothing, and that is kept."""
+    """Do nothing, and store the result."""
 
 
 if __name__ == "__main__":

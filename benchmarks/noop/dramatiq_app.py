@@ -1,4 +1,4 @@
-"""Plain Dramatiq with its own broker, as it comes."""
+"""Plain Dramatiq with its own broker and defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ dramatiq.set_broker(RabbitmqBroker(url=_url) if _url.startswith("amqp") else Red
 
 @dramatiq.actor
 def ignored() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 if __name__ == "__main__":

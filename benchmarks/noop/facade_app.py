@@ -1,4 +1,4 @@
-"""The façade, as callers of Celery use it."""
+"""The façade, used like Celery."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ app = Celery("noop")
 
 @app.task(name="noop.ignored", ignore_result=True)
 def ignored() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @app.task(name="noop.kept")
 def kept() -> None:
-    """Nothing, and that is kept."""
+    """Do nothing, and store the result."""
 
 
 if __name__ == "__main__":

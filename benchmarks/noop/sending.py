@@ -1,4 +1,4 @@
-"""Sends one of the tasks so many times and prints how long that took: `python -m benchmarks.noop.<app> <task> <n>`."""
+"""Send one task n times and print the seconds: `python -m benchmarks.noop.<app> <task> <n>`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["send"]
 
 
 def send(tasks: Mapping[str, Callable[[], object]]) -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     task, count = tasks[sys.argv[1]], int(sys.argv[2])
     task()  # the first one connects
     begun = time.monotonic()

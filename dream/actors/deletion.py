@@ -1,26 +1,24 @@
-"""The steps of a deletion's run: say so, delete the objects, leave tombstones.
+"""The steps of a deletion's run: mark the rows, delete the objects, leave tombstones.
 
-An image whose row says `deleting` is gone for every reader already; what is left is to remove its bytes.
+Nobody can read a picture whose row is `deleting`; the run removes its bytes.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dream.actors.storing import RunStorage
-from dream.arguments import check_deletion
 from dream.db import images, tasks
-from dream.errors import DreamError
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import ImageUpdate, UpdateStatus
-from dream.targets import Target, resolve
+from dream.messages.arguments import check_deletion
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.observe import tracing
+from dream.runs.targets import Target, resolve
 
 if TYPE_CHECKING:
     from dream.actors.resources import Resources
-    from dream.middleware.run import Run
+    from dream.runs.run import Run
 
 __all__ = ["delete"]
 
@@ -32,8 +30,10 @@ def delete(resources: Resources, run: Run, dream_id: int, image_urls: list[Any],
     deletion = Deletion(resources, run)
     run.check()
     with run.whole():
-        targets = deletion.begin(dream_id, image_urls, username)
-        deletion.delete_objects(targets)
+        with tracing.span("mark"):
+            targets = deletion.begin(dream_id, image_urls, username)
+        with tracing.span("remove", count=len(targets)):
+            deletion.delete_objects(targets)
         return deletion.end(targets)
 
 
@@ -41,65 +41,64 @@ class Deletion:
     """One run of `delete_dream_images`.
 
     Parameters:
-      resources: what it works with.
+      resources: connections and staging.
       run: this run's claim and deadline.
     """
 
     def __init__(self, resources: Resources, run: Run) -> None:
         self._resources = resources
-        self._storage = RunStorage(resources, run)
         self._run = run
         self._claim = run.claim
 
     @step("mark")
     def begin(self, dream_id: int, image_urls: list[Any], username: str) -> Sequence[Target]:
-        """Find what is meant, make its rows say `deleting`, and the dream hear of it."""
+        """Resolve the targets, mark their rows `deleting`, and publish the event."""
         wanted = check_deletion(dream_id, image_urls, username)
-        with self._resources.database.begin() as session:
-            tasks.hold(session, self._claim)
+        with self._resources.connections.database.begin() as session:
+            tasks.check_lease(session, self._claim)
             targets = resolve(session, self._resources.settings, dream_id, wanted, username or "")
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         update = ImageUpdate(
             dream_id=dream_id, status=UpdateStatus.DELETE_PROCESSING, progress=0, task_id=self._claim.task_id
         )
-        self._resources.publisher.publish(update, once=f"{self._claim.task_id}:{self._claim.attempts}:started")
+        self._resources.connections.publisher.publish(
+            update, once=f"{self._claim.task_id}:{self._claim.attempts}:started"
+        )
         return targets
 
     @step("remove")
     def delete_objects(self, targets: Sequence[Target]) -> None:
-        """Remove the objects and the staged bytes; those of one bucket with one call.
+        """Remove the objects, the originals and the staged bytes.
 
         Raises:
-          DreamError: some could not be removed; what could is gone, and the next run sees to the rest.
+          DreamError: some objects could not be removed; the next run tries these again.
         """
-        by_bucket: defaultdict[str, set[str]] = defaultdict(set)
-        for target in targets:
-            if target.bucket:
-                by_bucket[target.bucket].update(target.keys)
-        failed = self._storage.delete_staged(
-            target.image.staging_key for target in targets if target.image and target.image.staging_key
-        )
-        for bucket, keys in by_bucket.items():
-            self._run.check()
-            failed.update(self._storage.delete(bucket, sorted(keys)))
-        self._leave_tombstones(targets, failed)
-        if failed:
-            raise next(iter(failed.values()))
+        places = set().union(*(target.places for target in targets))
+        connections = self._resources.connections
+        staged = [target.image.staging_key for target in targets if target.image and target.image.staging_key]
+        unstaged = self._run.wait_for(connections.staging.delete, staged)
+        self._run.check()
+        failed = self._run.wait_for(connections.storage.delete_places, places)
+        self._leave_tombstones(targets, failed.keys(), unstaged.keys())
+        for error in (*unstaged.values(), *failed.values()):
+            raise error
 
     @step("bury")
-    def _leave_tombstones(self, targets: Sequence[Target], failed: dict[str, DreamError]) -> None:
+    def _leave_tombstones(
+        self, targets: Sequence[Target], failed: Collection[tuple[str, str]], unstaged: Collection[str]
+    ) -> None:
         gone = [
             target.image.id
             for target in targets
-            if target.image and not failed.keys() & {*target.keys, target.image.staging_key}
+            if target.image and target.places.isdisjoint(failed) and target.image.staging_key not in unstaged
         ]
-        with self._resources.database.begin() as session:
-            tasks.hold(session, self._claim)
+        with self._resources.connections.database.begin() as session:
+            tasks.check_lease(session, self._claim)
             images.mark_deleted(session, gone)
             images.forget_staged(session, gone)
         self._run.has_progressed = bool(gone)
         log.info("images_deleted", count=len(gone))
 
     def end(self, targets: Sequence[Target]) -> list[bool]:
-        """For each item whether it is gone."""
+        """Return for each item whether it is gone."""
         return [target.is_allowed for target in targets]

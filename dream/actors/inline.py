@@ -1,8 +1,8 @@
-"""A task run here and now, in the caller's process: the same rows, objects and events, without worker or broker.
+"""Run a task at once in the caller's process: the same rows, objects and events, without worker or broker.
 
     recorded task ─► claim, lease kept ─► the actor's own flow, pictures in this process ─► outcome ─► event
 
-There is no retry and no time limit: the caller waits, and gets the result or the error. Should the process die on the
+There is no retry and no time limit: the caller waits, and gets the result or the error. If the process dies on the
 way, the sweep finds the task and a worker finishes it.
 """
 
@@ -17,36 +17,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dream import outcomes
-from dream.actors.deletion import delete
-from dream.actors.tokens import clean_up
-from dream.actors.upload import upload
 from dream.actors.work_folder import WorkFolder, remove_abandoned
 from dream.db import DreamTask, tasks
-from dream.errors import ImageCrashed, LeaseLost
+from dream.errors import DreamError, ImageCrashed, LeaseLost, Reason
 from dream.imaging import Limits, Processed, process_file
-from dream.log import bind, get_logger
-from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, TaskState
-from dream.middleware.leases import LeaseKeeper
-from dream.middleware.run import Run, class_of, full_reason_of, log_fields
-from dream.notifications import Publisher
+from dream.messages.registry import kind_of, load
+from dream.messages.states import TaskState
+from dream.observe import tracing
+from dream.runs.ledger import RowLedger
+from dream.runs.run import LeaseKeeper, Run, begin, failure_of
 
 if TYPE_CHECKING:
-    from dream.db import Database
     from dream.db.tasks import Claim
     from dream.producer import Producer
     from dream.settings import Settings
-    from dream.storage import Storage
 
 __all__ = ["run_recorded"]
-
-log = get_logger(__name__)
-
-_FLOWS: dict[str, Callable[..., Any]] = {
-    PROCESS_IMAGES: upload,
-    DELETE_IMAGES: delete,
-    CLEANUP_TOKENS: clean_up,
-}
 
 
 def run_recorded(settings: Settings, producer: Producer, task_id: str) -> Any:
@@ -59,77 +45,59 @@ def run_recorded(settings: Settings, producer: Producer, task_id: str) -> Any:
 
     Raises:
       LeaseLost: another process has taken the task in the meantime.
-      Exception: whatever the run failed with.
+      Exception: the error of the run.
     """
-    resources = _InlineResources(settings, producer)
-    with resources.database.begin() as session:
+    resources, database = _InlineResources(settings, producer), producer.database
+    with database.begin() as session:
         claim = tasks.claim(session, task_id, settings.lease_s)
     if claim is None:
-        raise LeaseLost(f"task {task_id} is held by another run")
-    with _kept(settings, resources.database, claim) as run:
-        return _run(resources, run)
-
-
-@contextmanager
-def _kept(settings: Settings, database: Database, claim: Claim) -> Iterator[Run]:
-    """A run without an end of its own, whose lease is renewed for as long as the block lasts."""
+        raise LeaseLost(f"task {task_id} is claimed by another run")
     keeper = LeaseKeeper(database, settings.lease_s, settings.lease_renew_s)
     keeper.start()
-    try:
-        yield Run(claim, math.inf, lost=keeper.keep(claim.token), stopping=threading.Event())
-    finally:
-        keeper.stop()
+    with tracing.span("run", task=claim.name):
+        run = begin(claim, keeper, deadline=math.inf, stopping=threading.Event())
+        run.scope.callback(keeper.stop)
+        with run.scope:
+            return _run(RowLedger(settings, producer.connections), resources, run)
 
 
-def _run(resources: _InlineResources, run: Run) -> Any:
+def _run(ledger: RowLedger, resources: _InlineResources, run: Run) -> Any:
+    """Do the work and write its outcome. A failed batch with some pictures stored still has a result."""
     claim = run.claim
-    with bind(**log_fields(claim)):
-        try:
-            result = _FLOWS[claim.name](resources, run, *claim.args)
-        except LeaseLost:
+    try:
+        result = _flow(claim)(resources, run, *claim.args)
+    except LeaseLost:
+        raise
+    except BaseException as error:
+        ledger.conclude(claim, failure_of(error), is_raised=True)
+        with resources.connections.database.read() as session:
+            task = session.get(DreamTask, claim.task_id)
+        if task is None or task.state is not TaskState.SUCCEEDED or not isinstance(error, Exception):
             raise
-        except BaseException as error:
-            result = _conclude(resources, claim, error)
-            if result is None or not isinstance(error, Exception):
-                raise
-        else:
-            resources.database.persist(lambda session: tasks.finish(session, claim, TaskState.SUCCEEDED, result=result))
-            outcomes.announce(resources.database, resources.publisher, resources.results, claim.task_id)
-        return result
+        return task.result
+    ledger.succeed(claim, result)
+    return result
 
 
-def _conclude(resources: _InlineResources, claim: Claim, error: BaseException) -> Any:
-    """Write a failure; returns the result where the task has one nevertheless: of a batch, some pictures are stored."""
-    reason, kind = full_reason_of(error), class_of(error)
-    resources.database.persist(lambda session: outcomes.conclude_failure(session, claim, reason, error_class=kind))
-    log.warning("task_failed", error=reason)
-    outcomes.announce(resources.database, resources.publisher, resources.results, claim.task_id)
-    with resources.database.read() as session:
-        task = session.get(DreamTask, claim.task_id)
-    return task.result if task is not None and task.state is TaskState.SUCCEEDED else None
+def _flow(claim: Claim) -> Callable[..., Any]:
+    kind = kind_of(claim.name)
+    if kind is None:
+        raise DreamError(f"{claim.name} is no task of dream's own")
+    return load(kind.flow)
 
 
 class _InlineResources:
-    """What a run here works with: the producer's connections, and this process instead of a pool."""
+    """Resources of a run in this process: the producer's connections, and no pool."""
 
     def __init__(self, settings: Settings, producer: Producer) -> None:
         self.settings = settings
         self.producer = producer
-        self.publisher = _publisher(settings)
-        self.results = producer.results
+        self.connections = producer.connections
         self.pool = _Here()
-
-    @property
-    def database(self) -> Database:
-        return self.producer.database
-
-    @property
-    def storage(self) -> Storage:
-        return self.producer.storage
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder for the files of the run, gone after it; where this process is killed, the next one removes it."""
+        """A folder for the run's files, removed after it; the folder of a killed process is removed by the next one."""
         parent = Path(self.settings.work_dir or tempfile.gettempdir())
         _remove_abandoned_once(parent)
         folder = WorkFolder(parent)
@@ -144,15 +112,10 @@ def _remove_abandoned_once(parent: Path) -> None:
     remove_abandoned(parent)
 
 
-@lru_cache(maxsize=1)
-def _publisher(settings: Settings) -> Publisher:
-    return Publisher(settings)
-
-
 class _Here:
-    """Works on pictures in this process, when somebody waits for them."""
+    """Processes a picture in this process, when the caller waits for it."""
 
-    def submit(self, source: Path, target: Path, limits: Limits) -> _Job:
+    def submit(self, source: Path, target: Path, limits: Limits, group: str) -> _Job:  # noqa: ARG002 (the pool's)
         return _Job(source, target, limits)
 
 
@@ -166,14 +129,14 @@ class _Job:
         """Process the picture.
 
         Raises:
-          ImageRejected: it is bad.
+          ImageRejected: the picture is refused.
           ImageCrashed: there is not enough memory.
         """
         poll()
         try:
             return process_file(self._source, self._target, self._limits)
         except MemoryError:
-            raise ImageCrashed("the picture needs more memory than this process has") from None
+            raise ImageCrashed.because(Reason.IMAGE_OUT_OF_MEMORY_HERE) from None
 
     def cancel(self) -> None:
-        """Nothing to do: the work is done while somebody waits, or not at all."""
+        """Do nothing: the work happens only in `wait`."""

@@ -1,4 +1,4 @@
-"""What runs work with: connections, whatever works on pictures, a folder for files; and those of a worker process."""
+"""Resources of runs: connections, the pool for pictures, a folder for files; and those of a worker process."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dream.actors.work_folder import WorkFolder, remove_abandoned
-from dream.db import Database
 from dream.errors import DreamError
 from dream.imaging.limits import Limits
 from dream.log import get_logger
-from dream.notifications import Publisher
 from dream.producer import Producer
-from dream.storage import Storage
+from dream.runs.connections import Connections
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
     from dream.imaging import Processed
+    from dream.imaging.lanes import Lanes
     from dream.imaging.pool import Pool
     from dream.settings import Settings
+    from dream.work.broker import AnyBroker
 
 __all__ = ["Imaging", "Job", "Resources", "WorkerResources"]
 
 log = get_logger(__name__)
+
+#: Niceness of the children that work for busy users: the express lane and the services go before them.
+_NICENESS = 10
 
 
 class Job(Protocol):
@@ -39,22 +41,18 @@ class Job(Protocol):
 
 
 class Imaging(Protocol):
-    """Whatever works on pictures: the pool's processes, or this process itself."""
+    """Processing of pictures: by the pool's processes, or by this process itself."""
 
-    def submit(self, source: Path, target: Path, limits: Limits) -> Job: ...
+    def submit(self, source: Path, target: Path, limits: Limits, group: str) -> Job: ...
 
 
 class Resources(Protocol):
-    """What a run works with."""
+    """The resources of a run."""
 
     @property
     def settings(self) -> Settings: ...
     @property
-    def database(self) -> Database: ...
-    @property
-    def storage(self) -> Storage: ...
-    @property
-    def publisher(self) -> Publisher: ...
+    def connections(self) -> Connections: ...
     @property
     def producer(self) -> Producer: ...
     @property
@@ -72,33 +70,41 @@ class WorkerResources:
 
     def __init__(self, settings: Settings, broker: AnyBroker) -> None:
         self.settings = settings
-        self.broker = broker
-        self.database = Database(settings)
-        self.storage = Storage(settings)
-        self.publisher = Publisher(settings)
-        self.producer = Producer(settings, database=self.database, storage=self.storage, broker=broker)
+        self.connections = Connections(settings, broker=broker)
+        self.producer = Producer(settings, self.connections)
         self._pool_ready = threading.Event()
-        #: The pool did not start: this process can work on no picture and must be replaced.
+        #: The pool did not start: this process cannot process pictures and must be replaced.
         self.is_unfit = False
         self._work_folder = WorkFolder(Path(settings.work_dir or tempfile.gettempdir()))
 
     @cached_property
-    def pool(self) -> Pool:
-        """The pool; whoever asks while it starts waits for it."""
+    def pool(self) -> Lanes:
+        """The pool. A caller waits while the pool starts."""
         self._pool_ready.wait()
         return self._pool
 
     @cached_property
-    def _pool(self) -> Pool:
+    def _pool(self) -> Lanes:
+        from dream.imaging.lanes import Lanes
+
+        return Lanes(self._children(self.settings.pool_processes, _NICENESS), self._children(1, 0))
+
+    def _children(self, processes: int, niceness: int) -> Pool:
+        from dream.imaging.child import Renewal
         from dream.imaging.pool import Pool
 
         settings = self.settings
         return Pool(
-            Limits.of(settings), settings.pool_processes, settings.image_time_limit_s, settings.child_memory_bytes
+            Limits.of(settings),
+            processes,
+            settings.image_time_limit_s,
+            settings.child_memory_bytes,
+            Renewal(settings.child_max_pictures, settings.child_max_rss_bytes),
+            niceness,
         )
 
     def start_pool(self) -> None:
-        """Start the pool beside the caller: messages are taken while its processes still import."""
+        """Start the pool in another thread: the worker takes messages while the pool's processes still import."""
         starting = self._pool
         remove_abandoned(self._work_folder.parent)
 
@@ -107,23 +113,22 @@ class WorkerResources:
                 starting.start()
             except (DreamError, OSError) as error:
                 self.is_unfit = True
-                log.error("pool_not_started", error=str(error))
+                log.error("pool_not_started", error=str(error), do="let this user write to /dev/shm and DREAM_WORK_DIR")
             finally:
                 self._pool_ready.set()
 
         threading.Thread(target=start, name="pool-start", daemon=True).start()
 
     def stop_pool(self) -> None:
-        """End the pool's processes, whatever they do."""
+        """End the pool's processes at once."""
         self._pool_ready.wait()
         self._pool.stop()
 
     def folder(self) -> AbstractContextManager[Path]:
-        """A folder for the files of one run, gone after it."""
+        """A folder for the files of one run, removed after it."""
         return self._work_folder.of_run()
 
     def close(self) -> None:
-        """Give everything back but the broker, which is its worker's to close."""
+        """Close everything except the broker, which the worker closes."""
         self._work_folder.remove()
-        self.publisher.close()
-        self.database.dispose()
+        self.connections.close()

@@ -1,27 +1,22 @@
-"""The token actor: removes revocations of tokens that have expired anyway."""
+"""The flow of the clean-up: delete the revocations of tokens that have expired."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import dramatiq
-
-from dream.actors import broker, shared
-from dream.actors.images import BACKSTOP_MS
-from dream.db import tasks, tokens
+from dream.db import tasks
 from dream.db.batches import in_batches
+from dream.db.blacklist import blacklist_of
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import CLEANUP_TOKENS, DEFAULT_QUEUE
-from dream.middleware.run import current_run
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from dream.actors.resources import Resources
-    from dream.middleware.run import Run
+    from dream.runs.run import Run
 
-__all__ = ["clean_up", "cleanup_expired_tokens"]
+__all__ = ["clean_up"]
 
 log = get_logger(__name__)
 
@@ -32,35 +27,22 @@ def clean_up(resources: Resources, run: Run) -> int:
 
     Raises:
       RunContinues: the time limit is reached; the next run deletes the rest.
+      BlacklistMissing: simplejwt's tables are not there.
     """
-    with resources.database.read() as session:
+    with resources.connections.database.read() as session:
         deleted = int(tasks.progress(session, run.claim) or 0)
-    expired = tokens.Expired()
+    expired = blacklist_of(resources.settings).expired()
 
     def delete_some(session: Session, count: int) -> int | None:
         found = expired.delete(session, count)
         if found:
             # In the same transaction: a worker that dies before the commit has deleted nothing.
             tasks.note_progress(session, run.claim, deleted + found)
-        return found or None
+        return found
 
-    for count in in_batches(resources.database, delete_some):
+    for count in in_batches(resources.connections.database, delete_some):
         deleted += count
-        run.has_progressed = True
+        run.has_progressed = run.has_progressed or count > 0
         run.check()
     log.info("tokens_cleaned_up", deleted=deleted)
     return deleted
-
-
-def cleanup_expired_tokens() -> int:
-    """See `clean_up`."""
-    return clean_up(shared, current_run())
-
-
-dramatiq.actor(
-    actor_name=CLEANUP_TOKENS,
-    queue_name=shared.settings.queue_prefix + DEFAULT_QUEUE,
-    broker=broker,
-    durable=True,
-    time_limit=BACKSTOP_MS,
-)(cleanup_expired_tokens)

@@ -1,45 +1,63 @@
-"""The steps of an upload's run: fetch, process, store, record, tell.
+"""The steps of an upload's run: fetch, process, store, record, publish.
 
     begin ─► fetch_and_submit ─► finish_image, one after another ─► drop_staged ─► end
              (staged bytes → file → pool)   (put object, row, event)
 
-A run works only on what is missing, so a second run of the task repeats nothing that the first has finished.
+A run works only on unfinished pictures, so a second run of the task repeats nothing that the first has finished.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dream import outcomes
-from dream.actors.buckets import bucket_of
-from dream.actors.storing import RunStorage
-from dream.arguments import check_inline
 from dream.db import DreamImage, images, tasks
-from dream.errors import DreamError, HandedBack, ImageRejected, LeaseLost, ObjectMissing
+from dream.db.dreams import owner_of
+from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing, Reason
 from dream.fault_points import step
 from dream.imaging import Limits, variant_path
 from dream.log import get_logger
-from dream.messages import ImageState, ImageUpdate, UpdateStatus, VariantRef
-from dream.storage.keys import canonical_url, content_key, keys_of, stem_of, variant_key
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.pictures import KNOWN, StoredVariant, image_ref
+from dream.messages.states import ImageState
+from dream.observe import tracing
+from dream.observe.metrics import BYTES_IN, BYTES_OUT, PICTURES
+from dream.runs import outcomes
+from dream.runs.sending import group_of_dream
+from dream.storage.keys import (
+    canonical_url,
+    content_key,
+    new_original_key,
+    places_of,
+    stem_of,
+    user_bucket,
+    variant_key,
+)
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dream.actors.resources import Job, Resources
     from dream.imaging import Processed, Variant
-    from dream.middleware.run import Run
+    from dream.runs.run import Run
 
 __all__ = ["upload"]
 
 log = get_logger(__name__)
 
+#: Seconds before each new look for a dream that is not visible yet (docs/architecture.md, "A dream may come late").
+_LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
 
 def upload(resources: Resources, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
-    """Process and store the pictures of a dream; returns their URLs in input order, "" where one failed."""
+    """Process and store the pictures of a dream; returns their URLs in input order, "" if one failed."""
     steps = Upload(resources, run)
     steps.begin(dream_id, encoded_files, positions)
-    # A run that ends early leaves no picture in work: its children are for the next ones.
+    # A run that ends early cancels its pictures: other runs need the pool's processes.
     with resources.folder() as folder, ExitStack() as jobs:
         for work in steps.fetch_and_submit(folder, jobs):
             steps.finish_image(work)
@@ -52,7 +70,10 @@ class InWork(NamedTuple):
 
     image: DreamImage
     job: Job
+    source: Path
     target: Path
+    #: The time at which the pool got it.
+    since_ns: int
 
 
 class Upload:
@@ -66,96 +87,123 @@ class Upload:
     def __init__(self, resources: Resources, run: Run) -> None:
         self._resources = resources
         self._settings = resources.settings
-        self._database = resources.database
-        self._storage = RunStorage(resources, run)
+        self._database = resources.connections.database
+        self._storage = resources.connections.storage
+        self._staging = resources.connections.staging
         self._limits = Limits.of(self._settings)
         self._run = run
         self._claim = run.claim
         self._dream_id = 0
+        #: The task's pictures, as the rows were read at the begin and as this run has written them.
         self._images: Sequence[DreamImage] = ()
         self._bucket = ""
-        #: The first failure that another run may mend; the other pictures of the batch go on.
+        #: The first failure after which another run may help; the other pictures of the batch go on.
         self._to_retry: Exception | None = None
 
     # --- begin
 
     @step("begin")
     def begin(self, dream_id: int, encoded_files: list[Any], positions: list[int]) -> None:
-        """Make the rows say `processing`, and the dream hear of it."""
+        """Mark the rows `processing`, and publish the event."""
         self._dream_id = dream_id
         if not self._load():
-            self._record_inline(encoded_files, positions)
-        self._bucket = bucket_of(self._resources, self._run, dream_id)
+            self._record_strangers(encoded_files, positions)
+        self._bucket = _bucket_of(self._resources, self._run, dream_id)
         with self._database.begin() as session:
-            tasks.hold(session, self._claim)
+            tasks.check_lease(session, self._claim)
             images.begin_task(session, self._claim.task_id, self._bucket, self._limits.variants)
             self._images = images.of_task(session, self._claim.task_id)
+            self._plan_originals()
         self._tell_progress(once="started")
+
+    def _plan_originals(self) -> None:
+        """Write the place of each original into its row, before there is any object."""
+        for image in self._images:
+            if self._settings.keep_originals and image.state is ImageState.PROCESSING and not image.original_key:
+                image.original_bucket, image.original_key = self._settings.originals_bucket, new_original_key()
 
     def _load(self) -> bool:
         with self._database.read() as session:
             self._images = images.of_task(session, self._claim.task_id)
         return bool(self._images)
 
-    def _record_inline(self, encoded_files: list[Any], positions: list[int]) -> None:
-        """A caller put the bytes into the message: stage them and write the rows that the producer would have."""
-        producer = self._resources.producer
-        inline, offsets = check_inline(self._settings, self._dream_id, encoded_files, positions)
-        staged = dict(zip(inline, producer.staging.put(list(inline.values())), strict=True))
-        encoded = [staged.get(index, file) for index, file in enumerate(encoded_files)]
-        rows = producer.image_rows(self._dream_id, self._claim.task_id, encoded, offsets)
+    def _record_strangers(self, encoded_files: list[Any], positions: list[int]) -> None:
+        """Write the rows of a stranger's message: its sender writes none, and may put bytes into the message."""
+        task_id, producer = self._claim.task_id, self._resources.producer
+        order = producer.order_strangers(task_id, self._dream_id, encoded_files, positions)
         with self._database.begin() as session:
-            tasks.hold(session, self._claim)
-            session.add_all(rows)
-            # The row need not keep the bytes, nor a message that is sent from it carry them.
-            tasks.replace_args(session, self._claim, [self._dream_id, encoded, offsets])
-        self._images = rows
+            tasks.check_lease(session, self._claim)
+            session.add_all(order.rows)
+            # The bytes are staged now: neither the row nor a later message of the task needs them.
+            tasks.replace_args(session, self._claim, order.args)
+        self._images = order.rows
 
     # --- fetch, process, store
 
     def fetch_and_submit(self, folder: Path, jobs: ExitStack) -> list[InWork]:
-        """Hand every picture that is still to do to the pool; `jobs` cancels them."""
+        """Give each unfinished picture to the pool; `jobs` cancels them."""
         in_work: list[InWork] = []
         for image in self._images:
             if image.state is ImageState.PROCESSING:
                 self._run.check()
                 with _Attempt(self, image):
                     source, target = folder / f"{image.index}.in", folder / f"{image.index}.out"
-                    self._fetch(image, source)
-                    limits = self._limits.wanting(image.wanted_variants or ())
-                    job = self._resources.pool.submit(source, target, limits)
+                    with tracing.span("fetch", image_id=image.id):
+                        self._fetch(image, source)
+                    limits = self._limits.wanting(image.wanted_specs).around(image.focus)
+                    job = self._resources.pool.submit(
+                        source, target, limits, group_of_dream(self._dream_id, image.user_id)
+                    )
                     jobs.callback(job.cancel)
-                    in_work.append(InWork(image, job, target))
+                    in_work.append(InWork(image, job, source, target, time.time_ns()))
         return in_work
 
     @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
         try:
-            self._storage.fetch_staged(image.staging_key or "", source)
+            self._run.wait_for(self._staging.fetch, image.staging_key or "", source)
+            BYTES_IN.add(amount=source.stat().st_size)
+            with source.open("rb") as file:
+                image.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except ObjectMissing:
-            raise ImageRejected("the uploaded file is no longer there; upload it again") from None
+            raise ImageRejected.because(Reason.UPLOAD_GONE) from None
 
     def finish_image(self, work: InWork) -> None:
-        """Wait for the pool, put the object, record it, tell the dream."""
+        """Wait for the pool, put the object, update the row, publish the event."""
         image = work.image
         with _Attempt(self, image):
-            processed = work.job.wait(self._run.check)
+            with tracing.span("process", began_ns=work.since_ns, image_id=image.id):
+                processed = work.job.wait(self._run.check)
             with self._run.whole():
                 self._store_and_record(work, processed)
 
     def _store_and_record(self, work: InWork, processed: Processed) -> None:
         image = work.image
-        self._store(work, processed)
+        with tracing.span("store", image_id=image.id):
+            self._keep_original(work)
+            self._store(work, processed)
         try:
-            is_recorded = self._record(image, processed)
+            with tracing.span("record", image_id=image.id):
+                is_recorded = self._record(work, processed)
         except LeaseLost:
             self._take_back(image)
             raise
         if is_recorded:
             self._run.has_progressed = True
+            PICTURES.add("completed", processed.content_type.removeprefix("image/"))
+            BYTES_OUT.add(amount=processed.size_bytes + sum(each.size_bytes for each in processed.variants))
             self._tell_progress(once=f"image:{image.id}")
         else:
             self._take_back(image)
+
+    @step("original")
+    def _keep_original(self, work: InWork) -> None:
+        """Store the uploaded file as it came, if the row has a place for it."""
+        image = work.image
+        if image.original_bucket and image.original_key:
+            place = image.original_bucket, image.original_key
+            self._run.wait_for(self._staging.keep, image.staging_key or "", work.source, *place)
+            self._run.check()
 
     @step("put")
     def _store(self, work: InWork, processed: Processed) -> None:
@@ -164,35 +212,53 @@ class Upload:
         bucket = image.bucket or self._bucket
         for each in processed.variants:
             key = variant_key(image.storage_key, each.name, each.extension)
-            self._storage.put_file(bucket, key, variant_path(target, each.name), each.content_type)
+            self._run.wait_for(self._storage.put_file, bucket, key, variant_path(target, each.name), each.content_type)
             self._run.check()
         key = content_key(image.storage_key, processed.extension)
-        self._storage.put_file(bucket, key, target, processed.content_type)
+        self._run.wait_for(self._storage.put_file, bucket, key, target, processed.content_type)
 
     @step("complete")
-    def _record(self, image: DreamImage, processed: Processed) -> bool:
+    def _record(self, work: InWork, processed: Processed) -> bool:
+        image = work.image
         key = content_key(image.storage_key, processed.extension)
+        bucket, url = image.bucket or self._bucket, canonical_url(self._settings, key)
+        facts = {name: getattr(processed, name) for name in KNOWN}
+        facts |= {"variants": [self._variant_ref(image, each) for each in processed.variants]}
+        facts |= {"bucket": bucket, "storage_key": key, "original_bytes": work.source.stat().st_size}
+        facts["facts"] = processed.facts
+        kept_bytes = facts["original_bytes"] if image.original_key else 0
+        facts["stored_bytes"] = images.stored_bytes(processed.size_bytes, facts["variants"], kept_bytes)
+        facts |= {"sha256": image.sha256, "perceptual_hash": processed.perceptual_hash}
         with self._database.begin() as session:
-            tasks.hold(session, self._claim)
-            completed = images.complete(
-                session,
-                image.id,
-                url=canonical_url(self._settings, key),
-                bucket=image.bucket or self._bucket,
-                storage_key=key,
-                width_px=processed.width_px,
-                height_px=processed.height_px,
-                size_bytes=processed.size_bytes,
-                content_type=processed.content_type,
-                placeholder=processed.placeholder,
-                dominant_colour=processed.dominant_colour,
-                variants=[self._variant_ref(image, each) for each in processed.variants],
-            )
-            self._images = images.of_task(session, self._claim.task_id)
+            tasks.check_lease(session, self._claim)
+            facts["duplicate_of"] = images.twin_of(session, image)
+            completed = images.complete(session, image.id, url=url, **facts)
+            if completed and any(spec.fit == "cover" for spec in image.wanted_specs):
+                # Its owner may have given a focal point meanwhile.
+                self._resources.producer.accept_crops(session.get_one(DreamImage, image.id), session)
+            self._note(session, image, completed, state=ImageState.COMPLETED, url=image.url or url, **facts)
         log.info("image_completed" if completed else "image_gone", image_id=image.id, size_bytes=processed.size_bytes)
         return completed
 
-    def _variant_ref(self, image: DreamImage, variant: Variant) -> VariantRef:
+    def _note(self, session: Session, image: DreamImage, is_written: bool, **values: Any) -> None:
+        """Update the pictures in memory, so that each event need not read the rows of the whole batch."""
+        if not is_written:
+            self._images = images.of_task(session, self._claim.task_id)
+            return
+        # After the rows were read again, the picture in work is another object than the one in the list.
+        same = [each for each in self._images if each.id == image.id and each is not image]
+        for each in (image, *same):
+            for name, value in values.items():
+                setattr(each, name, value)
+        gone = images.gone_of_task(session, self._claim.task_id)
+        for each in self._images:
+            if each.id in gone and each.state not in (ImageState.DELETING, ImageState.DELETED):
+                each.state = ImageState.DELETING
+
+    def _variant_ref(self, image: DreamImage, variant: Variant) -> StoredVariant:
+        spec = next(each for each in image.wanted_specs if each.name == variant.name)
+        recipe = spec.recipe(image.focus)
+        made_as: StoredVariant = {"made_as": recipe} if recipe != spec.definition else {}  # type: ignore[typeddict-item]
         return {
             "name": variant.name,
             "url": canonical_url(self._settings, variant_key(image.storage_key, variant.name, variant.extension)),
@@ -200,63 +266,69 @@ class Upload:
             "height_px": variant.height_px,
             "size_bytes": variant.size_bytes,
             "content_type": variant.content_type,
+            **made_as,
         }
 
     def _take_back(self, image: DreamImage) -> None:
-        """The picture was deleted while it was in work: its objects must not stay. (Never those of a completed one.)"""
+        """Delete the objects of a picture that was deleted during the run; never the objects of a completed picture."""
         with self._database.read() as session:
             row = session.get(DreamImage, image.id)
         is_gone = row is None or row.state in (ImageState.DELETING, ImageState.DELETED)
         # The nightly sweep has been there, so a replay takes another key.
         is_swept = row is not None and (row.swept or stem_of(row.storage_key) != stem_of(image.storage_key))
         if is_gone or is_swept:
-            failed = self._storage.delete(image.bucket or self._bucket, keys_of(image.storage_key, image.variant_names))
+            failed = self._run.wait_for(self._storage.delete_places, places_of(image))
             for error in failed.values():
                 log.warning("object_left", image_id=image.id, error=str(error))
 
     @step("drop")
     def drop_staged(self) -> None:
-        """Remove the bytes of the pictures that are done or gone; those of failed ones wait for a replay."""
+        """Remove the staged bytes of completed and deleted pictures; a replay needs the bytes of failed ones."""
         ended = (ImageState.COMPLETED, ImageState.DELETING, ImageState.DELETED)
         staged = {each.id: each.staging_key for each in self._images if each.staging_key and each.state in ended}
         if not staged:
             return
         try:
-            failed = self._storage.delete_staged(staged.values())
+            failed = self._run.wait_for(self._staging.delete, list(staged.values()))
         except DreamError as error:
             log.warning("staged_bytes_left", count=len(staged), error=str(error))  # the nightly sweep removes them
             return
         with self._database.begin() as session:
             images.forget_staged(session, [image_id for image_id, key in staged.items() if key not in failed])
 
-    def refuse(self, image: DreamImage, reason: str) -> None:
-        """Record that this picture cannot be processed; its batch goes on."""
+    def refuse(self, image: DreamImage, error: ImageRejected) -> None:
+        """Record that this picture is refused; its batch goes on."""
+        reason, code = str(error), error.code
         with self._database.begin() as session:
-            tasks.hold(session, self._claim)
-            images.fail(session, image.id, reason)
-            self._images = images.of_task(session, self._claim.task_id)
+            tasks.check_lease(session, self._claim)
+            is_written = images.fail(session, image.id, reason, code)
+            self._note(session, image, is_written, state=ImageState.FAILED, error=reason, error_code=code)
         self._run.has_progressed = True
-        log.warning("image_refused", image_id=image.id, reason=reason)
+        PICTURES.add("rejected", "")
+        log.warning("image_refused", image_id=image.id, reason=str(error), code=error.code)
 
     def retry_later(self, image: DreamImage, error: Exception) -> None:
-        """Remember a failure that another run may mend."""
+        """Remember a failure after which another run may help."""
+        PICTURES.add("failed", "")
         log.warning("image_failed", image_id=image.id, error=str(error))
         self._to_retry = self._to_retry or error
 
     # --- end
 
     def end(self) -> list[str]:
-        """The result, where nothing is left to do.
+        """Return the result if every picture is finished.
 
         Raises:
           ImageRejected: every picture was refused.
-          Exception: the failure that another run may mend.
+          Exception: the failure after which another run may help.
         """
         if self._to_retry is not None:
             raise self._to_retry
         refused = [image for image in self._images if image.state is ImageState.FAILED]
         if refused and len(refused) == len(self._images):
-            raise ImageRejected("; ".join(f"{image.filename}: {image.error}" for image in refused[:5]))
+            sentence = "; ".join(f"{image.filename}: {image.error}" for image in refused[:5])
+            codes = {image.error_code for image in refused}
+            raise ImageRejected(sentence, code=codes.pop() if len(codes) == 1 else None)
         with self._database.read() as session:
             return outcomes.of_upload(session, self._claim.task_id)
 
@@ -266,17 +338,41 @@ class Upload:
         update = ImageUpdate(
             dream_id=self._dream_id,
             status=UpdateStatus.PROCESSING,
-            images=tuple(outcomes.image_ref(image) for image in done),
+            images=tuple(image_ref(image) for image in done),
             message=f"{len(ended)} of {len(self._images)} pictures done",
-            # 100 is for the end, which is told once the task's row says so.
+            # 100 belongs to the last event, which follows the update of the task's row.
             progress=min(99, round(100 * len(ended) / max(1, len(self._images)))),
             task_id=self._claim.task_id,
         )
-        self._resources.publisher.publish(update, once=f"{self._claim.task_id}:{self._claim.attempts}:{once}")
+        self._resources.connections.publisher.publish(
+            update, once=f"{self._claim.task_id}:{self._claim.attempts}:{once}"
+        )
+
+
+def _bucket_of(resources: Resources, run: Run, dream_id: int) -> str:
+    """The bucket of a dream's pictures, made if it is missing.
+
+    Raises:
+      DreamNotVisible: the dream's row is not there (yet).
+    """
+    settings = resources.settings
+    if not settings.is_bucket_per_user:
+        return settings.s3_bucket
+    for pause_s in (*_LOOK_AGAIN_S, None):
+        with resources.connections.database.read() as session:
+            owner = owner_of(session, dream_id, settings.owners_sql)
+        if owner is not None:
+            bucket = user_bucket(settings.s3_bucket, owner.username)
+            run.wait_for(resources.connections.storage.ensure_bucket, bucket)
+            return bucket
+        run.check()
+        if pause_s is not None:
+            run.lost.wait(pause_s)
+    raise DreamNotVisible.because(Reason.DREAM_NOT_VISIBLE, dream_id=dream_id)
 
 
 class _Attempt:
-    """What a failure means for one picture of a batch: refused for good, tried again, or the whole run ends."""
+    """The consequence of a failure for one picture of a batch: rejection, another attempt, or the end of the run."""
 
     def __init__(self, upload: Upload, image: DreamImage) -> None:
         self._upload = upload
@@ -287,7 +383,7 @@ class _Attempt:
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
         if isinstance(error, ImageRejected):
-            self._upload.refuse(self._image, str(error))
+            self._upload.refuse(self._image, error)
             return True
         if isinstance(error, DreamError) and not error.permanent and not isinstance(error, HandedBack | LeaseLost):
             self._upload.retry_later(self._image, error)

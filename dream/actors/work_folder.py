@@ -1,4 +1,4 @@
-"""A worker process's folder for files in work: locked while the process lives, so that others can tell what is left."""
+"""The folder of a worker process for files in work: locked while the process lives; others remove unlocked ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WorkFolder:
         self._lock_file: IO[bytes] | None = None
 
     def path(self) -> Path:
-        """The folder, made at the first call, and again where a cleaner of old temporary files has taken it."""
+        """The folder, made at the first call, and again if a cleaner of old temporary files has removed it."""
         with self._guard:
             if self._path is None:
                 self._path = Path(tempfile.mkdtemp(dir=self.parent, prefix=_PREFIX))
@@ -42,7 +42,7 @@ class WorkFolder:
 
     @contextmanager
     def of_run(self) -> Iterator[Path]:
-        """A folder for the files of one run, gone after it."""
+        """A folder for the files of one run, removed after it."""
         with tempfile.TemporaryDirectory(dir=self.path(), prefix="run-", ignore_cleanup_errors=True) as name:
             yield Path(name)
 
@@ -55,7 +55,7 @@ class WorkFolder:
 
     def _lock(self, folder: Path) -> None:
         self._let_go()
-        # Locked under another name: whoever finds a lock that nobody holds removes the folder.
+        # Locked under another name first: other processes remove a folder whose lock is free.
         unnamed = folder / f"{_LOCK}.new"
         self._lock_file = unnamed.open("wb")
         fcntl.flock(self._lock_file, fcntl.LOCK_EX)
@@ -75,4 +75,4 @@ def remove_abandoned(parent: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # somebody lives there, or it is another user's
+            continue  # its process lives, or it is another user's

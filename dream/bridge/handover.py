@@ -1,11 +1,11 @@
-"""How a message that was taken is handed over: sorted, then given to the producer, put on a queue, or parked.
+"""Hand over each message that the bridge took: give it to the host, put it on a queue, or park it.
 
-    Redis to the same Redis   on our queue and out of flight in one script
-    else                      on our queue, each delivery once; then gone from its source
-    tasks of ours             rows in the database, each id once; then gone from their source (`dream.bridge.own`)
+    Redis to the same Redis   on dream's queue and out of flight in one script
+    else                      on dream's queue, each delivery once; then gone from its source
+    dream's own tasks         rows in the database, each id once; then gone from their source (`dream.compat.host`)
     not understood            parked, each message once, and its task stored as failed; then gone from its source
 
-RabbitMQ as our broker cannot tell whether it has a message: there a bridge that is killed between the two leaves a
+RabbitMQ as dream's broker cannot tell whether it has a message. A bridge that is killed between the two steps leaves a
 second copy, which workers drop (`dream.bridge.sent`).
 """
 
@@ -20,37 +20,38 @@ from zoneinfo import ZoneInfo
 from dream.bridge.protocol import Refused, Taken, read
 from dream.bridge.results import ParkedResults
 from dream.bridge.sent import Sent
-from dream.broker.redis import RedisBroker
 from dream.compat.envelope import Envelope
-from dream.compat.routes import queues_of
-from dream.compat.worker.revoked import revoked_among
+from dream.compat.host import host
+from dream.compat.queues import queues_of
+from dream.compat.worker.unwanted import revoked_among
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import DELIVERY_ID, OWN_TASKS, QUEUES
+from dream.work.broker.redis import RedisBroker
+from dream.work.messages import DELIVERY_ID
 
 if TYPE_CHECKING:
-    from dream.bridge.own import OwnTasks
     from dream.bridge.parked import ParkingPlace
     from dream.bridge.revocations import Revocation
     from dream.bridge.sources import Origin
-    from dream.broker import AnyBroker
     from dream.compat.app import Celery
+    from dream.compat.host import Acceptor
     from dream.settings import Settings
+    from dream.work.broker import AnyBroker
 
 __all__ = ["Handover", "Moved"]
 
 log = get_logger(__name__)
 
-#: Messages with what they say.
+#: Messages, each with its envelope.
 Tasks = Sequence[tuple[Taken, Envelope]]
-#: A delivery is known again for so long: a message that a worker of Celery lost comes back after its visibility
+#: Seconds for which a delivery is recognised: a message that a Celery worker lost comes back after its visibility
 #: time-out, an hour by default.
 _REMEMBERED_S = 86400
 
 
 @dataclass
 class Moved:
-    """What became of messages."""
+    """The counts of handed over, known and parked messages."""
 
     handed_over: int = 0
     duplicates: int = 0
@@ -65,11 +66,11 @@ class Handover:
     """See the module.
 
     Parameters:
-      settings: where our servers are.
-      app: whose tasks workers know beside dream's own; finalized.
-      own: dream's own tasks.
-      broker: ours.
-      parking: for what is not understood.
+      settings: where dream's servers are.
+      app: its tasks run beside dream's own; finalized.
+      own: accepts the host's own tasks.
+      broker: dream's.
+      parking: keeps messages that the bridge does not understand.
       tells: whether to store a FAILURE for each parked task.
     """
 
@@ -77,7 +78,7 @@ class Handover:
         self,
         settings: Settings,
         app: Celery,
-        own: OwnTasks,
+        own: Acceptor,
         broker: AnyBroker,
         parking: ParkingPlace,
         *,
@@ -92,26 +93,26 @@ class Handover:
         self._tells = tells
         self._sent = Sent(settings, broker, _REMEMBERED_S)
         self._zone = ZoneInfo(settings.timezone)
-        self._queues = {*QUEUES, *queues_of(app)}
+        self._queues = {*host().queues, *queues_of(app)}
 
     def move(self, origin: Origin, taken: Sequence[Taken], moved: Moved) -> None:
-        """Hand these over, and let their origin forget them.
+        """Hand messages over, and let their origin forget them.
 
         Parameters:
-          moved: is told what became of them, also where the rest raises.
+          moved: gets the counts, even if an error follows.
 
         Raises:
-          DreamError: a server is away; what is not done stays there.
+          DreamError: a server is away; the remaining messages stay at their origin.
         """
         refused, tasks = self.sort(taken)
-        own = [each for each in tasks if each[1].task in OWN_TASKS]
-        foreign = [each for each in tasks if each[1].task not in OWN_TASKS]
+        own = [each for each in tasks if each[1].task in host().tasks]
+        foreign = [each for each in tasks if each[1].task not in host().tasks]
         self._put(origin, foreign, moved)
         self._accept(origin, own, refused, moved)
         self._park(origin, refused, moved)
 
     def sort(self, taken: Iterable[Taken]) -> tuple[list[tuple[Taken, str]], list[tuple[Taken, Envelope]]]:
-        """What is not understood, each with the reason, and what is."""
+        """Sort messages into those that the bridge does not understand, each with the reason, and the others."""
         refused: list[tuple[Taken, str]] = []
         understood: list[tuple[Taken, Envelope]] = []
         for each in taken:
@@ -133,13 +134,13 @@ class Handover:
         return envelope
 
     def _check_known(self, task: Any, what: str) -> None:
-        if not isinstance(task, str) or (task not in OWN_TASKS and task not in self._app.tasks):
+        if not isinstance(task, str) or (task not in host().tasks and task not in self._app.tasks):
             if str(task).startswith("celery."):
                 raise Refused(f"{what} {task!r:.200} is a work flow or a task of Celery's own, which is not supported")
             raise Refused(f"no worker knows {what} {task!r:.200}: name its app with --app")
 
     def revoke(self, revocation: Revocation) -> None:
-        """Let our workers know of it, whether or not the tasks have been moved.
+        """Tell dream's workers of a revocation, even if the bridge has not moved its tasks.
 
         Raises:
           OperationalError: Redis is away.
@@ -168,7 +169,7 @@ class Handover:
         moved.handed_over += new
         if not is_same:
             origin.done([taken for taken, _ in tasks])
-        # Where the source could not forget them they come once more, and are counted then.
+        # A source that could not forget them gives them once more, and they are counted then.
         moved.duplicates += known
 
     @step("bridge_hand_over")
@@ -187,35 +188,38 @@ class Handover:
         return len(new)
 
     def _message(self, envelope: Envelope) -> Any:
-        """On the queue that it names, where workers take from that; Celery's `celery` is our default queue."""
+        """The message, on the queue that it names, or on the default queue if workers take nothing from that."""
         queue = envelope.queue if envelope.queue in self._queues else str(self._app.conf.task_default_queue)
         message = envelope.to_message(self._settings.queue_prefix)
         assert DELIVERY_ID in message.options  # noqa: S101 (what makes it one delivery)
         return message.copy(queue_name=self._settings.queue_prefix + queue)
 
-    # --- tasks of ours
+    # --- dream's own tasks
 
     def _accept(self, origin: Origin, tasks: Tasks, refused: list[tuple[Taken, str]], moved: Moved) -> None:
         if not tasks:
             return
-        accepted = self._own.accept(self._with_revoked(tasks))
-        refused.extend(accepted.refused)
-        moved.handed_over += accepted.new
-        origin.done(accepted.done)
-        moved.duplicates += len(accepted.done) - accepted.new
-        if accepted.trouble is not None:
+        outcomes = self._own.accept(self._with_revoked([envelope for _, envelope in tasks]))
+        by_taken = [(taken, outcome) for (taken, _), outcome in zip(tasks, outcomes, strict=True)]
+        refused.extend((taken, f"it was not accepted: {each}") for taken, each in by_taken if isinstance(each, str))
+        done = [(taken, is_new) for taken, is_new in by_taken if isinstance(is_new, bool)]
+        new = sum(is_new for _, is_new in done)
+        moved.handed_over += new
+        origin.done([taken for taken, _ in done])
+        moved.duplicates += len(done) - new
+        if trouble := next((each for _, each in by_taken if isinstance(each, Exception)), None):
             self._park(origin, refused, moved)
-            raise accepted.trouble
+            raise trouble
 
-    def _with_revoked(self, tasks: Tasks) -> Tasks:
-        """The same; those that were revoked before they had a row expire at once."""
-        revoked, at = revoked_among(self._settings, [each.id for _, each in tasks]), datetime.now(UTC).isoformat()
-        return [(taken, replace(each, expires=at) if each.id in revoked else each) for taken, each in tasks]
+    def _with_revoked(self, tasks: Sequence[Envelope]) -> list[Envelope]:
+        """The same tasks, but a task that was revoked before it had a row expires at once."""
+        revoked, at = revoked_among(self._settings, [each.id for each in tasks]), datetime.now(UTC).isoformat()
+        return [replace(each, expires=at) if each.id in revoked else each for each in tasks]
 
-    # --- what is not understood
+    # --- messages that the bridge does not understand
 
     def park(self, refused: Sequence[tuple[Taken, str]]) -> None:
-        """Park these messages, and store a FAILURE for their tasks.
+        """Park messages, and store a FAILURE for their tasks.
 
         Raises:
           RedisError, ResultsUnavailable: Redis is away.

@@ -1,4 +1,4 @@
-"""What a message of Celery's says: protocol 2, as kombu puts it into Redis and RabbitMQ.
+"""Read messages of Celery: protocol 2, as kombu puts it into Redis and RabbitMQ.
 
     headers   task, id, eta, expires, retries, timelimit, root_id, parent_id, group, ignore_result, shadow, origin, …
     body      JSON [args, kwargs, {"callbacks", "errbacks", "chain", "chord"}], in Redis mostly as base64
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from dream.arguments import checked_text, size_text
 from dream.compat.envelope import Envelope
-from dream.messages import MAX_ID_LENGTH
+from dream.work.messages import MAX_ID_LENGTH
+from dream.work.text import checked_text, size_text
 
 __all__ = ["Refused", "Taken", "body_of", "read", "task_of", "text_of"]
 
 _JSON_TYPES = ("application/json", "json")
-#: What headers say of the message itself; the others are the caller's own.
+#: Headers that describe the message itself; the others are the caller's own.
 _OF_CELERY = frozenset(
     {
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
@@ -34,18 +34,18 @@ _OF_CELERY = frozenset(
         *("stamped_headers", "stamps", "redelivered", "compression", "x-delivery-count", "x-death"),
     }
 )
-#: What kombu compresses with, as far as Python has it. Its gzip is zlib's.
+#: The compressions of kombu that Python has. Its gzip is zlib's.
 _OPENERS: dict[str, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
     "application/x-bz2": bz2.BZ2Decompressor,
     "application/x-lzma": lzma.LZMADecompressor,
 }
-#: As much as Redis takes in one value.
+#: The largest value that Redis stores.
 _LARGEST_BODY_BYTES = 512 * 2**20
 
 
 class Refused(Exception):
-    """The message cannot be handed over; the text says why."""
+    """The message cannot be handed over; the text gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Taken:
     """A message that a source has taken.
 
     Parameters:
-      tag: by what the source knows it.
-      queue: where it waited, by Celery's name.
+      tag: the name by which the source knows it.
+      queue: Celery's name of the queue in which it waited.
       raw: as kombu writes it into Redis: `{"body", "content-type", "content-encoding", "headers", "properties"}`; or
-        its bytes, where they are not that.
-      is_held: one of Celery's workers has it still; it is only looked at.
+        its bytes, if they are no such message.
+      is_held: one of Celery's workers still has it; the bridge only reads it.
     """
 
     tag: str
@@ -67,16 +67,16 @@ class Taken:
 
 
 def task_of(taken: Taken) -> str:
-    """The task that a message names, also one that is not understood; "-" where it names none."""
+    """The task that a message names, even if the bridge does not understand the message; "-" if it names none."""
     headers = taken.raw.get("headers") if isinstance(taken.raw, Mapping) else None
     return str(headers.get("task") or "-") if isinstance(headers, Mapping) else "-"
 
 
 def read(taken: Taken, zone: tzinfo) -> Envelope:
-    """What the message says.
+    """Read a message.
 
     Parameters:
-      zone: of a time that names none.
+      zone: the zone of a time without one.
 
     Raises:
       Refused
@@ -118,7 +118,7 @@ def read(taken: Taken, zone: tzinfo) -> Envelope:
 
 
 def body_of(raw: Mapping[str, Any]) -> Any:
-    """What a message's body says, in JSON's types.
+    """Read the body of a message, in JSON's types.
 
     Parameters:
       raw: the message as kombu writes it into Redis.
@@ -141,7 +141,7 @@ def body_of(raw: Mapping[str, Any]) -> Any:
 
 
 def text_of(value: Any, name: str) -> str:
-    """A name or an id, as every server can keep it.
+    """A name or an id that every server can store.
 
     Raises:
       ValueError
@@ -152,7 +152,7 @@ def text_of(value: Any, name: str) -> str:
 
 
 def _said(raw: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    """The arguments of a task, and what is to follow it."""
+    """The arguments of a task, and its links."""
     body = body_of(raw)
     if isinstance(body, list) and len(body) == 3:
         args, kwargs, embed = body
@@ -185,7 +185,7 @@ def _check_canvas(embed: Mapping[str, Any]) -> None:
 
 
 def _check_link(link: Mapping[str, Any]) -> None:
-    """A link whose work would be refused when this task has run already."""
+    """Refuse a link that would fail only after this task has run."""
     if link.get("subtask_type"):
         raise Refused(f"its link is a {link['subtask_type']!s:.80}, which is not supported")
     options = _mapping(link, "options")
@@ -212,7 +212,7 @@ def _links(embed: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _other_id(headers: Mapping[str, Any], name: str) -> str | None:
-    """An id that differs from the message's own."""
+    """An id, or None if it is the message's own."""
     value = headers.get(name)
     return value if value != headers.get("id") else None
 

@@ -1,4 +1,4 @@
-"""Celery's messages in RabbitMQ: protocol 2, its headers as AMQP's. What is taken stays unacked until it is done."""
+"""Celery's messages in RabbitMQ: protocol 2, its headers as AMQP's. A taken message stays unacked until it is done."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from dream.bridge.protocol import Taken
 from dream.bridge.revocations import EXCHANGE, Revocation, revocation_in
-from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
-from dream.broker.rabbitmq import patient
+from dream.bridge.sources import MOST_BYTES, celerys_queues
+from dream.compat.host import host
 from dream.errors import InvalidArguments, SettingsError
 from dream.fault_points import step
 from dream.log import get_logger, redact
-from dream.messages import QUEUES
+from dream.work.broker.rabbitmq import patient
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -32,13 +32,13 @@ _FIND_EVERY_S = 5.0
 
 
 class RabbitmqSource:
-    """See `dream.bridge.sources`."""
+    """See `dream.bridge.sources.Source`; the parameters are of `dream.bridge.run.open_source`."""
 
     in_flight_key = ""
 
     def __init__(self, settings: Settings, url: str, queues: Sequence[str]) -> None:
         self._url = url
-        self._wanted = queues or CELERYS_QUEUES
+        self._wanted = queues or celerys_queues()
         self._queues: list[str] = []
         self._find_again_at = 0.0
         try:
@@ -48,7 +48,8 @@ class RabbitmqSource:
         self._connection: Any = None
         self._channel: Any = None
         self._broadcasts: _Broadcasts | None = None
-        if self.is_on(settings.broker_url) and not settings.queue_prefix and set(queues or QUEUES) & set(QUEUES):
+        ours = set(host().queues)
+        if self.is_on(settings.broker_url) and not settings.queue_prefix and set(queues or ours) & ours:
             raise SettingsError(
                 "Celery's queues and ours would be the same ones in this RabbitMQ: "
                 "set DREAM_QUEUE_PREFIX to give ours names of their own"
@@ -60,7 +61,7 @@ class RabbitmqSource:
         self._find()
         self._channel = self._connection.channel()
         self._broadcasts = None
-        return []  # what was not acked is delivered again
+        return []  # RabbitMQ redelivers unacknowledged messages
 
     @step("bridge_take")
     def take(self, most: int) -> Sequence[Taken]:
@@ -100,7 +101,7 @@ class RabbitmqSource:
         for queue in self._queues:
             while (message := self._get(queue)) is not None:
                 yield message
-        # Nothing was acked: all of it goes back to its place.
+        # Nothing was acknowledged: RabbitMQ puts all messages back in their places.
         self.close()
 
     def is_on(self, url: str) -> bool:
@@ -113,12 +114,12 @@ class RabbitmqSource:
                 connection.close()
 
     def _find(self) -> None:
-        """Which queues there are; others may come while the bridge runs."""
+        """Find the queues that exist; others may be created while the bridge runs."""
         self._queues = [queue for queue in self._wanted if self._count(queue) is not None]
         self._find_again_at = time.monotonic() + _FIND_EVERY_S
 
     def _count(self, queue: str) -> int | None:
-        """The messages that wait there; None where there is no such queue."""
+        """The number of messages that wait in a queue; None if there is no such queue."""
         channel = self._connection.channel()
         try:
             count: int = channel.queue_declare(queue, passive=True).method.message_count
@@ -131,13 +132,13 @@ class RabbitmqSource:
 
 
 class _Broadcasts:
-    """What is said to Celery's workers, in a queue that goes with its connection."""
+    """Receives broadcasts to Celery's workers, in a queue that lives as long as its connection."""
 
     def __init__(self, connection: Any) -> None:
         self._queue = ""
         self._channel = connection.channel()
         try:
-            # As kombu declares it: the first producer may come after us.
+            # As kombu declares it: the bridge may start before the first producer.
             self._channel.exchange_declare(EXCHANGE, "fanout")
             self._queue = self._channel.queue_declare("", exclusive=True).method.queue
             self._channel.queue_bind(self._queue, EXCHANGE)
@@ -156,7 +157,7 @@ class _Broadcasts:
 
 
 def _place(parameters: Any) -> tuple[Any, ...]:
-    """The virtual host, and where its server is: a host has several names."""
+    """The virtual host and the address of its server, because a host has several names."""
     try:
         host = min(str(found[4][0]) for found in socket.getaddrinfo(parameters.host, None, socket.AF_INET))
     except OSError:

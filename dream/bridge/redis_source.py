@@ -2,8 +2,8 @@
 
 <queue>, <queue>\\x06\\x163, …   lists: pushed left, popped right; one for each step of priority
 /<database>.celery.pidbox       the channel of Celery's remote control
-unacked, unacked_index          what workers have taken: tag → [message, exchange, routing key], tag → when
-_kombu.binding.<exchange>       the queues that are bound there
+unacked, unacked_index          messages of workers: tag → [message, exchange, routing key], tag → time of the fetch
+_kombu.binding.<exchange>       the queues that are bound to an exchange
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from redis.exceptions import NoPermissionError
 
 from dream.bridge.protocol import Taken
 from dream.bridge.revocations import EXCHANGE, Revocation, revocation_in
-from dream.bridge.sources import CELERYS_QUEUES, MOST_BYTES
+from dream.bridge.sources import MOST_BYTES, celerys_queues
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.redis_client import connect
+from dream.work.redis_client import connect
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -37,17 +37,17 @@ log = get_logger(__name__)
 
 #: Lists of one queue, the most urgent first: kombu's own steps are 0, 3, 6, 9.
 _PRIORITIES = range(10)
-#: Queues of Celery's remote control and of its events are none of ours.
+#: The bridge does not read queues of Celery's remote control and events.
 _NOT_TASKS = (EXCHANGE, "celeryev")
 _PEEK_AT_ONCE = 200
-#: Queues may come while the bridge runs. Looking for them walks through all keys of that Redis, so it may take this
-#: part of the time at most.
+#: Queues may be created while the bridge runs. A search for them reads all keys of that Redis, so searches may take
+#: only this share of the time.
 _FIND_EVERY_S = 5.0
 _MOST_FINDING = 0.05
 
 
 class RedisSource:
-    """See `dream.bridge.sources`."""
+    """See `dream.bridge.sources.Source`; the parameters are of `dream.bridge.run.open_source`."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class RedisSource:
         return [self._taken(tag, value) for tag, value in zip(found[::2], found[1::2], strict=True)]
 
     def _abandoned(self) -> list[bytes]:
-        """What Celery's workers took from our queues and have not acknowledged in time, by their tags."""
+        """The messages that Celery's workers took and did not acknowledge in time, by their tags."""
         unacked, index = self._unacked_keys()
         if self._take_unacked:
             tags = self._client.hkeys(unacked)
@@ -142,7 +142,7 @@ class RedisSource:
 
     @cache  # noqa: B019 (there is one source in a process, and two brokers)
     def is_on(self, url: str) -> bool:
-        if not url.startswith(("redis", "unix")):
+        if url.startswith("amqp"):
             return False
         with connect(url) as other:
             ours, theirs = self._client.info("server"), other.info("server")
@@ -161,17 +161,17 @@ class RedisSource:
     # --- keys
 
     def _find(self) -> None:
-        """Which lists there are, or may come."""
+        """Find the lists of the queues: those that exist, and those that may be created."""
         begun = time.monotonic()
         self._bindings = self._bound()
         bound = {queue for pairs in self._bindings.values() for _, queue in pairs}
-        queues = sorted(self._queues or {*CELERYS_QUEUES, *bound})
+        queues = sorted(self._queues or {*celerys_queues(), *bound})
         self._lists = self._readable([(queue, self._list_of(queue, step)) for step in _PRIORITIES for queue in queues])
         ended = time.monotonic()
         self._find_again_at = ended + max(_FIND_EVERY_S, (ended - begun) / _MOST_FINDING)
 
     def _readable(self, lists: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those that are lists or may become some: somebody else's key does not keep the others from being read."""
+        """The keys that are lists or do not exist yet. A key of another type is left out, with a warning."""
         with self._client.pipeline(transaction=False) as pipe:
             for _, key in lists:
                 pipe.type(key)
@@ -189,7 +189,7 @@ class RedisSource:
         return [f"{self._key_prefix}unacked", f"{self._key_prefix}unacked_index"]
 
     def _bound(self) -> dict[str, list[tuple[str, str]]]:
-        """Of each exchange the routing keys with their queues."""
+        """The pairs of routing key and queue, by exchange."""
         found: dict[str, list[tuple[str, str]]] = {}
         prefix = f"{self._key_prefix}_kombu.binding."
         for key in self._client.scan_iter(_literally(prefix) + "*", count=1000):
@@ -211,14 +211,14 @@ class RedisSource:
             raw = json.loads(message)
         except (RecursionError, ValueError):
             return Taken(tag.decode(), queue.decode(), message)
-        if not queue and isinstance(raw, list) and len(raw) == 3:  # of a worker: [message, exchange, routing key]
+        if not queue and isinstance(raw, list) and len(raw) == 3:  # a worker's: [message, exchange, routing key]
             queue_name = self._queue_of(str(raw[1]), str(raw[2]))
             return Taken(tag.decode(), queue_name, raw[0] if isinstance(raw[0], dict) else message)
         return Taken(tag.decode(), queue.decode(), raw if isinstance(raw, dict) else message)
 
 
 class _Broadcasts:
-    """What is said to Celery's workers."""
+    """Receives broadcasts to Celery's workers."""
 
     def __init__(self, client: Any, key_prefix: str) -> None:
         database = client.get_connection_kwargs().get("db", 0)
@@ -234,7 +234,7 @@ class _Broadcasts:
                     found.append(revocation_in(json.loads(message["data"])))
         except NoPermissionError as error:
             log.warning("revocations_not_heard", channel=self._channel, error=str(error))
-            self._pubsub.reset()  # to nothing: no message will come
+            self._pubsub.reset()  # subscribed to nothing, it gets no message
         return [each for each in found if each is not None]
 
     def close(self) -> None:
@@ -242,5 +242,5 @@ class _Broadcasts:
 
 
 def _literally(text: str) -> str:
-    """The text as a pattern of Redis's that means just it."""
+    """A Redis pattern that matches exactly this text."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)

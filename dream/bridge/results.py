@@ -1,7 +1,7 @@
-"""Results of parked tasks: without one, a producer would wait for such a task until its time-out.
+"""Store results of parked tasks: without one, a producer would wait until its time-out.
 
-parked ─► FAILURE, of the task and of all tasks that were to follow it ─► replayed ─► no result, as before
-       └─► REVOKED, where it was revoked
+parked ─► FAILURE, for the task and for all tasks that would follow it ─► replayed ─► no result, as before
+       └─► REVOKED, if it was revoked
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dream import serialization
 from dream.bridge.protocol import Refused, body_of, text_of
 from dream.compat.exceptions import TaskParked, TaskRevokedError
 from dream.compat.failures import write_error
-from dream.compat.worker.revoked import revoked_among
-from dream.results import KEY_PREFIX, ResultStore, meta_of
-from dream.results.states import FAILURE, READY_STATES, REVOKED
+from dream.compat.worker.unwanted import revoked_among
+from dream.work import serialization
+from dream.work.results import FAILURE, KEY_PREFIX, READY_STATES, REVOKED, ResultStore, meta_of
 
 if TYPE_CHECKING:
     from dream.bridge.parked import Parked
@@ -42,7 +41,7 @@ class ParkedResults:
         self._store = ResultStore(settings)
 
     def end(self, parked: Sequence[Parked]) -> None:
-        """Store a FAILURE for the tasks of these messages; another end that is kept already stays.
+        """Store a FAILURE for the tasks of these messages; a stored outcome of another kind stays.
 
         Raises:
           ResultsUnavailable
@@ -88,7 +87,7 @@ class ParkedResults:
         self._store.close()
 
     def _has_ended(self, task_id: str) -> bool:
-        """Whether an end is kept of a task, other than `TaskParked`."""
+        """Whether an outcome of a task is stored, other than `TaskParked`."""
         try:
             kept = self._store.get(task_id)
         except ValueError:  # the stored value is no result
@@ -96,7 +95,7 @@ class ParkedResults:
         return kept is not None and kept["status"] in READY_STATES and not _is_parked(kept)
 
     def _is_kept(self, raw: Mapping[str, Any] | bytes) -> bool:
-        """Whether a result is kept of a message's task."""
+        """Whether the result of a message's task is stored."""
         headers = raw.get("headers") if isinstance(raw, Mapping) else None
         if not isinstance(headers, Mapping):
             return True
@@ -107,7 +106,7 @@ class ParkedResults:
 
 
 def waited_for(raw: Mapping[str, Any] | bytes) -> list[str]:
-    """The ids of tasks that will not run: that of a message, then those of all tasks that were to follow it.
+    """The ids of tasks that will not run: first the message's task, then all tasks that would follow it.
 
     Parameters:
       raw: the message as kombu writes it into Redis; it need not be whole.
@@ -116,7 +115,7 @@ def waited_for(raw: Mapping[str, Any] | bytes) -> list[str]:
         return []
     try:
         body = body_of(raw)
-    except Refused:  # pickle, say
+    except Refused:  # pickle, for example
         body = None
     of_protocol_1 = body if isinstance(body, Mapping) else {}
     embed = body[2] if isinstance(body, list) and len(body) == 3 else of_protocol_1

@@ -1,9 +1,9 @@
-"""`revoke` of producers with Celery: kombu broadcasts it to Celery's workers, and the bridge says it to ours.
+"""Revocations by producers with Celery: kombu broadcasts them to Celery's workers, and the bridge tells dream's.
 
 Redis      it is published on the channel `/<database>.celery.pidbox`
 RabbitMQ   it goes to each queue that is bound to the exchange `celery.pidbox`
 
-As with Celery's workers, only who listens hears it: what was said while no bridge ran was not heard.
+Only a listener hears a broadcast, as with Celery's workers: a revocation is lost if no bridge runs when it is sent.
 
 Source: `kombu/pidbox.py` and `celery/app/control.py`.
 """
@@ -18,20 +18,20 @@ from dream.bridge.protocol import Refused, body_of, text_of
 
 __all__ = ["EXCHANGE", "Revocation", "merged", "revocation_in"]
 
-#: Of the default `control_exchange`.
+#: The name of Celery's exchange `control_exchange`, by default.
 EXCHANGE = "celery.pidbox"
 
 
 @dataclass(frozen=True)
 class Revocation:
-    """Tasks that are not to begin and, with `terminate`, those of them that run are to end."""
+    """Tasks that must not begin. With `terminate`, those that run must end."""
 
     task_ids: tuple[str, ...]
     terminate: bool
 
 
 def revocation_in(raw: object) -> Revocation | None:
-    """What a broadcast revokes; None where it says something else, or says it to some of Celery's workers alone.
+    """The revocation in a broadcast; None for another command, and for a command to certain Celery workers only.
 
     Parameters:
       raw: as kombu writes a message into Redis.
@@ -54,7 +54,7 @@ def revocation_in(raw: object) -> Revocation | None:
 
 
 def merged(revocations: Sequence[Revocation]) -> list[Revocation]:
-    """The same in at most two, for each is told to every worker and waits for its answer."""
+    """Merge revocations into at most two, because each one waits for the answers of all workers."""
     found = []
     for terminate in (False, True):
         task_ids = dict.fromkeys(each for one in revocations if one.terminate is terminate for each in one.task_ids)

@@ -1,4 +1,4 @@
-"""What was put on a RabbitMQ of ours, which cannot say what it has: each delivery is known again for a day.
+"""Deliveries put on dream's RabbitMQ, which cannot tell whether it has one: Redis remembers each for a day.
 
 known? ─► published, confirmed ─► known from now on ─► gone from its source
                               └─► the bridge dies: it is published once more, and workers run the first copy
@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dream.broker import send
 from dream.fault_points import step
-from dream.messages import COPY
-from dream.redis_client import connect
+from dream.work.broker import send
+from dream.work.messages import COPY
+from dream.work.redis_client import connect
 
 if TYPE_CHECKING:
     from dramatiq import Message
 
-    from dream.broker import AnyBroker
     from dream.settings import Settings
+    from dream.work.broker import AnyBroker
 
 __all__ = ["Sent"]
 
@@ -29,8 +29,8 @@ class Sent:
 
     Parameters:
       settings: where Redis is.
-      broker: ours.
-      remembered_s: how long a delivery is known.
+      broker: dream's.
+      remembered_s: the time for which a delivery is remembered.
     """
 
     def __init__(self, settings: Settings, broker: AnyBroker, remembered_s: int) -> None:
@@ -40,15 +40,15 @@ class Sent:
         self._remembered_s = remembered_s
 
     def unknown(self, deliveries: Sequence[str]) -> set[str]:
-        """Those that were not sent within that time."""
+        """The deliveries that were not sent within that time."""
         found = self._client.mget([self._prefix + each for each in deliveries]) if deliveries else []
         return {each for each, value in zip(deliveries, found, strict=True) if value is None}
 
     def send(self, messages: Mapping[str, tuple[Message[Any], float]]) -> None:
-        """Send these, by their deliveries, each with its delay in seconds, and know them from now on.
+        """Send messages by their deliveries, each after its delay in seconds, and remember them.
 
         Raises:
-          BrokerUnavailable: some may have been sent.
+          BrokerUnavailable: some messages may have been sent.
         """
         self._publish(list(messages.values()))
         with self._client.pipeline(transaction=False) as pipe:

@@ -1,4 +1,5 @@
-"""The documented import paths of the Celery system: aliases of what lives in `dream.compat` and `dream.producer`."""
+"""The documented import paths of the Celery system: aliases of objects beside them, in
+`dream.compat` and in `dream.producer`."""
 
 from dream.celery.app import celery_app
 

@@ -1,6 +1,6 @@
 """`dream.celery.app.app`: the Celery-compatible app."""
 
-from dream.compat.tasks import app
+from dream.celery.own import app
 
 __all__ = ["app", "celery_app"]
 

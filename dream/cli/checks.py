@@ -1,4 +1,4 @@
-"""The checks of `dream doctor`: database, objects, clocks, keys and addresses; brokers have a file of their own."""
+"""The checks of `dream doctor`: each looks at one thing and reports findings."""
 
 from __future__ import annotations
 
@@ -6,41 +6,71 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import redis
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from dream.arguments import size_text
-from dream.cli.access import explained
-from dream.cli.broker_checks import broker_checks, redis_clock_s
+from dream.cli.command import explained
 from dream.cli.findings import Check, Finding, right, warning, wrong
-from dream.db import Database, DreamImage, migrate
+from dream.cli.running import look_at_versions, look_for_processes, look_for_workers
+from dream.db import Database, DreamImage, migrate, simplejwt
 from dream.db.clock import now
 from dream.db.dreams import owner_of
 from dream.db.faults import explain
-from dream.errors import AccessDenied, BucketMissing, DatabaseUnavailable, DreamError, ObjectStoreUnavailable
-from dream.server_words import sentence_of
+from dream.errors import (
+    AccessDenied,
+    BrokerUnavailable,
+    BucketMissing,
+    DatabaseUnavailable,
+    DreamError,
+    ObjectStoreUnavailable,
+    SettingsError,
+)
+from dream.messages.registry import QUEUES
+from dream.settings.sentinel import SentinelUrl, is_sentinel
+from dream.stack.server_words import sentence_of
 from dream.storage import Storage, new_staging_key
-from dream.storage.folder import StagingFolder
+from dream.storage.staging import StagingFolder
+from dream.work.presence import NO_CLUSTER, is_cluster
+from dream.work.redis_client import connect
+from dream.work.text import size_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["checks_of", "judge_clock"]
+__all__ = ["checks_of", "is_too_old", "judge_clock", "judge_space"]
 
+#: The first version with BLMOVE, the command with which idle workers wait.
+_OLDEST_REDIS = (6, 2)
+#: Settings that a broker's Redis needs: value, danger of another value, advice.
+_WANTED = {
+    "appendonly": (
+        "yes",
+        "a restart of Redis would lose messages",
+        "set `appendonly yes` in redis.conf (at once: CONFIG SET appendonly yes)",
+    ),
+    "maxmemory-policy": (
+        "noeviction",
+        "a full Redis would evict messages",
+        "set `maxmemory-policy noeviction` in redis.conf (at once: CONFIG SET maxmemory-policy noeviction)",
+    ),
+}
 _SKEW_WARNING_S = 2.0
 _SKEW_WRONG_S = 60.0
 _OLDEST_POSTGRESQL = 13
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROBE = b"written by `dream doctor`, which removes it at once"
 _STORE_ADVICE = "look at DREAM_S3_ENDPOINT_URL, DREAM_S3_REGION, the keys and the bucket's policy"
-_FOLDER_ADVICE = "look at DREAM_STAGING_DIR: every part must see the same folder, and may write there"
-_LEAST_FREE_BYTES = 2**30
+_FOLDER_ADVICE = "look at DREAM_STAGING_DIR: all processes need the same folder, and must be able to write there"
+#: Less free space than this is worth a look; less than the second stops work soon.
+_LEAST_FREE_BYTES, _NO_SPACE_BYTES = 2**30, 100 * 2**20
 _KEY_ADVICE = "make a key: python3 -c 'import secrets; print(secrets.token_hex(32))'"
 _CLOCK_ADVICE = "set the clock of both machines by NTP"
 
@@ -49,16 +79,144 @@ def checks_of(settings: Settings) -> list[Check]:
     """Every check, in the order of the report."""
     database_advice = "look at DREAM_DATABASE_URL and at the server"
     return [
-        *broker_checks(settings),
+        *_broker_checks(settings),
         Check("database", partial(_database, settings), database_advice),
         Check("migrations", partial(_migrations, settings), "run `dream migrate`", needs=["database"]),
         *_owners_checks(settings),
+        *_blacklist_checks(settings),
         *_bucket_checks(settings),
         Check("clock of the database", partial(_database_clock, settings), database_advice, needs=["database"]),
         *_redis_clock_checks(settings),
+        Check(
+            "disk space",
+            partial(_disk_space, settings),
+            "look at DREAM_WORK_DIR, DREAM_STAGING_DIR and DREAM_DATABASE_URL",
+        ),
         Check("tokens", partial(_tokens, settings), _KEY_ADVICE),
+        *_report_checks(settings),
         Check("addresses", partial(_addresses, settings), "set DREAM_GATEWAY_URL to where browsers reach the gateway"),
     ]
+
+
+# --- broker
+
+
+def _broker_checks(settings: Settings) -> list[Check]:
+    """The broker with its settings and queues, the Redis of the events, and the processes that are registered there."""
+    advice = "look at DREAM_BROKER_URL and at the server"
+    events_advice = "look at DREAM_REDIS_URL and at the server"
+    if settings.is_redis_broker:
+        checks = [
+            Check("broker", partial(_redis, settings.broker_url), advice),
+            Check("broker's settings", partial(_redis_settings, settings.broker_url), advice, needs=["broker"]),
+        ]
+    else:
+        checks = [
+            Check("broker", partial(_rabbitmq, settings.broker_url), advice),
+            Check("broker's queues", partial(_queues, settings), advice, needs=["broker"]),
+        ]
+    if settings.redis_url is None:
+        checks.append(Check("events", _same_as_broker, events_advice, needs=["broker"]))
+    else:
+        checks.append(Check("events", partial(_redis, settings.redis_url), events_advice))
+    return [
+        *checks,
+        Check("workers", partial(look_for_workers, settings), events_advice, needs=["events"]),
+        Check("scheduler and gateway", partial(look_for_processes, settings), events_advice, needs=["events"]),
+        Check("versions", partial(look_at_versions, settings), events_advice, needs=["events"]),
+    ]
+
+
+def _same_as_broker() -> Iterator[Finding]:
+    yield right("events go through the broker's Redis")
+
+
+# --- Redis
+
+
+def _redis(url: str) -> Iterator[Finding]:
+    with closing(connect(url)) as client:
+        try:
+            about: dict[str, Any] = client.info("server")
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"Redis at {url}: {sentence_of(error)}") from error
+    if is_cluster(about):
+        yield wrong(f"{url} is a node of a Redis Cluster, and dream does not start on it", NO_CLUSTER)
+        return
+    name = "Valkey" if about.get("server_name") == "valkey" else "Redis"
+    version = str(about.get("valkey_version") or about.get("redis_version") or "of unknown version")
+    if is_too_old(version):
+        yield wrong(f"{name} {version} answers, but is too old", f"use {'.'.join(map(str, _OLDEST_REDIS))} or newer")
+    else:
+        yield right(f"{name} {version} answers at {url}")
+    if is_sentinel(url):
+        yield from _sentinels(SentinelUrl.parse(url))
+
+
+def _sentinels(url: SentinelUrl) -> Iterator[Finding]:
+    """Ask each sentinel: a failover needs most of them, and one that is away is found only here."""
+    for host, address in zip(url.hosts, url.sentinels, strict=True):
+        try:
+            with closing(connect(address, decode_responses=True)) as client:
+                at: Any = client.sentinel_get_master_addr_by_name(url.service)
+        except redis.RedisError as error:
+            yield warning(f"the sentinel {host}: {sentence_of(error)}", "start it: a failover needs most sentinels")
+            continue
+        if at:
+            yield right(f"the sentinel {host} knows {url.service} at {at[0]}:{at[1]}")
+        else:
+            yield warning(f"the sentinel {host} does not watch {url.service}", "configure it like the others")
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a server of this version lacks a command that dream uses. A server without a version counts as new."""
+    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+    return () < numbers < _OLDEST_REDIS
+
+
+def _redis_settings(url: str) -> Iterator[Finding]:
+    with closing(connect(url)) as client:
+        try:
+            found: dict[Any, Any] = client.config_get(*_WANTED)
+        except redis.ResponseError as error:
+            yield warning(
+                f"this server does not show its settings, as managed ones do not ({str(error).split(',')[0]})",
+                "look in its console: it must persist every write and evict nothing",
+            )
+            return
+    for name, (wanted, danger, advice) in _WANTED.items():
+        value = found.get(name)
+        if value == wanted:
+            yield right(f"{name} {value}")
+        else:
+            yield wrong(f"{name} is {value}, not {wanted}: {danger}", advice)
+
+
+# --- RabbitMQ
+
+
+def _rabbitmq(url: str) -> Iterator[Finding]:
+    import pika
+
+    try:
+        pika.BlockingConnection(pika.URLParameters(url)).close()
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise BrokerUnavailable(f"RabbitMQ at {url}: {sentence_of(error)}") from error
+    yield right(f"RabbitMQ answers at {url}")
+
+
+def _queues(settings: Settings) -> Iterator[Finding]:
+    from dream.work.broker.rabbitmq import RabbitmqBroker
+
+    names = [settings.queue_prefix + queue for queue in QUEUES]
+    with closing(RabbitmqBroker(url=settings.broker_url, middleware=[])) as broker:
+        try:
+            for name in names:
+                broker.declare_queue(name, ensure=True)
+        except SettingsError as error:
+            yield wrong(str(error), "set the same DREAM_QUEUE_PREFIX for all processes of dream")
+            return
+    yield right(f"the queues {' and '.join(names)} are declared")
 
 
 # --- database
@@ -66,7 +224,7 @@ def checks_of(settings: Settings) -> list[Check]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     url = make_url(settings.database_url)
-    # To connect would make the file.
+    # A connection would create the file.
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
         yield wrong(f"there is no database at {url.database}", "run `dream migrate`, or look at DREAM_DATABASE_URL")
         return
@@ -83,7 +241,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """Say in one plain sentence why the database does not let us in."""
+    """Turn an error of the database into one plain sentence."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -105,26 +263,31 @@ def _postgresql(version: str) -> Finding:
 
 
 def _migrations(settings: Settings) -> Iterator[Finding]:
-    current, head = migrate.current(settings.database_url, schema=settings.database_schema), migrate.head()
+    current, head = (
+        migrate.current(
+            settings.database_url, schema=settings.database_schema, behind_pgbouncer=settings.database_pgbouncer
+        ),
+        migrate.head(),
+    )
     if current == head:
         yield right(f"at head ({head})")
     elif current is None:
-        yield wrong("the database has no tables of ours yet", "run `dream migrate`")
+        yield wrong("the database has no tables of dream yet", "run `dream migrate`")
     else:
         yield wrong(
             f"the database is at {current}, this release at {head}",
-            "run `dream migrate`; if that does not know the database's revision, this release is the older one",
+            "run `dream migrate`; if it does not know the database's revision, this release is older than the database",
         )
 
 
 def _owners_checks(settings: Settings) -> Iterator[Check]:
     if settings.owners_sql is not None:
-        advice = "correct DREAM_OWNERS_SQL; it runs in the database of DREAM_DATABASE_URL, by its role"
+        advice = "correct DREAM_OWNERS_SQL; it runs in the database of DREAM_DATABASE_URL, as that URL's user"
         yield Check("owners", partial(_owners, settings, settings.owners_sql), advice, needs=["database"])
 
 
 def _owners(settings: Settings, owners_sql: str) -> Iterator[Finding]:
-    """Run the query for the newest picture's dream, else for dream 1: errors of SQL need no row."""
+    """Run the query for the dream of the newest picture, or for dream 1: a wrong query fails without rows too."""
     database = Database(settings)
     try:
         with explained(), database.read() as session:
@@ -136,10 +299,26 @@ def _owners(settings: Settings, owners_sql: str) -> Iterator[Finding]:
     if owner is not None:
         yield right(f"DREAM_OWNERS_SQL gives dream {dream_id or 1} to the user {owner.user_id}")
     elif dream_id is None:
-        yield right("DREAM_OWNERS_SQL runs; there is no picture yet whose dream it could be tried with")
+        yield right("DREAM_OWNERS_SQL runs; there is no picture yet to try it with")
     else:
-        said = f"DREAM_OWNERS_SQL runs, and finds no owner of dream {dream_id}, which has the newest picture"
-        yield warning(said, "if that dream is there, correct the query")
+        said = f"DREAM_OWNERS_SQL runs, but it finds no owner of dream {dream_id}, the dream of the newest picture"
+        yield warning(said, "if that dream exists, correct the query")
+
+
+def _blacklist_checks(settings: Settings) -> Iterator[Check]:
+    if settings.token_blacklist == "simplejwt":  # noqa: S105 (no password)
+        advice = "DREAM_DATABASE_URL must name the site's database: run its `manage.py migrate token_blacklist` there"
+        yield Check("revoked tokens", partial(_blacklist, settings), advice, needs=["database"])
+
+
+def _blacklist(settings: Settings) -> Iterator[Finding]:
+    database = Database(settings)
+    try:
+        with explained(), database.read() as session:
+            simplejwt.check(session)
+    finally:
+        database.dispose()
+    yield right("simplejwt's tables of revoked tokens are there")
 
 
 # --- objects
@@ -153,6 +332,8 @@ def _bucket_checks(settings: Settings) -> Iterator[Check]:
     staging = settings.staging_bucket
     if staging != settings.s3_bucket:
         yield Check("staging bucket", partial(_bucket, settings, staging), _STORE_ADVICE)
+    if settings.originals_bucket not in (None, settings.s3_bucket, staging):
+        yield Check("originals bucket", partial(_bucket, settings, settings.originals_bucket or ""), _STORE_ADVICE)
     if settings.staging_dir is not None:
         yield Check("staging folder", partial(_staging_folder, Path(settings.staging_dir)), _FOLDER_ADVICE)
 
@@ -162,10 +343,12 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
     try:
         storage.check_bucket(bucket)
     except BucketMissing as error:
-        yield wrong(str(error), "create it, or correct DREAM_S3_BUCKET or DREAM_S3_STAGING_BUCKET")
+        yield wrong(
+            str(error), "create it, or correct DREAM_S3_BUCKET, DREAM_S3_STAGING_BUCKET, DREAM_ORIGINALS_BUCKET"
+        )
         return
     except AccessDenied as error:
-        # Without any, that is what it says.
+        # An error about missing credentials needs no further words.
         refused = "" if "no credentials" in str(error) else "wrong S3 credentials, or no right to the bucket: "
         yield wrong(f"{refused}{error}", _STORE_ADVICE)
         return
@@ -177,11 +360,11 @@ def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:
     try:
         storage.put_bytes(bucket, key, _PROBE)
     except DreamError as error:
-        yield wrong(f"nothing can be written: {error}", "allow PutObject, and see that there is space")
+        yield wrong(f"nothing can be written: {error}", "allow PutObject, and make sure that there is space")
         return
     is_read, failed = _read_back(storage, bucket, key), storage.delete(bucket, [key])
     if not is_read:
-        yield wrong("an object that was written reads differently", _STORE_ADVICE)
+        yield wrong("an object came back with other bytes than were written", _STORE_ADVICE)
     elif failed or storage.exists(bucket, key):
         yield wrong(f"the object {key} cannot be deleted", "allow DeleteObject")
     else:
@@ -200,9 +383,6 @@ def _staging_folder(path: Path) -> Iterator[Finding]:
         yield wrong(f"a file that was written to {path} cannot be read or deleted", _FOLDER_ADVICE)
         return
     yield right(f"a small file was written, read and deleted in {path}")
-    free_bytes = shutil.disk_usage(path).free
-    if free_bytes < _LEAST_FREE_BYTES:
-        yield warning(f"{size_text(free_bytes)} are free there", "uploads wait there: make room")
 
 
 def _read_back(storage: Storage, bucket: str, key: str) -> bool:
@@ -212,11 +392,41 @@ def _read_back(storage: Storage, bucket: str, key: str) -> bool:
         return target.read_bytes() == _PROBE
 
 
+# --- disks of this machine
+
+
+def _disk_space(settings: Settings) -> Iterator[Finding]:
+    """Free space in the folders of this machine that dream writes to."""
+    url = make_url(settings.database_url)
+    folders = {
+        "files during a run": settings.work_dir or tempfile.gettempdir(),
+        "staged uploads": settings.staging_dir,
+        "the database": Path(url.database).parent if url.get_backend_name() == "sqlite" and url.database else None,
+    }
+    for use, folder in folders.items():
+        if folder is not None:
+            yield judge_space(shutil.disk_usage(folder).free, f"{folder} ({use})")
+
+
+def judge_space(free_bytes: int, where: str) -> Finding:
+    """Judge the free space of a folder."""
+    said = f"{size_text(free_bytes)} are free in {where}"
+    if free_bytes >= _LEAST_FREE_BYTES:
+        return right(said)
+    make_room = "make room, or name a folder on another disk"
+    return warning(said, make_room) if free_bytes >= _NO_SPACE_BYTES else wrong(said, make_room)
+
+
 # --- clocks
 
 
 def judge_clock(ahead_s: float, whose: str) -> Finding:
-    """What to think of a clock that is that many seconds ahead of this machine's (negative: behind)."""
+    """Judge a clock by its distance to this machine's.
+
+    Parameters:
+      ahead_s: seconds by which the clock is ahead; negative if it is behind.
+      whose: the name of the clock.
+    """
     off_s = abs(ahead_s)
     if off_s <= _SKEW_WARNING_S:
         return right(f"{whose} and this machine agree within {_SKEW_WARNING_S:g} s")
@@ -226,7 +436,7 @@ def judge_clock(ahead_s: float, whose: str) -> Finding:
 
 def _database_clock(settings: Settings) -> Iterator[Finding]:
     if settings.database_url.startswith("sqlite"):
-        yield right("SQLite has this machine's")
+        yield right("SQLite uses this machine's clock")
         return
     database = Database(settings)
     try:
@@ -247,9 +457,11 @@ def _redis_clock_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _redis_clock(settings: Settings) -> Iterator[Finding]:
-    before = time.time()
-    clock_s = redis_clock_s(settings.events_url)
-    yield judge_clock(clock_s - (before + time.time()) / 2, "the clock of Redis")
+    with closing(connect(settings.events_url)) as client:
+        before = time.time()
+        seconds, microseconds = client.time()
+        here = (before + time.time()) / 2
+    yield judge_clock(float(seconds) + float(microseconds) / 1_000_000 - here, "the clock of Redis")
 
 
 # --- keys and addresses
@@ -262,10 +474,24 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
     if missing := missing_key_bytes(settings):
         yield wrong(
             f"DREAM_JWT_SECRET is {missing} bytes too short for {algorithms}: it can be guessed",
-            f"{_KEY_ADVICE}; tokens signed with the old one end with it",
+            f"{_KEY_ADVICE}; a new key makes all tokens of the old one invalid",
         )
     else:
         yield right(f"DREAM_JWT_SECRET is set and long enough for {algorithms}")
+
+
+def _report_checks(settings: Settings) -> list[Check]:
+    """Sentry's SDK, if a DSN is set. Web processes need none, so it is no error of the setting."""
+    if settings.sentry_dsn is None:
+        return []
+    return [Check("error reports", _sentry, "install the extra, or unset DREAM_SENTRY_DSN")]
+
+
+def _sentry() -> Iterator[Finding]:
+    if find_spec("sentry_sdk") is None:
+        yield wrong("DREAM_SENTRY_DSN needs Sentry's SDK", "pip install 'dream-pictures[sentry]'")
+    else:
+        yield right("Sentry's SDK is installed")
 
 
 def _addresses(settings: Settings) -> Iterator[Finding]:
@@ -278,7 +504,10 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
         is_plain = url.scheme == "http"
         yield warning(f"{said}, not encrypted", "use https://") if is_plain else right(said)
     elif settings.host not in _LOOPBACK:
-        yield warning(f"DREAM_HOST={settings.host} is open to others, but {settings.gateway_url} is not", advice)
+        yield warning(
+            f"DREAM_HOST={settings.host} serves other machines, but {settings.gateway_url} names this one",
+            advice,
+        )
     elif url.port != settings.port and settings.port:
         yield warning(f"DREAM_GATEWAY_URL={settings.gateway_url}, but DREAM_PORT={settings.port}", advice)
     else:

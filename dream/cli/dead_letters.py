@@ -1,32 +1,34 @@
-"""`dream dlq`: dream's own tasks that failed for good; see them, run them again, or throw them away."""
+"""`dream dlq`: list, show, replay or purge dream's own tasks that failed for good."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.access import AsJson, confirm, load_quietly, opened
-from dream.cli.plain_help import PlainHelp
+from dream.cli.command import AsJson, Command, CommandGroup, confirm, load_quietly, opened
 from dream.errors import InvalidArguments, ResultsUnavailable
-from dream.messages import owners_line
+from dream.messages.states import owners_line
+from dream.work.text import counted
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from dream.db import DreamTask
+    from dream.db import DreamImage, DreamTask
     from dream.producer import Producer
 
 __all__ = ["register"]
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks, as `dream dlq list` prints them.")]
-#: Said on standard error, as `dream images` does.
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="IDs of failed tasks; `dream dlq list` lists them.")
+]
 _NONE = "none of dream's own tasks has failed for good"
 
-dlq = typer.Typer(help="Dream's own tasks that failed for good: list, show, replay, purge.", no_args_is_help=True)
+dlq = typer.Typer(
+    cls=CommandGroup, help="Dream's own tasks that failed for good: list, show, replay, purge.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,12 +36,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dlq, name="dlq", rich_help_panel=None)
 
 
-@dlq.command("list")
+@dlq.command("list", cls=Command)
 def list_(
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many, the newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List them: id, task, dream, runs, deaths, when, why."""
+    """List failed tasks: ID, task, dream, runs, deaths, time, reason."""
     from dream.cli.showing import show_rows
     from dream.db import dead_letters
 
@@ -57,12 +59,12 @@ def list_(
     show_rows(("id", "task", "dream", "runs", "deaths", "failed at", "why"), rows)
 
 
-@dlq.command(cls=PlainHelp)
+@dlq.command(cls=Command)
 def show(
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="A task, as `dream dlq list` prints it.")],
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="ID of a failed task; `dream dlq list` lists them.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one: why it failed, how often it ran, and its pictures."""
+    """Show a failed task: the reason, the number of runs, and its pictures."""
     from dream.cli.showing import clean, show_rows
     from dream.db import images
 
@@ -70,7 +72,7 @@ def show(
         task = _found(session, task_id)
         pictures = images.of_task(session, task_id)
     if as_json:
-        names = ("id", "filename", "state", "error")
+        names = ("id", "filename", "state", "error", "error_code")
         listed = [{name: getattr(picture, name) for name in names} for picture in pictures]
         typer.echo(json.dumps({**_facts(task), "images": listed}, indent=2))
         return
@@ -81,16 +83,16 @@ def show(
     show_rows(("", ""), [(name, value) for name, value in facts.items()])
     show_rows(
         ("image", "file", "state", "why"),
-        [(each.id, clean(each.filename), each.state, clean(each.error or "-")) for each in pictures],
+        [(each.id, clean(each.filename), each.state, _why(each)) for each in pictures],
     )
 
 
-@dlq.command(cls=PlainHelp)
+@dlq.command(cls=Command)
 def replay(
     task_ids: Ids = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All failed tasks.")] = False,
 ) -> None:
-    """Run them again from the start, with all their retries; what was refused as no picture will be refused again."""
+    """Run failed tasks again from the start, with all retries. A file that is no picture is refused again."""
     from dream.db import dead_letters
     from dream.storage import new_key_stem
 
@@ -100,32 +102,35 @@ def replay(
             with producer.database.begin() as session:
                 task = dead_letters.revive(session, task_id, new_key_stem)
             if task is None:
-                raise InvalidArguments(f"{task_id} is no failed task (any more)")
-            with suppress(ResultsUnavailable):  # the next end is written over it anyway
-                producer.results.forget(task_id)
+                raise InvalidArguments(f"no failed task has the ID {task_id} any more")
+            with suppress(ResultsUnavailable):  # the next end overwrites it
+                producer.connections.results.forget(task_id)
             producer.send_again(task)
             typer.echo(task_id)
 
 
-@dlq.command(cls=PlainHelp)
+@dlq.command(cls=Command)
 def purge(
     task_ids: Ids = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All failed tasks.")] = False,
     older_than_days: Annotated[
-        float, typer.Option(min=0, metavar="N", help="With --all: those that failed longer ago.")
+        float, typer.Option(min=0, metavar="N", help="With --all: only tasks that failed more than N days ago.")
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Throw them away with their staged bytes; they cannot be replayed after that."""
+    """Delete failed tasks and their staged bytes; they cannot be replayed after that."""
     settings = load_quietly()
     with opened(settings) as producer:
         if task_ids and older_than_days:
-            raise InvalidArguments("--older-than-days goes with --all, not with ids")
+            raise InvalidArguments("--older-than-days works with --all, not with IDs")
         chosen = _chosen(producer, task_ids, everything=everything, older_than_s=older_than_days * 86400)
         if chosen and not yes:
-            confirm(f"Throw away {len(chosen)} failed tasks for good?", "say --yes to throw them away; nothing was")
+            confirm(
+                f"Delete {counted(len(chosen), 'failed task')} for good?",
+                "use --yes to delete them; nothing was deleted",
+            )
         for task_id in chosen:
-            _throw_away(producer, task_id)
+            _purge(producer, task_id)
             typer.echo(task_id)
 
 
@@ -133,33 +138,28 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
     from dream.db import dead_letters
 
     if bool(task_ids) == everything:
-        raise InvalidArguments("name the tasks by their ids, or say --all")
+        raise InvalidArguments("name the tasks by their IDs, or use --all")
     with producer.database.read() as session:
         if task_ids:
             return [_found(session, task_id).id for task_id in task_ids]
         found = list(dead_letters.ids_of_dead(session, older_than_s=older_than_s))
     if not found:
-        typer.echo(_NONE if not older_than_s else "no task failed as long ago", err=True)
+        typer.echo(_NONE if not older_than_s else "no task failed that long ago", err=True)
     return found
 
 
-def _throw_away(producer: Producer, task_id: str) -> None:
+def _purge(producer: Producer, task_id: str) -> None:
     from dream.db import dead_letters
-    from dream.storage.keys import keys_of
+    from dream.storage.keys import places_of
 
-    # Rows first: a task that somebody has replayed meanwhile keeps its bytes. Staged ones that stay are swept at night.
+    # Rows first: a task that was replayed meanwhile keeps its bytes. The nightly sweep removes staged bytes that stay.
     with producer.database.begin() as session:
         pictures = dead_letters.forget(session, task_id)
     if pictures is None:
-        raise InvalidArguments(f"{task_id} is no failed task (any more)")
-    by_bucket: defaultdict[str, set[str]] = defaultdict(set)
-    for picture in pictures:
-        if picture.bucket:
-            by_bucket[picture.bucket].update(keys_of(picture.storage_key, picture.variant_names))
-    failed = producer.staging_area.delete(picture.staging_key for picture in pictures if picture.staging_key)
-    for bucket, keys in by_bucket.items():
-        failed |= producer.storage.delete(bucket, sorted(keys))
-    for error in failed.values():
+        raise InvalidArguments(f"no failed task has the ID {task_id} any more")
+    unstaged = producer.connections.staging.delete(each.staging_key for each in pictures if each.staging_key)
+    failed = producer.storage.delete_places(set().union(*map(places_of, pictures)))
+    for error in (*unstaged.values(), *failed.values()):
         raise error
 
 
@@ -169,10 +169,8 @@ def _found(session: Session, task_id: str) -> DreamTask:
     task = dead_letters.find(session, task_id)
     if task is None:
         days = load_quietly().failed_task_ttl_s / 86400
-        older = (
-            f", and those that failed more than {days:g} days ago are removed (DREAM_FAILED_TASK_TTL_S)" if days else ""
-        )
-        raise InvalidArguments(f"no failed task has the ID {task_id}: `dream dlq list` lists them{older}")
+        older = f"; tasks are removed {days:g} days after they failed (DREAM_FAILED_TASK_TTL_S)" if days else ""
+        raise InvalidArguments(f"no failed task has the ID {task_id}; `dream dlq list` lists them{older}")
     return task
 
 
@@ -185,6 +183,7 @@ def _facts(task: DreamTask) -> dict[str, object]:
         "deaths": task.deaths,
         "failed_at": task.finished_at.isoformat() if task.finished_at else None,
         "error": task.error,
+        "error_code": task.error_code,
     }
 
 
@@ -196,10 +195,12 @@ def _dream(task: DreamTask) -> object:
     return task.args[0] if task.args else "-"
 
 
-def _why(task: DreamTask) -> str:
+def _why(failed: DreamTask | DreamImage) -> str:
+    """The reason and its code, which rows of older releases lack."""
     from dream.cli.showing import clean
 
-    return clean(owners_line(task.error)) or "-"
+    code = f" ({failed.error_code})" if failed.error_code else ""
+    return clean(owners_line(failed.error)) + code or "-"
 
 
 def _when(task: DreamTask) -> str:

@@ -1,4 +1,4 @@
-"""`dream doctor`: looks at everything that dream needs and says, line by line, what is right and what to do."""
+"""`dream doctor`: check everything that dream needs, and print a line with advice for each finding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dream.cli.command import Command, load_quietly
 from dream.errors import SettingsError
-from dream.process import EXIT_FAILURE
+from dream.work.process import EXIT_FAILURE, EXIT_SETTINGS
 
 if TYPE_CHECKING:
     from dream.cli.findings import Finding
@@ -21,47 +22,47 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Mark, word and colour of each outcome: the word is for those who see no colours.
+#: Mark, word and colour of each outcome; the word serves people who see no colours.
 _SHOWN = {
     "right": ("✓", "right", typer.colors.GREEN),
     "warning": ("!", "warn", typer.colors.YELLOW),
     "wrong": ("✗", "wrong", typer.colors.RED),
     "unchecked": ("-", "skip", typer.colors.YELLOW),
 }
-#: Names that are alike by this share are one and the same, misspelt.
+#: Two names that are this similar are one name, misspelt.
 _NEARLY = 0.88
-#: A store that does not answer is to be known soon.
+#: An object store that does not answer is reported soon.
 _S3_TIMEOUT_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(doctor)
+    app.command(cls=Command)(doctor)
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of {check, outcome, said, advice}.")] = False,
 ) -> None:
-    """Check settings, broker, parts, database, owners, bucket, clock and keys. Exit 1 if anything is wrong."""
+    """Check settings, servers, processes, clocks, disks and keys. Exit 1 if anything is wrong, 2 if a setting is."""
+    from dream.cli.checks import checks_of
     from dream.cli.findings import examine, right, wrong
 
-    # A terminal without our marks still gets the words.
+    # A terminal that cannot show the marks still shows the words.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     report = _report_json if as_json else _report
     try:
         settings = _settings()
     except SettingsError as error:
-        advice = "set it in the environment; nothing else can be checked before"
-        raise typer.Exit(report([("settings", wrong(str(error), advice))])) from None
-    from dream.cli.checks import checks_of
-
-    first = [("settings", right("all of them are well-formed")), *_misspelt()]
+        advice = "correct it in the environment; the other checks need it"
+        report([("settings", wrong(said, advice)) for said in error.each])
+        raise typer.Exit(EXIT_SETTINGS) from None
+    first = [("settings", right("all settings are well-formed")), *_misspelt()]
     raise typer.Exit(report(chain(first, examine(checks_of(settings)))))
 
 
 def _misspelt() -> Iterator[tuple[str, Finding]]:
-    """Variables that are nearly settings; others that begin so may be somebody else's."""
+    """Variables whose names are nearly those of settings. Other `DREAM_` variables may belong to another program."""
     from dream.cli.findings import warning
     from dream.settings import Settings
 
@@ -69,12 +70,10 @@ def _misspelt() -> Iterator[tuple[str, Finding]]:
     for name in sorted(os.environ):
         meant = get_close_matches(name.upper(), known, 1, _NEARLY)
         if meant and name.upper() not in known:
-            yield "settings", warning(f"{name} is no setting, and nothing reads it", f"{meant[0]} is one")
+            yield "settings", warning(f"{name}: unknown setting; it has no effect", f"did you mean {meant[0]}?")
 
 
 def _settings() -> Settings:
-    from dream.cli.access import load_quietly
-
     settings = load_quietly()
     return settings.model_copy(
         update={
@@ -85,7 +84,7 @@ def _settings() -> Settings:
 
 
 def _report_json(findings: Iterable[tuple[str, Finding]]) -> int:
-    """Print them as one list; returns the exit code."""
+    """Print the findings as one list; return the exit code."""
     from dream.log import redact
 
     found = [
@@ -102,7 +101,7 @@ def _report_json(findings: Iterable[tuple[str, Finding]]) -> int:
 
 
 def _report(findings: Iterable[tuple[str, Finding]]) -> int:
-    """Print each finding as it comes; returns the exit code."""
+    """Print each finding at once; return the exit code."""
     from dream.log import redact
 
     is_wrong = False

@@ -1,4 +1,4 @@
-"""What `dream doctor` finds: a line for each thing, what it is and what to do about it."""
+"""Findings of `dream doctor`: outcomes, checks, and running them in order."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dream.errors import DreamError
-from dream.server_words import sentence_of
+from dream.stack.server_words import sentence_of
 
 __all__ = ["Check", "Finding", "Outcome", "examine", "right", "warning", "wrong"]
 
 
 class Outcome(StrEnum):
-    """How a thing was found; only `wrong` is a reason to fail."""
+    """The outcome of a check; only `wrong` makes the command fail."""
 
     RIGHT = "right"
     WARNING = "warning"
@@ -26,8 +26,8 @@ class Finding:
     """One line of the report.
 
     Parameters:
-      said: what was found.
-      advice: what to do about it, where there is something to do.
+      said: the fact.
+      advice: what to do about it; None if there is nothing to do.
     """
 
     outcome: Outcome
@@ -49,13 +49,13 @@ def wrong(said: str, advice: str | None = None) -> Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A thing to look at.
+    """One check.
 
     Parameters:
-      name: what it is called in the report.
-      look: finds one or more things; an error that it raises is a finding too.
-      advice: what to do where it raises.
-      needs: the checks without whose success this one cannot run.
+      name: its name in the report.
+      look: returns findings; an error that it raises becomes a finding too.
+      advice: what to do where `look` raises.
+      needs: checks that must succeed first.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Check:
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[str, Finding]]:
-    """Run the checks in order; each finding with its check's name, as soon as it is known."""
+    """Run the checks in order; yield each finding with the name of its check at once."""
     failed: set[str] = set()
     for check in checks:
         if missing := [name for name in check.needs if name in failed]:
             failed.add(check.name)
-            said = f"not checked, because of what is wrong with: {', '.join(missing)}"
+            said = f"not checked, because this check failed: {', '.join(missing)}"
             yield check.name, Finding(Outcome.UNCHECKED, said)
             continue
         for finding in _look(check):
@@ -84,5 +84,5 @@ def _look(check: Check) -> Iterator[Finding]:
         yield from check.look()
     except DreamError as error:
         yield wrong(str(error), check.advice)
-    except Exception as error:  # noqa: BLE001 (a doctor reports whatever a server or its client does)
+    except Exception as error:  # noqa: BLE001 (the report shows any error of a server or its client)
         yield wrong(sentence_of(error), check.advice)

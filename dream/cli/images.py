@@ -12,57 +12,61 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.arguments import MAX_ID, RefusalCode, refusal_of
-from dream.cli.access import AsJson, DreamId, confirm, load_quietly, opened
-from dream.cli.plain_help import PlainHelp
-from dream.errors import InvalidArguments
-from dream.messages import ImageFile, ImageState, UrlToDelete
-from dream.process import EXIT_FAILURE, EXIT_INTERRUPTED
+from dream.cli.command import AsJson, Command, DreamId, confirm, load_quietly, opened
+from dream.errors import InvalidArguments, Reason
+from dream.messages.arguments import MAX_ID, ImageFile, UrlToDelete, named, refusal_of
+from dream.messages.states import ImageState
+from dream.work.messages import HIGHEST_PRIORITY
+from dream.work.process import EXIT_FAILURE, EXIT_INTERRUPTED
+from dream.work.text import counted
 
 if TYPE_CHECKING:
-    from dream.cli.waiting import Seen
+    from dream.cli.showing import Seen
     from dream.db import DreamImage
     from dream.producer import Producer
     from dream.settings import Settings
 
 __all__ = ["register"]
 
-Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is done; exit 1 if any of it failed.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if a picture failed.")]
 Timeout = Annotated[
     float | None, typer.Option(min=0, metavar="S", help="Wait at most S seconds; the work itself goes on.")
 ]
-#: After so long without a worker who waits is told so: nothing else would say that none runs.
+#: Seconds after which a waiting caller reads that no worker has begun.
 _SILENCE_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the app."""
     for command in (upload, images, delete):
-        app.command(cls=PlainHelp)(command)
+        app.command(cls=Command)(command)
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files with pictures.", show_default=False)],
     dream_id: DreamId,
     position: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Offset in the dream's text, once for each file; 0 by default."),
+        typer.Option(metavar="N", help="Offset in the dream's text; repeat it for each file; 0 by default."),
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=0, max=HIGHEST_PRIORITY, metavar="N", help="0 (bulk) to 9 (first); 5 by default.")
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send pictures. Prints the task's id, then with --wait the pictures as `dream images` lists them."""
+    """Upload pictures. Print the task's ID, and with --wait the pictures as `dream images` lists them."""
     _check_timeout(wait, timeout)
     settings = load_quietly()
     sent = [_read(path, settings.max_upload_bytes) for path in files]
     with opened(settings) as producer:
-        task_id = producer.upload_images(dream_id, sent, position or None)
+        task_id = producer.upload_images(dream_id, sent, position or None, priority=priority)
         if not as_json:
             typer.echo(task_id)
         seen: Seen | None = None
         if wait:
-            from dream.cli.waiting import watch_upload
+            from dream.cli.showing import watch_upload
 
             with _interruptible(dream_id):
                 seen = _follow(watch_upload(producer.database, task_id, timeout), timeout)
@@ -78,7 +82,7 @@ def images(
     dream_id: DreamId,
     as_json: AsJson = False,
 ) -> None:
-    """List the pictures of a dream: id, state, position, file, pixels, bytes, URL or reason."""
+    """List the pictures of a dream: ID, state, position, file, pixels, bytes, URL or reason."""
     from dream.db.images import list_images
 
     with opened(load_quietly()) as producer, producer.database.read() as session:
@@ -100,9 +104,9 @@ def delete(
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before all are deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete all pictures without a question.")] = False,
 ) -> None:
-    """Delete pictures of a dream. Prints the task's id, then with --wait a line for each: id, state, file."""
+    """Delete pictures of a dream. Print the task's ID, and with --wait the ID, state and file of each picture."""
     _check_timeout(wait, timeout)
     settings = load_quietly()
     with opened(settings) as producer:
@@ -116,7 +120,7 @@ def delete(
         task_id = producer.delete_images(dream_id, named, _username(producer, settings, dream_id))
         typer.echo(task_id)
         if wait:
-            from dream.cli.waiting import watch_deletion
+            from dream.cli.showing import watch_deletion
 
             with _interruptible(dream_id):
                 rows = watch_deletion(producer.database, task_id, [image.id for image in found], timeout)
@@ -131,10 +135,10 @@ def delete(
 
 
 def _read(path: Path, max_bytes: int) -> ImageFile:
-    """A file as the producer takes it.
+    """Read a file for the producer.
 
     Raises:
-      InvalidArguments: it cannot be read, or is too large to be worth reading.
+      InvalidArguments: the file cannot be read, is empty or is too large.
     """
     name = os.fsencode(path.name).decode("utf-8", "replace")
     try:
@@ -142,7 +146,7 @@ def _read(path: Path, max_bytes: int) -> ImageFile:
             raise InvalidArguments(f"{path} is a folder; name the files in it; nothing was sent")
         _check_size(path, path.stat().st_size, max_bytes)
         with path.open("rb") as file:
-            # A pipe or a device has no size that could have been looked at.
+            # The size of a pipe or a device is only known now.
             data = file.read(max_bytes + 1)
             _check_size(path, len(data), max_bytes)
         if not data:
@@ -154,16 +158,16 @@ def _read(path: Path, max_bytes: int) -> ImageFile:
 
 def _check_size(path: Path, size_bytes: int, max_bytes: int) -> None:
     refusal = refusal_of("", size_bytes, max_bytes)
-    if refusal is not None and refusal.code is RefusalCode.FILE_TOO_LARGE:
-        raise InvalidArguments(f"{path} {refusal.fault} (DREAM_MAX_UPLOAD_BYTES); nothing was sent")
+    if refusal is not None and refusal.code == Reason.FILE_TOO_LARGE.code:
+        raise InvalidArguments(f"{named(refusal, path)} (DREAM_MAX_UPLOAD_BYTES); nothing was sent")
 
 
 # --- images
 
 
 def _infos(dream_id: int, images: Iterable[DreamImage]) -> list[dict[str, object]]:
-    """The pictures as REST lists them, and their dream's number."""
-    from dream.producer.listing import image_info
+    """The pictures as the gateway lists them, each with its `dream_id`."""
+    from dream.messages.pictures import image_info
 
     return [{"dream_id": dream_id, **image_info(image)} for image in images]
 
@@ -192,10 +196,10 @@ def _show(images: Iterable[DreamImage]) -> None:
 
 
 def _named(producer: Producer, dream_id: int, image_ids: Sequence[int]) -> list[DreamImage]:
-    """The pictures of these ids.
+    """The pictures with these IDs.
 
     Raises:
-      InvalidArguments: some are not there.
+      InvalidArguments: the dream has no picture with one of the IDs.
     """
     from dream.db.images import by_id
 
@@ -214,8 +218,8 @@ def _all_of(producer: Producer, dream_id: int, *, is_agreed: bool) -> Sequence[D
         found = list_images(session, dream_id)
     if found and not is_agreed:
         confirm(
-            f"Delete all {len(found)} pictures of dream {dream_id}?",
-            "name the ids of the pictures, or say --yes to delete all; nothing was deleted",
+            f"Delete {counted(len(found), 'picture')}, all of dream {dream_id}?",
+            "name the IDs of the pictures, or use --yes to delete all; nothing was deleted",
         )
     return found
 
@@ -238,13 +242,13 @@ def _show_deleted(seen: Seen) -> None:
 
 
 def _check_timeout(wait: bool, timeout_s: float | None) -> None:
-    """Raises InvalidArguments where the time limit would limit nothing."""
+    """Raise InvalidArguments if the time limit has no effect."""
     if timeout_s is not None and not wait:
-        raise InvalidArguments("--timeout goes with --wait; nothing was done")
+        raise InvalidArguments("--timeout works only with --wait; nothing was done")
 
 
 def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:
-    """Show how far the work is until it has ended or the time is over; the last of what was seen."""
+    """Show the progress until the work has ended or the time is over; return the last rows."""
     from dream.cli.showing import progress
 
     begun, is_told = time.monotonic(), False
@@ -254,8 +258,8 @@ def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:
             if seen.is_untouched and not is_told and time.monotonic() - begun >= _SILENCE_S:
                 is_told = True
                 display.say(
-                    f"dream: no worker has begun with it after {_SILENCE_S:g} s; it is accepted and safe, and is done "
-                    "as soon as one runs: `dream doctor` says what is away"
+                    f"dream: no worker has begun after {_SILENCE_S:g} s; the task is accepted, and a worker will do "
+                    "it later: `dream doctor` shows what is missing"
                 )
     if not seen.is_ended:
         typer.echo(f"dream: not finished within {timeout_s:g} s; the work goes on", err=True)
@@ -264,7 +268,7 @@ def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:
 
 @contextmanager
 def _interruptible(dream_id: int) -> Iterator[None]:
-    """Ctrl-C ends the waiting, not the work, and the last line says so."""
+    """Let Ctrl-C end the waiting, not the work, and print so."""
     try:
         yield
     except KeyboardInterrupt:

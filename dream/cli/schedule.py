@@ -1,4 +1,4 @@
-"""`dream schedule`: what the timetable has run, and what comes next."""
+"""`dream schedule`: show each periodic task with its last run and its next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from dream.cli.access import AsJson, load_quietly, opened
+from dream.cli.command import AsJson, Command, load_quietly, opened
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -23,17 +23,17 @@ Row = tuple[str, str, str, str]
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(schedule)
+    app.command(cls=Command)(schedule)
 
 
 def schedule(
     app: Annotated[
         str | None,
-        typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app whose beat_schedule is shown too."),
+        typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app; its beat_schedule is shown too."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the timetable: each entry, its last run and outcome, its next."""
+    """Show the timetable: each entry, its last run and outcome, and its next run."""
     from dream.cli.showing import show_rows
 
     settings = load_quietly()
@@ -61,7 +61,7 @@ def _timetable(session: Session, local_now: datetime) -> Iterator[Row]:
 
 
 def _of_app(session: Session, name: str, local_now: datetime) -> Iterator[Row]:
-    """The rows of an app; the outcome of a run is in its result, not in a row."""
+    """The entries of an app. Their outcomes are in results, not in rows."""
     from dream.compat.finding import finalize, find_app
     from dream.compat.periodic import periodic_tasks
     from dream.db import periodic

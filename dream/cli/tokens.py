@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import typer
 
-from dream.arguments import MAX_ID
-from dream.cli.access import load_quietly, opened
+from dream.cli.command import Command, load_quietly, opened
 from dream.errors import SettingsError
+from dream.messages.arguments import MAX_ID
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -24,14 +24,16 @@ _MAX_TTL_S = 10 * 365 * 86_400
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command()(token)
+    app.command(cls=Command)(token)
 
 
 def token(
-    user_id: Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The user for whom the token speaks.")],
+    user_id: Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The user of the token.")],
     dream_id: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_ID, metavar="N", help="Make this dream that user's.", show_default=False),
+        typer.Option(
+            min=1, max=MAX_ID, metavar="N", help="Make this user the owner of that dream.", show_default=False
+        ),
     ] = None,
     ttl: Annotated[int, typer.Option(min=1, max=_MAX_TTL_S, metavar="S", help="Valid for S seconds.")] = DEFAULT_TTL_S,
     username: Annotated[
@@ -39,7 +41,7 @@ def token(
         typer.Option(metavar="NAME", help="The name of the dream's owner; user<N> by default.", show_default=False),
     ] = None,
 ) -> None:
-    """Print a signed token for development, and with --dream-id make the dream that user's."""
+    """Print a signed token for development, and with --dream-id make the user the dream's owner."""
     settings = load_quietly()
     signed = sign(settings, user_id, ttl)
     if dream_id is not None:
@@ -49,10 +51,10 @@ def token(
 
 
 def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
-    """A token of that user's, as the gateway accepts it.
+    """Sign a token that the gateway accepts.
 
     Raises:
-      SettingsError: there is no usable key, or it only checks signatures.
+      SettingsError: there is no usable key, or the key can only check signatures.
     """
     import jwt
 
@@ -61,12 +63,12 @@ def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
     key, algorithm = check_secret(settings), settings.jwt_algorithms[0]
     if not algorithm.startswith("HS"):
         raise SettingsError(
-            f"DREAM_JWT_ALGORITHMS={algorithm}: DREAM_JWT_SECRET only checks such tokens; "
-            "whoever holds the private key signs them"
+            f"DREAM_JWT_ALGORITHMS={algorithm}: DREAM_JWT_SECRET can only check such tokens; "
+            "sign them with the private key"
         )
     issued_at = int(time.time())
     claims = {"user_id": user_id, "jti": uuid4().hex, "iat": issued_at, "exp": issued_at + ttl_s}
     with warnings.catch_warnings():
-        # That a key is short is for `dream doctor` to say.
+        # `dream doctor` reports a short key.
         warnings.simplefilter("ignore")
         return jwt.encode(claims, key, algorithm)

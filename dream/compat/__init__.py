@@ -1,6 +1,6 @@
-"""The Celery façade: what code written for Celery calls, thin over Dramatiq and our producer.
+"""The Celery façade: the names that code written for Celery calls, over the engine `dream.work`.
 
-Import from here what was imported from `celery`; modules are called as Celery's are. Light to import: no Pillow,
+Import names from here instead of from `celery`; modules have Celery's names. Light to import: no Pillow,
 Starlette, boto3, SQLAlchemy or Dramatiq before something is sent.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dream.compat import canvas, exceptions, schedules, signals, states
 from dream.compat.app.base import Celery
-from dream.compat.app.shared import shared_task
+from dream.compat.app.registry import shared_task
 from dream.compat.app.task import Task
 from dream.compat.canvas import (
     Signature,

@@ -1,4 +1,4 @@
-"""Celery's `celery._state`, as far as callers look into it."""
+"""Celery's `celery._state`: the names that callers read."""
 
 from __future__ import annotations
 

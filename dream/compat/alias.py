@@ -1,9 +1,9 @@
-"""Lets libraries that were written for Celery find dream: `celery`, and each `celery.X`, is `dream.compat` then.
+"""The alias: libraries that import `celery`, or a `celery.X`, get `dream.compat` in its place.
 
     from dream.compat import alias
     alias.install()                       # before anything imports celery
 
-Code of your own needs no alias: it imports from `dream.compat`. Real Celery cannot be used in such a process.
+Your own code needs no alias: it imports from `dream.compat`. Such a process cannot use real Celery.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Alias(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let `import celery` give `dream.compat` in this process from now on.
+    """Make `import celery` give `dream.compat` in this process from now on.
 
     Raises:
       ImproperlyConfigured: real Celery has been imported already.

@@ -1,6 +1,6 @@
 """Signatures: a task with its arguments and options, to be sent later, linked to another, or carried by a message.
 
-Work flows of several tasks are refused (`work_flows`).
+Celery's work flows of several tasks are classes here, too, which refuse to be called.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dream.compat import current
 from dream.compat.options import task_id_of
-from dream.compat.work_flows import StampingVisitor, chain, chord, chunks, group, refuse, xmap, xstarmap
+from dream.compat.refused import WORK_FLOWS, refuse
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -32,13 +32,13 @@ __all__ = [
 
 
 class Signature(dict[str, Any]):
-    """A task with arguments: `{"task", "args", "kwargs", "options", "subtask_type", "immutable"}`, which is JSON.
+    """A task with arguments, as a dict that JSON carries: task, args, kwargs, options, subtask_type, immutable.
 
     Parameters:
       task: the task, its name, or such a dict.
       args, kwargs: its arguments.
       options: of `apply_async`.
-      immutable: it takes no further arguments, as that of the task that it is linked to.
+      immutable: it takes no further arguments, such as the result of the task before it.
       app: the app that sends it; the current one by default.
       **more: more options.
     """
@@ -111,7 +111,7 @@ class Signature(dict[str, Any]):
     # --- run and sent
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task here and now."""
+        """Run the task in this thread."""
         args, kwargs, _ = self._merged(args, kwargs, {})
         return self.type(*args, **kwargs)
 
@@ -120,7 +120,7 @@ class Signature(dict[str, Any]):
         return self.apply_async(args, kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Send it; these arguments come first, these options count before its own."""
+        """Send it; these arguments come first, and these options replace its own."""
         args, kwargs, options = self._merged(args, kwargs, options)
         known = self.app.tasks.get(self["task"])
         if known is None:
@@ -128,12 +128,12 @@ class Signature(dict[str, Any]):
         return known.apply_async(args, kwargs, **options)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it here and now as a worker would."""
+        """Run it in this thread as a worker would."""
         args, kwargs, options = self._merged(args, kwargs, options)
         return self.type.apply(args, kwargs, **options)
 
     def _merged(self, args: Any, kwargs: Any, options: Any) -> tuple[Any, Any, Any]:
-        """An immutable one takes options only."""
+        """The arguments and options of a call; an immutable signature takes options only."""
         options = {**self["options"], **{name: value for name, value in options.items() if value is not None}}
         if self["immutable"]:
             return tuple(self["args"]), dict(self["kwargs"]), options
@@ -161,22 +161,22 @@ class Signature(dict[str, Any]):
         self["immutable"] = immutable
 
     def freeze(self, _id: str | None = None, **_: Any) -> Any:
-        """Give it an id now; returns the result to come."""
+        """Give it an id; returns the result of that id."""
         self["options"]["task_id"] = task_id_of(_id or self.id)
         return self.app.AsyncResult(self["options"]["task_id"])
 
     def link(self, callback: Any) -> Any:
-        """Send another when it has succeeded; returns that one."""
+        """Send another signature when it has succeeded; returns the other."""
         self["options"].setdefault("link", []).append(callback)
         return callback
 
     def link_error(self, errback: Any) -> Any:
-        """Send another when it has failed; returns that one."""
+        """Send another signature when it has failed; returns the other."""
         self["options"].setdefault("link_error", []).append(errback)
         return errback
 
     def on_error(self, errback: Any) -> Signature:
-        """As `link_error`; returns itself."""
+        """Call `link_error`, and return this signature."""
         self.link_error(errback)
         return self
 
@@ -199,7 +199,7 @@ class Signature(dict[str, Any]):
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
-    """A signature of a task, of its name, or of what a message carries."""
+    """The signature of a task, of a task's name, or of a dict that a message carries."""
     if isinstance(varies, Signature):
         return varies.clone()
     if isinstance(varies, Mapping):
@@ -211,7 +211,44 @@ subtask = signature
 
 
 def maybe_signature(found: Any, app: Celery | None = None) -> Any:
-    """A signature of what may be one already, or None."""
+    """The signature of a dict; a signature, or None, is returned as it is."""
     if found is None or isinstance(found, Signature):
         return found
     return Signature.from_dict(found, app=app) if isinstance(found, Mapping) else found
+
+
+# --- work flows
+
+
+class _Refused:
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        names = [kind.__name__ for kind in cls.__mro__ if kind.__name__ in WORK_FLOWS]
+        refuse(names[0] if names else cls.__name__)
+
+
+class chain(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: send the next task with `link=`, or use `dramatiq.pipeline`."""
+
+
+class group(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: send each task, or use `dramatiq.group`."""
+
+
+class chord(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: count the tasks yourself, or use `dramatiq.group`."""
+
+
+class chunks(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: send a task for each piece."""
+
+
+class xmap(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: send a task for each item."""
+
+
+class xstarmap(_Refused):  # noqa: N801 (Celery's name)
+    """Refused: send a task for each item."""
+
+
+class StampingVisitor(_Refused):
+    """Refused: name what belongs to a task in `headers=`."""

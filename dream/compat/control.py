@@ -1,7 +1,10 @@
-"""`app.control`: asks workers what they do, revokes tasks (`revocation`), and throws away what waits.
+"""`app.control`: asks workers for their state, revokes tasks, and purges queues.
 
-Answers come as fast as workers give them: the wait ends when every worker that heard the question has answered, and
-`timeout` is its longest. What Celery's workers can be told beside that is refused by name.
+A wait for answers ends when every worker that heard the question has answered; `timeout` is the longest wait. Celery's
+other commands are refused by name.
+
+A revocation reaches running workers as a question, workers that start later through Redis (`worker.unwanted`), callers
+that wait for the task through its result, and rows of the host's own tasks through the host.
 """
 
 from __future__ import annotations
@@ -9,50 +12,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dream.compat import revocation
-from dream.compat.exceptions import OperationalError, Unsupported
-from dream.compat.refused import INSPECT, refuse_attribute
-from dream.compat.routes import queue_names
-from dream.messages import QUEUES
-from dream.questions import Question, RevokeArguments
+from dream.compat.exceptions import OperationalError, TaskRevokedError, Unsupported
+from dream.compat.failures import write_error
+from dream.compat.host import host
+from dream.compat.queues import queue_names
+from dream.compat.refused import CONTROL, INSPECT, refuse_attribute
+from dream.compat.worker.control import COMMANDS
+from dream.work.questions import Question, RevokeArguments
 
 if TYPE_CHECKING:
-    from dream.compat.app import Celery
-    from dream.middleware.asking import Answers
+    from dream.compat.app.base import Celery
+    from dream.settings import Settings
+    from dream.work.questions import Answers
 
 __all__ = ["Control", "Inspect"]
 
 _COMMANDS = frozenset({"active", "active_queues", "ping", "registered", "reserved", "scheduled", "stats"})
-_REFUSED = {
-    "add_consumer": "start a worker with --queues",
-    "autoscale": "start workers with --concurrency",
-    "cancel_consumer": "start a worker with --queues",
-    "disable_events": "there are no monitor events",
-    "election": "workers do not elect",
-    "enable_events": "there are no monitor events",
-    "heartbeat": "there are no monitor events",
-    "pool_grow": "start workers with --concurrency",
-    "pool_restart": "start the worker again",
-    "pool_shrink": "start workers with --concurrency",
-    "rate_limit": "use dramatiq.rate_limits in the task",
-    "revoke_by_stamped_headers": "there are no stamps; revoke by ids",
-    "shutdown": "stop workers with their service manager",
-    "time_limit": "set it where the task is defined",
-}
 
 
 class Control:
     """See the module.
 
     Parameters:
-      app: whose queues are meant.
+      app: the app whose queues count.
     """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def inspect(self, destination: Iterable[str] | None = None, timeout: float = 1.0, **_how: Any) -> Inspect:
-        """What asks workers.
+        """An object that asks workers.
 
         Parameters:
           destination: their names; None means all.
@@ -61,23 +50,23 @@ class Control:
         return Inspect(self, destination, timeout)
 
     def ping(self, destination: Iterable[str] | None = None, timeout: float = 1.0) -> list[dict[str, Any]]:
-        """Each worker that is there: `[{name: {"ok": "pong"}}]`."""
+        """The running workers: `[{name: {"ok": "pong"}}]`."""
         return [{name: reply} for name, reply in self.ask("ping", destination=destination, timeout=timeout).items()]
 
     def purge(self) -> int:
-        """Throw away what waits on the app's queues; returns how many messages. What is in work stays.
+        """Delete the waiting messages of the app's queues; returns their number. Messages in work stay.
 
-        Tasks of dream's own are in the database, and are sent again.
+        Dream's own tasks are in the database, so the scheduler sends them again.
 
         Raises:
           OperationalError: the broker is away.
         """
-        from dream.broker import make_broker, unavailable_as_error
         from dream.errors import BrokerUnavailable
+        from dream.work.broker import make_broker, unavailable_as_error
 
         settings, conf = self._app.settings, self._app.conf
         broker = make_broker(settings)
-        queues = {*QUEUES, conf.task_default_queue, *queue_names(conf.task_queues)}
+        queues = {*host().queues, conf.task_default_queue, *queue_names(conf.task_queues)}
         try:
             with unavailable_as_error():
                 return sum(broker.discard(settings.queue_prefix + queue) for queue in queues)
@@ -98,12 +87,12 @@ class Control:
         timeout: float = 1.0,
         **_how: Any,
     ) -> list[dict[str, Any]] | None:
-        """Let tasks not begin; it holds for every worker, also for those that start later.
+        """Revoke tasks: no worker begins them, also none that starts later.
 
         Parameters:
           task_id: one id, or several.
-          terminate: end what runs, too: tasks of callers, and uploads with what the pool does for them.
-          reply: return what the workers say: `[{name: {"ok": …}}]`.
+          terminate: also end running tasks: callers' tasks, and uploads with their pictures in the pool.
+          reply: return the workers' answers: `[{name: {"ok": …}}]`.
 
         Raises:
           OperationalError: Redis is away.
@@ -112,7 +101,7 @@ class Control:
         answers = self.announce_revoked(task_ids, destination=destination, terminate=terminate, timeout=timeout)
         if answers.is_complete:
             running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
-            revocation.end_those_that_wait(self._app, [each for each in task_ids if each not in running])
+            _end_waiting(self._app, [each for each in task_ids if each not in running])
         return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
 
     def announce_revoked(
@@ -123,21 +112,21 @@ class Control:
         terminate: bool = False,
         timeout: float = 1.0,
     ) -> Answers:
-        """Let workers and rows know of it. What waits keeps its state until a worker meets it.
+        """Revoke tasks without storing an outcome: a waiting task keeps its state until a worker fetches it.
 
         Raises:
           OperationalError: Redis is away.
         """
-        revocation.write_down(self._app.settings, task_ids)
-        # Workers first: who revokes is in a race with them, and the database may not have been asked before.
+        _store_revoked(self._app.settings, task_ids)
+        # Workers first: a task may begin at any moment, and the first query of a database may take long.
         arguments = RevokeArguments(task_ids=list(task_ids), terminate=terminate)
         try:
             return self._asked("revoke", arguments, destination=destination, timeout=timeout)
         finally:
-            revocation.write_into_rows(self._app.producer.database, task_ids)
+            host().revoke(self._app, task_ids)
 
     def terminate(self, task_id: str | Iterable[str], **how: Any) -> list[dict[str, Any]] | None:
-        """As `revoke(…, terminate=True)`."""
+        """Revoke tasks and end their runs: `revoke(…, terminate=True)`."""
         return self.revoke(task_id, **{**how, "terminate": True})
 
     def ask(
@@ -151,7 +140,7 @@ class Control:
         """The answer of each worker, by its name.
 
         Raises:
-          OperationalError: Redis is away, or what came is no answer.
+          OperationalError: Redis is away, or an answer is malformed.
         """
         return self._asked(command, arguments, destination=destination, timeout=timeout).by_worker
 
@@ -165,7 +154,7 @@ class Control:
     ) -> Answers:
         from redis import RedisError
 
-        from dream.middleware.asking import ask
+        from dream.work.questions import ask
 
         names = [destination] if isinstance(destination, str) else destination
         question = Question(command=command, arguments=arguments, destination=None if names is None else list(names))
@@ -188,27 +177,25 @@ class Control:
         Raises:
           Unsupported: workers do not know the command.
         """
-        from dream.compat.worker.control import COMMANDS
-
         if command not in _COMMANDS and command not in COMMANDS:
-            raise Unsupported(f"control.{command} is not supported: {_REFUSED.get(command, 'workers do not know it')}")
+            raise Unsupported(f"control.{command} is not supported: {CONTROL.get(command, 'workers do not know it')}")
         answers = self.ask(command, arguments, destination=destination, timeout=timeout)
         return [{name: answer} for name, answer in answers.items()] if reply else None
 
     def __getattr__(self, name: str) -> Any:
-        if hasattr(type(self), name):  # a property that has raised AttributeError: let it say its own
+        if hasattr(type(self), name):  # a property has raised AttributeError: raise its own
             return object.__getattribute__(self, name)
-        if name not in _REFUSED:
+        if name not in CONTROL:
             raise AttributeError(f"control has no {name!r}")
 
         def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
-            raise Unsupported(f"control.{name} is not supported: {_REFUSED[name]}")
+            raise Unsupported(f"control.{name} is not supported: {CONTROL[name]}")
 
         return refuse
 
 
 class Inspect:
-    """Asks workers; each method gives `{worker's name: answer}`, or None where none has answered."""
+    """Asks workers. Each method gives `{worker's name: answer}`, or None if no worker has answered."""
 
     def __init__(self, control: Control, destination: Iterable[str] | None, timeout: float) -> None:
         self._control = control
@@ -237,7 +224,7 @@ class Inspect:
     registered_tasks = registered
 
     def stats(self) -> dict[str, Any] | None:
-        """What a worker has done, with how many threads."""
+        """The numbers of runs and of threads of a worker."""
         return self._ask("stats")
 
     def active_queues(self) -> dict[str, Any] | None:
@@ -250,3 +237,36 @@ class Inspect:
 
     def __getattr__(self, name: str) -> Any:
         return refuse_attribute("control.inspect()", INSPECT, name, self)
+
+
+# --- revocations
+
+
+def _store_revoked(settings: Settings, task_ids: Sequence[str]) -> None:
+    """Store the revocation for workers that start later, or have not heard it.
+
+    Raises:
+      OperationalError: Redis is away.
+    """
+    from redis import RedisError
+
+    from dream.compat.worker.unwanted import revoke
+
+    try:
+        revoke(settings, task_ids)
+    except RedisError as error:
+        raise OperationalError(f"the revocation cannot be stored: {error}") from error
+
+
+def _end_waiting(app: Celery, task_ids: Sequence[str]) -> None:
+    """Store REVOKED for waiting tasks, so that their callers need not wait until the message is due.
+
+    Raises:
+      ResultsUnavailable, DatabaseUnavailable
+    """
+    from dream.work.results import PENDING, RETRY, REVOKED, meta_of
+
+    error = write_error(TaskRevokedError("revoked"))
+    for task_id in task_ids:
+        if app.AsyncResult(task_id).state in (PENDING, RETRY):
+            app.servers.results.put(meta_of(task_id, REVOKED, error))

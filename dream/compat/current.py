@@ -1,7 +1,7 @@
-"""Which app is the current one, which task runs in this thread, and the tasks that every app shares.
+"""The current app, the task that runs in this thread, and the tasks that all apps share.
 
-The current app is that of the process: the last that was made or that `set_current` named; where there is none, dream's
-own (`dream.compat.tasks`).
+The current app is the last one that was made, or that `set_current` named; without one, it is the
+host's (`dream.compat.host`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dream.compat.host import host
 from dream.compat.local import Proxy
 from dream.errors import DreamError
 from dream.log import get_logger
-from dream.producer import configured_by
+from dream.work.connection import configured_by
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -51,7 +52,7 @@ _runs = _Runs()
 
 
 def set_current_app(app: Celery) -> None:
-    """Make an app the current one. Its settings fill in what the environment leaves unset."""
+    """Make an app the current one. Its settings are defaults for variables that are not set."""
     global _app
     _app = app
     configured_by(_configure)
@@ -66,7 +67,7 @@ def _configure() -> None:
 
 @contextmanager
 def keeping_current_app() -> Iterator[None]:
-    """Whatever becomes the current app inside, it is the one before afterwards."""
+    """Restore the current app at the end of the block."""
     global _app
     before = _app
     try:
@@ -78,9 +79,7 @@ def keeping_current_app() -> Iterator[None]:
 def get_current_app() -> Celery:
     """The current app."""
     if _app is None:
-        from dream.compat.tasks import app
-
-        return app
+        return host().default_app()
     return _app
 
 
@@ -100,7 +99,7 @@ def leave() -> None:
 
 
 def request_of(task: Any) -> Context | None:
-    """The request of the task's innermost run in this thread; None where it does not run."""
+    """The request of the task's innermost run in this thread; None if it does not run."""
     return next((request for running, request in reversed(_runs.stack) if running is task), None)
 
 

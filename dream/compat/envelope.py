@@ -1,13 +1,12 @@
-"""What a message carries of a task that a caller defined: a plain Dramatiq message, and Celery's properties beside it.
+"""The message of a caller's own task: a plain Dramatiq message, with Celery's properties beside it.
 
     message_id   the task's id                 actor_name   the task's full name
     args, kwargs as given (`serialization`)    queue_name   the queue, with `DREAM_QUEUE_PREFIX`
     options      {"delivery_id": "<id>:<retries>", "celery": {…}}
 
-`celery` holds only properties that are not at their default, by the names of Celery's protocol 2. It is there, perhaps
-empty, in every message that the façade or the bridge writes; a message without it is one that Dramatiq's own
-`actor.send` wrote. Whoever puts a task on a queue writes it with this type (`tests/unit/compat/test_envelope.py` holds
-the JSON).
+`celery` has only properties that are not at their default, by the names of Celery's protocol 2. Every message of the
+façade and the bridge has it, perhaps empty. A message without it was written by Dramatiq's own `actor.send`. The façade
+and the bridge both write messages with this type (`tests/unit/compat/test_envelope.py` has the JSON).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dream.messages import CELERY, DEFAULT_QUEUE, DELIVERY_ID, SERIES, delivery_id
+from dream.work.messages import CELERY, DEFAULT_QUEUE, DELIVERY_ID, SERIES, delivery_id
 
 if TYPE_CHECKING:
     from dramatiq import Message
@@ -36,25 +35,25 @@ class Envelope:
       task: full name.
       id: the task's id, the same in every retry.
       args, kwargs: in JSON's types.
-      queue: where it goes, without prefix.
-      eta: not before (ISO 8601 with an offset).
-      expires: it is revoked where it has not started by then (ISO 8601 with an offset).
-      retries: how many runs came before this one.
-      root_id: the task at the head of a chain of links and sub-tasks; None means itself.
+      queue: without prefix.
+      eta: the earliest time of the run (ISO 8601 with an offset).
+      expires: the latest time of its start; after it the task is revoked (ISO 8601 with an offset).
+      retries: the number of runs before this one.
+      root_id: the first task of a chain of links and sub-tasks; None means itself.
       parent_id: the task that sent this one.
       group: the id of the group that an unmodified Celery producer sent it in.
-      ignore_result: nothing is stored of its end.
-      timelimit: seconds, hard and soft; None means that of the task's definition.
+      ignore_result: its outcome is not stored.
+      timelimit: seconds, hard and soft; None means the limit of the task's definition.
       link, link_error: signatures (`{"task", "args", "kwargs", "options", "immutable", …}`) sent when it has ended.
       headers: a caller's own.
-      shadow: a name to log it under.
+      shadow: its name in logs.
       origin: `<pid>@<host>` of the sender.
-      priority: as given; queues are first in, first out.
-      delivery_info: what the sender's message was sent with: `exchange`, `routing_key`.
+      priority: as given; `dream.compat.app.publishing` gives it to the broker.
+      delivery_info: `exchange` and `routing_key` of the sender's message.
       correlation_id, reply_to: of the sender's message.
-      argsrepr, kwargsrepr: what logs show in place of the arguments.
-      properties: others of AMQP's that the sender named, as `app_id`.
-      branch: `.<retries>-<number>` from the second `retry` call of one run on: each is a delivery of its own.
+      argsrepr, kwargsrepr: the text that logs show in place of the arguments.
+      properties: the sender's other properties of AMQP, such as `app_id`.
+      branch: `.<retries>-<number>` from the second `retry` call of one run on, so that each is a delivery of its own.
     """
 
     task: str
@@ -86,19 +85,19 @@ class Envelope:
 
     @property
     def delivery_id(self) -> str:
-        """Two messages of one delivery are one: the broker holds each at most once."""
+        """The name of the delivery: the broker keeps one message of each."""
         return delivery_id(self.id, self.retries) + self.branch
 
     @property
     def delay_s(self) -> float:
-        """Seconds until it is due; 0 where it is."""
+        """Seconds until it is due; 0 if it is due."""
         if self.eta is None:
             return 0.0
         return max(0.0, (datetime.fromisoformat(self.eta) - datetime.now(UTC)).total_seconds())
 
     @property
     def has_expired(self) -> bool:
-        """Whether the time has passed after which its sender did not want it any more."""
+        """Whether the latest time of its start has passed."""
         return self.expires is not None and datetime.fromisoformat(self.expires) <= datetime.now(UTC)
 
     def to_message(self, queue_prefix: str = "") -> Message[Any]:
@@ -123,7 +122,7 @@ class Envelope:
 
     @classmethod
     def from_message(cls, message: Any, queue_prefix: str = "") -> Envelope:
-        """What a message carries; properties that this release does not know are left out."""
+        """The envelope of a message, without properties that this release does not know."""
         celery = {name: value for name, value in message.options.get(CELERY, {}).items() if name in _PROPERTIES}
         if "timelimit" in celery:
             celery["timelimit"] = tuple(celery["timelimit"])
@@ -138,5 +137,5 @@ class Envelope:
 
 
 _OF_THE_MESSAGE = ("task", "id", "args", "kwargs", "queue")
-#: What is at its default is false, but `timelimit`; and a priority of 0 is one.
+#: Properties at their default are falsy, except `timelimit`. A priority of 0 is no default.
 _PROPERTIES = tuple(each.name for each in fields(Envelope) if each.name not in _OF_THE_MESSAGE)

@@ -50,17 +50,17 @@ __all__ = [
 
 
 class CeleryError(DreamError):
-    """Something in the façade went wrong."""
+    """The base class of the façade's errors."""
 
     permanent = True
 
 
 class ImproperlyConfigured(CeleryError, SettingsError):
-    """The configuration asks for what is not there."""
+    """The configuration asks for a feature that dream lacks, or has a wrong value."""
 
 
 class Unsupported(CeleryError, NotImplementedError):
-    """Celery has this, dream does not."""
+    """Celery has the feature, dream lacks it."""
 
 
 class BackendError(CeleryError):
@@ -82,24 +82,24 @@ class OperationalError(CeleryError, BrokerUnavailable):
 
 
 class EncodeError(CeleryError, InvalidArguments):
-    """A message cannot carry these arguments: they must be what JSON has."""
+    """A message cannot carry these arguments: JSON has no such type."""
 
 
 # --- how a run ends other than by returning
 
 
 class TaskPredicate(CeleryError):
-    """Raised by a task to say how its run ends."""
+    """Raised by a task to end its run in a special way."""
 
 
 class Retry(TaskPredicate):
     """The task is to run again.
 
     Parameters:
-      message: why.
-      exc: the error that made it necessary.
+      message: the reason.
+      exc: the error behind it.
       when: seconds from now, or the time.
-      is_eager, sig: as Celery has them.
+      is_eager, sig: as in Celery.
     """
 
     permanent = False
@@ -116,10 +116,10 @@ class Retry(TaskPredicate):
         super().__init__(str(self))
 
     def humanize(self) -> str:
-        """When, as a log says it."""
+        """The time of the retry, as logs show it."""
         if not isinstance(self.when, int | float):
             return f"at {self.when}"
-        # Whole seconds, which libraries parse; the policy has halves.
+        # Whole seconds, because libraries parse them; the back-off has halves.
         return f"in {math.ceil(self.when) if self.when >= 1 else self.when}s"
 
     def __str__(self) -> str:
@@ -129,21 +129,21 @@ class Retry(TaskPredicate):
 
 
 class Ignore(TaskPredicate):
-    """The run is over; nothing is stored of it."""
+    """The run is over; its outcome is not stored."""
 
 
 class Reject(TaskPredicate):
-    """The message goes to the dead letters, or back on its queue.
+    """The message is dead-lettered, or requeued.
 
     Parameters:
-      reason: why.
-      requeue: back on the queue.
+      reason: the reason.
+      requeue: requeue the message.
     """
 
     def __init__(self, reason: Any = None, requeue: bool = False) -> None:
         self.reason, self.requeue = reason, requeue
         super().__init__()
-        self.args = (reason, requeue)  # what is kept of it, and what it is made of again
+        self.args = (reason, requeue)  # results store these
 
     def __str__(self) -> str:
         return f"rejected, requeue={self.requeue}: {self.reason}"
@@ -207,11 +207,11 @@ class TimeLimitExceeded(CeleryError):
 
 
 class ChordError(CeleryError):
-    """A part of a chord failed; there are none here."""
+    """A task of a chord failed; dream has no chords."""
 
 
 class SecurityError(CeleryError):
-    """A message may not be trusted; none is signed here."""
+    """A message is not to be trusted; dream signs none."""
 
 
 class IncompleteStream(CeleryError):
@@ -229,46 +229,46 @@ class WorkerLostError(CeleryError):
 
 
 class TaskParked(CeleryError):
-    """The bridge has not handed the task over; its message is kept. Celery has no such error."""
+    """The bridge has parked the task's message. Celery has no such error."""
 
 
-# --- warnings, which nothing here gives
+# --- warnings, which dream never gives
 
 
 class CeleryWarning(UserWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class AlwaysEagerIgnored(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class DuplicateNodenameWarning(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class DuplicateTaskNameWarning(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class FixupWarning(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class NotConfigured(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class SecurityWarning(CeleryWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class CDeprecationWarning(DeprecationWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 class CPendingDeprecationWarning(PendingDeprecationWarning):
-    """Celery's."""
+    """Celery's; never given."""
 
 
 # --- refused where they are raised

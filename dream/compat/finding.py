@@ -1,4 +1,4 @@
-"""Which app `-A shop` means, as Celery finds it."""
+"""Find the app that `-A shop` names, as Celery does."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dream.compat.app import Celery
-from dream.compat.conf.sources import resolve
+from dream.compat.app.base import Celery
+from dream.compat.conf import resolve
 from dream.compat.exceptions import ImproperlyConfigured
+from dream.compat.host import host
 
 __all__ = ["finalize", "find_app", "look_here"]
 
-#: Code that imports for others.
+#: Folders of code that imports for callers.
 _NOT_A_CALLERS = (str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent))
 _NAMES = ("app", "celery", "celery_app")
 
 
 def find_app(name: str | None = None) -> Celery:
-    """The app of that name, else of `DREAM_APP`, else dream's own.
+    """The app of that name, else of `DREAM_APP`, else the host's own.
 
-    It may be called `shop`, `shop.celery` or `shop.celery:app`; the folder that the process started in is looked into
+    The name may be `shop`, `shop.celery` or `shop.celery:app`. The folder that the process started in is searched,
     too.
 
     A module's app is called `app`, `celery` or `celery_app`; a package's may be in its module `celery`.
 
     Raises:
-      ImproperlyConfigured: there is none, or its module cannot be imported. What else a module raises goes through.
+      ImproperlyConfigured: there is none, or its module cannot be imported. Other errors of a module go through.
     """
     from dream.settings import load
 
     name = name or load().app
     if name is None:
-        from dream.compat.tasks import app
-
-        return app
+        if not host().tasks:
+            raise ImproperlyConfigured("no app is named: name one with --app, or in DREAM_APP")
+        return host().default_app()
     look_here()
     with _mistakes_told(name):
         found = _app_in(resolve(name))
@@ -54,24 +55,24 @@ def find_app(name: str | None = None) -> Celery:
 
 
 def finalize(app: Celery) -> None:
-    """Import the modules that an app's tasks are in, so that it knows all of them.
+    """Import the modules with an app's tasks, so that it knows all of them.
 
     Raises:
-      ImproperlyConfigured: one of them cannot be imported. What else a module raises goes through.
+      ImproperlyConfigured: one of them cannot be imported. Other errors of a module go through.
     """
     with _mistakes_told(app.main or "the app"):
         app.finalize()
 
 
 def look_here() -> None:
-    """Let modules of the folder that the process started in be imported."""
+    """Make modules in the folder that the process started in importable."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
 
 
 @contextmanager
 def _mistakes_told(name: str) -> Iterator[None]:
-    """Turn a mistake in a caller's code, which no second try can mend, into one line that says where it is."""
+    """Turn an error of a caller's import, which is permanent, into one line with its place."""
     try:
         yield
     except SyntaxError as error:
@@ -85,7 +86,7 @@ def _cannot_be_loaded(name: str, error: Exception, place: str, reason: str) -> I
 
 
 def _place_of(error: ImportError) -> str:
-    """The line of the caller's that imports, empty where the import is ours: of a module that a setting names."""
+    """The caller's line with the import; empty if dream imports a module that a setting names."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         is_callers = not frame.filename.startswith((*_NOT_A_CALLERS, "<"))
         if is_callers:

@@ -1,4 +1,4 @@
-"""A stand-in for an object that is looked up whenever it is used: `current_app`, `current_task`, shared tasks."""
+"""`Proxy`: a stand-in for an object that it looks up at each use, such as `current_app` or a shared task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """Behaves as what `look_up` returns at that moment.
+    """Behaves as the object that `look_up` returns at that moment.
 
     Parameters:
       look_up: gives the object.
-      name: what `__name__` says while nobody has looked the object up.
+      name: the `__name__` of the proxy itself.
     """
 
     __slots__ = ("__dict__", "_look_up")

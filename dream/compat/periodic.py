@@ -1,4 +1,4 @@
-"""The entries of an app's `beat_schedule`, as the scheduler takes them."""
+"""The entries of an app's `beat_schedule`, in the form that the scheduler expects."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dream.compat.envelope import PERIODIC
 from dream.compat.exceptions import ImproperlyConfigured
-from dream.compat.schedules import crontab, maybe_schedule
-from dream.compat.schedules.base import BaseSchedule
-from dream.messages import OWN_TASKS
-from dream.results.states import PENDING
+from dream.compat.host import host
+from dream.compat.schedules import BaseSchedule, maybe_schedule
+from dream.work.results import PENDING
 
 if TYPE_CHECKING:
     from dream.compat.app import Celery
@@ -27,10 +26,10 @@ class PeriodicTask:
     """One entry.
 
     Parameters:
-      app: whose it is.
-      name: of the entry.
+      app: its app.
+      name: its name.
       task: full name of the task.
-      schedule: when it is due.
+      schedule: gives the due times.
       args, kwargs, options: as for `apply_async`.
     """
 
@@ -43,35 +42,33 @@ class PeriodicTask:
     options: Mapping[str, Any]
 
     def is_due(self, counted_from: datetime) -> tuple[bool, float]:
-        """Whether the run after that time is due, and in how many seconds to ask again."""
+        """Whether the run after that time is due, and the seconds until the next call."""
         return self.schedule.is_due(counted_from)
 
     def due_at(self, counted_from: datetime, now: datetime) -> datetime:
-        """From when the next run is counted: when this one was due, or now where more than one was missed."""
+        """The time from which the next run is counted: this run's due time, or now if more than one run was missed."""
         due = self.schedule.next_after(counted_from)
         return due if due <= now < self.schedule.next_after(due) else now
 
     def send(self, task_id: str) -> None:
-        """Send a run, as `apply_async` does; the same once more changes nothing where the broker can tell."""
+        """Send a run, as `apply_async` does. A broker that knows the delivery ignores a repetition."""
         options = {**self.options, "task_id": task_id}
-        if self.task not in OWN_TASKS:
+        if self.task not in host().tasks:
             options["headers"] = {**options.get("headers", {}), PERIODIC: self.name}
         self.app.send_task(self.task, self.args, self.kwargs, **options)
 
     def is_known(self, task_id: str) -> bool:
-        """Whether a run has begun: its result says so, where it is kept."""
+        """Whether a run has begun, as far as its result is stored."""
         return self.app.AsyncResult(task_id).state != PENDING
 
 
 def periodic_tasks(app: Celery) -> list[PeriodicTask]:
-    """The entries that the scheduler runs beside our timetable.
+    """The entries that the scheduler runs beside the host's timetable.
 
     Raises:
-      ImproperlyConfigured: an entry cannot be; the message names it.
+      ImproperlyConfigured: an entry is wrong; the message names it.
     """
-    from dream.scheduler.timetable import TIMETABLE
-
-    ours = {entry.name: (entry.task, crontab(entry.at.minute, entry.at.hour)) for entry in TIMETABLE}
+    ours = {name: (entry["task"], entry["schedule"]) for name, entry in host().timetable().items()}
     found = []
     for name, entry in app.conf.beat_schedule.items():
         task = _periodic_task(app, str(name), entry)
@@ -108,8 +105,8 @@ def entry_of(schedule: Any, sig: Any, args: Any, kwargs: Any, name: str | None, 
     Parameters:
       schedule: seconds, a timedelta or a schedule.
       sig: a task or its signature.
-      args, kwargs, options: put after and over those of the signature.
-      name: of the entry; by default what a call of the task would look like.
+      args, kwargs, options: args follow those of the signature; kwargs and options replace those of the same name.
+      name: the name of the entry; by default the text of a call of the task.
     """
     task = getattr(sig, "task", None) or sig.name
     all_args = (*(getattr(sig, "args", None) or ()), *(args or ()))

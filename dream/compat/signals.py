@@ -1,7 +1,8 @@
-"""Signals: functions that are called when something happens, in the process where it does.
+"""Celery's signals, and the two of each app: functions that are called when something happens in this process.
 
-`send` calls each receiver with `signal=` and `sender=` and what the table of Celery's documentation names; an error of
-a receiver is logged and harms nobody else. All of Celery's are here; docs/celery.md says which are sent.
+`send` calls each receiver with `signal=`, `sender=` and the arguments that Celery documents. An error of a receiver is
+logged; the other receivers are called all the same. All of Celery's signals are here; docs/celery.md lists those that
+are sent.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from dream.compat.stopping import is_callers
+from dream.compat.failures import is_callers
 
 __all__ = [
+    "AppSignal",
     "Signal",
     "after_setup_logger",
     "after_setup_task_logger",
@@ -55,11 +57,11 @@ Receiver = Callable[..., Any]
 
 
 class Signal:
-    """One thing that may happen.
+    """A signal.
 
     Parameters:
-      name: what it is called.
-      providing_args, use_caching: as Celery takes them; without effect.
+      name: its name.
+      providing_args, use_caching: accepted as in Celery; without effect.
     """
 
     def __init__(self, name: str = "", providing_args: Any = None, use_caching: bool = False) -> None:  # noqa: ARG002
@@ -68,7 +70,7 @@ class Signal:
 
     @property
     def receivers(self) -> list[Any]:
-        """Who is called; empty where nobody is."""
+        """The receivers."""
         return list(self._receivers.values())
 
     def connect(
@@ -82,9 +84,9 @@ class Signal:
         """Add a receiver; also a decorator, with or without arguments.
 
         Parameters:
-          sender: only what it sends; a task's name or the task itself.
-          weak: a receiver that nobody else holds is forgotten.
-          dispatch_uid: a receiver of the same name takes its place.
+          sender: call the receiver for this sender only; a task may be given by its name.
+          weak: forget the receiver once nothing else refers to it.
+          dispatch_uid: a later receiver with the same one replaces this one.
         """
         if receiver is None:
             return lambda function: self.connect(function, sender, weak, dispatch_uid)
@@ -95,12 +97,12 @@ class Signal:
     def disconnect(
         self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None, **_: Any
     ) -> bool:
-        """Take a receiver away; says whether it was there."""
+        """Remove a receiver; returns whether it was there."""
         key = (dispatch_uid or _identity(receiver), _sender_key(sender))
         return self._receivers.pop(key, None) is not None
 
     def send(self, sender: Any, **named: Any) -> list[tuple[Receiver, Any]]:
-        """Call who listens to this sender; returns each with what it returned or raised."""
+        """Call the receivers of this sender; returns each with its return value or its error."""
         if not self._receivers:
             return []
         answers: list[tuple[Receiver, Any]] = []
@@ -137,7 +139,7 @@ def _identity(receiver: Any) -> Any:
 
 
 def _sender_key(sender: Any) -> Any:
-    """Tasks and their names are one; others are what they are."""
+    """The key of a sender: a task's name for the task, too."""
     return sender if sender is None or isinstance(sender, str) else getattr(sender, "name", None) or id(sender)
 
 
@@ -146,6 +148,36 @@ def _reference(receiver: Any) -> Callable[[], Any]:
         return weakref.WeakMethod(receiver) if hasattr(receiver, "__func__") else weakref.ref(receiver)
     except TypeError:
         return lambda: receiver
+
+
+class AppSignal:
+    """A signal of one app, sent once: `on_after_configure`, `on_after_finalize`. Later receivers are called at once.
+
+    Parameters:
+      sender: the app.
+    """
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self._receivers: list[Receiver] = []
+        self._sent: dict[str, Any] | None = None
+
+    def connect(self, receiver: Receiver | None = None, **_how: Any) -> Any:
+        """Add a receiver, also as a decorator with or without arguments; it is called with `sender=app`."""
+        if receiver is None:
+            return self.connect
+        self._receivers.append(receiver)
+        if self._sent is not None:
+            receiver(sender=self._sender, **self._sent)
+        return receiver
+
+    def send(self, **named: Any) -> None:
+        """Call every receiver, in order; a second `send` does nothing."""
+        if self._sent is not None:
+            return
+        self._sent = named
+        for receiver in tuple(self._receivers):
+            receiver(sender=self._sender, **named)
 
 
 # --- where messages are sent

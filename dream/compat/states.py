@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dream.results.states import (
+from dream.work.results import (
     EXCEPTION_STATES,
     FAILURE,
     PENDING,
@@ -38,17 +38,17 @@ __all__ = [
 REJECTED = "REJECTED"
 IGNORED = "IGNORED"
 ALL_STATES = READY_STATES | UNREADY_STATES
-#: From the last to the first; None is a state of a task's own.
+#: From the last to the first; None stands for a state of a task's own.
 _PRECEDENCE = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
 
 
 def precedence(name: str) -> int:
-    """The place of a state in the order in which they follow each other; the last is 0."""
+    """The place of a state in the order of states; the last is 0."""
     return _PRECEDENCE.index(name if name in _PRECEDENCE else None)
 
 
 class state(str):  # noqa: N801 (Celery's name)
-    """A state that can be compared: what follows is greater."""
+    """A state that can be compared: a later state is greater."""
 
     __slots__ = ()
 

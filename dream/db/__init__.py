@@ -1,4 +1,4 @@
-"""Rows: models, transactions and the queries that claim, finish and find (SQLAlchemy 2, Alembic)."""
+"""Rows: models, transactions, migrations, and the queries on each table (SQLAlchemy 2, Alembic)."""
 
 from dream.db.models import Base, Dream, DreamImage, DreamMark, DreamPeriodic, DreamTask, RevokedToken
 from dream.db.session import Database

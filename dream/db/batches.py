@@ -1,4 +1,4 @@
-"""Work on many rows in batches of bounded time, so that nobody else waits long for a lock.
+"""Work on many rows in batches of bounded time, so that no other process waits long for a lock.
 
 batch, commit ─► batch, commit ─► …   the time of each batch decides the size of the next
 """
@@ -49,8 +49,8 @@ class Pace:
     """The size of the next batch: doubled after a quick one, halved after a slow one.
 
     Parameters:
-      target_s: how long a batch may take; others wait for it, and on SQLite every writer does.
-      least, most: bounds of `rows`. With fewer, most of the time would go into commits.
+      target_s: seconds that a batch may take: other transactions wait for its locks, and on SQLite every writer waits.
+      least, most: bounds of `rows`. With fewer rows, commits would take most of the time.
     """
 
     def __init__(self, target_s: float = 0.03, *, least: int = 200, most: int = 12_800) -> None:
@@ -73,11 +73,12 @@ def in_batches(database: Database, work: Callable[[Session, int], int | None]) -
     Parameters:
       work: takes the most rows that it may work on.
     """
-    pace = Pace()
     is_shared = database.engine.dialect.name != "sqlite"
+    # On SQLite every other writer waits for the batch, and polls at longer and longer intervals.
+    pace = Pace() if is_shared else Pace(0.01, least=50)
     while True:
         with database.begin() as session:
-            session.connection()  # take SQLite's lock first: the wait for it is not counted
+            session.connection()  # take SQLite's lock first, so that the wait for it is not measured
             begun = time.monotonic()
             done = work(session, pace.rows)
         if done is None:
@@ -86,5 +87,5 @@ def in_batches(database: Database, work: Callable[[Session, int], int | None]) -
         pace.note(took_s)
         yield done
         if not is_shared:
-            # Other writers poll for SQLite's one write lock: leave it free for as long as we held it.
+            # Other writers poll for SQLite's one write lock: leave it free for as long as this batch had it.
             time.sleep(min(took_s, 1.0))

@@ -1,4 +1,4 @@
-"""Time as the database sees it: one type for columns, one expression for "now".
+"""The database's time: one type for columns, one expression for "now".
 
 Leases and due times are compared by the database's clock, never by a worker's.
 """

@@ -1,4 +1,4 @@
-"""Dead letters: tasks that failed for good. Their rows keep the reason, and their staged bytes wait for a replay."""
+"""Dead letters: tasks that failed for good. Their rows keep the reason, and their staged bytes stay for a replay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dream.db.batches import at_most
 from dream.db.clock import as_of, now
 from dream.db.models import FAILED, DreamImage, DreamTask
 from dream.db.session import rows_hit
-from dream.messages import ImageState, TaskState
+from dream.messages.states import ImageState, TaskState
 
 __all__ = ["find", "forget", "ids_of_dead", "list_dead", "revive"]
 
@@ -39,10 +39,10 @@ def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamT
     """Make a failed task new again: no attempts, no deaths, due now, its failed pictures pending.
 
     Parameters:
-      new_key: makes a storage key, for pictures whose own the nightly sweep has deleted or is deleting now.
+      new_key: makes a storage key. A picture gets a new one if the nightly sweep has deleted the old or deletes it now.
 
     Returns:
-      The task, or None where it is not failed (any more).
+      The task; None if it is not failed (any more).
     """
     task = session.scalar(
         update(DreamTask)
@@ -57,6 +57,7 @@ def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamT
             resent_at=None,
             error=None,
             error_class=None,
+            error_code=None,
             announced_at=None,
             finished_at=None,
         )
@@ -67,6 +68,7 @@ def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamT
         for image in images.of_task(session, task_id):
             if image.swept and image.state is ImageState.PENDING:
                 image.storage_key, image.swept, image.wanted_variants = new_key(), False, None
+                image.original_bucket = image.original_key = None
     return task
 
 
@@ -74,9 +76,9 @@ def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
     """Remove a failed task and its pictures' rows.
 
     Returns:
-      The rows that are gone, whose bytes may follow; None where the task is not failed (any more).
+      The removed rows, so that the caller can delete their bytes; None if the task is not failed (any more).
     """
-    # Locks the row: a replay at the same moment comes wholly before or finds nothing.
+    # Locks the row: a replay at the same moment either comes first or finds nothing.
     failed = update(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED)
     if not rows_hit(session, failed.values(resends=0)):
         return None

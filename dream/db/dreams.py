@@ -1,4 +1,4 @@
-"""Owners of dreams, from our table `dreams` or by the caller's query in our database (`DREAM_OWNERS_SQL`)."""
+"""Owners of dreams: from dream's table `dreams`, or by the application's query (`DREAM_OWNERS_SQL`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Owner:
 
 
 def owner_of(session: Session, dream_id: int, owners_sql: str | None = None) -> Owner | None:
-    """The dream's owner, or None where no such dream is visible.
+    """The dream's owner, or None if no such dream is visible.
 
     Parameters:
       owners_sql: `DREAM_OWNERS_SQL`: `:dream_id` in; `user_id`, `username` out.
@@ -74,7 +74,7 @@ def _owner(row: Sequence[Any] | None) -> Owner | None:
 
 
 def give_to(session: Session, dream_id: int, user_id: int, username: str) -> None:
-    """Make the user the owner of the dream, and create the row where it is missing."""
+    """Make the user the owner of the dream, and create the row if it is missing."""
     insert = sqlite.insert if session.get_bind(Dream).dialect.name == "sqlite" else postgresql.insert
     owner = {"user_id": user_id, "username": username}
     row = insert(Dream).values(id=dream_id, title=f"Dream {dream_id}", **owner)

@@ -1,4 +1,4 @@
-"""Errors of the database's driver, in words: whether the server did not answer, or answered with an error of SQL."""
+"""Turn errors of the database's driver into dream's: the server did not answer, or it refused a statement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["explain", "explained", "is_refused", "lacks_tables", "words_of"]
 #: PostgreSQL's names for a missing table, column and schema.
 _SCHEMA_FAULTS = ("42P01", "42703", "3F000")
 #: Classes of PostgreSQL's temporary errors: 08 connection, 40 rolled back by the server, 53 resources, 55 locks,
-#: 57 shut down or out of time, 58 its system. All others mean that it refuses a statement.
+#: 57 shut down or out of time, 58 its system. Every other class means a refused statement.
 _PASSING = ("08", "40", "53", "55", "57", "58")
 #: Beginnings of the names of SQLite's temporary errors.
 _SQLITE_PASSING = (
@@ -29,7 +29,13 @@ _SQLITE_PASSING = (
     "SQLITE_FULL",
 )
 #: PostgreSQL's words for a connection that it will never accept. Other refusals are temporary: it starts, or is full.
-_NO_ENTRY = ("password", "does not exist", "pg_hba.conf", "permission denied", "not permitted")
+_NO_ENTRY = (
+    *("password", "does not exist", "pg_hba.conf", "permission denied", "not permitted"),
+    "unsupported startup parameter",
+)
+#: Words of PgBouncer's, and of a server behind it, if a client relies on its session: a startup option, or a prepared
+#: statement of another transaction.
+_POOLED = ("unsupported startup parameter", "prepared statement")
 
 
 def lacks_tables(error: BaseException) -> bool:
@@ -42,7 +48,7 @@ def lacks_tables(error: BaseException) -> bool:
 
 def is_refused(error: BaseException) -> bool:
     """Whether the database refused the request: asking again does not help."""
-    if not isinstance(error, DBAPIError):  # SQLAlchemy's own: of a missing parameter, for example
+    if not isinstance(error, DBAPIError):  # SQLAlchemy's own: a missing parameter, for example
         return isinstance(error, SQLAlchemyError) and not isinstance(error, PoolTimeout)
     if error.connection_invalidated:
         return False
@@ -60,6 +66,8 @@ def words_of(error: BaseException) -> str:
     words = str(getattr(error, "orig", None) or error).strip()
     if "FATAL:" in words:
         words = words.rpartition("FATAL:")[2].strip()
+    if any(each in words for each in _POOLED):
+        words = f"{words.splitlines()[0]}: behind PgBouncer set DREAM_DATABASE_PGBOUNCER=true"
     return redact(words.splitlines()[0]) if words else type(error).__name__
 
 
@@ -85,7 +93,7 @@ def _explained(error: SQLAlchemyError) -> DatabaseUnavailable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn errors of the database's library into ours, with one sentence that says what to do.
+    """Turn errors of the database's library inside the block into dream's, with one sentence of advice.
 
     Raises:
       DatabaseUnavailable, DatabaseRefused

@@ -1,4 +1,4 @@
-"""Image rows: added with their task, moved by conditional update, found by key."""
+"""Rows of pictures: added with their task, moved by conditional update, found by key."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from dream.db.batches import at_most
 from dream.db.clock import as_of, now
-from dream.db.models import PENDING, STAGED, STAGED_ENDED, UNSWEPT, DreamImage
-from dream.messages import ImageState, check_move, sources_of
+from dream.db.models import HASHED, PENDING, PROCESSED, STAGED, STAGED_ENDED, UNMEASURED, UNSWEPT, VISIBLE, DreamImage
+from dream.messages.pictures import LISTED, VariantRef
+from dream.messages.states import ImageState, check_move, sources_of
+from dream.variants import VariantSpec
 
 __all__ = [
-    "LISTED",
+    "LATE_OBJECT_S",
     "begin_task",
     "by_id",
     "by_key",
@@ -23,53 +25,49 @@ __all__ = [
     "by_stem",
     "complete",
     "count_pending",
+    "detail",
     "fail",
     "forget_staged",
-    "give_back_unswept",
+    "give_focus",
+    "gone_of_task",
     "list_images",
     "mark_deleted",
     "mark_deleting",
+    "measure",
     "move_task",
     "of_task",
     "page",
     "positions_of",
+    "staged_ended",
     "staged_keys",
-    "staged_leftovers",
+    "stored_by",
+    "stored_bytes",
     "take_unswept",
+    "twin_of",
+    "undo_sweep",
 ]
 
 T = TypeVar("T")
 
-#: The columns that readers see of an image.
-LISTED = (
-    "id",
-    "url",
-    "position",
-    "state",
-    "filename",
-    "width_px",
-    "height_px",
-    "size_bytes",
-    "content_type",
-    "placeholder",
-    "dominant_colour",
-    "variants",
-    "error",
-    "task_id",
-)
-
-#: In one statement; SQLite has taken 999 at least, ever since.
+#: The most values in one statement; every SQLite accepts at least 999.
 _MOST_VALUES = 500
-#: A finished picture's staged bytes are its own run's to drop; after this nobody but the sweep does.
+#: Seconds after its end for which a picture's own run deletes its staged bytes; later the sweep does.
 _DROPPED_AFTER_S = 3600
-#: A run that was paused may still put its object after its picture's end, but hardly this long after.
-_LATE_OBJECT_S = 600
+#: Seconds after a picture's end; no run that was paused puts an object so late.
+LATE_OBJECT_S = 600
 _GONE = (ImageState.DELETING, ImageState.DELETED)
 _images = cast("Table", DreamImage.__table__)
 
 
 def _moving(target: ImageState, *conditions: Any, **values: Any) -> ReturningUpdate[tuple[int]]:
-    """Every change of state is a statement of this form: legal by the diagram, and told by which rows it hit."""
+    """A change of state: it updates only rows that may move to `target`, and returns their ids.
+
+    A picture counts in its user's quota until it fails or is deleted; while it waits, the uploaded file counts.
+    """
+    if target is ImageState.PENDING:
+        values["stored_bytes"] = func.coalesce(_images.c.stored_bytes, _images.c.original_bytes)
+    elif target is ImageState.FAILED:
+        values["stored_bytes"] = None
     return (
         update(_images)
         .where(*conditions, _images.c.state.in_(sources_of(target)))
@@ -78,7 +76,7 @@ def _moving(target: ImageState, *conditions: Any, **values: Any) -> ReturningUpd
     )
 
 
-# What each run asks and writes is built once: to build a statement costs more than to run it.
+# Statements of every run are built once: to build one costs more than to run it.
 _OF_TASK = select(DreamImage).where(DreamImage.task_id == bindparam("task")).order_by(DreamImage.index)
 _BEGIN = _moving(
     ImageState.PROCESSING,
@@ -88,12 +86,22 @@ _BEGIN = _moving(
         _images.c.wanted_variants, bindparam("first_wanted", type_=_images.c.wanted_variants.type)
     ),
     error=None,
+    error_code=None,
 )
 _COMPLETE = _moving(
     ImageState.COMPLETED,
     _images.c.id == bindparam("image"),
     url=func.coalesce(_images.c.url, bindparam("first_url")),
+    made_at=now(),
     error=None,
+    error_code=None,
+)
+_TWIN = (
+    select(_images.c.id)
+    .where(text(HASHED), _images.c.dream_id == bindparam("dream"), _images.c.sha256 == bindparam("upload"))
+    .where(_images.c.id != bindparam("image"))
+    .order_by(_images.c.id)
+    .limit(1)
 )
 _NOTE = (
     update(_images).where(_images.c.id.in_(bindparam("images", expanding=True))).values(updated_at=_images.c.updated_at)
@@ -101,10 +109,10 @@ _NOTE = (
 
 
 def list_images(session: Session, dream_id: int) -> Sequence[DreamImage]:
-    """The dream's images in the order of its text; those being deleted are not among them."""
+    """The dream's pictures in the order of its text, without pictures that are being deleted."""
     return session.scalars(
         select(DreamImage)
-        .where(DreamImage.dream_id == dream_id, DreamImage.state.not_in(_GONE))
+        .where(DreamImage.dream_id == dream_id, text(VISIBLE))
         .order_by(DreamImage.position, DreamImage.id)
     ).all()
 
@@ -117,120 +125,210 @@ def page(
     limit: int | None = None,
     task_id: str | None = None,
 ) -> Sequence[Row[Any]]:
-    """The columns in `LISTED` of a dream's images, in the order of `list_images`.
+    """The columns in `LISTED` of a dream's pictures, in the order of `list_images`.
 
     Parameters:
-      after: position and id of the image before the first one wanted.
+      after: position and id of the picture before the first wanted one.
       limit: most rows; None means all.
-      task_id: only the images of this upload.
+      task_id: only the pictures of this upload.
     """
-    query = select(*(getattr(DreamImage, name) for name in LISTED)).where(
-        DreamImage.dream_id == dream_id, DreamImage.state.not_in(_GONE)
-    )
-    if task_id is not None:
-        query = query.where(DreamImage.task_id == task_id)
+    query = select(*(getattr(DreamImage, name) for name in LISTED)).where(text(VISIBLE))
+    if task_id is None:
+        query = query.where(DreamImage.dream_id == dream_id)
+    else:
+        # A sum, so that the index of the task serves: the dream may have very many pictures.
+        query = query.where(DreamImage.task_id == task_id, DreamImage.dream_id + 0 == dream_id)
     if after is not None:
         query = query.where(tuple_(DreamImage.position, DreamImage.id) > after)
     return session.execute(query.order_by(DreamImage.position, DreamImage.id).limit(limit)).all()
 
 
 def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:
-    """The task's images in the order of its files."""
+    """The task's pictures in the order of its files."""
     return session.scalars(_OF_TASK, {"task": task_id}).all()
 
 
+def gone_of_task(session: Session, task_id: str) -> set[int]:
+    """The ids of the task's pictures that are deleted, or being deleted."""
+    return set(session.scalars(select(_images.c.id).where(_images.c.task_id == task_id, _images.c.state.in_(_GONE))))
+
+
 def by_id(session: Session, dream_id: int, image_id: int) -> DreamImage | None:
-    """The image of that id, whatever its state, only within that dream."""
+    """The picture of that id in that dream, in any state."""
     return session.scalar(select(DreamImage).where(DreamImage.id == image_id, DreamImage.dream_id == dream_id))
 
 
 def positions_of(session: Session, dream_id: int, urls: Iterable[str]) -> dict[str, int]:
-    """Where in the dream's text the images of these URLs stand, tombstones too."""
-    query = select(DreamImage.url, DreamImage.position).where(
-        DreamImage.dream_id == dream_id, DreamImage.url.in_(list(urls))
-    )
-    return {url: position for url, position in session.execute(query) if url is not None}
+    """The positions in the dream's text of the pictures with these URLs, tombstones included."""
+    # A URL ends with its picture's key, which has an index. A condition on the dream could lead the database to an
+    # index that has all its pictures.
+    keys = {"/".join(url.rsplit("/", 3)[1:]): url for url in urls}
+    columns = select(DreamImage.storage_key, DreamImage.url, DreamImage.dream_id, DreamImage.position)
+    return {
+        url: position
+        for some in _in_parts(list(keys))
+        for key, url, its_dream, position in session.execute(columns.where(DreamImage.storage_key.in_(some)))
+        if its_dream == dream_id and url == keys[key]
+    }
+
+
+def detail(session: Session, dream_id: int, image_id: int) -> Row[Any] | None:
+    """The columns in `LISTED` and the private facts of a picture that its owner sees."""
+    columns = (getattr(DreamImage, name) for name in (*LISTED, "facts"))
+    its = (DreamImage.id == image_id, DreamImage.dream_id == dream_id, text(VISIBLE))
+    return session.execute(select(*columns).where(*its)).first()
 
 
 def by_key(session: Session, key: str) -> DreamImage | None:
-    """The image stored under that key."""
+    """The picture stored under that key."""
     return session.scalar(select(DreamImage).where(DreamImage.storage_key == key))
 
 
 def by_stem(session: Session, stem: str, extensions: Iterable[str]) -> DreamImage | None:
-    """The image whose key is this stem with one of the extensions."""
+    """The picture stored under this stem and one of the extensions."""
     keys = [f"{stem}.{extension}" for extension in extensions]
     return session.scalar(select(DreamImage).where(DreamImage.storage_key.in_(keys)))
 
 
-def by_keys(session: Session, keys: Iterable[str]) -> dict[str, DreamImage]:
-    """Images by their full keys, or by the stems that keys have before the format is known."""
-    stems = {key: key.rpartition(".")[0] or key for key in keys}
+def by_keys(session: Session, keys: Iterable[str], extensions: Iterable[str] = ()) -> dict[str, DreamImage]:
+    """Pictures by their full keys, or by their stems.
+
+    Parameters:
+      extensions: those that a picture may have whose key is given without one.
+    """
+    endings = tuple(extensions)
+    names = {key: _names_of(key, endings) for key in keys}
     rows: dict[str, DreamImage] = {}
-    for some in _in_parts([*stems, *set(stems.values())]):
+    for some in _in_parts(list({name for each in names.values() for name in each})):
         found = session.scalars(select(DreamImage).where(DreamImage.storage_key.in_(some)))
         rows.update((row.storage_key, row) for row in found)
-    return {key: row for key, stem in stems.items() if (row := rows.get(key) or rows.get(stem))}
+    found_by = {key: next((rows[name] for name in each if name in rows), None) for key, each in names.items()}
+    return {key: row for key, row in found_by.items() if row is not None}
 
 
-def count_pending(session: Session, *, dream_id: int | None = None, user_id: int | None = None) -> int:
-    """Images that wait or are in work: in all, of one dream, or of one user."""
-    query = select(func.count()).select_from(DreamImage).where(text(PENDING))
+def _names_of(key: str, extensions: tuple[str, ...]) -> list[str]:
+    """The keys under which the row of a picture may be found; it has none but the stem until its format is known."""
+    stem = key.rpartition(".")[0]
+    return [key, stem] if stem else [key, *(f"{key}.{extension}" for extension in extensions)]
+
+
+def count_pending(session: Session, most: int, *, dream_id: int | None = None, user_id: int | None = None) -> int:
+    """The number of pictures that wait or are in work, counted up to `most`: of all, of one dream, or of one user."""
+    query = select(_images.c.id).where(text(PENDING))
     if dream_id is not None:
-        query = query.where(DreamImage.dream_id == dream_id)
+        query = query.where(_images.c.dream_id == dream_id)
     if user_id is not None:
-        query = query.where(DreamImage.user_id == user_id)
-    return session.scalar(query) or 0
+        query = query.where(_images.c.user_id == user_id)
+    few = query.limit(at_most(most)).subquery()
+    return session.scalar(select(func.count()).select_from(few)) or 0
+
+
+def stored_by(session: Session, user_id: int) -> int:
+    """The bytes of a user: those in the store, and the uploads that wait."""
+    # One query for each index: PostgreSQL would read all pictures of a user for those that wait.
+    sums = (
+        session.scalar(select(func.sum(_images.c.stored_bytes)).where(text(state), _images.c.user_id == user_id))
+        for state in (PROCESSED, PENDING)
+    )
+    return sum(int(each or 0) for each in sums)
+
+
+def stored_bytes(size_bytes: int | None, variants: Iterable[VariantRef], original_bytes: int | None = 0) -> int:
+    """The bytes of a picture, its variants and its original, as the quota counts them."""
+    return (size_bytes or 0) + sum(each["size_bytes"] for each in variants) + (original_bytes or 0)
+
+
+def measure(session: Session, limit: int) -> int:
+    """Count the bytes of pictures that an older release completed; returns how many were counted."""
+    rows = session.execute(
+        select(_images.c.id, _images.c.size_bytes, _images.c.variants)
+        .where(text(UNMEASURED))
+        .order_by(_images.c.updated_at)
+        .limit(at_most(limit))
+    ).all()
+    for row in rows:
+        counted = stored_bytes(row.size_bytes, row.variants or ())
+        unmeasured = (_images.c.id == row.id, _images.c.stored_bytes.is_(None))
+        session.execute(
+            update(_images).where(*unmeasured).values(stored_bytes=counted, updated_at=_images.c.updated_at)
+        )
+    return len(rows)
 
 
 def _in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many values at a time as a statement takes."""
+    """Portions of values, each small enough for a statement."""
     for start in range(0, len(values), _MOST_VALUES):
         yield values[start : start + _MOST_VALUES]
 
 
-def move_task(session: Session, task_id: str, source: ImageState, target: ImageState, error: str | None = None) -> None:
-    """Move all images of a task that are in `source`.
+def move_task(
+    session: Session,
+    task_id: str,
+    source: ImageState,
+    target: ImageState,
+    error: str | None = None,
+    error_code: str | None = None,
+) -> None:
+    """Move all pictures of a task that are in `source`.
 
     Raises:
       DreamError: the diagram has no such move.
     """
     check_move(source, target)
-    session.execute(_moving(target, _images.c.task_id == task_id, _images.c.state == source, error=error))
+    its = (_images.c.task_id == task_id, _images.c.state == source)
+    session.execute(_moving(target, *its, error=error, error_code=error_code))
 
 
-def begin_task(session: Session, task_id: str, bucket: str, variants: Sequence[tuple[str, int]]) -> None:
-    """A run begins: the task's pictures that wait are in work. Where they go and what is made does not change again."""
-    wanted = [list(variant) for variant in variants]
+def begin_task(session: Session, task_id: str, bucket: str, variants: Sequence[VariantSpec]) -> None:
+    """Begin a run: the task's pending pictures are in work. The first run fixes their bucket and variants."""
+    wanted = [variant.row for variant in variants]
     session.execute(_BEGIN, {"task": task_id, "first_bucket": bucket, "first_wanted": wanted})
 
 
 def complete(session: Session, image_id: int, *, url: str, **values: Any) -> bool:
-    """Record a finished picture; False where its row says something else by now (it is being deleted)."""
+    """Record a finished picture; False if its row has changed meanwhile (to `deleting`)."""
     return session.execute(_COMPLETE, {"image": image_id, "first_url": url, **values}).first() is not None
 
 
-def fail(session: Session, image_id: int, error: str) -> bool:
-    """Record a refused picture with the reason that its owner reads."""
-    failing = _moving(ImageState.FAILED, _images.c.id == image_id, error=error)
+def twin_of(session: Session, image: DreamImage) -> int | None:
+    """The id of the dream's oldest other stored picture of the same upload; None if there is none.
+
+    Two pictures that are completed at the same moment may not see each other. Then neither is a duplicate.
+    """
+    return session.scalar(_TWIN, {"dream": image.dream_id, "upload": image.sha256, "image": image.id})
+
+
+def fail(session: Session, image_id: int, error: str, error_code: str) -> bool:
+    """Record a refused picture with the reason, for its owner and for programs."""
+    failing = _moving(ImageState.FAILED, _images.c.id == image_id, error=error, error_code=error_code)
     return session.execute(failing).first() is not None
 
 
+def give_focus(session: Session, dream_id: int, image_id: int, focus: list[float] | None) -> DreamImage | None:
+    """Write the given focal point of a picture; returns it, or None if the dream does not have it (any more)."""
+    return session.scalar(
+        update(DreamImage)
+        .where(DreamImage.id == image_id, DreamImage.dream_id == dream_id, text(VISIBLE))
+        .values(focus=focus, updated_at=DreamImage.updated_at)
+        .returning(DreamImage)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
-    """From here on these pictures are gone for every reader."""
+    """Hide these pictures from every reader until their objects are deleted, and clear their private facts."""
     for ids in _in_parts(list(image_ids)):
-        session.execute(_moving(ImageState.DELETING, _images.c.id.in_(ids)))
+        session.execute(_moving(ImageState.DELETING, _images.c.id.in_(ids), facts=None))
 
 
 def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
-    """Their objects are gone: the rows stay as tombstones."""
-    session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids))))
+    """Make tombstones of these pictures: their objects are deleted."""
+    # An older release that marked them `deleting` left the facts.
+    session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids)), facts=None))
 
 
-def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Sequence[Row[tuple[int, str]]]:
-    """The `id` and `staging_key` of rows whose staged bytes nobody needs: completed, deleted, and failures past their
-    time.
-    """
+def staged_ended(session: Session, older_than_s: float, limit: int) -> Sequence[Row[tuple[int, str]]]:
+    """The `id` and `staging_key` of pictures that need no staged bytes: completed, deleted, or failed long ago."""
     is_failed = DreamImage.state == ImageState.FAILED
     return session.execute(
         select(DreamImage.id, DreamImage.staging_key)
@@ -248,18 +346,18 @@ def staged_leftovers(session: Session, older_than_s: float, limit: int) -> Seque
 
 
 def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
-    """Those of the staging keys that a row names."""
+    """The staging keys among these that a row names."""
     found = session.scalars(select(DreamImage.staging_key).where(text(STAGED), DreamImage.staging_key.in_(list(keys))))
     return {key for key in found if key is not None}
 
 
 def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
-    """Take the turn to delete the keys of pictures that are deleted or failed, once more.
+    """Take the turn to delete the keys of deleted and failed pictures once more.
 
     A run that was paused, or died between its object and its row, may have left an object there. A picture that is
     replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
     """
-    long_ago = DreamImage.updated_at <= as_of(-_LATE_OBJECT_S)
+    long_ago = DreamImage.updated_at <= as_of(-LATE_OBJECT_S)
     # In the order of the index, and locked: two schedulers take different ones.
     oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago).order_by(DreamImage.updated_at).limit(at_most(limit))
     ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
@@ -268,22 +366,22 @@ def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
     return session.scalars(
         update(DreamImage)
         .where(DreamImage.id.in_(ids), text(UNSWEPT))
-        .values(swept=True, updated_at=DreamImage.updated_at)
+        .values(swept=True, facts=None, updated_at=DreamImage.updated_at)
         .returning(DreamImage)
         .execution_options(synchronize_session=False)
     ).all()
 
 
-def give_back_unswept(session: Session, image_ids: Iterable[int]) -> None:
-    """Their keys could not be deleted now; somebody else may try."""
+def undo_sweep(session: Session, image_ids: Iterable[int]) -> None:
+    """Let a later sweep try again: the keys could not be deleted now."""
     _note(session, image_ids, swept=False)
 
 
 def forget_staged(session: Session, image_ids: Iterable[int]) -> None:
-    """Their staged bytes are gone."""
+    """Note that their staged bytes are deleted."""
     _note(session, image_ids, staging_key=None)
 
 
 def _note(session: Session, image_ids: Iterable[int], **values: Any) -> None:
-    """Write what does not change a picture: `updated_at` stays, by which the nightly sweep knows its age."""
+    """Write without a new `updated_at`, because the nightly sweep reads the picture's age from it."""
     session.execute(_NOTE, {"images": list(image_ids), **values})

@@ -1,7 +1,7 @@
-"""Alembic, driven from code: to head, and where a database stands.
+"""Migrate a database with Alembic, and read its revision.
 
-The database may be the application's, with tables and migrations of its own. Our revision stands in a table of ours,
-`dream_alembic_version`. Older releases kept it in `alembic_version`, which the first migration of a newer one clears.
+The database may be the application's, with tables and migrations of its own. Dream's revision is in a table of its own,
+`dream_alembic_version`. Older releases kept it in `alembic_version`; the first migration of a newer one moves it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from sqlalchemy.orm import Session
 
 from dream.db.models import Base, Dream
 from dream.db.session import make_engine
-from dream.errors import DatabaseRefused, TablesMissing
+from dream.errors import DatabaseRefused, SettingsError, TablesMissing
+from dream.log import get_logger
+
+log = get_logger(__name__)
 
 __all__ = ["VERSION_TABLE", "check", "current", "head", "upgrade"]
 
@@ -41,6 +44,11 @@ _OLD_REVISIONS = (
 )
 _OTHER_PLACE = "give dream a database of its own, or on PostgreSQL a schema of its own (DREAM_DATABASE_SCHEMA)"
 
+_NOT_THROUGH_PGBOUNCER = (
+    "DREAM_DATABASE_SCHEMA cannot be migrated through PgBouncer: run `dream migrate` without DREAM_DATABASE_PGBOUNCER, "
+    "and with PostgreSQL's own address in DREAM_DATABASE_URL"
+)
+
 
 def _config() -> Config:
     config = Config()
@@ -49,31 +57,35 @@ def _config() -> Config:
 
 
 def upgrade(
-    database_url: str, revision: str = "head", *, schema: str | None = None, with_dreams: bool = True
+    database_url: str,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    with_dreams: bool = True,
+    behind_pgbouncer: bool = False,
 ) -> str | None:
     """Bring the database to a revision. Several processes may call it at once, and again after an interruption.
 
     Parameters:
-      schema: `DREAM_DATABASE_SCHEMA`; created where it is missing.
-      with_dreams: whether to make our table `dreams`; False where `DREAM_OWNERS_SQL` is set.
+      schema: `DREAM_DATABASE_SCHEMA`; created if it is missing.
+      with_dreams: whether to make dream's table `dreams`; False if `DREAM_OWNERS_SQL` is set.
+      behind_pgbouncer: `DREAM_DATABASE_PGBOUNCER`.
 
     Returns:
-      The revision before; None where there were no tables.
+      The revision before; None if there were no tables.
 
     Raises:
-      DatabaseRefused: a table of the application has one of our names, or a newer release has migrated the database.
+      DatabaseRefused: a table of the application has a name of dream's, or a newer release has migrated the database.
+      SettingsError: there is a schema, and PgBouncer is between.
     """
-    # Another process's migration, which is waited for, and one's own take as long as they take.
-    engine = make_engine(database_url, schema=schema, takes_long=True)
+    if behind_pgbouncer and schema is not None:
+        # Some indexes are created outside a transaction, where PgBouncer lets nobody set the schema.
+        raise SettingsError(_NOT_THROUGH_PGBOUNCER)
+    # No limit: this migration, or another process's before it, may take long.
+    engine = make_engine(database_url, schema=schema, takes_long=True, behind_pgbouncer=behind_pgbouncer)
     config = _config()
     try:
-        with ExitStack() as stack:
-            if engine.dialect.name == "postgresql":
-                stack.enter_context(_alone(engine))
-                connection = stack.enter_context(engine.connect())
-            else:
-                # All in one transaction: a process that is killed leaves the tables as they were.
-                connection = stack.enter_context(engine.begin())
+        with _opened(engine) as connection:
             with nullcontext() if connection.in_transaction() else connection.begin():
                 _create_schema(connection, schema)
                 found = _revision(connection) or _take_over(connection)
@@ -88,11 +100,23 @@ def upgrade(
 
 
 @contextmanager
+def _opened(engine: Engine) -> Iterator[Connection]:
+    """A connection to migrate on, while no other process does."""
+    with ExitStack() as stack:
+        if engine.dialect.name == "postgresql":
+            stack.enter_context(_alone(engine))
+            yield stack.enter_context(engine.connect())
+        else:
+            # All in one transaction: a process that is killed leaves the tables as they were.
+            yield stack.enter_context(engine.begin())
+
+
+@contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
     """Admit one process at a time to the block, by a lock on a connection of its own.
 
     Others poll for the lock. A concurrent creation of an index waits for every running statement, so a statement that
-    waited for our lock would be a deadlock.
+    waited for this lock would be a deadlock.
     """
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
@@ -115,10 +139,10 @@ def _revisions() -> frozenset[str]:
 
 
 def check(session: Session) -> None:
-    """Check by one query that the tables are of this release, or of a newer one that is being rolled out.
+    """Check by one query that the tables have the revision of this release, or of a newer one during its roll-out.
 
     Raises:
-      TablesMissing: they are older, or none.
+      TablesMissing: the tables are older or missing.
       SQLAlchemyError: the database does not answer, or has no tables at all.
     """
     found = session.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
@@ -126,14 +150,29 @@ def check(session: Session) -> None:
         raise TablesMissing
 
 
-def current(database_url: str, *, schema: str | None = None) -> str | None:
-    """The revision at which the database stands, or None where it was never migrated."""
-    engine = make_engine(database_url, schema=schema)
+def current(database_url: str, *, schema: str | None = None, behind_pgbouncer: bool = False) -> str | None:
+    """The revision of the database; None if it was never migrated."""
+    engine = make_engine(database_url, schema=schema, behind_pgbouncer=behind_pgbouncer)
     try:
         with engine.connect().execution_options(read_only=True) as connection:
             return _revision(connection) or _old_revision(inspect(connection))
     finally:
         engine.dispose()
+
+
+def _warn_of_others(connection: Connection) -> None:
+    """Warn if another schema has dream's tables: the new ones are empty, and perhaps a setting is wrong."""
+    if connection.dialect.name != "postgresql":
+        return
+    named = text("SELECT schemaname FROM pg_tables WHERE tablename = :table ORDER BY schemaname")
+    others = list(connection.scalars(named, {"table": VERSION_TABLE}))
+    if others:
+        log.warning(
+            "tables_in_another_schema",
+            schemas=others,
+            do="the tables that are created now are empty: if you want those there, set DREAM_DATABASE_SCHEMA to their "
+            "schema, or unset it for the first one of the role's search_path",
+        )
 
 
 def _create_schema(connection: Connection, schema: str | None) -> None:
@@ -154,9 +193,9 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _old_revision(inspector: Inspector) -> str | None:
-    """The revision at which an older release left our tables; None without tables of ours.
+    """The revision that an older release gave dream's tables; None without such tables.
 
-    The columns tell it: `alembic_version` may be the application's, with revisions that have the same names.
+    The columns decide: `alembic_version` may be the application's, with revisions of the same names.
     """
     columns = {table: _columns(inspector, table) for table in {table for _, table, _ in _OLD_REVISIONS}}
     if "lease_token" not in columns["dream_tasks"]:
@@ -165,7 +204,7 @@ def _old_revision(inspector: Inspector) -> str | None:
 
 
 def _take_over(connection: Connection) -> str | None:
-    """Move the revision that an older release left into our own table; returns it."""
+    """Move the revision of an older release into dream's own table; returns it."""
     inspector = inspect(connection)
     revision = _old_revision(inspector)
     if revision is None:
@@ -174,20 +213,21 @@ def _take_over(connection: Connection) -> str | None:
     if inspector.has_table(_OLD_VERSION_TABLE):
         ours = text(f"DELETE FROM {_OLD_VERSION_TABLE} WHERE version_num = :revision")  # noqa: S608 (a constant)
         connection.execute(ours, {"revision": revision})
-        # The application's Alembic creates the table again where it needs it.
+        # The application's Alembic creates the table again if it needs it.
         if connection.scalar(text(f"SELECT 1 FROM {_OLD_VERSION_TABLE}")) is None:  # noqa: S608
             connection.execute(text(f"DROP TABLE {_OLD_VERSION_TABLE}"))
     return revision
 
 
 def _check(connection: Connection, found: str | None, *, with_dreams: bool) -> None:
-    """Check that no table of the application has one of our names.
+    """Check that no table of the application has one of dream's names.
 
     Raises:
       DatabaseRefused: one has, or this release does not know the revision.
     """
     inspector = inspect(connection)
     if found is None:
+        _warn_of_others(connection)
         for table in Base.metadata.sorted_tables:
             if table is not Dream.__table__ and inspector.has_table(table.name):
                 raise DatabaseRefused(f"the database has a table {table.name} that is not dream's: {_OTHER_PLACE}")

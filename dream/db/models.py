@@ -10,7 +10,10 @@ from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, MetaData, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dream.db.clock import UTCDateTime, now
-from dream.messages import MAX_ID_LENGTH, ImageState, TaskState, VariantRef, check_move
+from dream.messages.pictures import StoredVariant
+from dream.messages.states import ImageState, TaskState, check_move
+from dream.variants import VariantSpec
+from dream.work.messages import MAX_ID_LENGTH
 
 __all__ = ["Base", "Dream", "DreamImage", "DreamMark", "DreamPeriodic", "DreamTask", "RevokedToken"]
 
@@ -42,13 +45,23 @@ UNANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NULL"
 #: Tasks that have ended and are announced.
 ANNOUNCED = "finished_at IS NOT NULL AND announced_at IS NOT NULL"
 FAILED = "state = 'failed'"
+#: Pictures that their owner sees.
+VISIBLE = "state IN ('pending', 'processing', 'completed', 'failed')"
 #: Pictures that wait or are in work.
 PENDING = "state IN ('pending', 'processing')"
+#: Pictures that were processed: each may have objects, or an original.
+PROCESSED = "state IN ('completed', 'failed')"
 STAGED = "staging_key IS NOT NULL"
 #: Pictures that have ended, with their uploaded bytes still there.
 STAGED_ENDED = f"state IN ('completed', 'deleted', 'failed') AND {STAGED}"
 UNSWEPT = "state IN ('deleted', 'failed') AND NOT swept"
 TOMBSTONES = "state = 'deleted' AND swept"
+#: Pictures that may have objects of older remakes.
+OUTDATED = "first_remake < last_remake AND state = 'completed'"
+#: Stored pictures whose upload's hash is known.
+HASHED = "state = 'completed' AND sha256 IS NOT NULL"
+#: Pictures that an older release completed.
+UNMEASURED = "stored_bytes IS NULL AND state = 'completed'"
 
 
 class Base(DeclarativeBase):
@@ -63,7 +76,7 @@ class Base(DeclarativeBase):
 
 
 class DreamTask(Base):
-    """A task, before it is a message and after: its row decides what runs, how often and with what outcome."""
+    """A task, before its message exists and after it is gone: the row decides whether it runs, and has its outcome."""
 
     __tablename__ = "dream_tasks"
     __table_args__ = (
@@ -83,9 +96,9 @@ class DreamTask(Base):
     queue: Mapped[str | None] = mapped_column(String(255))
     args: Mapped[list[Any]] = mapped_column(JSON)
     state: Mapped[TaskState] = mapped_column(_state(TaskState), default=TaskState.QUEUED)
-    #: Runs that failed; a run that was handed back or whose worker died is none.
+    #: Failed runs; a requeued run does not count, nor does a run that ended with its worker.
     attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    #: Runs whose worker died.
+    #: Runs that ended with the death of their worker.
     deaths: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     #: It does not start after this.
@@ -94,11 +107,13 @@ class DreamTask(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     result: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[str | None] = mapped_column(Text)
-    #: As what callers get it: `module:QualifiedName`.
+    #: The class of the error that callers get: `module:QualifiedName`.
     error_class: Mapped[str | None] = mapped_column(String(255))
-    #: When its last event was appended to the stream.
+    #: The reason for programs (docs/errors.md, "Codes").
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    #: The time at which its last event was appended to the stream.
     announced_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    #: How often, and when last, the sweep sent it again.
+    #: The number of times that the sweep sent it again, and the time of the last one.
     resends: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
@@ -111,22 +126,30 @@ class DreamImage(Base):
     __tablename__ = "dream_images"
     __table_args__ = (
         Index("ix_dream_images_dream_id_state", "dream_id", "state"),
+        # For pages, in the order of the dream's text.
+        _partial("ix_dream_images_visible", "dream_id position id", VISIBLE),
         _partial("ix_dream_images_pending", "state user_id", PENDING),
         _partial("ix_dream_images_staged", "staging_key", STAGED),
         _partial("ix_dream_images_staged_ended", "updated_at id", STAGED_ENDED),
         _partial("ix_dream_images_unswept", "updated_at", UNSWEPT),
         _partial("ix_dream_images_tombstones", "updated_at id", TOMBSTONES),
+        # For the quota of a user.
+        _partial("ix_dream_images_stored", "user_id stored_bytes", PROCESSED),
+        _partial("ix_dream_images_unmeasured", "updated_at", UNMEASURED),
+        _partial("ix_dream_images_outdated", "updated_at", OUTDATED),
+        # For `duplicate_of`.
+        _partial("ix_dream_images_hashed", "dream_id sha256 id", HASHED),
     )
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     dream_id: Mapped[int] = mapped_column(BigInteger)
-    #: Who uploaded it, where the gateway knows.
+    #: The user who uploaded it, if the gateway knows.
     user_id: Mapped[int | None] = mapped_column(BigInteger)
     #: No foreign key: a picture outlives its task's row.
     task_id: Mapped[str] = mapped_column(String(MAX_ID_LENGTH), index=True)
     #: Place in the task's list of files.
     index: Mapped[int]
-    #: Offset in the dream's text; many images may share one.
+    #: Offset in the dream's text; many pictures may share one.
     position: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     filename: Mapped[str] = mapped_column(String(255))
     state: Mapped[ImageState] = mapped_column(_state(ImageState), default=ImageState.PENDING)
@@ -143,16 +166,49 @@ class DreamImage(Base):
     placeholder: Mapped[str | None] = mapped_column(String(255))
     #: `#rrggbb`
     dominant_colour: Mapped[str | None] = mapped_column(String(7))
-    #: The variants to make, `[name, longest edge]` each: fixed by the first run, so that every run writes the same keys
-    #: and a deletion knows them, whatever `DREAM_VARIANTS` says by then.
+    #: The variants that a run may have stored, as `VariantSpec.row` writes them. They are written before their objects,
+    #: so a deletion knows every key, although `DREAM_VARIANTS` may have changed.
     wanted_variants: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: Those that are stored.
-    variants: Mapped[list[VariantRef]] = mapped_column(JSON, default=list, server_default=text("'[]'"))
+    #: The stored variants.
+    variants: Mapped[list[StoredVariant]] = mapped_column(JSON, default=list, server_default=text("'[]'"))
+    #: The number of the remake that made the picture's object; 0 is the upload's own run. The object's key has this
+    #: number, its URL never changes (`dream.storage.keys.object_key`).
+    remakes: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    #: The first and the last remake that may have left objects. A run takes the next number before it stores any.
+    first_remake: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    last_remake: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    #: The time at which the objects were last made; None in rows of older releases.
+    made_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    #: `[x, y]`, each 0 to 1, from the top left of the upright picture: the point that crops keep. Given by the
+    #: owner, or found.
+    focus: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    found_focus: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    #: The place of the uploaded file, if it is kept; written before the file is stored.
+    original_bucket: Mapped[str | None] = mapped_column(String(63))
+    original_key: Mapped[str | None] = mapped_column(String(255))
+    #: The size of the uploaded file.
+    original_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    #: The bytes in the store of picture, variants and original.
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    #: When, where and with what the photo was taken; for its owner only.
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: The SHA-256 of the uploaded file, in hex.
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    #: Similar pictures have similar ones: 64 bits, in hex (`dream.imaging.similarity`).
+    perceptual_hash: Mapped[str | None] = mapped_column(String(16))
+    #: The id of another picture of the dream with the same upload, which was stored when this one was completed.
+    duplicate_of: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(64))
     #: The keys of a deleted or failed picture were deleted once more by the nightly sweep.
     swept: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now(), onupdate=now())
+
+    @property
+    def wanted_specs(self) -> list[VariantSpec]:
+        """The variants that a run may have stored."""
+        return [VariantSpec.of_row(pair) for pair in self.wanted_variants or ()]
 
     @property
     def variant_names(self) -> list[str]:
@@ -167,7 +223,7 @@ class DreamImage(Base):
 
 
 class Dream(Base):
-    """A dream and its owner, for those who have no table of their own (else: `DREAM_OWNERS_SQL`)."""
+    """A dream and its owner, if the application has no such table (else: `DREAM_OWNERS_SQL`)."""
 
     __tablename__ = "dreams"
 
@@ -178,7 +234,7 @@ class Dream(Base):
 
 
 class DreamPeriodic(Base):
-    """An entry of a Celery-compatible app's `beat_schedule`: which of its runs was sent last."""
+    """An entry of a Celery-compatible app's `beat_schedule`: the last run that was sent."""
 
     __tablename__ = "dream_periodic"
 
@@ -188,7 +244,7 @@ class DreamPeriodic(Base):
     #: The run that a scheduler has taken and that the broker may not have yet.
     task_id: Mapped[str | None] = mapped_column(String(MAX_ID_LENGTH))
     taken_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    #: When a scheduler last had the entry in its schedule; noted once an hour.
+    #: The last time at which a scheduler had the entry in its schedule; noted once an hour.
     seen_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=now())
 
 

@@ -1,15 +1,14 @@
-"""A PostgreSQL connection that gives up on a server that takes statements and never answers.
+"""A PostgreSQL connection that closes itself if the server takes a statement and never answers.
 
-The server's own limit (`statement_timeout`) needs a server that works, and TCP's limits one that is away. A server
-that is stopped, or behind a network that swallows everything, is neither: libpq would wait for ever, and its thread
-with it.
+The server's own limit (`statement_timeout`) works only in a running server, and TCP's limits only for a server that is
+away. If a server is stopped, or a network drops all packets, libpq and its thread would wait for ever.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 
@@ -17,16 +16,15 @@ __all__ = ["PatientConnection"]
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """A connection that closes itself where an answer takes longer than `no_answer_s`."""
+    """A connection that closes itself if an answer takes longer than `no_answer_s`."""
 
-    #: A little more than `statement_timeout`, so that a server that works answers first.
-    no_answer_s: ClassVar[float] = 35.0
+    no_answer_s: float = 35.0
 
     def wait(self, gen: Generator[Any, Any, Any], *how: Any, **more: Any) -> Any:
         """Wait for an answer.
 
         Raises:
-          psycopg.OperationalError: none came in time; the connection is closed.
+          psycopg.OperationalError: no answer came in time; the connection is closed.
         """
         return super().wait(self._answered_in_time(gen), *how, **more)
 
@@ -35,7 +33,7 @@ class PatientConnection(psycopg.Connection[Any]):
         try:
             waits_for = next(gen)
             while True:
-                # Psycopg looks in ten times a second, also where nothing has come.
+                # Psycopg calls this ten times a second, even if no data has come.
                 ready = yield waits_for
                 if not ready and time.monotonic() > give_up:
                     self.close()

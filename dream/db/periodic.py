@@ -1,4 +1,4 @@
-"""Rows of periodic tasks: each run is taken by one scheduler, and stays written down until the broker has it.
+"""Rows of periodic tasks: one scheduler takes each run, and the row names the run until the broker has it.
 
 ran_at ──take──► ran_at, task_id ──sent──► ran_at
                       ↻ take_over: the scheduler that took it has not sent it
@@ -23,7 +23,7 @@ def add(session: Session, name: str) -> None:
     """Begin to count from now.
 
     Raises:
-      IntegrityError: the entry is known, perhaps since a moment.
+      IntegrityError: the entry has a row; another scheduler may have just added it.
     """
     session.add(DreamPeriodic(name=name))
     session.flush()
@@ -41,16 +41,16 @@ def note_seen(session: Session, names: Collection[str], every_s: float) -> None:
 
 
 def ran_at(session: Session, names: Collection[str]) -> dict[str, datetime]:
-    """From when the next run of each entry is counted; those that are not known are left out."""
+    """The time from which the next run of each entry is counted; entries without a row are left out."""
     known = select(DreamPeriodic.name, DreamPeriodic.ran_at).where(DreamPeriodic.name.in_(names))
     return {row.name: row.ran_at for row in session.execute(known)}
 
 
 def take(session: Session, name: str, counted_from: datetime, due_at: datetime, task_id: str) -> bool:
-    """Take the run that comes after `counted_from`; False where somebody has, or where the one before is not sent.
+    """Take the run after `counted_from`; False if another scheduler has it, or if the run before is not sent.
 
     Parameters:
-      due_at: from when the next one is counted.
+      due_at: the time from which the next run is counted.
       task_id: the id of this run.
     """
     mine = (
@@ -62,7 +62,7 @@ def take(session: Session, name: str, counted_from: datetime, due_at: datetime, 
 
 
 def sent(session: Session, name: str, task_id: str) -> None:
-    """The broker has the run."""
+    """Note that the broker has the run."""
     session.execute(
         update(DreamPeriodic)
         .where(DreamPeriodic.name == name, DreamPeriodic.task_id == task_id)
@@ -71,7 +71,7 @@ def sent(session: Session, name: str, task_id: str) -> None:
 
 
 def take_over(session: Session, names: Collection[str], after_s: float) -> Mapping[str, str]:
-    """The runs, by entry, that were taken so long ago and not sent; they are the caller's now."""
+    """Take over the runs that were taken that long ago and not sent; return them by entry."""
     left = select(DreamPeriodic).where(
         DreamPeriodic.name.in_(names), DreamPeriodic.task_id.is_not(None), DreamPeriodic.taken_at < now(-after_s)
     )

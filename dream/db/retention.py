@@ -16,17 +16,19 @@ from dream.db.batches import at_most, behind
 from dream.db.clock import as_of, now
 from dream.db.models import ANNOUNCED, FAILED, TOMBSTONES, DreamImage, DreamMark, DreamPeriodic, DreamTask
 from dream.db.session import rows_hit
-from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, ImageState, TaskState
+from dream.messages.registry import DELETE_IMAGES, REGISTRY
+from dream.messages.states import ImageState, TaskState
 
 __all__ = ["OldTasks", "OldTombstones", "delete_old_entries", "was_pruned"]
 
 #: The row of a timetable's run keeps it from being submitted again on its date, in any time zone.
 _TIMETABLE_S = 3 * 86400
-#: Older than this: schedulers note each entry of their schedules once an hour.
+_DAILY = [kind.name for kind in REGISTRY if kind.entry]
+#: The shortest age of a forgotten entry: schedulers note each entry of their schedules once an hour.
 _UNSEEN_S = 2 * 86400
 #: Ids in one statement.
 _AT_ONCE = 500
-#: The mark: tasks that ended up to then may be gone.
+#: The mark's name: rows of tasks that ended before its moment may be gone.
 _PRUNED = "tasks_pruned"
 _tasks = cast("Table", DreamTask.__table__)
 _images = cast("Table", DreamImage.__table__)
@@ -78,10 +80,10 @@ class OldTasks(_Old):
             return None
         kept = _undone(session, [row.id for row in page if _is_undone_deletion(row)])
         others = [each for each in TaskState if not each.is_terminal or (each is TaskState.FAILED) != self._is_failed]
-        is_recent = and_(_tasks.c.name == CLEANUP_TOKENS, _tasks.c.finished_at > now(-_TIMETABLE_S))
+        is_recent = and_(_tasks.c.name.in_(_DAILY), _tasks.c.finished_at > now(-_TIMETABLE_S))
         ids = [row.id for row in page if row.id not in kept]
-        # The page's condition again, since a replay may have come between. It is written unlike any index, so that rows
-        # are looked up by their ids.
+        # The page's condition again, because a replay may have come between. No index has this form of it, so the
+        # database looks the rows up by their ids.
         is_ended = and_(_tasks.c.state.not_in(others), _tasks.c.announced_at.is_not(None))
         deleted = self._delete(session, ids, is_ended, ~is_recent, _has_nothing_left())
         if deleted:
@@ -90,7 +92,7 @@ class OldTasks(_Old):
 
 
 def _has_nothing_left() -> Any:
-    """Whether every picture of a task has ended, has no staged bytes, and is swept where it needs to be."""
+    """Whether every picture of a task has ended, has no staged bytes, and is swept if it must be."""
     open_states = (ImageState.PENDING, ImageState.PROCESSING, ImageState.DELETING)
     is_left = or_(
         _images.c.staging_key.is_not(None),
@@ -114,7 +116,7 @@ def _is_undone_deletion(row: Any) -> bool:
 
 
 def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
-    """The deletions in whose dreams pictures still wait to be removed: only a replay would remove these."""
+    """The failed deletions whose dreams still have pictures to remove: only a replay would remove these."""
     undone: set[str] = set()
     for start in range(0, len(task_ids), _AT_ONCE):
         some = task_ids[start : start + _AT_ONCE]
@@ -130,10 +132,10 @@ def _undone(session: Session, task_ids: Sequence[str]) -> set[str]:
 
 
 class OldTombstones(_Old):
-    """Pictures that were deleted longer ago than `ttl_s`, and whose objects the sweep has deleted once more.
+    """Tombstones older than `ttl_s`, after the sweep has deleted their objects once more.
 
-    They stay where their task may run again: a run that finds no row of a picture would create it, and the deleted
-    picture would be there again.
+    A tombstone stays while its task may run again: that run would find no row, create one, and so restore the deleted
+    picture.
     """
 
     def __init__(self, ttl_s: float) -> None:
@@ -158,9 +160,9 @@ def delete_old_entries(session: Session, ttl_s: float) -> int:
 
 
 def was_pruned(session: Session, task_id: str, born_at: datetime) -> bool:
-    """Whether a task without a row, whose message was made at `born_at`, may have had one that was removed.
+    """Whether a task without a row, with a message from `born_at`, may have had a row that was removed.
 
-    Its pictures would still be there. A message that is younger than the end of every removed task is of a new task.
+    Its pictures would still be there. If a message is younger than the end of every removed task, its task is new.
     """
     if session.scalar(select(_images.c.id).where(_images.c.task_id == task_id).limit(at_most(1))) is not None:
         return True

@@ -1,81 +1,171 @@
-"""Connections and transactions: SQLite (a file of our own) and PostgreSQL behind one small class."""
+"""Connections and transactions: SQLite (a file of dream's own) and PostgreSQL behind one small class."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy import URL, Connection, CursorResult, Engine, UpdateBase, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dream.db.faults import is_refused
 from dream.db.models import DreamTask
-from dream.log import get_logger
-from dream.patience import patiently
+from dream.errors import SettingsError
+from dream.log import get_logger, redact
+from dream.observe import tracing
+from dream.observe.watching import watch_statements
+from dream.work.patience import patiently
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Database", "in_our_schema", "in_roles_schema", "make_engine", "rows_hit"]
+__all__ = ["Database", "Limits", "in_our_schema", "in_roles_schema", "make_engine", "rows_hit"]
 
 T = TypeVar("T")
 log = get_logger(__name__)
 
-#: A write that fails at once takes this long to be tried again.
+#: Seconds before another try of a failed write.
 _FIRST_PAUSE_S = 0.2
 _SQLITE_BUSY_S = 10
-#: The execution option of our engines that names their schema.
+_INSTALL = "pip install 'dream-pictures[postgres]'"
+#: The execution option of dream's engines that names their schema.
 _SCHEMA = "dream_schema"
+#: Seconds beyond the server's limit of a statement, so that a server that works answers first.
+_PATIENCE_S = 5.0
+_IDLE_IN_TRANSACTION_MS = 60_000
 _POSTGRES_CONNECTION = {
-    "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-_POSTGRES_LIMITS = {
-    # No statement of ours takes long; one that does waits for a lock that nobody will release.
-    "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
-}
 
 
-def make_engine(database_url: str, *, schema: str | None = None, takes_long: bool = False) -> Engine:
-    """An engine with the settings that our promises need.
+@dataclass(frozen=True)
+class Limits:
+    """The limits of connections to PostgreSQL; see the settings `DREAM_DATABASE_…`.
+
+    Parameters:
+      statement_timeout_s: None for no limit. Dream's statements are short; a long one waits for a lock that no process
+        will release.
+    """
+
+    pool_size: int = 5
+    pool_overflow: int = 10
+    pool_timeout_s: float = 30
+    connect_timeout_s: int = 5
+    statement_timeout_s: int | None = 30
+    recycle_s: float = 3600
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            pool_size=settings.database_connections,
+            pool_overflow=settings.database_pool_overflow,
+            pool_timeout_s=settings.database_pool_timeout_s,
+            connect_timeout_s=settings.database_connect_timeout_s,
+            statement_timeout_s=settings.database_statement_timeout_s,
+            recycle_s=settings.database_recycle_s,
+        )
+
+    @property
+    def session_ms(self) -> dict[str, int]:
+        """PostgreSQL's names of the limits of a session, in milliseconds."""
+        if self.statement_timeout_s is None:
+            return {}
+        return {
+            "statement_timeout": self.statement_timeout_s * 1000,
+            "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_MS,
+        }
+
+
+def make_engine(
+    database_url: str,
+    *,
+    schema: str | None = None,
+    limits: Limits | None = None,
+    takes_long: bool = False,
+    behind_pgbouncer: bool = False,
+) -> Engine:
+    """An engine with the settings that dream's guarantees need.
 
     Parameters:
       database_url: `sqlite:///file` or `postgresql://…`.
-      schema: `DREAM_DATABASE_SCHEMA`: PostgreSQL's schema in which unqualified names are looked for, and no other.
-      takes_long: PostgreSQL may take longer than half a minute for a statement.
+      schema: `DREAM_DATABASE_SCHEMA`: the only schema of PostgreSQL in which unqualified names are looked up.
+      limits: of PostgreSQL's connections.
+      takes_long: PostgreSQL may take any time for a statement.
+      behind_pgbouncer: `DREAM_DATABASE_PGBOUNCER`: each transaction may meet another connection of the server.
+
+    Raises:
+      SettingsError: the package psycopg cannot be imported, or the URL cannot be read.
     """
-    url = make_url(database_url)
+    try:
+        url = make_url(database_url)
+    except (ArgumentError, ValueError) as error:  # the second for a port that is no number
+        raise SettingsError(f"DREAM_DATABASE_URL={redact(database_url)} is wrong: {error}") from None
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S})
+        engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = _POSTGRES_CONNECTION if takes_long else _POSTGRES_CONNECTION | _POSTGRES_LIMITS
-    engine = create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        connect_args=options,
-        pool_pre_ping=True,
-        execution_options={_SCHEMA: schema},
-    )
-    if schema is not None:
-        # Inserted before SQLAlchemy's own listener, which asks for the default schema.
-        event.listen(engine, "connect", partial(_enter_schema, schema), insert=True)
-    if not takes_long:
-        event.listen(engine, "do_connect", _connect_postgres)
+    limits = limits or Limits()
+    if takes_long:
+        limits = replace(limits, statement_timeout_s=None)
+    engine = _postgres_engine(url, schema, limits, behind_pgbouncer=behind_pgbouncer)
+    if limits.statement_timeout_s is not None:
+        event.listen(engine, "do_connect", partial(_connect_patiently, limits.statement_timeout_s + _PATIENCE_S))
     return engine
 
 
-def _connect_postgres(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+def _postgres_engine(url: URL, schema: str | None, limits: Limits, *, behind_pgbouncer: bool) -> Engine:
+    of_session: dict[str, int | str] = {**limits.session_ms}
+    how: dict[str, Any] = _POSTGRES_CONNECTION | {"connect_timeout": limits.connect_timeout_s}
+    if behind_pgbouncer:
+        how["prepare_threshold"] = None  # the next transaction's connection would not know the statement
+    elif of_session:
+        how["options"] = " ".join(f"-c {name}={value}" for name, value in of_session.items())
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args=how,
+            pool_pre_ping=True,
+            hide_parameters=True,  # the log and error reports show no names of files and users
+            pool_size=limits.pool_size,
+            max_overflow=limits.pool_overflow,
+            pool_timeout=limits.pool_timeout_s,
+            pool_recycle=limits.recycle_s,
+            execution_options={_SCHEMA: schema},
+        )
+    except ImportError as error:
+        raise SettingsError(f"postgresql:// needs the package psycopg with libpq ({error}): {_INSTALL}") from None
+    if behind_pgbouncer:
+        if schema is not None:
+            of_session["search_path"] = f'"{schema}"'
+        event.listen(engine, "begin", partial(_set_for_transaction, of_session))
+    elif schema is not None:
+        # Inserted before SQLAlchemy's own listener, which asks for the default schema.
+        event.listen(engine, "connect", partial(_enter_schema, schema), insert=True)
+    return engine
+
+
+def _connect_patiently(no_answer_s: float, _dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
     from dream.db.patience import PatientConnection
 
-    return PatientConnection.connect(*arguments, **options)
+    connection = PatientConnection.connect(*arguments, **options)
+    connection.no_answer_s = no_answer_s
+    return connection
+
+
+def _set_for_transaction(values: Mapping[str, int | str], connection: Connection) -> None:
+    """Set a session's limits and path for one transaction: PgBouncer refuses options of the connection."""
+    if values:
+        calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
+        connection.exec_driver_sql(f"SELECT {calls}")
 
 
 def _enter_schema(schema: str, connection: Any, _record: Any) -> None:
@@ -87,7 +177,7 @@ def _enter_schema(schema: str, connection: Any, _record: Any) -> None:
 
 @contextmanager
 def in_our_schema(session: Session, schema: str | None) -> Iterator[None]:
-    """Inside, a caller's session finds our tables in our schema. The caller's pending changes are flushed before."""
+    """Let a caller's session find dream's tables in their schema. The session first flushes its pending changes."""
     if schema is None:
         yield
         return
@@ -101,7 +191,7 @@ def in_our_schema(session: Session, schema: str | None) -> Iterator[None]:
 
 @contextmanager
 def in_roles_schema(session: Session) -> Iterator[None]:
-    """Inside, a session of ours finds the tables of its role's own search path: the application's."""
+    """Let a session of dream's find the application's tables, by the search path of its role."""
     schema = session.get_bind().get_execution_options().get(_SCHEMA)
     if schema is None:
         yield
@@ -118,7 +208,7 @@ def _set_path(session: Session, path: str | None) -> None:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # The driver's own BEGIN comes too late for us (before the first write); we send ours.
+    # The driver sends BEGIN only before the first write; this sends it earlier.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -132,7 +222,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def rows_hit(session: Session, statement: UpdateBase) -> int:
-    """Run an UPDATE or DELETE; returns how many rows it met."""
+    """Run an UPDATE or DELETE; returns the number of rows that it changed."""
     result = session.execute(statement)
     return cast("CursorResult[Any]", result).rowcount
 
@@ -145,7 +235,15 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.engine = make_engine(settings.database_url, schema=settings.database_schema)
+        self.engine = make_engine(
+            settings.database_url,
+            schema=settings.database_schema,
+            limits=Limits.of(settings),
+            behind_pgbouncer=settings.database_pgbouncer,
+        )
+        tracing.watch_engine(self.engine)
+        if settings.metrics_port:
+            watch_statements(self.engine)
         self._reading = self.engine.execution_options(read_only=True)
 
     @contextmanager
@@ -164,12 +262,12 @@ class Database:
         """Run a transaction again and again while the database is away.
 
         Parameters:
-          write: the transaction; it must bear being run twice, for a commit may be done whose answer was lost.
-          patience_s: how long to go on trying.
+          write: the transaction. It must be safe to run twice, because the answer to a commit may be lost.
+          patience_s: seconds for which the transaction is tried again.
 
         Raises:
-          OperationalError, InterfaceError: the database is away for longer, or refuses what is asked of it.
-          Exception: whatever else `write` raises, at once.
+          OperationalError, InterfaceError: the database is away for longer, or refuses a statement.
+          Exception: any other error of `write`, at once.
         """
 
         def once() -> T:
@@ -183,7 +281,7 @@ class Database:
         return patiently(once, away, told=tell, unless=is_refused, patience_s=patience_s, first_pause_s=_FIRST_PAUSE_S)
 
     def is_bare(self) -> bool:
-        """Whether it answers and never had our tables: who has callers' tasks alone needs none."""
+        """Whether the database answers and never had dream's tables: an app with only its own tasks needs none."""
         try:
             return not inspect(self._reading).has_table(DreamTask.__tablename__)
         except SQLAlchemyError:

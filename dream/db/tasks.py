@@ -1,29 +1,31 @@
-"""Task rows: claimed by conditional update, held by a lease, finished once.
+"""Task rows: claimed by conditional update under a lease, finished once, announced once.
 
-queued ──claim──► running ──finish──► succeeded | failed | revoked
+queued ──claim──► running ──finish──► succeeded | failed | revoked ──► announced
    ▲               │   ↻ a claim after an expired lease (a death)
-   └───────────────┘ retry, hand back; and a failed one that is replayed (`dream.db.dead_letters`)
+   └───────────────┘ retry, requeue; and the replay of a failed one (`dream.db.dead_letters`)
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
-from sqlalchemy import Boolean, Table, bindparam, case, false, func, or_, select, text, update
+from sqlalchemy import Boolean, Row, Table, bindparam, case, false, func, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from dream.db.batches import at_most, behind
 from dream.db.clock import as_of, now
-from dream.db.models import LEASED, NEVER_RESENT, RESENT, DreamTask
+from dream.db.models import LEASED, NEVER_RESENT, RESENT, UNANNOUNCED, DreamTask
+from dream.db.session import rows_hit
 from dream.errors import DreamError, LeaseLost
-from dream.messages import TaskState
+from dream.messages.states import Failure, TaskState
+from dream.work.isolation import MAX_DEATHS
 
 __all__ = [
     "MAX_DEATHS",
@@ -31,12 +33,11 @@ __all__ = [
     "Overdue",
     "Refusal",
     "add",
+    "check_lease",
     "claim",
     "count_overdue",
     "finish",
-    "give_turn_back",
-    "hand_back",
-    "hold",
+    "mark_announced",
     "may_resend",
     "newest_of",
     "note_progress",
@@ -45,20 +46,22 @@ __all__ = [
     "refusal",
     "renew",
     "replace_args",
+    "requeue",
     "retry_later",
+    "revoke",
     "to_send",
+    "unannounced",
+    "undo_resend",
 ]
 
-#: A task whose worker died this often is not tried again.
-MAX_DEATHS = 3
-#: From this death on a task runs alone, so that the last one, which decides, is nobody else's.
+#: From this death on a task runs alone, so that no other task can cause its last death.
 SUSPECT_DEATHS = MAX_DEATHS - 1
 _tasks = cast("Table", DreamTask.__table__)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run's right to work on its task, good while its lease token stands in the row."""
+    """A run's right to work on its task, valid while the row has its lease token."""
 
     task_id: str
     token: str
@@ -81,7 +84,7 @@ class Resent(Protocol):
 
 
 class Refusal(StrEnum):
-    """Why a task cannot be claimed."""
+    """The reason why a task cannot be claimed."""
 
     #: It has no row: its transaction was rolled back, or its row was removed after its time.
     UNKNOWN = "unknown"
@@ -106,8 +109,8 @@ def add(
 
     Parameters:
       due_in_s: seconds from now, by the database's clock, before which no run may begin.
-      expires_in_s: seconds from now after which no run may begin; None where it never expires.
-      queue: the queue (without prefix) on which it runs, where that is not its name's own.
+      expires_in_s: seconds from now after which no run may begin; None if it never expires.
+      queue: the queue (without prefix) on which it runs; None means the task's own.
     """
     expires_at = None if expires_in_s is None else now(expires_in_s)
     task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at, queue=queue)
@@ -124,11 +127,11 @@ def _is_free() -> Any:
 
 
 def _deaths() -> Any:
-    """The deaths of a free task: a lease that nobody gave back is one more."""
+    """The deaths of a free task: an expired lease that no run gave back is one more."""
     return _tasks.c.deaths + case((_tasks.c.lease_token.is_not(None), 1), else_=0)
 
 
-# What each run writes is built once, and on the table: to build a statement costs more than to run it.
+# Statements of every run are built once, and on the table: to build one costs more than to run it.
 _CLAIM = (
     update(_tasks)
     .where(
@@ -152,21 +155,26 @@ _CLAIM = (
         func.coalesce(_tasks.c.expires_at <= now(), false()),
     )
 )
-_HOLD = (
+_CHECK = (
     update(_tasks)
     .where(_tasks.c.id == bindparam("task"), _tasks.c.lease_token == bindparam("token"))
     .values(resends=0)
     .returning(_tasks.c.id)
 )
-_RELEASE = _HOLD.values(lease_token=None, lease_expires_at=None)
+_RELEASE = _CHECK.values(lease_token=None, lease_expires_at=None)
 _FINISH = _RELEASE.values(finished_at=now())
+_ANNOUNCE = (
+    update(_tasks)
+    .where(_tasks.c.id == bindparam("task"))
+    .values(announced_at=func.coalesce(_tasks.c.announced_at, now()))
+)
 
 
 def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True) -> Claim | None:
     """Take the task if it is due and free; an expired lease found here is a death of its last run.
 
     Parameters:
-      alone: whether nothing else runs in this process; a task that may have killed its worker twice is taken only then.
+      alone: whether this process runs no other task; a task that may have killed two workers is taken only then.
     """
     token = uuid4().hex
     row = session.execute(_CLAIM, {"task": task_id, "token": token, "lease_s": lease_s, "alone": alone}).first()
@@ -177,7 +185,7 @@ def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True)
 
 
 def refusal(session: Session, task_id: str) -> tuple[Refusal, float]:
-    """Why `claim` just gave nothing, and the seconds after which it may."""
+    """The reason why `claim` just returned None, and the seconds after which it may succeed."""
     row = session.execute(
         select(DreamTask.state, DreamTask.due_at, DreamTask.lease_expires_at, _deaths(), _clock()).where(
             DreamTask.id == task_id
@@ -200,18 +208,18 @@ def _clock() -> Any:
     return now().label("clock")
 
 
-def hold(session: Session, claim: Claim) -> None:
-    """Lock the row for the rest of the transaction, so that what follows is written only while the lease is ours.
+def check_lease(session: Session, claim: Claim) -> None:
+    """Check the lease and lock the row: the rest of the transaction is written only while this run has the lease.
 
     Raises:
       LeaseLost: another run has the task, or it is finished.
     """
-    _write(session, claim, _HOLD)
+    _write(session, claim, _CHECK)
 
 
 def _write(session: Session, claim: Claim, statement: ReturningUpdate[Any], **values: Any) -> None:
     if session.execute(statement, {"task": claim.task_id, "token": claim.token, **values}).first() is None:
-        raise LeaseLost(f"task {claim.task_id} is held by another run")
+        raise LeaseLost(f"task {claim.task_id} is claimed by another run")
 
 
 def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
@@ -227,8 +235,8 @@ def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
 
 
 def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
-    """Write other arguments, which mean the same, while the lease is ours."""
-    _write(session, claim, _HOLD, args=list(args))
+    """Write other arguments of the same meaning, while this run has the lease."""
+    _write(session, claim, _CHECK, args=list(args))
 
 
 def progress(session: Session, claim: Claim) -> Any:
@@ -237,23 +245,23 @@ def progress(session: Session, claim: Claim) -> Any:
 
 
 def note_progress(session: Session, claim: Claim, result: Any) -> None:
-    """Write the task's result so far, while the lease is ours: the next run continues from it.
+    """Write the task's result so far, while this run has the lease: the next run continues from it.
 
     Raises:
       LeaseLost: another run has the task, or it is finished.
     """
-    _write(session, claim, _HOLD, result=result)
+    _write(session, claim, _CHECK, result=result)
 
 
-def retry_later(session: Session, claim: Claim, error: str, delay_s: float, *, error_class: str | None = None) -> int:
+def retry_later(session: Session, claim: Claim, failure: Failure, delay_s: float) -> int:
     """Count a failed run and free the task until `delay_s` from now; returns the attempts so far."""
     attempts = claim.attempts + 1
-    again = {"state": TaskState.QUEUED, "attempts": attempts, "error": error, "error_class": error_class}
+    again = {"state": TaskState.QUEUED, "attempts": attempts, **failure._asdict()}
     _write(session, claim, _RELEASE.values(due_at=now(delay_s)), **again)
     return attempts
 
 
-def hand_back(session: Session, claim: Claim) -> None:
+def requeue(session: Session, claim: Claim) -> None:
     """Free the task at once; neither an attempt nor a death."""
     _write(session, claim, _RELEASE.values(due_at=now()), state=TaskState.QUEUED)
 
@@ -264,28 +272,59 @@ def finish(
     state: TaskState,
     *,
     result: Any = None,
-    error: str | None = None,
-    error_class: str | None = None,
+    failure: Failure | None = None,
 ) -> None:
     """Write the outcome, once.
 
     Parameters:
-      error, error_class: what a person reads, and as what callers get it (`module:QualifiedName`).
+      failure: the reason, if it did not succeed or only partly.
 
     Raises:
       LeaseLost: another run has the task, or it is finished.
-      DreamError: that state is no end.
+      DreamError: the state is no outcome.
     """
     if not state.is_terminal:
         raise DreamError(f"a task cannot end as {state}")
     attempts = claim.attempts + (state is TaskState.FAILED)
-    ended = {"state": state, "attempts": attempts, "result": result, "error": error, "error_class": error_class}
+    ended = {"state": state, "attempts": attempts, "result": result, **(failure or Failure())._asdict()}
     _write(session, claim, _FINISH, **ended)
+
+
+def revoke(session: Session, task_ids: Collection[str]) -> int:
+    """Let the tasks that have not ended expire now; returns their number.
+
+    The next claim ends such a task as revoked. A run that has begun continues.
+    """
+    unended = update(DreamTask).where(
+        DreamTask.id.in_(task_ids), DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING))
+    )
+    return rows_hit(session, unended.values(expires_at=now()))
+
+
+# --- after the end
+
+
+def unannounced(session: Session, after_s: float, limit: int) -> Sequence[Row[str]]:
+    """The `id` of tasks that ended `after_s` ago or earlier and are not announced, the longest ended first."""
+    return session.execute(
+        select(DreamTask.id)
+        .where(text(UNANNOUNCED), DreamTask.finished_at <= as_of(-after_s))
+        .order_by(DreamTask.finished_at)
+        .limit(at_most(limit))
+    ).all()
+
+
+def mark_announced(session: Session, task_id: str) -> None:
+    """Note that the task's last event is in the stream; the time of the first note stays."""
+    session.execute(_ANNOUNCE, {"task": task_id})
+
+
+# --- for the sweep
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """An unfinished task past its due time that nobody works on; its arguments stay in the database."""
+    """An unfinished task past its due time without a run. Its arguments are not read."""
 
     id: str
     name: str
@@ -299,7 +338,7 @@ class Overdue:
 def overdue(
     session: Session, overdue_s: float, *, limit: int = 1000, after: Overdue | None = None, gap_s: float = 0
 ) -> list[Overdue]:
-    """Unfinished tasks past their due time by `overdue_s` that nobody works on, the longest not sent first.
+    """Unfinished tasks without a run, past their due time by `overdue_s`; first the one that was not sent for longest.
 
     Parameters:
       limit: the most tasks.
@@ -331,7 +370,7 @@ def _overdue(which: str, overdue_s: float, columns: Sequence[Any] = _OF_OVERDUE)
 
 
 def count_overdue(session: Session, overdue_s: float) -> Counter[tuple[str, str | None]]:
-    """How many tasks `overdue` has, by name and queue."""
+    """The number of tasks that `overdue` finds, by name and queue."""
     counts: Counter[tuple[str, str | None]] = Counter()
     for which in (NEVER_RESENT, RESENT):
         query = _overdue(which, overdue_s, [_tasks.c.name, _tasks.c.queue, func.count()])
@@ -341,7 +380,7 @@ def count_overdue(session: Session, overdue_s: float) -> Counter[tuple[str, str 
 
 
 def to_send(session: Session, task_ids: Sequence[str]) -> Sequence[DreamTask]:
-    """The tasks of these ids, with their arguments, in no order."""
+    """The tasks of these ids, with their arguments, in any order."""
     return session.scalars(select(DreamTask).where(DreamTask.id.in_(task_ids))).all()
 
 
@@ -361,7 +400,7 @@ def may_resend(session: Session, task: Resent, gap_s: float) -> bool:
     return row is not None
 
 
-def give_turn_back(session: Session, task: Resent) -> None:
+def undo_resend(session: Session, task: Resent) -> None:
     """Undo `may_resend` for a task that could not be sent; `task` is as it was read before."""
     session.execute(
         update(DreamTask)

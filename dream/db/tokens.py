@@ -1,4 +1,4 @@
-"""Revoked tokens: remembered until they would have expired anyway."""
+"""Revoked tokens, stored until they expire."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dream.db.clock import as_of
 from dream.db.models import RevokedToken
 from dream.db.session import rows_hit
 
-__all__ = ["Expired", "is_revoked", "revoke"]
+__all__ = ["Expired", "expired", "is_revoked", "revoke"]
 
 
 def is_revoked(session: Session, jti: str) -> bool:
-    """Whether the token of that id was revoked; after it has expired nobody may know any more."""
+    """Whether the token of that id was revoked. After its expiry the row may be gone."""
     return session.scalar(select(RevokedToken.jti).where(RevokedToken.jti == jti)) is not None
 
 
@@ -29,14 +29,18 @@ def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None
     session.execute(row.on_conflict_do_nothing())
 
 
+def expired() -> Expired:
+    return Expired()
+
+
 class Expired:
     """Revocations of tokens that have expired by the database's clock, deleted from the oldest on, batch by batch."""
 
     def __init__(self) -> None:
         self._from: datetime | None = None
 
-    def delete(self, session: Session, count: int) -> int:
-        """Delete at most `count`; returns how many. Fewer: none is left, or another transaction deletes the rest."""
+    def delete(self, session: Session, count: int) -> int | None:
+        """Delete at most `count`; returns how many, None if none is left that no other transaction deletes."""
         table = cast("Table", RevokedToken.__table__)
         expires_at = table.c.expires_at
         conditions = [expires_at < as_of()]
@@ -44,9 +48,9 @@ class Expired:
             conditions.append(expires_at >= self._from)
         statement = delete_first(session, table, *conditions, key=expires_at, count=count)
         if session.get_bind().dialect.name != "postgresql":
-            return rows_hit(session, statement)
+            return rows_hit(session, statement) or None
         # PostgreSQL's index keeps deleted rows until it is vacuumed: the next batch begins behind them.
         deleted = statement.returning(expires_at).cte("deleted")
         hit, until = session.execute(select(func.count(), func.max(deleted.c.expires_at)).select_from(deleted)).one()
         self._from = until or self._from
-        return int(hit)
+        return int(hit) or None

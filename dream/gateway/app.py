@@ -1,51 +1,59 @@
-"""The application: its routes, its parts, and their lives.
+"""The application: routes, the page, and middleware around every request.
 
 /ws/dream-images/{dream_id}/          the socket of a dream
-/api/dreams/{dream_id}/images[/{id}]  upload, list, delete
+/api/dreams/{dream_id}/images[/{id}]  upload, list, delete; also …/{id}/original and …/{id}/focus
 /api/auth/logout                      revoke a token
-/media/{key}                          a picture, by redirect to a presigned GET
+/api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
+/media/{key}                          a picture: a redirect, through nginx, or from here
 /healthz  /readyz  /                  health, readiness, the page
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dream.db import Database
-from dream.gateway.auth import Authenticator, check_secret
+from dream.gateway.access import drop_cookie
+from dream.gateway.auth import check_secret, decode, token_of
 from dream.gateway.faults import HANDLERS
-from dream.gateway.headers import AccessLog, SecurityHeaders
-from dream.gateway.health import Readiness, healthz, readyz
-from dream.gateway.limits import Limits
-from dream.gateway.media import media
+from dream.gateway.focus import put_focus
+from dream.gateway.images import delete_image, list_images, show_image, upload
+from dream.gateway.media import media, media_cookie
+from dream.gateway.originals import original
 from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
-from dream.gateway.uploads import delete_image, list_images, log_out, upload
-from dream.imaging.accepted import picker_types
-from dream.notifications.subscribe import Events
-from dream.producer import Producer
-from dream.storage import Storage
+from dream.gateway.traced import Traced
+from dream.imaging.limits import picker_types
+from dream.log import get_logger
+from dream.observe import tracing
+from dream.observe.metrics import REQUEST_SECONDS
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["make_app"]
+__all__ = ["content_security_policy", "make_app"]
+
+log = get_logger(__name__)
 
 
 class _IdConvertor(Convertor[int]):
-    """An id in a path: no more digits than a database column takes."""
+    """An id in a path, with at most as many digits as a database column takes."""
 
     regex = "[0-9]{1,19}"
 
@@ -58,78 +66,181 @@ class _IdConvertor(Convertor[int]):
 
 register_url_convertor("id", _IdConvertor())
 
+#: Labels of metrics; a client may send any method.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STATIC = Path(__file__).with_name("static")
 
 
 def make_app(settings: Settings) -> Starlette:
-    """The gateway of one process.
+    """Build the application of a gateway process.
 
     Raises:
-      SettingsError: there is no usable key to check tokens with.
+      SettingsError: there is no usable key for tokens.
     """
     check_secret(settings)
+    tracing.set_up(settings, "dream-gateway")
+    traced = [Middleware(Traced, is_trusted=bool(settings.trusted_proxies))] if tracing.is_on() else []
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(AccessLog), Middleware(SecurityHeaders, settings)],
+        middleware=[*traced, Middleware(_AccessLog), Middleware(_SecurityHeaders, settings)],
         exception_handlers=HANDLERS,
         lifespan=_lifespan,
     )
-    app.state.services = _services(settings)
+    app.state.services = Services(settings)
     return app
-
-
-def _services(settings: Settings) -> Services:
-    database, storage, events = Database(settings), Storage(settings), Events(settings)
-    return Services(
-        settings=settings,
-        database=database,
-        storage=storage,
-        producer=Producer(settings, database=database, storage=storage),
-        events=events,
-        authenticator=Authenticator(settings, database),
-        limits=Limits(settings),
-        readiness=Readiness(database, events, storage),
-    )
 
 
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     services: Services = app.state.services
-    await services.events.start()
+    await services.start()
     try:
         yield
     finally:
-        await services.events.stop()
-        services.database.dispose()
+        await services.stop()
 
 
 @cache
-def _page_text(max_upload_bytes: int) -> str:
-    """The page, with the formats that its file picker offers, and the size above which it sends no file."""
-    text = (_STATIC / "index.html").read_text(encoding="utf-8")
-    return text.replace("{{accept}}", picker_types()).replace("{{max_bytes}}", str(max_upload_bytes))
+def _page_text(max_upload_bytes: int, access: str) -> str:
+    """The page, with the formats for its file picker, the largest size of a file, and who sees pictures."""
+    text = (_STATIC / "index.html").read_text(encoding="utf-8").replace("{{accept}}", picker_types())
+    return text.replace("{{max_bytes}}", str(max_upload_bytes)).replace("{{access}}", access)
 
 
 async def _page(request: Request) -> Response:
-    text = _page_text(services_of(request).settings.max_upload_bytes)
+    settings = services_of(request).settings
+    text = _page_text(settings.max_upload_bytes, settings.media_access)
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
+async def _healthz(_request: Request) -> Response:
+    """The process is up."""
+    return JSONResponse({"status": "ok"})
+
+
+async def _readyz(request: Request) -> Response:
+    return await services_of(request).readiness.answer()
+
+
+async def _log_out(request: Request) -> Response:
+    """Revoke the token of this request; a repetition gives 204 too."""
+    services = services_of(request)
+    identity = decode(token_of(request), services.settings)
+    services.limits.request(identity.user_id)
+    if identity.jti is None:
+        raise HTTPException(400, "the token has no jti claim, so it cannot be revoked; it ends when it expires")
+    await run_in_threadpool(services.authenticator.revoke, identity)
+    response = Response(status_code=204)
+    if services.settings.media_access != "link":
+        drop_cookie(response, services.settings)
+    return response
+
+
 async def _images(request: Request) -> Response:
-    """One route for both methods: the `Allow` of a 405 names the methods of a single route."""
+    """Serve both methods by one route, because the `Allow` header of a 405 names the methods of one route."""
     return await (upload(request) if request.method == "POST" else list_images(request))
+
+
+async def _image(request: Request) -> Response:
+    return await (delete_image(request) if request.method == "DELETE" else show_image(request))
 
 
 def _routes() -> list[Route | WebSocketRoute | Mount]:
     return [
+        # The first route that matches serves a request, so the busiest one is first.
+        Route("/media/{key:path}", media),
+        Route("/healthz", _healthz),
         WebSocketRoute("/ws/dream-images/{dream_id:id}/", watch_dream),
         WebSocketRoute("/ws/dream-images/{dream_id:id}", watch_dream),
         Route("/api/dreams/{dream_id:id}/images", _images, methods=["GET", "POST"]),
-        Route("/api/dreams/{dream_id:id}/images/{image_id:id}", delete_image, methods=["DELETE"]),
-        Route("/api/auth/logout", log_out, methods=["POST"]),
-        Route("/media/{key:path}", media),
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
+        Route("/api/dreams/{dream_id:id}/images/{image_id:id}", _image, methods=["GET", "DELETE"]),
+        Route("/api/dreams/{dream_id:id}/images/{image_id:id}/original", original),
+        Route("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", put_focus, methods=["PUT"]),
+        Route("/api/auth/logout", _log_out, methods=["POST"]),
+        Route("/api/auth/media-cookie", media_cookie, methods=["POST"]),
+        Route("/readyz", _readyz),
         Route("/", _page),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
+
+
+# --- around every request
+
+
+def content_security_policy(settings: Settings) -> str:
+    """The policy of the page: it loads its own files, and pictures from where this process leads browsers."""
+    origins = {_origin(settings.gateway_url)}
+    if settings.media_mode == "redirect":
+        endpoint = settings.s3_endpoint_url or "https://amazonaws.com"
+        origins |= {_origin(endpoint), _origin(endpoint, "*.")}
+    if settings.public_url:
+        origins.add(_origin(settings.public_url))
+    images = " ".join(sorted(origins))
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"img-src 'self' blob: data: {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    )
+
+
+def _origin(url: str, subdomain: str = "") -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{subdomain}{parts.netloc.rpartition('@')[2]}"
+
+
+class _SecurityHeaders:
+    """Adds security headers to every answer that does not set them itself."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        policy = content_security_policy(settings).encode()
+        self._headers = (
+            (b"content-security-policy", policy),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_file = scope["path"].startswith("/static/")
+        wanted = (*self._headers, (b"cache-control", b"no-cache" if is_file else b"no-store"))
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = message.setdefault("headers", [])
+                names = {name.lower() for name, _ in own}
+                message["headers"] = [*own, *(each for each in wanted if each[0] not in names)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class _AccessLog:
+    """Logs and times each request. The line has no query string, which may contain a token."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 500, time.monotonic()
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            took_s, method, route = time.monotonic() - began, scope["method"], scope.get("route")
+            REQUEST_SECONDS.observe(
+                took_s, method if method in _METHODS else "other", getattr(route, "path", "none"), str(status)
+            )
+            took_ms = round(took_s * 1000)
+            log.info("request_answered", method=method, path=scope["path"], status=status, took_ms=took_ms)

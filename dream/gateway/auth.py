@@ -1,6 +1,6 @@
-"""Who is asking: tokens checked, owners looked up.
+"""Check tokens, and look up the owners of dreams.
 
-A token says who somebody is (`user_id`); the database says whose a dream is. Neither is taken from anywhere else.
+The user comes from the token alone (`user_id`), the owner of a dream from the database alone.
 """
 
 from __future__ import annotations
@@ -13,30 +13,37 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from sqlalchemy.exc import IntegrityError
 
-from dream.arguments import MAX_ID, is_text
-from dream.db import dreams, tokens
+from dream.db import dreams
+from dream.db.blacklist import blacklist_of
 from dream.errors import SettingsError, TokenRejected
+from dream.messages.arguments import MAX_ID
+from dream.work.text import is_text
 
 if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
     from dream.db import Database
     from dream.db.dreams import Owner
     from dream.settings import Settings
 
-__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes"]
+__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes", "token_of"]
 
-#: An HMAC key shorter than its hash can be guessed (RFC 7518, 3.2).
+#: An HMAC key must be as long as its hash, because a shorter one can be guessed (RFC 7518, 3.2).
 _HMAC_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _MAX_CLAIM_LENGTH = 255
+#: The issuer's clock may be ahead by this: a fresh token is accepted although its `nbf` is in the future.
+_CLOCKS_DIFFER_S = 10
+_EXPIRED = "the token has expired"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a valid token says.
+    """The content of a valid token.
 
     Parameters:
       user_id: the user.
-      expires_at: when the token ends.
-      jti: the token's own id, by which it can be revoked; None where it has none.
+      expires_at: the end of the token.
+      jti: the token's id, which a revocation needs; None if it has none.
     """
 
     user_id: int
@@ -45,17 +52,17 @@ class Identity:
 
 
 def check_secret(settings: Settings) -> str:
-    """The key that checks signatures.
+    """The key for signatures.
 
     Raises:
-      SettingsError: it is missing, or the algorithms are unknown or do not go together.
+      SettingsError: it is missing, or an algorithm is unknown, or the algorithms need different keys.
     """
     algorithms = settings.jwt_algorithms
     known = jwt.algorithms.get_default_algorithms()
     unknown = [name for name in algorithms if name not in known]
     if unknown:
         raise SettingsError(
-            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: {unknown[0]} is not known here "
+            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: {unknown[0]} is not known "
             "(public-key algorithms need the package cryptography)"
         )
     if settings.jwt_secret is None:
@@ -70,9 +77,9 @@ def check_secret(settings: Settings) -> str:
 
 
 def missing_key_bytes(settings: Settings) -> int:
-    """How many bytes the key is short of what its algorithms ask for; 0 where it is long enough.
+    """The number of bytes that the key lacks for its algorithms; 0 if it is long enough.
 
-    A short key is said, not refused: tokens that a site has signed with it until now must stay good.
+    A short key is reported, not refused: existing tokens of a site must stay valid.
     """
     key_bytes = len(check_secret(settings).encode())
     wanted = max((_HMAC_KEY_BYTES.get(name, 0) for name in settings.jwt_algorithms), default=0)
@@ -80,16 +87,21 @@ def missing_key_bytes(settings: Settings) -> int:
 
 
 def bearer_token(value: str) -> str:
-    """The token in `Bearer <token>`, or the value itself where it is bare."""
+    """The token in `Bearer <token>`, or in a value without `Bearer`."""
     scheme, _, token = value.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else value.strip()
 
 
+def token_of(connection: HTTPConnection) -> str:
+    """The token in the `Authorization` header; an empty string if there is none."""
+    return bearer_token(connection.headers.get("authorization", ""))
+
+
 def decode(token: str, settings: Settings) -> Identity:
-    """Check a token's signature and times, and read who it speaks for.
+    """Check a token's signature and times, and read its user.
 
     Raises:
-      TokenRejected: why it cannot be accepted.
+      TokenRejected: the token is not accepted, with the reason.
     """
     if not token:
         raise TokenRejected("there is no token")
@@ -98,17 +110,20 @@ def decode(token: str, settings: Settings) -> Identity:
             token,
             check_secret(settings),
             algorithms=list(settings.jwt_algorithms),
-            # Audience, subject and issue time are the issuer's own business.
+            # Audience, subject and issue time matter to the issuer alone.
             options={"require": ["exp"], "verify_aud": False, "verify_sub": False, "verify_iat": False},
+            leeway=_CLOCKS_DIFFER_S,
         )
     except jwt.ExpiredSignatureError:
-        raise TokenRejected("the token has expired") from None
+        raise TokenRejected(_EXPIRED) from None
+    except jwt.ImmatureSignatureError:
+        raise TokenRejected("the token is not valid yet: its nbf claim is in the future") from None
     except jwt.MissingRequiredClaimError as error:
         raise TokenRejected(f"the token has no {error.claim} claim") from None
     except jwt.InvalidSignatureError:
         raise TokenRejected("the token's signature is wrong") from None
     except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
-        # PyJWT does not wrap all of these: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
+        # PyJWT lets some through: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
         raise TokenRejected("the token is malformed") from None
     if claims.get("token_type") == "refresh":
         raise TokenRejected("this is a refresh token; an access token is needed")
@@ -128,9 +143,12 @@ def _user_id(claims: dict[str, Any]) -> int:
 
 def _expiry(claims: dict[str, Any]) -> datetime:
     try:
-        return datetime.fromtimestamp(int(claims["exp"]), UTC)
+        expires_at = datetime.fromtimestamp(int(claims["exp"]), UTC)
     except (OverflowError, TypeError, ValueError, OSError):
         raise TokenRejected("the token's exp claim is no time") from None
+    if expires_at <= datetime.now(UTC):  # without the leeway of `nbf`
+        raise TokenRejected(_EXPIRED)
+    return expires_at
 
 
 def _jti(claims: dict[str, Any]) -> str | None:
@@ -143,19 +161,20 @@ def _jti(claims: dict[str, Any]) -> str | None:
 
 
 class Authenticator:
-    """Checks tokens against the database. Its methods wait for the database: call them in a thread.
+    """Checks tokens against the database. Its methods block: call them in a thread.
 
     Parameters:
-      settings: key, algorithms, and how owners are found.
-      database: where revoked tokens and owners are.
+      settings: key, algorithms, and the query for owners.
+      database: has the revoked tokens and the owners.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
+        self._blacklist = blacklist_of(settings)
 
     def identify(self, token: str) -> Identity:
-        """Who the token speaks for.
+        """The user and times of a token.
 
         Raises:
           TokenRejected: it is malformed, expired or revoked.
@@ -163,19 +182,24 @@ class Authenticator:
         return self.confirm(decode(token, self._settings))
 
     def confirm(self, identity: Identity) -> Identity:
-        """The identity of a decoded token, if it was not revoked.
+        """Return the identity of a token that was not revoked.
 
         Raises:
-          TokenRejected: it was revoked.
+          TokenRejected: the token was revoked.
         """
-        if identity.jti is not None:
-            with self._database.read() as session:
-                if tokens.is_revoked(session, identity.jti):
-                    raise TokenRejected("the token was revoked")
+        if self.is_revoked(identity.jti):
+            raise TokenRejected("the token was revoked")
         return identity
 
+    def is_revoked(self, jti: str | None) -> bool:
+        """Whether the token of that id was revoked."""
+        if jti is None:
+            return False
+        with self._database.read() as session:
+            return self._blacklist.is_revoked(session, jti)
+
     def owner_of(self, dream_id: int) -> Owner | None:
-        """The dream's owner, or None where there is no such dream."""
+        """The dream's owner; None if there is no such dream."""
         with self._database.read() as session:
             return dreams.owner_of(session, dream_id, self._settings.owners_sql)
 
@@ -183,7 +207,7 @@ class Authenticator:
         """Check that the user of a checked token owns the dream.
 
         Raises:
-          TokenRejected: the token was revoked, or the dream is somebody else's or nobody's.
+          TokenRejected: the token was revoked, or the dream has another owner or none.
         """
         self.confirm(identity)
         owner = self.owner_of(dream_id)
@@ -191,13 +215,13 @@ class Authenticator:
             raise TokenRejected("the token's user does not own this dream")
 
     def revoke(self, identity: Identity) -> None:
-        """Refuse the token from now on. A second time changes nothing.
+        """Refuse the token from now on. A second call changes nothing.
 
         Raises:
-          TokenRejected: the token has no `jti`, so it cannot be told from others.
+          TokenRejected: the token has no `jti`, so no row can name it.
         """
         if identity.jti is None:
             raise TokenRejected("the token has no jti claim, so it cannot be revoked; it ends when it expires")
-        # Two requests at once: the one that comes second finds the work done.
+        # Of two requests at once the second one meets the first one's row.
         with contextlib.suppress(IntegrityError), self._database.begin() as session:
-            tokens.revoke(session, identity.jti, identity.expires_at, identity.user_id)
+            self._blacklist.revoke(session, identity.jti, identity.expires_at, identity.user_id)

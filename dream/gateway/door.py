@@ -1,11 +1,11 @@
-"""The connections of one gateway process: caps on their number, and deadlines for their requests.
+"""Limit the connections of a gateway process, and check the deadlines of their requests.
 
 accept ─► waits for a head ─► busy with a request ─► waits again …
                │ too long: cut      └─► a WebSocket, until it ends
 
-Caps hold for the process and for each address. Where a cap is reached, the connection that has waited longest without a
-request is cut for the new one. Where none waits, a few more are admitted: they get `/healthz`, and else 503 (429 where
-their own address is full).
+There is a limit for the process and one for each address. At a limit, the connection that has waited longest without a
+request is cut for the new one. If no connection waits, a few more are admitted: they can ask `/healthz`, and get 503
+for everything else (429 if their own address is at its limit).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dream.gateway.services import RETRY_AFTER_S
+from dream.gateway.faults import RETRY_AFTER_S
 from dream.log import get_logger
+from dream.observe.metrics import CONNECTIONS, MOST_CONNECTIONS, REFUSED_CONNECTIONS
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -42,15 +43,15 @@ __all__ = [
     "raise_open_files",
 ]
 
-#: Connections that the kernel keeps for us; asyncio accepts as many in one go.
+#: Connections that the kernel queues; asyncio accepts as many at a time.
 BACKLOG = 256
-#: Files that the process needs beside connections: the backlog of one go, databases, Redis, the store, the page.
+#: Files beside the counted connections: one backlog, database, Redis, object store, page.
 _OTHER_FILES = BACKLOG + 128
-#: More descriptors are of no use, and slow down code that closes all of them.
+#: More descriptors have no use, and they slow down code that closes all of them.
 _MOST_FILES = 65536
-#: Connections admitted over the caps at a time, so that `/healthz` is answered.
+#: Connections over the limits, so that `/healthz` is answered.
 _EXTRAS = 64
-_TOLD_EVERY_S = 60.0
+_LOGGED_EVERY_S = 60.0
 _V6_PREFIX = 64
 _LONGEST_NAME = 64
 _FULL = {
@@ -62,7 +63,7 @@ log = get_logger(__name__)
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit of open files as far as the hard one allows; returns how many may be open now."""
+    """Raise the soft limit of open files towards the hard one; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = _MOST_FILES if hard == unlimited else min(hard, _MOST_FILES)
@@ -73,8 +74,12 @@ def raise_open_files() -> int:
 
 
 def most_connections(settings: Settings, open_files: int) -> int:
-    """`DREAM_MAX_CONNECTIONS`, or as many as the limit of open files allows: uploads on disk need files too."""
-    room = max(16, open_files - open_files // 8 - _OTHER_FILES)
+    """`DREAM_MAX_CONNECTIONS`, or fewer if the limit of open files is low: uploads on disk need files too.
+
+    With `DREAM_MEDIA_MODE=proxy` each connection may need one to the object store.
+    """
+    room = open_files - open_files // 8 - _OTHER_FILES
+    room = max(16, room // 2 if settings.media_mode == "proxy" else room)
     if room < settings.max_connections:
         log.warning(
             "open_files_few",
@@ -86,7 +91,7 @@ def most_connections(settings: Settings, open_files: int) -> int:
 
 
 def answer_bytes(status: int, sentence: str) -> bytes:
-    """An HTTP/1.1 answer that ends its connection, to be sent where ASGI has no request to answer."""
+    """An HTTP/1.1 answer that ends its connection, for cases in which ASGI has no request."""
     body = json.dumps({"error": sentence}).encode()
     retry = f"retry-after: {RETRY_AFTER_S}\r\n" if status in (429, 503) else ""
     head = (
@@ -97,10 +102,10 @@ def answer_bytes(status: int, sentence: str) -> bytes:
 
 
 class Connection(Protocol):
-    """A connection as the door uses it."""
+    """The methods of a connection that the door calls."""
 
     def check(self, now: float) -> None:
-        """Cut the client if it takes too long; called every second while HTTP is spoken."""
+        """Cut a client that takes too long; called every second while the connection speaks HTTP."""
 
     def cut(self) -> None:
         """End at once."""
@@ -111,10 +116,10 @@ class Room:
     """The place of one connection.
 
     Parameters:
-      connection: the protocol that speaks on it.
-      address: the address that it is counted under; None where it is not counted.
-      refusal: the status of each answer but that of `/healthz`: 429 where the address was full, 503 where the process
-        was; 0 where requests are served.
+      connection: the protocol object of the connection.
+      address: the address under which it is counted; None if it is not counted.
+      refusal: the status of every answer except that of `/healthz`: 429 if the address was at its limit, 503 if the
+        process was; 0 if requests are served.
     """
 
     connection: Connection
@@ -135,31 +140,31 @@ class Door:
     """Counts the connections of a process. Use it on one event loop.
 
     Parameters:
-      settings: the caps, and which proxies are trusted.
-      most: connections of the process.
+      settings: the limits, and the trusted proxies.
+      most: the most connections of the process.
     """
 
     def __init__(self, settings: Settings, most: int) -> None:
         self._most = most
         self._most_of_address = settings.max_connections_per_address or max(1, most // 2)
         self._proxies = [ip_network(each) for each in settings.trusted_proxies]
-        #: Connections that speak HTTP: their deadlines are checked.
+        #: Connections that speak HTTP. Their deadlines are checked.
         self._http: set[Room] = set()
         self._count = 0
-        #: Connections without a request in work, the longest waiting first.
+        #: Connections without a running request; the longest waiting is first.
         self._waiting: dict[Room, None] = {}
         self._extras: dict[Room, None] = {}
         self._addresses: dict[str, _Address] = {}
         #: Requests and sockets of each client, also behind proxies.
         self._clients: dict[str, int] = {}
         self._refusals = 0
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
         self._has_warned = False
 
     # --- a connection's life
 
     def enter(self, connection: Connection, host: str | None) -> Room | None:
-        """A place for a new connection; None where it must be closed, because even the extra places are taken."""
+        """A place for a new connection; None if even the extra places are taken, so that it must be closed."""
         address = self._counted(host)
         room = self._find_room(connection, address)
         if room is not None:
@@ -183,7 +188,7 @@ class Door:
                 del self._addresses[room.address]
 
     def wait(self, room: Room) -> None:
-        """The connection has no request in work: it may be cut for another."""
+        """Note that the connection has no running request, so that it may be cut for another."""
         if room.is_left:
             return
         if room.refusal:
@@ -194,14 +199,14 @@ class Door:
             self._addresses[room.address].waiting[room] = None
 
     def work(self, room: Room) -> None:
-        """A request of the connection is in work."""
+        """Note that a request of the connection runs."""
         self._extras.pop(room, None)
         self._waiting.pop(room, None)
         if room.address in self._addresses:
             self._addresses[room.address].waiting.pop(room, None)
 
     def upgrade(self, room: Room, connection: Connection) -> None:
-        """The connection is a WebSocket from now on, with deadlines of its own. It waits until it has shown a token."""
+        """Note that the connection is now a WebSocket with its own deadlines. It waits until it has shown a token."""
         self.work(room)
         self._http.discard(room)
         room.connection = connection
@@ -212,25 +217,31 @@ class Door:
         now = time.monotonic()
         for room in list(self._http):
             room.connection.check(now)
-        if self._refusals and now - self._told_at >= _TOLD_EVERY_S:
+        CONNECTIONS.set(self._count)
+        MOST_CONNECTIONS.set(self._most)
+        if self._refusals and now - self._logged_at >= _LOGGED_EVERY_S:
             log.warning("connections_refused", count=self._refusals, open=self._count)
-            self._refusals, self._told_at = 0, now
+            self._refusals, self._logged_at = 0, now
 
     def note_forwarded(self, host: str) -> None:
-        """A request has come through a proxy. Log the first one that is not trusted."""
+        """Log the first request from a proxy that is not trusted."""
         if self._has_warned or self._counted(host) is None:
             return
         self._has_warned = True
         log.warning(
             "proxy_not_trusted",
             address=host,
-            do="if this proxy is yours, name it in DREAM_TRUSTED_PROXIES: until then all its clients count as one",
+            do="if this is your proxy, name it in DREAM_TRUSTED_PROXIES: until then all its clients count as one",
         )
+
+    def _note_refusal(self) -> None:
+        self._refusals += 1
+        REFUSED_CONNECTIONS.add()
 
     # --- admission
 
     def _counted(self, host: str | None) -> str | None:
-        """The address that a host is counted under; None for a trusted proxy, which speaks for many clients."""
+        """The address under which a host is counted; None for a trusted proxy, which has many clients."""
         address = _parsed(host)
         if address is not None and any(address in network for network in self._proxies):
             return None
@@ -245,7 +256,7 @@ class Door:
             status = 0 if self._cut_oldest(self._waiting) else 503
         room = Room(connection, address, refusal=status)
         if status:
-            self._refusals += 1
+            self._note_refusal()
             if len(self._extras) >= _EXTRAS and not self._cut_oldest(self._extras):
                 return None
         else:
@@ -259,7 +270,7 @@ class Door:
         room = next(iter(rooms), None)
         if room is None:
             return False
-        self._refusals += 1
+        self._note_refusal()
         self.leave(room)
         room.connection.cut()
         return True
@@ -272,7 +283,7 @@ class Door:
         address = counted_as(host) or ""
         count = self._clients.get(address, 0)
         if count >= self._most_of_address:
-            self._refusals += 1
+            self._note_refusal()
             yield False
             return
         self._clients[address] = count + 1
@@ -293,7 +304,7 @@ def _parsed(host: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(host: str | None) -> str | None:
-    """The address that a host is counted under: of IPv6 its /64, the least that a customer has; None without a host."""
+    """The address under which a host is counted: for IPv6 its /64, a customer's smallest network."""
     if not host:
         return None
     address = _parsed(host)
@@ -303,7 +314,7 @@ def counted_as(host: str | None) -> str | None:
 
 
 class PerClient:
-    """Middleware that caps the requests and sockets of one client at a time, also behind trusted proxies."""
+    """Middleware that limits the simultaneous requests and sockets of each client, also behind trusted proxies."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
@@ -326,7 +337,7 @@ class PerClient:
 
 
 class FullHouse:
-    """The application of a connection over the caps: it answers `/healthz`, and refuses everything else."""
+    """The application of a connection over the limits: it answers `/healthz`, and refuses everything else."""
 
     def __init__(self, app: ASGIApp, status: int) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Errors as a client sees them: the right status and `{"error": "one clear sentence"}`."""
+"""Turn errors into answers: the status, and `{"error": "one clear sentence", "code": "for programs"}`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dream.db.faults import explain
 from dream.errors import (
     AcceptanceUnknown,
     AccessDenied,
+    BlacklistMissing,
     BucketMissing,
     DatabaseRefused,
     DatabaseUnavailable,
@@ -22,29 +23,31 @@ from dream.errors import (
     InvalidArguments,
     ObjectStoreUnavailable,
     OwnersQueryFailed,
+    QuotaExceeded,
+    Reason,
     TablesMissing,
     TokenRejected,
     TooManyPending,
 )
-from dream.gateway.services import RETRY_AFTER_S
 from dream.log import get_logger
 
-__all__ = ["DATABASE_FAULTS", "HANDLERS", "log_fault", "sentence_of"]
+__all__ = ["DATABASE_FAULTS", "HANDLERS", "RETRY_AFTER_S", "log_fault", "sentence_of"]
 
 log = get_logger(__name__)
 
-#: What Starlette's own short details mean, said in a sentence.
-_SENTENCES = {404: "there is nothing at this address", 405: "this address does not answer that method"}
-
-
-#: Errors of a call to the database that has no result.
+#: The time after which a client may repeat a request that met an unreachable server or a limit.
+RETRY_AFTER_S = 5
+#: Sentences in place of Starlette's own short texts.
+_SENTENCES = {404: "there is nothing at this address", 405: "this address does not accept that method"}
+#: Errors of a call to the database.
 DATABASE_FAULTS = (SQLAlchemyError, DatabaseUnavailable)
 _SEE_LOG = "the gateway's log says why"
-#: The sentence for clients of each fault; the first that fits. The words of SQL and of the store are for the log.
+#: The sentence of each fault for clients; the first match counts. The words of SQL and the object store go to the log.
 _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
     (OwnersQueryFailed, f"this site's query for a dream's owner fails; {_SEE_LOG}"),
+    (BlacklistMissing, f"this site's tables of revoked tokens are missing; {_SEE_LOG}"),
     (TablesMissing, "the database is not set up for this release yet; nothing was changed, try again later"),
-    (AcceptanceUnknown, "it is not known whether this was accepted; look before you try again"),
+    (AcceptanceUnknown, "it is unknown whether this was accepted; look before you try again"),
     (DatabaseRefused, f"the database answers with an error; nothing was changed, {_SEE_LOG}"),
     (DatabaseUnavailable, "the database does not answer; nothing was changed, try again later"),
     (AccessDenied, f"the object store refuses this site's credentials; nothing was changed, {_SEE_LOG}"),
@@ -54,19 +57,25 @@ _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
 
 
 def sentence_of(error: Exception) -> str:
-    """The sentence for clients about a fault of the database or the object store, without the words of these."""
+    """The sentence for clients about a fault of the database or the object store, without the server's words."""
     known = explain(error) if isinstance(error, SQLAlchemyError) else error
     return next(sentence for kind, sentence in _OF_FAULTS if isinstance(known, kind))
 
 
 def log_fault(event: str, error: Exception, **fields: object) -> None:
-    """Log a fault with the words of the database or the store."""
-    said = explain(error) if isinstance(error, SQLAlchemyError) else error
-    log.error(event, error=f"{type(error).__name__}: {said}", **fields)
+    """Log a fault with the words of the database or the object store."""
+    known = explain(error) if isinstance(error, SQLAlchemyError) else error
+    log.error(event, error=f"{type(error).__name__}: {known}", **fields)
 
 
-def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": text}, status, headers)
+def _answer(status: int, text: str, headers: Mapping[str, str] | None = None, *, code: str | None = None) -> Response:
+    """An answer with the code of dream's own error; for the others the status says as much as a code."""
+    return JSONResponse({"error": text} if code is None else {"error": text, "code": code}, status, headers)
+
+
+def _code_of(error: Exception) -> str:
+    known = explain(error) if isinstance(error, SQLAlchemyError) else error
+    return known.code if isinstance(known, DreamError) else Reason.INTERNAL_ERROR.code
 
 
 async def _http(_request: Request, error: Exception) -> Response:
@@ -77,30 +86,34 @@ async def _http(_request: Request, error: Exception) -> Response:
 
 
 async def _rejected(_request: Request, error: Exception) -> Response:
-    return _answer(401, str(error), {"WWW-Authenticate": "Bearer"})
+    return _answer(401, str(error), {"WWW-Authenticate": "Bearer"}, code=_code_of(error))
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    return _answer(400, str(error))
+    return _answer(400, str(error), code=_code_of(error))
 
 
 async def _too_many(_request: Request, error: Exception) -> Response:
-    return _answer(429, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+    return _answer(429, str(error), {"Retry-After": str(RETRY_AFTER_S)}, code=_code_of(error))
+
+
+async def _too_large(_request: Request, error: Exception) -> Response:
+    return _answer(413, str(error), code=_code_of(error))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log_fault("server_fault", error, path=request.scope["path"])
-    return _answer(503, sentence_of(error), {"Retry-After": str(RETRY_AFTER_S)})
+    return _answer(503, sentence_of(error), {"Retry-After": str(RETRY_AFTER_S)}, code=_code_of(error))
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    # Nobody reads this answer; its status is for the log.
+    # The client is gone; the status is for the log.
     return _answer(400, "the connection ended before the request was whole")
 
 
-async def _unexpected(_request: Request, _error: Exception) -> Response:
-    # Starlette raises it again, and the server logs it with its traceback.
-    return _answer(500, "something went wrong here; it was noted")
+async def _unexpected(_request: Request, error: Exception) -> Response:
+    # Starlette raises the error again, and the server logs it with its traceback.
+    return _answer(500, "an unexpected error happened; it is logged", code=_code_of(error))
 
 
 HANDLERS: Mapping[Any, Any] = {
@@ -109,6 +122,7 @@ HANDLERS: Mapping[Any, Any] = {
     TokenRejected: _rejected,
     InvalidArguments: _invalid,
     TooManyPending: _too_many,
+    QuotaExceeded: _too_large,
     AccessDenied: _unavailable,
     BucketMissing: _unavailable,
     DatabaseUnavailable: _unavailable,

@@ -1,8 +1,8 @@
-"""A multipart upload read within limits, its files on disk.
+"""Read a multipart upload within limits, with its files on disk.
 
-Starlette's parser spools each file to disk but bounds neither a file nor the whole; this one does both, while it reads.
-It skips a file that is too large and accepts the others. It refuses a request that is too large as a whole or has too
-many files.
+Starlette's parser spools each file to disk, but it limits neither a file nor the request. This one limits both while it
+reads. It skips a file that is too large and accepts the others. It refuses a request that is too large or has too many
+files.
 """
 
 from __future__ import annotations
@@ -20,52 +20,60 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from dream.arguments import Refusal, RefusalCode, check_positions, is_text, refusal_of, size_text
-from dream.messages import ImageFile
+from dream.errors import ImageRejected, Reason
+from dream.messages.arguments import ImageFile, check_focus, check_positions, refusal_of
+from dream.work.text import counted, is_text, size_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["RefusedFile", "Upload", "parse_positions", "read_upload"]
+__all__ = ["RefusedFile", "Upload", "parse_focus", "parse_positions", "read_upload"]
 
-#: Beside the files a request has headers of parts and positions.
+#: Room for positions and the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
 _MAX_TEXT_BYTES = 64 * 1024
-#: A client that sends nothing for this long has gone.
+#: A client that sends nothing for this time counts as gone.
 _SILENCE_S = 30.0
-#: What is refused is read on for a while, so that the client gets to read the answer.
+#: A refused body is read on within these limits, because some clients read the answer only after they have sent all.
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_S = 5.0
 
 
 class SpooledFile(Mapping[str, Any]):
-    """An `ImageFile` whose bytes stay on disk until they are asked for."""
+    """An `ImageFile` with bytes on disk; they are read on access.
 
-    def __init__(self, file: UploadFile) -> None:
+    Parameters:
+      focus: the focal point that came with it.
+    """
+
+    def __init__(self, file: UploadFile, focus: list[float] | None) -> None:
         self._file = file
+        self._focus = focus
 
-    def __getitem__(self, key: str) -> str | bytes:
+    def __getitem__(self, key: str) -> str | bytes | list[float] | None:
         if key == "name":
             return _name_of(self._file)
         if key == "data":
             self._file.file.seek(0)
             return self._file.file.read()
+        if key == "focus":
+            return self._focus
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("name", "data"))
+        return iter(("name", "data", "focus"))
 
     def __len__(self) -> int:
-        return 2
+        return 3
 
 
 class RefusedFile(TypedDict):
-    """A file that was not accepted, as the answer names it.
+    """A refused file in the answer.
 
     Parameters:
-      index: its place among the files of the request.
-      name: its name; `picture` where it has none.
-      code: one of `dream.arguments.RefusalCode`.
+      index: its number among the files of the request, from 0.
+      name: its name; `picture` if it has none.
+      code: the code of a `dream.errors.Reason`.
       error: a sentence for a person.
     """
 
@@ -77,7 +85,7 @@ class RefusedFile(TypedDict):
 
 @dataclass(frozen=True)
 class Upload:
-    """The files of a request: those that are accepted, with their positions, and those that are refused."""
+    """The files of a request: the accepted ones with their positions, and the refused ones."""
 
     files: Sequence[ImageFile]
     positions: Sequence[int]
@@ -85,12 +93,12 @@ class Upload:
 
     @property
     def refusal_status(self) -> int:
-        """The status of the answer where no file is accepted."""
-        return 413 if self.refused[0]["code"] == RefusalCode.FILE_TOO_LARGE else 400
+        """The status of the answer if no file is accepted."""
+        return 413 if self.refused[0]["code"] == Reason.FILE_TOO_LARGE.code else 400
 
     @property
     def refusal_text(self) -> str:
-        """The error of the answer where no file is accepted."""
+        """The error of the answer if no file is accepted."""
         first, *others = self.refused
         more = f" (and {len(others)} more refused)" if others else ""
         return f"{first['name']}: {first['error']}{more}"
@@ -103,7 +111,7 @@ def _name_of(file: UploadFile) -> str:
 class _Parser(MultiPartParser):
     """Starlette's parser with limits on each file and on their number. It keeps no byte of a file that is too large.
 
-    `sizes_bytes` has the true size of each file.
+    `sizes_bytes` has the real size of each file.
     """
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
@@ -116,7 +124,7 @@ class _Parser(MultiPartParser):
         self.sizes_bytes: dict[UploadFile, int] = {}
 
     async def parse(self) -> FormData:
-        """The form, which is whole: what was cut off in its last file would be taken without it."""
+        """Parse the form, and refuse it without its end: its last file may be cut off."""
         form = await super().parse()
         if not self._has_ended:
             await form.close()
@@ -137,7 +145,7 @@ class _Parser(MultiPartParser):
             super().on_part_data(data, start, end)
         elif before <= self._most_bytes:
             self._file_parts_to_write = [each for each in self._file_parts_to_write if each[0].file is not file]
-            file.file.close()  # frees the part that was kept
+            file.file.close()  # frees the bytes so far
 
     def on_part_end(self) -> None:
         file = self._current_part.file
@@ -153,12 +161,12 @@ class _Parser(MultiPartParser):
 
 @asynccontextmanager
 async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upload]:
-    """The request's files and positions; the files live until the block ends.
+    """Read the request's files and positions. The files exist until the block ends.
 
     Raises:
-      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 where the whole is too large
-        or has too many files, 415 for anything but multipart.
-      InvalidArguments: the positions do not fit the files.
+      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 for a request that is too
+        large or has too many files, 415 for another content type.
+      InvalidArguments: the positions do not match the files.
     """
     form: FormData | None = None
     try:
@@ -179,10 +187,10 @@ async def _parse(request: Request, settings: Settings) -> tuple[FormData, Mappin
         return await parser.parse(), parser.sizes_bytes
     except MultiPartException as error:
         raise HTTPException(400, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}") from None
-    except UnicodeError:  # Starlette expects fewer errors of a codec than there are
+    except UnicodeError:  # Starlette does not catch all errors of a codec
         raise HTTPException(400, "the form is malformed: its text is not in the charset that it names") from None
     except HTTPException as error:
-        # A client that asked first, and was not told to go on, sends nothing.
+        # A client with `Expect: 100-continue` has not sent its body.
         if error.status_code == 413 and "100-continue" not in request.headers.get("expect", ""):
             await _drain(body)
         raise
@@ -231,31 +239,35 @@ async def _drain(body: AsyncGenerator[bytes, None]) -> None:
 
 def _upload_of(form: FormData, sizes_bytes: Mapping[UploadFile, int], max_bytes: int) -> Upload:
     items = form.multi_items()
-    # A file field that was left empty is sent as a nameless file without bytes.
+    # Browsers send an empty file field as a file without name and bytes.
     sent = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or sizes_bytes[value])]
     if not sent:
         raise HTTPException(400, "there are no files in the form")
-    texts = [value for name, value in items if name in {"positions", "positions[]"} and isinstance(value, str)]
-    positions = check_positions(parse_positions(texts), len(sent))
+    positions = check_positions(parse_positions(_texts(items, "positions")), len(sent))
+    focuses = parse_focus(_texts(items, "focus"), list(map(_name_of, sent)))
     refusals = [refusal_of(_name_of(file), sizes_bytes[file], max_bytes) for file in sent]
     accepted = [index for index, refusal in enumerate(refusals) if refusal is None]
     return Upload(
-        files=cast("list[ImageFile]", [SpooledFile(sent[index]) for index in accepted]),
+        files=cast("list[ImageFile]", [SpooledFile(sent[index], focuses[index]) for index in accepted]),
         positions=[positions[index] for index in accepted],
         refused=[_refused(index, sent[index], refusal) for index, refusal in enumerate(refusals) if refusal],
     )
 
 
-def _refused(index: int, file: UploadFile, refusal: Refusal) -> RefusedFile:
+def _texts(items: Sequence[tuple[str, Any]], field: str) -> list[str]:
+    return [value for name, value in items if name in {field, f"{field}[]"} and isinstance(value, str)]
+
+
+def _refused(index: int, file: UploadFile, refusal: ImageRejected) -> RefusedFile:
     name = "".join(character if is_text(character) else "\N{REPLACEMENT CHARACTER}" for character in _name_of(file))
-    return {"index": index, "name": name, "code": refusal.code, "error": f"the file {refusal.fault}"}
+    return {"index": index, "name": name, "code": refusal.code, "error": str(refusal)}
 
 
 def parse_positions(texts: Sequence[str]) -> list[int] | None:
-    """Positions from repeated fields, or from one field with commas or a JSON list; None where there are none.
+    """Parse positions from repeated fields, or from one field with commas or a JSON list; None if there are none.
 
     Raises:
-      HTTPException: 400 where one is no whole number.
+      HTTPException: 400 if a position is no whole number.
     """
     try:
         if len(texts) == 1 and texts[0].strip().startswith("["):
@@ -269,3 +281,37 @@ def parse_positions(texts: Sequence[str]) -> list[int] | None:
         return [int(value) for value in values] or None
     except (ValueError, TypeError, RecursionError):
         raise HTTPException(400, "positions must be whole numbers, one for each file") from None
+
+
+def parse_focus(texts: Sequence[str], names: Sequence[str]) -> list[list[float] | None]:
+    """Parse focal points from repeated fields (`0.5,0.3`, or empty for none), or from one field with a JSON list.
+
+    Parameters:
+      texts: the values of the fields; none mean that no file has a focal point.
+      names: the names of the files.
+
+    Raises:
+      HTTPException: 400 if they do not match the files.
+      InvalidArguments: one is no pair of numbers from 0 to 1.
+    """
+    try:
+        points = [_parsed(text) for text in texts]
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "focus must be x,y for each file, or one JSON list of [x, y] or null") from None
+    if len(points) == 1 and isinstance(points[0], list) and not any(map(_is_number, points[0])):
+        points = points[0]  # the list of all points
+    if len(points) not in (0, len(names)):
+        counts = f"{counted(len(names), 'file')} but {counted(len(points), 'focal point')}"
+        raise HTTPException(400, f"{counts}: each file needs one, or null")
+    given = points or [None] * len(names)
+    return [check_focus(point, f"{name}: focus") for point, name in zip(given, names, strict=True)]
+
+
+def _parsed(text: str) -> Any:
+    if text.lstrip().startswith(("[", "null")):
+        return json.loads(text)
+    return [float(share) for share in text.split(",")] if text.strip() else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | str)

@@ -1,7 +1,7 @@
-"""`/healthz`: the process is up. `/readyz`: what it needs answers, too.
+"""The answer of `/readyz`: whether database, Redis and bucket answer.
 
-Strangers may ask at any rate while a server is away. So one answer serves all who ask within a second, one look serves
-all who ask at the same moment, and each check has one thread of its own: requests keep theirs.
+Anybody may ask at any rate while a server is away. So one answer serves all requests within a second, one check serves
+all simultaneous requests, and each check has a thread of its own, beside the threads of requests.
 """
 
 from __future__ import annotations
@@ -14,47 +14,30 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dream.db import migrate
 from dream.db.faults import explain
 from dream.errors import DatabaseRefused, DatabaseUnavailable, DreamError, TablesMissing
-from dream.gateway.faults import log_fault
-from dream.gateway.services import RETRY_AFTER_S, services_of
+from dream.gateway.faults import RETRY_AFTER_S, log_fault
 
 if TYPE_CHECKING:
     from dream.db import Database
     from dream.notifications.subscribe import Events
     from dream.storage import Storage
 
-__all__ = ["Readiness", "healthz", "readyz"]
+__all__ = ["Readiness"]
 
 _CHECK_TIMEOUT_S = 5.0
 _KEPT_S = 1.0
 
 
-async def healthz(_request: Request) -> Response:
-    """The process is up."""
-    return JSONResponse({"status": "ok"})
-
-
-async def readyz(request: Request) -> Response:
-    """200 where the database (with this release's tables), Redis and bucket answer; else 503, naming the others."""
-    faults = await services_of(request).readiness.faults()
-    answers = {name: fault or "ok" for name, fault in faults.items()}
-    away = [name for name, fault in faults.items() if fault]
-    if not away:
-        return JSONResponse({"status": "ok", **answers})
-    return JSONResponse(
-        {"status": "unavailable", "error": f"not ready: {', '.join(away)}", **answers},
-        503,
-        {"Retry-After": str(RETRY_AFTER_S)},
-    )
-
-
 class Readiness:
-    """The faults of the servers behind one gateway process, as of the last second."""
+    """Checks the servers of a gateway process at most once a second.
+
+    Parameters:
+      database, events, storage: the connections to check.
+    """
 
     def __init__(self, database: Database, events: Events, storage: Storage) -> None:
         def look_at_tables() -> None:
@@ -69,12 +52,24 @@ class Readiness:
         self._found: asyncio.Task[dict[str, str | None]] | None = None
         self._found_at = 0.0
 
-    async def faults(self) -> dict[str, str | None]:
-        """The fault of each server, or None."""
+    async def answer(self) -> Response:
+        """200 if the database (with this release's tables), Redis and bucket answer; else 503 with the faults."""
+        faults = await self._faults()
+        answers = {name: fault or "ok" for name, fault in faults.items()}
+        away = [name for name, fault in faults.items() if fault]
+        if not away:
+            return JSONResponse({"status": "ok", **answers})
+        return JSONResponse(
+            {"status": "unavailable", "error": f"not ready: {', '.join(away)}", **answers},
+            503,
+            {"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+    async def _faults(self) -> dict[str, str | None]:
         found = self._found
         if found is None or (found.done() and time.monotonic() - self._found_at > _KEPT_S):
             found = self._found = asyncio.create_task(self._look())
-        # A client that goes away cancels its own wait, and not the look that others wait for.
+        # A client that leaves cancels its own wait, not the check for others.
         return await asyncio.shield(found)
 
     async def _look(self) -> dict[str, str | None]:
@@ -84,7 +79,7 @@ class Readiness:
 
 
 class _InOneThread:
-    """Runs a call that may hang. Everybody who asks meanwhile waits for that one call."""
+    """Runs a call that may hang. Later callers wait for the same call until it returns."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -101,11 +96,11 @@ class _InOneThread:
         error: Exception | None = None
         try:
             self._call()
-        except Exception as raised:  # noqa: BLE001 (raised again where it is awaited)
+        except Exception as raised:  # noqa: BLE001 (the waiting coroutine raises it)
             error = raised
         try:
             loop.call_soon_threadsafe(_settle, answer, error)
-        except RuntimeError:  # the gateway has ended meanwhile
+        except RuntimeError:  # the gateway has ended
             return
 
 
@@ -114,7 +109,7 @@ def _settle(answer: asyncio.Future[None], error: Exception | None) -> None:
         answer.set_result(None)
     else:
         answer.set_exception(error)
-        answer.exception()  # taken as read: where nobody waits any more, asyncio would log it
+        answer.exception()  # marks it as read: asyncio logs an error that nobody awaits
 
 
 async def _fault(name: str, check: Awaitable[object]) -> str | None:
@@ -125,16 +120,16 @@ async def _fault(name: str, check: Awaitable[object]) -> str | None:
         return "no answer in time"
     except (SQLAlchemyError, DreamError, RedisError) as error:
         log_fault("not_ready", error, what=name)
-        return _told(explain(error) if isinstance(error, SQLAlchemyError) else error)
+        return _for_strangers(explain(error) if isinstance(error, SQLAlchemyError) else error)
     return None
 
 
-def _told(error: DreamError | RedisError) -> str:
-    """The text that a stranger may read; the words of SQL and of Redis are in the log alone."""
+def _for_strangers(error: DreamError | RedisError) -> str:
+    """The text for strangers; only the log has the words of SQL and Redis."""
     if isinstance(error, TablesMissing):
         return str(error)
     if isinstance(error, DatabaseRefused | AuthenticationError | ResponseError):
-        return "it answers with an error; the gateway's log says why"
+        return "it answers with an error; the gateway's log has the reason"
     if isinstance(error, DatabaseUnavailable | RedisError):
         return f"no answer ({type(error).__name__})"
     return error.for_owner

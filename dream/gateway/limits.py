@@ -1,4 +1,4 @@
-"""Limits of one user in a gateway process: requests a second, sockets, and one heavy read at a time."""
+"""Limit each user of a gateway process: requests a second, sockets, and one heavy read at a time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "Limits", "User"]
 
-#: A burst may have as many requests as the limit allows in this time.
+#: A burst may have as many requests as the limit allows in this many seconds.
 _BURST_S = 4
-#: Idle users are forgotten once there are this many.
+#: From this number of users on, idle ones are forgotten.
 _REMEMBERED = 1000
 
 
@@ -26,8 +26,8 @@ class Bucket:
     """A token bucket.
 
     Parameters:
-      per_s: how many may be taken a second, in the long run; 0 means no limit.
-      at_once: how many may be taken at once.
+      per_s: the rate a second in the long run; 0 means no limit.
+      at_once: the largest burst.
     """
 
     def __init__(self, per_s: float, at_once: float) -> None:
@@ -37,7 +37,7 @@ class Bucket:
         self._filled_at = time.monotonic()
 
     def take(self) -> bool:
-        """Take one, if it is left."""
+        """Take one, and return whether one was left."""
         if not self._per_s:
             return True
         self._fill()
@@ -47,12 +47,12 @@ class Bucket:
         return True
 
     def owe(self, count: float) -> None:
-        """Take `count` in any case; later ones wait until what is missing has come in."""
+        """Take `count` in any case; the bucket may go below zero, and refills from there."""
         self._left -= count if self._per_s else 0
 
     @property
     def wait_s(self) -> float:
-        """Seconds until the next one may be taken."""
+        """Seconds until one is left."""
         self._fill()
         return 0.0 if not self._per_s or self._left >= 1 else (1 - self._left) / self._per_s
 
@@ -75,7 +75,7 @@ class User:
         self.requests = Bucket(requests, requests * _BURST_S)
         self.statuses = Bucket(statuses, statuses * _BURST_S)
         self.sockets = 0
-        #: Held while many pictures are read: one request or socket of the user at a time.
+        #: Locked while many pictures are read, so that a user reads them by one request or socket at a time.
         self.turn = asyncio.Lock()
 
     @property
@@ -109,7 +109,7 @@ class Limits:
         """Count a request.
 
         Raises:
-          HTTPException: 429 where there are too many.
+          HTTPException: 429 after too many requests.
         """
         user = self.of(user_id)
         if not user.requests.take():
@@ -122,7 +122,7 @@ class Limits:
 
     @contextmanager
     def socket(self, user_id: int) -> Iterator[bool]:
-        """Count a socket of a user while the block lasts; yields whether it may be served."""
+        """Count a socket of a user while the block lasts; yield whether it is within the limit."""
         user = self.of(user_id)
         if user.sockets >= self.most_sockets:
             yield False
@@ -134,6 +134,6 @@ class Limits:
             user.sockets -= 1
 
     def _forget_idle(self) -> None:
-        """Keep only users with something in work, now or a moment ago."""
+        """Forget users without a recent request, a socket or a read."""
         self._users = {user_id: user for user_id, user in self._users.items() if not user.is_idle}
         self._forget_at = max(_REMEMBERED, 2 * len(self._users))

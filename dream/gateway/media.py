@@ -1,51 +1,155 @@
-"""`/media/<key>`: from the URL that never changes to a signed one that is valid now.
+"""The requests for `/media/<key>`: the way from a picture's URL to its object.
 
-A browser keeps the redirect for `DREAM_MEDIA_FORGET_S`. It keeps the picture as long as the signed URL stays the same
-(`DREAM_SIGN_WINDOW_S`).
+    permission (`access`) ─► row, kept for a while (`catalogue`) ─► the object, by `DREAM_MEDIA_MODE`
+
+`redirect`: a browser keeps a redirect for `DREAM_MEDIA_FORGET_S`, and the picture as long as the signed URL stays the
+same (`DREAM_SIGN_WINDOW_S`). `accel`: nginx fetches the signed URL. `proxy`: the gateway fetches it (`proxied`). In
+these two a browser keeps the picture for `DREAM_MEDIA_FORGET_S`; after that it asks whether the picture changed.
 """
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from dream.db import DreamImage, images
+from dream.errors import TokenRejected
+from dream.gateway.access import set_cookie
+from dream.gateway.auth import decode, token_of
+from dream.gateway.proxied import Proxied, has_it, not_modified
 from dream.gateway.services import Services, services_of
-from dream.messages import ImageState
-from dream.storage.keys import EXTENSIONS, is_documented_key, stem_of_variant
-from dream.storage.signing import SignedUrl
+from dream.gateway.versions import Answer
+from dream.messages.disposition import attachment, picture_name
 
-__all__ = ["media"]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from dream.gateway.access import Permission
+    from dream.gateway.catalogue import Shown
+
+__all__ = ["media", "media_cookie"]
+
+#: The internal location of `deploy/nginx/dream-store.conf`.
+_STORE = "/dream-store"
+#: A picture that a browser opens as a page of its own runs no script.
+_SANDBOX = "default-src 'none'; sandbox"
 
 
-async def media(request: Request) -> Response:
-    """Redirect to a signed GET; 404 for a picture that is unknown, unfinished or deleted."""
-    services = services_of(request)
-    signed = await run_in_threadpool(_signed, services, request.path_params["key"], request.method)
-    if signed is None:
+async def media(request: Request) -> ASGIApp:
+    """Lead to the object; 404 for a picture that is unknown, unfinished or deleted, or that the client may not see."""
+    services, key = services_of(request), request.path_params["key"]
+    permission = services.access.permit(request, key)
+    if permission is None:
         raise HTTPException(404, "there is no such picture")
-    # A HEAD has a signature of its own: a cache must not answer a GET with it.
-    is_kept = signed.keep_s and request.method == "GET"
-    return RedirectResponse(
-        signed.url, 302, {"Cache-Control": f"private, max-age={signed.keep_s}" if is_kept else "no-store"}
+    shown = await services.catalogue.find(key)
+    if not await services.access.confirm(permission, shown) or shown is None:
+        raise HTTPException(404, "there is no such picture")
+    version = await _version(request, services, key, shown)
+    if version is None:
+        raise HTTPException(404, "there is no such picture")
+    shown = version.shown
+    keep_s = shown.keep_s(services.settings.media_forget_s) if version.is_final else 0
+    if permission.expires_at is not None:
+        keep_s = min(keep_s, max(0, int(permission.expires_at - time.time())))
+    # A name may come from a stranger.
+    is_saved = b"download" in request.scope["query_string"] and "download" in request.query_params
+    name = attachment(picture_name(shown.filename, shown.content_type)) if is_saved else None
+    if services.settings.media_mode == "redirect":
+        return await _redirect(request, services, permission, version, keep_s, name)
+    return await _passed_on(request, services, permission, version, keep_s, name)
+
+
+async def _version(request: Request, services: Services, key: str, shown: Shown) -> Answer | None:
+    """The version that the request asks for; None if no setting names it."""
+    names = request.query_params.getlist("v") if request.scope["query_string"] else []
+    if not names and not services.settings.negotiate:
+        return Answer(shown)
+    if len(names) > 1:
+        return None
+    return await services.versions.choose(key, names[0] if names else None, request.headers.get("accept"))
+
+
+async def _redirect(
+    request: Request, services: Services, permission: Permission, version: Answer, keep_s: int, name: str | None
+) -> Response:
+    shown = version.shown
+    if name is None:
+        signed = await services.catalogue.signed_url(shown, request.method)
+    else:
+        sign = partial(services.connections.storage.signed_url, disposition=name)
+        signed = await run_in_threadpool(sign, shown.bucket, shown.key, request.method)
+    # The signature of a HEAD is another one, so a cache must not use it for a GET.
+    keep_s = min(keep_s, signed.keep_s) if request.method == "GET" else 0
+    policy = f"private, max-age={keep_s}" if keep_s else "no-store"
+    return Response(
+        status_code=302, headers={"Location": signed.url, "Cache-Control": policy, **_vary(permission, version)}
     )
 
 
-def _signed(services: Services, key: str, method: str) -> SignedUrl | None:
-    with services.database.read() as session:
-        image = _image_of(session, key)
-        bucket = image.bucket if image is not None and image.state == ImageState.COMPLETED else None
-    return services.storage.signed_url(bucket, key, method) if bucket else None
+async def _passed_on(
+    request: Request, services: Services, permission: Permission, version: Answer, keep_s: int, name: str | None
+) -> ASGIApp:
+    shown = version.shown
+    headers = {**({"Content-Disposition": name} if name else {}), **_vary(permission, version)}
+    if services.settings.media_mode == "accel":
+        signed = await services.catalogue.signed_url(shown, request.method)
+        return _through_nginx(signed.url, keep_s, headers)
+    headers |= {
+        "Cache-Control": _policy(services, permission, version, keep_s),
+        "ETag": shown.tag,
+        "Content-Security-Policy": _SANDBOX,
+    }
+    if has_it(request.headers, shown.tag):
+        return not_modified(headers)
+    signed = await services.catalogue.signed_url(shown, request.method)
+    forget = partial(services.catalogue.forget_key, request.path_params["key"])
+    return Proxied(services.objects, shown, signed.url, headers, forget)
 
 
-def _image_of(session: Session, key: str) -> DreamImage | None:
-    """The image whose own key this is, or that of one of its variants."""
-    if is_documented_key(key):
-        return images.by_key(session, key)
-    stem = stem_of_variant(key)
-    image = images.by_stem(session, stem, EXTENSIONS) if stem else None
-    is_listed = image is not None and any(variant["url"].endswith(f"/{key}") for variant in image.variants)
-    return image if is_listed else None
+def _kept_by(services: Services, permission: Permission) -> str:
+    """The caches that may keep the answer: a picture for a single user is kept by that user's browser alone."""
+    return services.settings.media_cache if permission.user is None else "private"
+
+
+def _policy(services: Services, permission: Permission, version: Answer, keep_s: int) -> str:
+    if not version.is_final:
+        return "no-store"
+    return f"{_kept_by(services, permission)}, max-age={keep_s}" if keep_s else "no-cache"
+
+
+def _vary(permission: Permission, version: Answer) -> dict[str, str]:
+    names = ["Accept"] * version.varies + ["Authorization", "Cookie"] * (permission.user is not None)
+    return {"Vary": ", ".join(names)} if names else {}
+
+
+def _through_nginx(url: str, keep_s: int, headers: dict[str, str]) -> Response:
+    """Let nginx fetch the object. The header has no host: nginx's own file names the one that it asks.
+
+    Parameters:
+      url: the signed URL.
+      keep_s: how long a browser may keep the picture. This answer itself is `no-store`, and so are nginx's errors.
+    """
+    parts = urlsplit(url)
+    return Response(headers={**headers, "X-Accel-Redirect": f"{_STORE}/{keep_s}{parts.path}?{parts.query}"})
+
+
+async def media_cookie(request: Request) -> Response:
+    """Give a browser the cookie that shows the pictures of the token's user, until the end of the token."""
+    services = services_of(request)
+    identity = decode(token_of(request), services.settings)
+    services.limits.request(identity.user_id)
+    if services.settings.media_access == "link":
+        raise HTTPException(404, "this site shows pictures without a cookie")
+    await run_in_threadpool(services.authenticator.confirm, identity)
+    left_s = identity.expires_at.timestamp() - time.time()
+    if left_s < 1:
+        raise TokenRejected("the token has expired")
+    response = Response(status_code=204)
+    set_cookie(response, services.settings, identity, left_s)
+    return response

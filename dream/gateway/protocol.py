@@ -1,7 +1,6 @@
-"""uvicorn's protocols, hardened: deadlines for clients that send or read too slowly, bounds on what waits for them, and
-no traceback for their mistakes.
+"""Harden uvicorn's protocols: deadlines for slow clients, limits on buffers, and no traceback for a client's mistake.
 
-ASGI gives an application no way to drop a connection: a close frame waits behind what the peer does not take.
+An ASGI application cannot drop a connection: a close frame waits behind data that the peer does not read.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ __all__ = ["GuardedConfig", "HttpProtocol", "SocketProtocol"]
 _GOING_AWAY = 1001
 _BAD_DATA = 1007
 _TOO_SLOW = 4008
-#: How long a peer may take to answer a close frame, and to take what was sent before it.
+#: The time for a peer to read all data before a close frame, and to answer the frame.
 _CLOSE_TIMEOUT_S = 3.0
-#: The rest of a body that was answered already may come for this long: some clients read no answer before it is sent.
+#: The time for the rest of a body after its answer: some clients read the answer only after they have sent all.
 _REST_S = 10.0
-#: A client must read this much of an answer in this time.
+#: A client must read this many bytes of an answer in this time.
 _READ_BYTES, _READ_S = 16 * 1024, 30.0
 _BODY_BYTES_PER_S = 1024
-#: Bytes of further requests that a client may send before it has its answer, and bytes of answers that wait for it.
+#: The most bytes of further requests before an answer, and of answers that the client has not read.
 _AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
-#: A WebSocket's input is parsed in pieces: one read may hold 40,000 pings.
+#: A WebSocket's input is parsed in pieces, because one read may contain 40,000 pings.
 _PIECE_BYTES = 4096
-#: Frames of one socket, including pongs and parts of messages.
+#: Frames of one socket, including pongs and fragments of messages.
 _FRAMES_PER_S, _FRAMES_AT_ONCE = 100.0, 500.0
 
 
 class GuardedConfig(Config):
-    """uvicorn's configuration, with the objects that our protocols need.
+    """uvicorn's configuration, with the objects that these protocols need.
 
     Parameters:
-      app: what is served.
+      app: the application.
       door: counts connections.
-      settings: their time limits.
+      settings: time limits.
     """
 
     def __init__(self, app: ASGIApp, *, door: Door, settings: Settings, **kwargs: Any) -> None:
@@ -69,7 +68,7 @@ class HttpProtocol(H11Protocol):
         super().__init__(config, *args, **kwargs)
         self._door, self._settings = config.door, config.settings
         self._room: Room | None = None
-        #: When the client began the head, body or rest of a body that it is sending; None where it sends nothing.
+        #: The time at which the client began to send a head, a body or its rest; None if it sends nothing.
         self._began_at: float | None = None
         self._body_bytes = 0
         self._unread_bytes = 0
@@ -99,7 +98,7 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Parse what has come. A request that begins with it is in work from now on."""
+        """Parse new input, and note a request that begins with it."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -111,7 +110,7 @@ class HttpProtocol(H11Protocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no request is in work."""
+        """Whether no request runs."""
         return self.cycle is None or self.cycle.response_complete
 
     def _begin_request(self) -> None:
@@ -132,11 +131,11 @@ class HttpProtocol(H11Protocol):
         return not (self._room and self._room.refusal) and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """No warning: a client that offers HTTP/2 gets its answer in HTTP/1.1."""
+        """Log nothing: a client that offers HTTP/2 gets its answer in HTTP/1.1."""
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        self.transport.set_write_buffer_limits()  # its messages are larger than answers
+        self.transport.set_write_buffer_limits()  # messages are larger than answers
         protocol = self.transport.get_protocol()
         if self._room is not None and isinstance(protocol, SocketProtocol):
             protocol.room = self._room
@@ -148,7 +147,7 @@ class HttpProtocol(H11Protocol):
     # --- called by the door
 
     def cut(self) -> None:
-        """End at once: others need the place."""
+        """End at once, because another connection needs the place."""
         self.transport.abort()
 
     def check(self, now: float) -> None:
@@ -167,25 +166,27 @@ class HttpProtocol(H11Protocol):
 
     def _check_body(self, late_s: float) -> None:
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-            self._began_at = (self._began_at or 0) + 1  # we let it wait, so a round's second does not count
+            self._began_at = (
+                self._began_at or 0
+            ) + 1  # the gateway lets the client wait, so this second does not count
         elif late_s > self._settings.body_timeout_s + self._body_bytes / _BODY_BYTES_PER_S:
             self._end(408, "the body of the request comes too slowly")
 
     def _is_stuck(self, now: float) -> bool:
         """Whether the client does not read its answer."""
         unread_bytes = self.transport.get_write_buffer_size()
-        # The buffer grows only after the client has read some: until then nothing more is written.
+        # The gateway writes more only after the client has read some.
         if not unread_bytes or not self._unread_bytes - _READ_BYTES < unread_bytes <= self._unread_bytes:
             self._unread_bytes, self._unread_since = unread_bytes, now
         return now - self._unread_since > _READ_S
 
     def _end(self, status: int, sentence: str) -> None:
-        """Answer, unless the answer has begun already, and close."""
+        """Answer, unless an answer has begun, and close."""
         cycle = self.cycle
         is_idle = self._is_idle
         if is_idle or not cycle.response_started:
-            has_said_something = self.conn.trailing_data[0] or not is_idle or status != 408
-            if has_said_something:
+            has_sent = self.conn.trailing_data[0] or not is_idle or status != 408
+            if has_sent:
                 self.transport.write(answer_bytes(status, sentence))
         if not is_idle:
             cycle.disconnected = True
@@ -194,16 +195,18 @@ class HttpProtocol(H11Protocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. It ends with 1001 at shutdown. A peer that does not read is not read either, and is
-    dropped when the application closes."""
+    """One WebSocket connection. At shutdown it ends with 1001.
+
+    While a peer does not read, its input is not read either. When the application closes, such a peer is dropped.
+    """
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._door = cast("GuardedConfig", config).door
-        #: The connection's place with the door; the HTTP protocol that it began with hands it over.
+        #: The connection's place with the door, taken over from its HTTP protocol.
         self.room: Room | None = None
         self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
-        #: Reading is paused because the peer does not read, or for good because it has sent too much.
+        #: Reading is paused while the peer does not read, or for good after too many frames.
         self._is_unread = self._is_deaf = False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,7 +223,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data[start : start + _PIECE_BYTES])
 
     def _takes_frame(self) -> bool:
-        """Whether the peer may send one more frame; else the connection ends."""
+        """Whether the peer may send one more frame; if not, end the connection."""
         if self._is_deaf:
             return False
         if self._frames.take() and not self.close_sent:
@@ -249,7 +252,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
-        # An empty part would be kept for ever.
+        # Empty fragments are dropped: they would collect without end.
         if self._takes_frame() and (event.data or event.fin):
             super().handle_cont(event)
 
@@ -265,7 +268,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
-        """Close a peer that breaks the protocol; before the handshake only an HTTP answer can tell it."""
+        """Close the connection of a peer that breaks the protocol; before the handshake, by an HTTP answer."""
         if self.conn.close_sent is not None:
             super().handle_parser_exception()
             self._drop_soon()
@@ -281,7 +284,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def pause_writing(self) -> None:
-        """Stop reading while the peer does not: answers to what it sends would only add to the buffer."""
+        """Stop reading while the peer does not read: answers to its input would fill the buffer."""
         super().pause_writing()
         self._is_unread = True
         self.transport.pause_reading()
@@ -295,9 +298,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     # --- to the peer
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send as uvicorn does; but a close frame never waits, and the connection ends soon after it."""
+        """Send as uvicorn does, but send a close frame at once and end the connection soon after it."""
         if message["type"] == "websocket.send" and self.room is not None:
-            self._door.work(self.room)  # only a peer that has shown a token is answered
+            self._door.work(self.room)  # only a peer with a token gets messages
         if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
             await super().send(message)
         elif not self.disconnected:
@@ -305,7 +308,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._end(code, reason)
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """Close the connection because the server stops."""
         if self.handshake_complete and not self.close_sent and not self.disconnected:
             self.stop_keepalive()
             self._end(_GOING_AWAY, "the server is going away")
@@ -313,7 +316,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().shutdown()
 
     def keepalive_timeout(self) -> None:
-        """The peer answers no ping: what waits for it is of no use."""
+        """Drop a peer that answers no ping, with all data for it."""
         super().keepalive_timeout()
         self.transport.abort()
 
@@ -322,11 +325,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._drop_soon()
 
     def cut(self) -> None:
-        """End at once: others need the place."""
+        """End at once, because another connection needs the place."""
         self.transport.abort()
 
     def check(self, now: float) -> None:
-        """Nothing to do: the application has a deadline for the first message, and pings."""
+        """Do nothing: the application has a deadline for the first message, and pings."""
 
     def _end(self, code: int, reason: str) -> None:
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -339,7 +342,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
 
     def _drop_soon(self) -> None:
-        """Abort a closed connection after a while, also where the peer does not read."""
+        """Abort a closed connection after a while, even if the peer does not read."""
         if not self.disconnected:
             self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
 

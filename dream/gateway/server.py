@@ -1,4 +1,4 @@
-"""The gateway's process: uvicorn around the application, quiet, bounded, and gone soon after SIGTERM."""
+"""Run the gateway process: uvicorn around the application, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from dream.gateway.auth import missing_key_bytes
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
 from dream.gateway.protocol import GuardedConfig
 from dream.log import get_logger
-from dream.presence import Presence, refuse_cluster
-from dream.process import say_ready, show_life
+from dream.observe import exposition, sentry
+from dream.work.presence import Presence, refuse_wrong_redis
+from dream.work.process import say_ready, say_stopping, show_life
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["run"]
 
-#: The largest message that a client may send: a token and a type.
+#: The largest message of a client, which contains a token and a type.
 _MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
 _ROUND_S = 1.0
-_TOLD_EVERY_S = 60.0
-#: Errors of `accept` where the machine or the process can open no more.
+_LOGGED_EVERY_S = 60.0
+#: Errors of `accept` where the machine or the process can open no more files.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Creates the ready file once it serves. Each second it touches that file and checks the connections."""
+    """Creates the ready file when it serves. Each second it touches that file and checks the connections."""
 
     def __init__(self, config: GuardedConfig) -> None:
         super().__init__(config)
@@ -52,31 +53,32 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = sockets[0].getsockname()[1] if sockets else self.config.port
-            say_ready(self._settings, f"{port}\n")
+            say_ready(self._settings, f"{port}\n", doing=f"listens on {self._settings.host}, port {port}")
             self._rounds = asyncio.create_task(self._do_rounds(), name="rounds")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        say_stopping()
         await super().shutdown(sockets)
         if self._rounds is not None:
             self._rounds.cancel()
 
     async def _do_rounds(self) -> None:
-        """Do the rounds by a timer of our own: uvicorn's callback may come a minute late."""
+        """Do the rounds by a timer of its own, because uvicorn's callback may come a minute late."""
         while True:
             show_life(self._settings)
             try:
                 self._door.check()
             except Exception:
-                log.exception("round_failed")  # deadlines must hold in the next one
+                log.exception("round_failed")  # the next round must still check deadlines
             await asyncio.sleep(_ROUND_S)
 
 
 class _AcceptErrors:
-    """The loop's exception handler: it logs connections that cannot be accepted once a minute."""
+    """The loop's exception handler: it logs once a minute that connections cannot be accepted."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -84,22 +86,23 @@ class _AcceptErrors:
             loop.default_exception_handler(context)
             return
         self._count += 1
-        if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
+        if time.monotonic() - self._logged_at >= _LOGGED_EVERY_S:
             log.error("accept_failed", error=error.strerror, count=self._count, do="raise the limit of open files")
-            self._count, self._told_at = 0, time.monotonic()
+            self._count, self._logged_at = 0, time.monotonic()
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the process's exit code.
+    """Serve until SIGTERM or SIGINT; return the process's exit code.
 
     Raises:
-      SettingsError: there is no usable key to check tokens with, or the address cannot be listened on, or
-        Redis is a cluster.
+      SettingsError: there is no usable key for tokens, the gateway cannot listen on its address, or Redis is a cluster.
     """
+    sentry.set_up(settings)
     app = make_app(settings)
-    refuse_cluster(settings)
+    refuse_wrong_redis(settings)
     if missing := missing_key_bytes(settings):
         log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
+    exposition.start(settings, "gateway")
     door = Door(settings, most_connections(settings, raise_open_files()))
     config = GuardedConfig(
         PerClient(app, door),
@@ -116,9 +119,9 @@ def run(settings: Settings) -> int:
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
     )
-    # At info it logs the whole address of each socket, `?token=` in it.
+    # At level info uvicorn logs the URL of each socket, with its token.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # uvicorn raises the signal again when it has stopped: that is to be an orderly end.
+    # uvicorn raises the signal again after it has stopped; this must not kill the process.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_stopped)
     with _listen(settings) as listener:
@@ -138,7 +141,10 @@ def _listen(settings: Settings) -> socket.socket:
     host = settings.host
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
+        # Connections inherit it. asyncio sets it for sockets that name their protocol only, as this one does not.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise SettingsError(
             f"DREAM_HOST={host!r} DREAM_PORT={settings.port} cannot be listened on: {error.strerror or error}"

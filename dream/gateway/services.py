@@ -1,50 +1,73 @@
-"""What every request of a gateway process shares."""
+"""The root of a gateway process: its connections to servers, and the services that requests and sockets share."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlette.requests import HTTPConnection
+from starlette.concurrency import run_in_threadpool
 
+from dream.gateway.access import Access
 from dream.gateway.auth import Authenticator
+from dream.gateway.catalogue import Catalogue
+from dream.gateway.health import Readiness
 from dream.gateway.limits import Limits
+from dream.gateway.makers import Makers
+from dream.gateway.objects import Objects
+from dream.gateway.versions import Versions
+from dream.notifications.subscribe import Events
+from dream.observe import tracing
+from dream.producer import Producer
+from dream.runs.connections import Connections
 
 if TYPE_CHECKING:
-    from dream.db import Database
-    from dream.gateway.health import Readiness
-    from dream.notifications.subscribe import Events
-    from dream.producer import Producer
+    from starlette.requests import HTTPConnection
+
     from dream.settings import Settings
-    from dream.storage import Storage
 
-__all__ = ["RETRY_AFTER_S", "Services", "services_of"]
+__all__ = ["Services", "services_of"]
 
-#: When a client may ask again where something was away.
-RETRY_AFTER_S = 5
 _HANDED_OVER_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
 class Services:
-    """The parts of one gateway process."""
+    """The services of one gateway process. The application's lifespan starts and stops them.
 
-    settings: Settings
-    database: Database
-    storage: Storage
-    producer: Producer
-    events: Events
-    authenticator: Authenticator
-    limits: Limits
-    readiness: Readiness
-    #: Uploads that may be handed to the producer at a time: each has one file in memory.
-    handing_over: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HANDED_OVER_AT_ONCE))
+    Parameters:
+      settings: the settings of the process.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connections = Connections(settings)
+        self.producer = Producer(settings, self.connections)
+        self.events = Events(settings)
+        self.authenticator = Authenticator(settings, self.connections.database)
+        self.catalogue = Catalogue(settings, self.connections)
+        self.access = Access(settings, self.authenticator, self.catalogue.keep_s)
+        self.objects = Objects(settings, lambda: self.connections.storage.tls_context())
+        self.versions = Versions(
+            settings, self.catalogue, Makers(settings, lambda: self.connections.database, self.producer)
+        )
+        self.limits = Limits(settings)
+        self.readiness = Readiness(self.connections.database, self.events, self.connections.storage)
+        #: Uploads that the producer takes at a time: each has one file in memory.
+        self.handing_over = asyncio.Semaphore(_HANDED_OVER_AT_ONCE)
+
+    async def start(self) -> None:
+        """Begin to listen for events."""
+        await self.events.start()
+
+    async def stop(self) -> None:
+        """Stop listening, and close all connections."""
+        await self.events.stop()
+        await self.versions.stop()
+        self.objects.close()
+        await run_in_threadpool(self.connections.close)
+        await run_in_threadpool(tracing.stop)
 
 
 def services_of(connection: HTTPConnection) -> Services:
-    """The services of the process that serves this request or socket."""
-    services = connection.app.state.services
-    if not isinstance(services, Services):
-        raise TypeError("the application was not made by make_app")
+    """The services for a request or socket; `make_app` has put them into the application."""
+    services: Services = connection.app.state.services
     return services

@@ -1,10 +1,10 @@
-"""The WebSocket of a dream: who may watch, what is said, when it ends (source: docs/contract.md, "WebSocket").
+"""Serve the WebSocket of a dream: token, events, answers (source: docs/contract.md, "WebSocket").
 
-    accept ─► authenticate ─► connection_established ─► what was missed ─► events · pings · answers
+    accept ─► authenticate ─► connection_established ─► missed events ─► events · pings · answers
                   │ 4001                                                     │ 4001, 4008, 1001
 
-Four tasks share a socket: one reads the client, one sends events, one pings and checks the token again, one waits
-for the queue to overflow. The first that ends, ends the socket. A send never waits longer than `_SEND_TIMEOUT_S`.
+Four tasks share a socket: one reads the client, one sends events, one pings and checks the token again, one waits for
+an overflow of the queue. When one ends, the socket ends. A send waits at most `_SEND_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from dream.arguments import MAX_ID
+from dream.db import images
 from dream.errors import TokenRejected
 from dream.gateway.auth import bearer_token, decode
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import Services, services_of
-from dream.gateway.snapshot import snapshot_text
 from dream.log import get_logger
-from dream.notifications.subscription import Event, Subscription, is_after
+from dream.messages.arguments import MAX_ID
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.pictures import image_error, image_ref
+from dream.messages.states import ImageState
+from dream.notifications.subscribe import Event, Subscription, is_after
+from dream.observe.metrics import EVENTS_SENT, SOCKETS, SOCKETS_CLOSED
+
+if TYPE_CHECKING:
+    from dream.db import Database
 
 __all__ = ["REJECTED", "TOO_SLOW", "TRY_LATER", "watch_dream"]
 
@@ -37,6 +45,8 @@ TRY_LATER = 1013
 AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
 _MAX_REASON_BYTES = 120
+#: Labels of metrics; a client may send any code.
+_KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, TRY_LATER, REJECTED, TOO_SLOW})
 #: Messages of one socket, of any type.
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 20, 100
 
@@ -53,10 +63,11 @@ class _Close(Exception):
 
 
 async def watch_dream(websocket: WebSocket) -> None:
-    """Serve one socket from its first to its last message."""
+    """Serve one socket from start to end."""
     dream_id = int(websocket.path_params["dream_id"])
     began = time.monotonic()
     await websocket.accept()
+    SOCKETS.add(1)
     code = 1000
     try:
         await _Watcher(websocket, services_of(websocket), dream_id).run()
@@ -65,6 +76,9 @@ async def watch_dream(websocket: WebSocket) -> None:
         await _close(websocket, end)
     except WebSocketDisconnect as end:
         code = end.code
+    finally:
+        SOCKETS.add(-1)
+        SOCKETS_CLOSED.add(str(code) if code in _KNOWN_CODES else "other")
     log.info("socket_closed", dream_id=dream_id, code=code, lasted_s=round(time.monotonic() - began, 1))
 
 
@@ -84,9 +98,9 @@ class _Watcher:
         self._services = services
         self._dream_id = dream_id
         self._token = ""
-        self._user = User(services.settings)  # until the token says whose it is
+        self._user = User(services.settings)  # until the token names the user
         self._messages = Bucket(_MESSAGES_PER_S, _MESSAGES_AT_ONCE)
-        #: The last event sent, so that none is sent twice.
+        #: The last sent event, so that no event is sent twice.
         self._seq: str | None = None
 
     async def run(self) -> None:
@@ -105,7 +119,7 @@ class _Watcher:
             finally:
                 self._services.events.unsubscribe(subscription)
 
-    # --- who is it?
+    # --- authentication
 
     async def _first_token(self) -> str:
         token = self._websocket.query_params.get("token")
@@ -123,7 +137,7 @@ class _Watcher:
         return str(message["token"])
 
     async def _authorize(self, token: str) -> int:
-        """Check the token; returns the id of its user."""
+        """Check the token; return the id of its user."""
         token = bearer_token(token)
         if not 0 < self._dream_id <= MAX_ID:
             raise _Close(REJECTED, "there is no such dream")
@@ -151,7 +165,7 @@ class _Watcher:
                 await self._websocket.send_text(text)
         except TimeoutError:
             raise _Close(TOO_SLOW, "the socket does not take what is sent") from None
-        except RuntimeError:  # closed in between, by another task or by the server's shutdown
+        except RuntimeError:  # another task or the shutdown has closed it
             raise WebSocketDisconnect(1006) from None
 
     async def _greet(self, subscription: Subscription | None = None) -> None:
@@ -178,19 +192,20 @@ class _Watcher:
         while True:
             event = await subscription.get()
             if event is None:
-                self._seq = None  # Redis may have lost its newest ids
+                self._seq = None  # Redis may have lost its newest entries
                 await self._send_snapshot()
             elif self._seq is None or is_after(event["seq"], self._seq):
                 await self._send_event(event)
 
     async def _send_event(self, event: Event) -> None:
         await self._send(event)
+        EVENTS_SENT.add()
         self._seq = event["seq"]
 
     async def _send_snapshot(self) -> None:
         try:
             async with self._user.turn:
-                text = await run_in_threadpool(snapshot_text, self._services.database, self._dream_id)
+                text = await run_in_threadpool(_snapshot_text, self._services.connections.database, self._dream_id)
         except DATABASE_FAULTS as error:
             log_fault("snapshot_failed", error, dream_id=self._dream_id)
             await self._send_error(sentence_of(error))
@@ -208,7 +223,7 @@ class _Watcher:
             except TokenRejected as error:
                 raise _Close(REJECTED, str(error)) from None
             except DATABASE_FAULTS as error:
-                # Nobody is cut because the database is away; a token that expired was rejected before that.
+                # A database that is away cuts no socket; an expired token was rejected before.
                 log_fault("token_not_rechecked", error)
             await self._send({"type": "ping", "timestamp": time.time()})
 
@@ -250,14 +265,18 @@ class _Watcher:
             await self._send_error(f"unknown message type {kind[:50]!r}")
 
     def _count_costly(self, kind: str) -> None:
-        """Count messages that ask the database, over all sockets of the user."""
+        """Count messages that need the database, over all sockets of the user."""
         if not self._user.statuses.take():
             most = self._services.settings.max_status_requests_per_user_s
             raise _Close(TOO_SLOW, f"too many {kind} messages; at most {most} a second are answered to one user")
 
 
 def _parsed(data: str | bytes) -> dict[str, Any]:
-    """Read a client's message; a ValueError says what is wrong with it."""
+    """Parse a client's message.
+
+    Raises:
+      ValueError: the message is wrong, with the reason.
+    """
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):
@@ -273,7 +292,7 @@ async def _wait_for_overflow(subscription: Subscription) -> None:
 
 
 async def _until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all; when one ends, stop the others and raise what it raised."""
+    """Run all. When one ends, stop the others and raise its error."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -283,3 +302,31 @@ async def _until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+# --- the snapshot
+
+
+def _snapshot_text(database: Database, dream_id: int) -> str:
+    """The snapshot as JSON, encoded in the thread that reads it: a thousand pictures take milliseconds."""
+    return json.dumps(_snapshot(database, dream_id).as_message(), separators=(",", ":"), ensure_ascii=False)
+
+
+def _snapshot(database: Database, dream_id: int) -> ImageUpdate:
+    """The dream's pictures as one update: `processing` while one is unfinished, `failed` if all have failed."""
+    with database.read() as session:
+        rows = images.page(session, dream_id)
+    done = [row for row in rows if row.state == ImageState.COMPLETED and row.url]
+    failed = [row for row in rows if row.state == ImageState.FAILED]
+    return ImageUpdate(
+        dream_id=dream_id,
+        status=_status(rows, has_done=bool(done), has_failed=bool(failed)),
+        images=tuple(image_ref(row) for row in done),
+        errors=tuple(map(image_error, failed)),
+    )
+
+
+def _status(rows: Sequence[Row[Any]], *, has_done: bool, has_failed: bool) -> UpdateStatus:
+    if any(row.state in (ImageState.PENDING, ImageState.PROCESSING) for row in rows):
+        return UpdateStatus.PROCESSING
+    return UpdateStatus.FAILED if has_failed and not has_done else UpdateStatus.COMPLETED

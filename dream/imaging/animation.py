@@ -1,6 +1,6 @@
-"""Animations: each frame goes the way of a picture, and together they become one WebP within the byte budget.
+"""Process animations: prepare each frame as a picture, and encode all frames as one WebP within the byte budget.
 
-All frames are held at once, so long animations become smaller ones.
+All frames are in memory at once, so long animations become smaller ones.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from dream.errors import ImageRejected
-from dream.imaging.budget import Qualities, Rung, Task, search
+from dream.errors import ImageRejected, Reason
+from dream.imaging.budget import Grade, Qualities, Task, search
 from dream.imaging.content import content_of_pixels
 from dream.imaging.damage import rejecting_damage
 from dream.imaging.decode import Decoded, colours_of, frames_of, orientation_of
@@ -24,21 +24,20 @@ from dream.imaging.encode import WEBP, Encoded
 from dream.imaging.frames import composed
 from dream.imaging.gif import GifFile
 from dream.imaging.limits import Limits
-from dream.imaging.memory import animation_bytes, check_memory
 from dream.imaging.png import PngFile
-from dream.imaging.resize import resize
-from dream.imaging.transform import prepare
+from dream.imaging.structure import animation_bytes, check_memory
+from dream.imaging.transform import prepare, resize
 
 __all__ = ["Animation", "animation_of", "encode_animation"]
 
-#: Pixels of all frames together that are held, 4 bytes each.
+#: The most pixels of all frames together in memory, 4 bytes each.
 _MOST_HELD_PIXELS = 40_000_000
 #: Lossless encoding takes 50 ms a megapixel. So the first frames give an estimate of the bytes of all; a lossless file
-#: is given up where that is over this many budgets. The estimate is seldom twice too high.
+#: is given up if that is over this many budgets. The estimate is seldom twice too high.
 _FIRST, _HOPELESS = 4, 2.0
 _LOSSLESS = {"lossless": True, "method": 0, "quality": 20}
 _QUALITIES = Qualities(highest=80, lowest=60, lowest_share=0.6)
-#: What browsers make of frames without a duration, or with next to none.
+#: Milliseconds for which browsers show frames without a duration, or with a very short one.
 _DEFAULT_DURATION_MS = 100
 _SHORTEST_DURATION_MS = 20
 
@@ -49,8 +48,8 @@ class Animation:
 
     Parameters:
       frames: at least two.
-      durations_ms: how long each is shown.
-      plays: how often they are, 0 for ever.
+      durations_ms: the time for which each is shown.
+      plays: the number of times that the animation is shown, 0 for ever.
     """
 
     frames: list[Image.Image]
@@ -59,7 +58,7 @@ class Animation:
 
 
 def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
-    """The frames of an opened picture that moves; None where it does not, or where what is wanted cannot.
+    """The frames of an opened animation; None for a still picture, or if the output format has no animations.
 
     Raises:
       ImageRejected: there are too many frames, or pixels in them; or they are damaged.
@@ -81,16 +80,16 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
 
 
 def encode_animation(animation: Animation, target: Path, limits: Limits) -> Encoded:
-    """Write an animation to `target` as WebP, without loss where it is drawn and fits; otherwise as `encode`."""
+    """Write an animation to `target` as WebP, without loss if it is drawn and fits; otherwise as `encode`."""
     size = animation.frames[0].size
     if content_of_pixels(animation.frames[0]).is_drawn:
         size_bytes = _save_lossless(animation, target, limits.max_bytes)
         if size_bytes <= limits.max_bytes:
             return Encoded(WEBP.content_type, WEBP.extension, *size, size_bytes)
 
-    def save(path: Path, rung: Rung) -> None:
-        frames = [resize(frame, rung.size) for frame in animation.frames]
-        _save(replace(animation, frames=frames), path, quality=rung.quality, method=2)
+    def save(path: Path, grade: Grade) -> None:
+        frames = [resize(frame, grade.size) for frame in animation.frames]
+        _save(replace(animation, frames=frames), path, quality=grade.quality, method=2)
 
     task = Task(size, limits.least_edge_share * limits.max_edge_px, _QUALITIES, limits.max_bytes)
     found = search(task, save, target)
@@ -113,7 +112,7 @@ def _save(animation: Animation, path: Path, **options: object) -> None:
 
 
 def _save_lossless(animation: Animation, target: Path, max_bytes: int) -> int:
-    """Write the animation without loss, if it fits; returns its bytes, estimated where it is far too large."""
+    """Write the animation without loss if it fits; returns its bytes, an estimate if it is far too large."""
     trial = target.with_name(f"{target.name}~")
     try:
         few = replace(animation, frames=animation.frames[:_FIRST], durations_ms=animation.durations_ms[:_FIRST])
@@ -137,8 +136,8 @@ def _save_lossless(animation: Animation, target: Path, max_bytes: int) -> int:
 def _say_transparent(path: Path) -> None:
     """Set the file's flag of transparency (source: WebP container specification, "Extended file format").
 
-    The encoder stores the changed part of each frame only. Where all these are opaque it leaves the flag out, though
-    what is around them is not.
+    The encoder stores the changed part of each frame only. If all these parts are opaque, it leaves the flag out,
+    although the area around them is transparent.
     """
     with path.open("r+b") as file:
         head = file.read(21)
@@ -148,7 +147,7 @@ def _say_transparent(path: Path) -> None:
 
 
 def _count(image: ImageFile) -> int:
-    """The number of frames; 1 for pages."""
+    """The number of frames; 1 for a file of pages."""
     if isinstance(image, WebPImageFile | AvifImageFile):
         return int(image.n_frames)
     return len(frames_of(image)) or 1
@@ -156,11 +155,12 @@ def _count(image: ImageFile) -> int:
 
 def _check(size: tuple[int, int], count: int, limits: Limits) -> None:
     if count > limits.max_frames:
-        raise ImageRejected(f"the animation has more than {limits.max_frames} frames")
+        raise ImageRejected.because(Reason.TOO_MANY_FRAMES, most=limits.max_frames)
     if size[0] * size[1] * count > limits.max_animation_pixels:
-        raise ImageRejected(
-            f"the animation has {size[0] * size[1] * count / 1e6:.4g} million pixels in all its frames; "
-            f"at most {limits.max_animation_pixels / 1e6:.4g} million are accepted"
+        raise ImageRejected.because(
+            Reason.ANIMATION_HAS_TOO_MANY_PIXELS,
+            megapixels=size[0] * size[1] * count / 1e6,
+            most=limits.max_animation_pixels / 1e6,
         )
     fitted_px = _fit(size, count, limits)
     check_memory(animation_bytes(size[0] * size[1], fitted_px[0] * fitted_px[1] * count), limits)
@@ -196,7 +196,7 @@ def _shown_ms(duration_ms: float) -> int:
 
 
 def _plays(image: ImageFile) -> int:
-    """How often the animation is shown; a GIF says how often it is repeated, and once where it says nothing."""
+    """The number of times that the animation is shown; a GIF names the repetitions, and none means once."""
     loop = image.plays if isinstance(image, PngFile) else image.info.get("loop")
     if isinstance(image, GifFile):
         loop = 1 if loop is None else loop + 1 if loop else 0

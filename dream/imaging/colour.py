@@ -1,7 +1,7 @@
-"""Colours: whatever a picture's numbers mean becomes sRGB, which is what an untagged picture means to every browser.
+"""Convert a picture's colours to sRGB, the colour space that every browser assumes for a picture without a profile.
 
 LittleCMS converts profiles, except those of PQ and HLG, which it cannot tone-map. `colour_space` converts these, and
-spaces that are named by numbers. (Source of what is in a profile: ICC.1:2022, clauses 7 to 10.)
+spaces that are named by numbers. (Source for profiles: ICC.1:2022, clauses 7 to 10.)
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Colours", "is_srgb", "to_srgb"]
 Colours = tuple[bytes | ColourSpace, ...]
 
 _CANNOT_CONVERT = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
-#: What a profile calls its colour space, and the mode of pictures it can speak about.
+#: The names of colour spaces in profiles, and the mode of the pictures that each describes.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
-#: Levels by which a colour may change without being another: profiles of sRGB differ by their rounding.
+#: Levels by which a colour may differ and still count as equal: profiles of sRGB differ by their rounding.
 _SAME_LEVELS = 2
 #: Light at some levels of PQ (as a share of 10,000 cd/m²) and of HLG (of the scene's), by ITU-R BT.2100.
 _SHAPES = {
     "pq": {0.25: 0.000515, 0.5: 0.009225, 0.75: 0.098337, 0.9: 0.385, 1.0: 1.0},
     "hlg": {0.25: 0.020833, 0.5: 0.083333, 0.75: 0.264962, 0.9: 0.585, 1.0: 1.0},
 }
-#: Entries of a curve from which its shape can be told.
+#: The number of entries from which a curve has a recognisable shape.
 _LEAST_ENTRIES = 64
 _D65 = (0.3127, 0.3290)
 #: Bradford's adaptation (Lindbloom).
@@ -44,7 +44,7 @@ def is_srgb(mode: str, profile: bytes | None) -> bool:
 
     Parameters:
       mode: the picture's.
-      profile: its ICC profile, where it has one; one that is broken means nothing.
+      profile: its ICC profile, if it has one; a broken one is ignored.
     """
     return mode == "RGB" and _means_srgb(profile) if profile else mode in {"L", "RGB"}
 
@@ -52,7 +52,7 @@ def is_srgb(mode: str, profile: bytes | None) -> bool:
 def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
     """The picture in sRGB, in mode L, RGB or RGBA.
 
-    A profile that is broken, or that speaks about another kind of picture, is ignored.
+    A profile that is broken, or is for another kind of picture, is ignored.
 
     Parameters:
       image: in mode L, LA, RGB, RGBA, CMYK or LAB.
@@ -73,7 +73,7 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
 
 
 def _followed(image: Image.Image, said: bytes | ColourSpace) -> Image.Image | None:
-    """The picture in sRGB; None where this statement is not usable."""
+    """The picture in sRGB; None if this statement is not usable."""
     if isinstance(said, bytes):
         if image.mode == "RGB" and _means_srgb(said):
             return image
@@ -85,7 +85,7 @@ def _followed(image: Image.Image, said: bytes | ColourSpace) -> Image.Image | No
 
 
 def _means_srgb(profile: bytes) -> bool:
-    """Whether a profile of RGB pictures does, tried on a grid of colours."""
+    """Whether a profile of RGB pictures means sRGB, tried on a grid of colours."""
     levels = bytes(range(0, 256, 51))
     grid = bytes(level for red in levels for green in levels for blue in levels for level in (red, green, blue))
     colours = Image.frombytes("RGB", (len(levels) ** 3, 1), grid)
@@ -121,7 +121,7 @@ def _convert(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Imag
 
 
 def _hdr_space(profile: bytes) -> ColourSpace | None:
-    """The space of a profile that is PQ or HLG by its cicp tag, or by the shape of its curve; None of any other."""
+    """The space of a profile that is PQ or HLG by its cicp tag, or by the shape of its curve; None for any other."""
     try:
         tags = _tags(profile)
         if len(tags.get(b"cicp", b"")) >= 12:
@@ -143,7 +143,7 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
 
 
 def _hdr_transfer(curve: bytes) -> str | None:
-    """Whether a curve is PQ or HLG, by its values at some levels; None where it is neither."""
+    """The name of a curve that is PQ or HLG, by its values at some levels; None if it is neither."""
     if curve[:4] != b"curv" or len(curve) < 12:
         return None
     (count,) = struct.unpack_from(">L", curve, 8)

@@ -6,7 +6,7 @@ level ─ transfer ─► light ─ (HDR: tone curve) ─► light ─ matrix �
 
 Sources: ITU-T H.273 (code points, primaries, transfer functions), BT.2100 (PQ, HLG and its display), BT.2408 (203 cd/m²
 is HDR's reference white), IEC 61966-2-1 (sRGB), PNG 3rd edition (gAMA, cHRM); Lindbloom for matrices and the Bradford
-adaptation. Where they are silent, Chromium decides.
+adaptation. Chromium decides if they say nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["SRGB", "Chromaticities", "ColourSpace", "by_chunks", "by_code_points
 
 
 class Chromaticities(NamedTuple):
-    """Where white and the three primaries of a space lie: CIE 1931 x and y of each."""
+    """White and the three primaries of a colour space: CIE 1931 x and y of each."""
 
     white_x: float
     white_y: float
@@ -100,24 +100,24 @@ _HLG_GAMMA = 1.2
 #: The tone curve: light is multiplied by the first number up to this share of reference white, and bends to 1 above.
 _TONE_SLOPE, _TONE_KNEE = 0.95, 0.8
 
-#: gAMA and cHRM beyond these mean nothing.
+#: gAMA and cHRM beyond these are ignored.
 _GAMMAS = (0.1, 5.0)
 _LEAST_AREA = 0.005
-#: The gamma that means sRGB's curve where the file says nothing else, and by how much it may differ.
+#: The gamma that means sRGB's curve if the file has no other statement, and the largest difference from it.
 _SRGB_GAMMA, _SAME_GAMMA = 0.45455, 0.005
 
-#: Levels by which a colour may change without being another.
+#: Levels by which a colour may differ and still count as equal.
 _SAME_LEVELS = 1
-#: Spaces whose tables are kept for the next picture.
+#: The number of spaces whose tables are kept for the next picture.
 _KEPT_SPACES = 32
-#: Pixels that are converted at once, at about 50 bytes each.
+#: The number of pixels to convert at once, with about 50 bytes each.
 _PIXELS_AT_ONCE = 2**18
 
 
 def by_code_points(primaries: int, transfer: int, *, is_narrow: bool = False) -> ColourSpace | None:
-    """The space of these code points (H.273); None where one is reserved.
+    """The space of these code points (H.273); None if one is reserved.
 
-    Unspecified ones are sRGB's, but for the primaries of PQ and HLG, which are BT.2100's.
+    Unspecified ones are sRGB's, but unspecified primaries of PQ and HLG are BT.2100's.
     """
     if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
         return None
@@ -126,7 +126,7 @@ def by_code_points(primaries: int, transfer: int, *, is_narrow: bool = False) ->
 
 
 def by_chunks(gamma: float | None, primaries: Chromaticities | None) -> ColourSpace | None:
-    """The space of gAMA and cHRM, in the units of the specification; None where they are missing or impossible."""
+    """The space of gAMA and cHRM, in the units of the specification; None if they are missing or impossible."""
     if gamma is not None and not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
         gamma = None
     if primaries is not None and not _are_possible(primaries):

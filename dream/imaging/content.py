@@ -1,8 +1,8 @@
-"""Whether a picture is a photo or a drawing, because they need different encodings.
+"""Distinguish photos from drawings, because they need different encodings.
 
 A photo has noise and soft colours: JPEG with the colours at half the scale shows it well. A screenshot, a chart or a
-palette picture has flat areas and hard edges: coloured words turn grey there, while a lossless file is often smaller.
-The encoders themselves tell the two apart, on a sample of tiles; it takes some milliseconds.
+palette picture has flat areas and hard edges: coloured words turn grey in such a JPEG, and a lossless file is often
+smaller. Trial encodings of a sample of tiles show which of the two it is, in some milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from dream.imaging.transform import lay_on_white
 
-__all__ = ["PHOTO", "Content", "content_of", "content_of_pixels"]
+__all__ = ["PHOTO", "Content", "content_of", "content_of_pixels", "is_grey"]
 
 #: Colours that count as few: as many as in a palette, or this many for each pixel of a sample. As measured, photos have
 #: 0.1 to 0.6, words with soft edges 0.006 to 0.02. Every grey picture has few.
@@ -27,7 +27,7 @@ _TILES = 6
 _TILE_PX = 32
 #: As measured on samples, with a JPEG's tables left out: without loss a photo takes 3.1 to 8 times the bytes of a JPEG
 #: of quality 90, a drawing 0.1 to 2.2 times; a screenshot that is a quarter photo 1.3 times. In grey that is 2.1 to
-#: 6.8 and 0.5 to 0.7 times, for there is less to lose.
+#: 6.8 and 0.5 to 0.7 times, because there is less to lose.
 _MOST_RATIO, _MOST_RATIO_IN_GREY = 2.3, 1.3
 _JPEG_TABLES_BYTES = 600
 #: Colours are greyed where half the scale changes Cb or Cr by more than this,
@@ -41,12 +41,12 @@ _ROWS_STEP = 32
 
 
 class Content(NamedTuple):
-    """How a picture is to be encoded.
+    """The kind of encoding that a picture needs.
 
     Parameters:
-      is_drawn: it is likely to be small without any loss.
+      is_drawn: a lossless file of it is probably small.
       is_sharp: its colours must not be kept at half the scale.
-      lossless_bytes: about the size of the file without loss; 0 where it was not looked at.
+      lossless_bytes: the approximate size of the file without loss; 0 if it was not measured.
     """
 
     is_drawn: bool
@@ -79,7 +79,7 @@ def content_of_pixels(image: Image.Image) -> Content:
     lossy_bytes = _size(lay_on_white(sample), "JPEG", quality=90, subsampling="4:2:0")
     pixels = sample.width * sample.height
     most_ratio, few = _MOST_RATIO, max(_FEW_COLOURS, int(_FEW_SHARE * pixels))
-    if _is_grey(sample):
+    if is_grey(sample):
         most_ratio, few = _MOST_RATIO_IN_GREY, _FEW_GREYS
     is_small = lossless_bytes <= most_ratio * (lossy_bytes - _JPEG_TABLES_BYTES)
     is_drawn = is_small or sample.getcolors(few) is not None
@@ -87,7 +87,8 @@ def content_of_pixels(image: Image.Image) -> Content:
     return Content(is_drawn, is_drawn or _is_sharp(image), int(lossless_bytes * share))
 
 
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
+    """Whether all colours of a picture are equal in each pixel."""
     bands = image.split()
     return len(bands) < 3 or all(ImageChops.difference(bands[0], other).getextrema() == (0, 0) for other in bands[1:3])
 

@@ -1,4 +1,4 @@
-"""Whatever the decoders raise on bad input becomes `ImageRejected`, with a sentence for the picture's owner."""
+"""Translate every error of the decoders into `ImageRejected`, with a sentence for the picture's owner."""
 
 from __future__ import annotations
 
@@ -11,33 +11,29 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from dream.errors import ImageRejected
+from dream.errors import ImageRejected, Reason
 
-__all__ = ["DAMAGED", "RAISED_BY_DECODERS", "TOO_MANY_PARTS", "UNCOMMON", "rejecting_damage"]
+__all__ = ["RAISED_BY_DECODERS", "rejecting_damage"]
 
-DAMAGED = "the picture is damaged or incomplete"
-TOO_MANY_PARTS = "the file is made of too many small pieces"
-UNCOMMON = "the picture is stored in an uncommon way that is not supported; save it as JPEG or PNG"
-
-#: An error without a number is a decoder's; the others come of places in the file that cannot be.
+#: An error without a number is a decoder's; these numbers come from impossible places in the file.
 _NOT_THE_DISKS_FAULT = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 
-#: What decoders say, and what it means to a picture's owner; all else is damage.
+#: Messages of decoders, and the reason for a picture's owner; any other message means damage.
 _REASONS = (
-    (re.compile(r"exceeds limit", re.IGNORECASE), "the picture has far more pixels than are accepted"),
+    (re.compile(r"exceeds limit", re.IGNORECASE), Reason.FAR_TOO_MANY_PIXELS),
     (
         re.compile(r"decompressed data too large|too much memory used in text", re.IGNORECASE),
-        "the picture carries a longer text or a larger colour profile than is accepted",
+        Reason.METADATA_TOO_LARGE,
     ),
     (
         re.compile(
             r"unsupported|not supported|cannot handle|unknown (data organization|pixel mode)|bits layout", re.IGNORECASE
         ),
-        UNCOMMON,
+        Reason.FORMAT_NOT_SUPPORTED,
     ),
 )
 
-#: What Pillow and the libraries under it are seen to raise on bad input.
+#: The errors that Pillow and the libraries under it raise on bad input.
 RAISED_BY_DECODERS = (
     OSError,
     SyntaxError,
@@ -58,24 +54,24 @@ RAISED_BY_DECODERS = (
 
 @contextmanager
 def rejecting_damage() -> Iterator[None]:
-    """Decode within this.
+    """Turn errors of decoders inside the block into `ImageRejected`.
 
     Raises:
-      ImageRejected: the picture is damaged, incomplete, or nothing that the decoder can read.
+      ImageRejected: the picture is damaged, incomplete, or unreadable for the decoder.
       OSError: the file could not be read: the disk's fault, not the picture's.
       MemoryError: there was not enough memory.
     """
     try:
         yield
-    except ImageRejected:  # it says already what is wrong
+    except ImageRejected:  # it has its reason already
         raise
     except RAISED_BY_DECODERS as error:
         if isinstance(error, OSError) and error.errno not in _NOT_THE_DISKS_FAULT:
             raise
-        if "out of memory" in str(error):  # Pillow's codecs say so in an OSError without a number
+        if "out of memory" in str(error):  # damage: Pillow's codecs raise an OSError without a number
             raise MemoryError(str(error)) from error
-        raise ImageRejected(_reason(str(error))) from error
+        raise ImageRejected.because(_reason(str(error))) from error
 
 
-def _reason(message: str) -> str:
-    return next((reason for pattern, reason in _REASONS if pattern.search(message)), DAMAGED)
+def _reason(message: str) -> Reason:
+    return next((reason for pattern, reason in _REASONS if pattern.search(message)), Reason.IMAGE_DAMAGED)

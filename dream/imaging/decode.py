@@ -1,7 +1,7 @@
-"""From a file to pixels: the only code that reads what a stranger has sent.
+"""Decode a file into pixels. Only this code, and the readers that it calls, open a stranger's file.
 
-Everything that can be known from the header (format, pixels, edges, scans, parts) is checked before a pixel is decoded.
-Limits on time and memory are the pool's.
+The header's facts (format, pixels, edges, scans, parts) are checked before a pixel is decoded. The pool limits time and
+memory.
 """
 
 from __future__ import annotations
@@ -14,24 +14,28 @@ from PIL.ExifTags import Base as ExifTag
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from dream.arguments import size_text
-from dream.errors import ImageRejected
+from dream.errors import ImageRejected, Reason
+from dream.imaging import turbo
 from dream.imaging.avif import AvifFile
 from dream.imaging.colour import Colours
 from dream.imaging.colour_space import ColourSpace, by_code_points
-from dream.imaging.damage import DAMAGED, RAISED_BY_DECODERS, rejecting_damage
+from dream.imaging.damage import RAISED_BY_DECODERS, rejecting_damage
 from dream.imaging.formats import ACCEPTED, HEAD_BYTES, opener_for
 from dream.imaging.frames import Frame, composed
 from dream.imaging.gif import GifFile
 from dream.imaging.limits import Limits
-from dream.imaging.memory import check_memory, pixel_bytes
 from dream.imaging.png import PngFile
-from dream.imaging.structure import check_structure
+from dream.imaging.structure import check_memory, check_structure, pixel_bytes
+from dream.messages.arguments import refusal_of
 
-__all__ = ["Decoded", "colours_of", "decode", "frames_of", "open_image", "orientation_of"]
+__all__ = ["Decoded", "colours_of", "decode", "frames_of", "open_image", "orientation_of", "upright_size"]
 
-#: The scales of a JPEG's decoder, 1/8 to 1.
-_DCT_SCALES = (8, 4, 2, 1)
+#: The scales of a JPEG's decoder in eighths, the quick ones first: for results that need no further reduction, and for
+#: others. 5/8 and 7/8 are missing: a quick scale and a reduction take less time.
+_FOR_BAND = (8, 1, 2, 4, 3, 6)
+_TO_REDUCE = (1, 2, 4, 8)
+#: From this orientation on, a picture's width becomes its height.
+_FIRST_ON_ITS_SIDE = 5
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,20 @@ class Decoded:
 
 
 def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
-    """Read a picture's header and hold it against the limits; no pixel is decoded yet.
+    """Read a picture's header and check it against the limits; decode no pixel yet.
 
     Raises:
-      ImageRejected: it is no picture, of no accepted format, damaged, or beyond a limit.
+      ImageRejected: the file is no picture, of no accepted format, damaged, or beyond a limit.
       OSError: the file could not be read.
     """
     size_bytes = file.seek(0, 2)
     file.seek(0)
-    if not size_bytes:
-        raise ImageRejected("the file is empty")
-    if size_bytes > limits.max_source_bytes:
-        raise ImageRejected(f"the file is larger than {size_text(limits.max_source_bytes)}")
+    refusal = refusal_of("", size_bytes, limits.max_source_bytes)
+    if refusal is not None:
+        raise refusal
     opener = opener_for(file.read(HEAD_BYTES))
     if opener is None:
-        raise ImageRejected(f"the file is not a picture of an accepted format ({ACCEPTED})")
+        raise ImageRejected.because(Reason.NOT_AN_IMAGE, accepted=ACCEPTED)
     check_structure(file, limits)
     file.seek(0)
     with rejecting_damage():
@@ -79,10 +82,10 @@ def open_image(file: BinaryIO, limits: Limits) -> ImageFile:
 
 
 def decode(image: ImageFile, limits: Limits) -> Decoded:
-    """Decode the pixels of an opened picture; of an animation, its first frame.
+    """Decode the pixels of an opened picture, or the first frame of an animation.
 
-    A JPEG is decoded at the smallest scale (1/8, 1/4, 1/2, 1) that still covers the size it will be reduced to. A scale
-    whose result is within the limits and not far below them (`Limits.is_in_band`) is not reduced any further.
+    A JPEG is decoded at the smallest scale, in eighths, that still covers the size it will be reduced to. A scale whose
+    result is within the limits and not far below them (`Limits.is_in_band`) is not reduced any further.
 
     Raises:
       ImageRejected: it is damaged or incomplete.
@@ -93,17 +96,17 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
     pixels: Image.Image = image
     with rejecting_damage():
         if isinstance(image, JpegImageFile):
-            fitted_px = _draft(image, fitted_px, limits)
-        if frames := frames_of(image):
+            pixels, fitted_px = _decode_jpeg(image, fitted_px, limits)
+        elif frames := frames_of(image):
             pixels = next(composed(image.size, frames[:1]))
         else:
             image.load()
-    # Asked for after `load`, since a PNG may have its Exif behind its pixels and a TIFF is turned by Pillow.
+    # After `load`, because a PNG may have its Exif behind its pixels, and Pillow turns a TIFF.
     return Decoded(pixels, fitted_px, orientation_of(image), colours_of(image))
 
 
 def frames_of(image: Image.Image) -> tuple[Frame, ...]:
-    """The frames that we compose ourselves; none where Pillow's pixels are the picture."""
+    """The frames that dream composes; none if Pillow's pixels are the picture."""
     return image.frames if isinstance(image, GifFile | PngFile) else ()
 
 
@@ -124,7 +127,7 @@ def _space_of_heic(image: Image.Image) -> ColourSpace | None:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The orientation that Exif gives, 1–8; 1 where it gives none, or another value.
+    """The orientation in Exif, 1–8; 1 if Exif has none, or another value.
 
     Pillow has turned TIFFs already. Browsers ignore XMP, and Exif in a PNG's text.
     """
@@ -132,33 +135,53 @@ def orientation_of(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif") or b"")
         value = exif.get(ExifTag.Orientation, 1)
-    except RAISED_BY_DECODERS:  # broken metadata does not spoil a good picture
+    except RAISED_BY_DECODERS:  # a good picture may have broken metadata
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _draft(image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits) -> tuple[int, int]:
-    """Choose the scale to decode at; returns the size to reduce the result to."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """The size of a picture in pixels after its turn."""
     width, height = image.size
-    for scale in _DCT_SCALES:
-        if limits.is_in_band((-(-width // scale), -(-height // scale))):
-            # Rounded down, for `draft` wants a size that the scale covers.
-            image.draft(None, (max(1, width // scale), max(1, height // scale)))
-            return image.size if limits.is_in_band(image.size) else fitted_px
+    return (height, width) if orientation_of(image) >= _FIRST_ON_ITS_SIDE else (width, height)
+
+
+def _decode_jpeg(
+    image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The pixels at the best scale, and the size to reduce them to."""
+    usable = (each for each in _FOR_BAND if turbo.keeps_shape(image.size, each))
+    within = (each for each in usable if limits.is_in_band(turbo.scaled(image.size, each)))
+    covering = (each for each in _TO_REDUCE if max(turbo.scaled(image.size, each)) >= max(fitted_px))
+    pixels = turbo.decode(image, next(within, None) or next(covering, turbo.FULL))
+    if pixels is None:
+        _draft(image, fitted_px, limits)
+        image.load()
+        pixels = image
+    return pixels, pixels.size if limits.is_in_band(pixels.size) else fitted_px
+
+
+def _draft(image: JpegImageFile, fitted_px: tuple[int, int], limits: Limits) -> None:
+    """Choose the scale at which Pillow decodes."""
+    for scale in (8, 4, 2, 1):
+        if limits.is_in_band(turbo.scaled(image.size, turbo.FULL // scale)):
+            # Rounded down, because `draft` needs a size that the scale covers.
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+            return
     image.draft(None, fitted_px)
-    return fitted_px
 
 
 def _check_size(size: tuple[int, int], most_pixels: int, limits: Limits) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise ImageRejected(DAMAGED)
+        raise ImageRejected.because(Reason.IMAGE_DAMAGED)
     if max(width, height) > limits.max_source_edge_px:
-        raise ImageRejected(
-            f"the picture is {width} × {height} pixels; neither side may have more than {limits.max_source_edge_px}"
-        )
+        raise ImageRejected.because(Reason.SIDE_TOO_LONG, width=width, height=height, most=limits.max_source_edge_px)
     if width * height > most_pixels:
-        raise ImageRejected(
-            f"the picture has {width * height / 1e6:.4g} million pixels ({width} × {height}); "
-            f"at most {most_pixels / 1e6:.4g} million are accepted in this format"
+        raise ImageRejected.because(
+            Reason.TOO_MANY_PIXELS,
+            megapixels=width * height / 1e6,
+            width=width,
+            height=height,
+            most=most_pixels / 1e6,
         )

@@ -1,15 +1,15 @@
-"""From pixels to a file of a certain kind, within its byte budget (`budget.py` finds the quality and the size).
+"""Encode pixels as a file within its byte budget (`budget.py` finds the quality and the size).
 
 ```
 photo ─► JPEG, WebP or AVIF, colours at half the scale, up to the quality above which no difference shows
-drawn ─► WebP without loss, where that is wanted and fits
-  └────► else with colours at full scale and of a higher quality, where that is good
+drawn ─► WebP without loss, if that is wanted and fits
+  └────► else with colours at full scale and of a higher quality, if that is good
   └────► else WebP without loss by more effort
-  └────► else what comes nearest: colours at full or half the scale, or few of them without other loss
+  └────► else the nearest to the picture: colours at full or half the scale, or few colours without other loss
 ```
 
-Nothing but pixels is written: no Exif, no place, no comment, no profile (sRGB is what a picture without one means).
-Files are real ones, for while Pillow saves into memory no other thread runs.
+Only pixels are written: no Exif, no place, no comment, no profile (a picture without one is in sRGB).
+Pillow saves to real files: while it saves into memory, no other thread runs.
 """
 
 from __future__ import annotations
@@ -18,36 +18,53 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from PIL import Image, ImageChops, ImageStat
 
-from dream.imaging.budget import Qualities, Rung, Task, search
+from dream.imaging.budget import Grade, Qualities, Task, search
 from dream.imaging.content import PHOTO, Content
+from dream.imaging.forecast import affordable_px
 from dream.imaging.limits import Limits, OutputFormat
-from dream.imaging.resize import resize
-from dream.imaging.transform import lay_on_white
+from dream.imaging.transform import lay_on_white, resize
+from dream.messages.pictures import OUTPUT_FORMATS
 
-__all__ = ["AVIF", "JPEG", "WEBP", "Encoded", "Kind", "encode"]
+__all__ = ["AVIF", "JPEG", "WEBP", "Encoded", "Kind", "affordable_photo_px", "encode"]
+
+
+class _Save(Protocol):
+    """Encodes a picture of a suitable mode to a path, or a sample of one into memory."""
+
+    def __call__(self, image: Image.Image, path: Path | BinaryIO, quality: int) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of file that can come out.
+    """A kind of file that dream can write.
 
     Parameters:
       content_type, extension: as in `Processed`.
       save: writes a picture to a path at a quality.
       qualities: how good it may be.
-      keeps_transparency: otherwise pictures are to be laid on white.
+      keeps_transparency: otherwise pictures must be laid on white first.
       keeps_pixels: quality gives way before pixels do.
     """
 
     content_type: str
     extension: str
-    save: Callable[[Image.Image, Path, int], None]
+    save: _Save
     qualities: Qualities
     keeps_transparency: bool = True
     keeps_pixels: bool = False
+
+    def at_most(self, quality: int | None) -> Kind:
+        """This kind with a lower highest quality, if one is given; below its range the quality does not give way."""
+        highest, lowest, lowest_share = self.qualities
+        if quality is None or quality >= highest:
+            return self
+        kept = max(0.0, (quality - lowest) / (highest - lowest))
+        qualities = Qualities(quality, min(lowest, quality), min(_SAME_BYTES, lowest_share**kept))
+        return replace(self, qualities=qualities)
 
     def admit(self, image: Image.Image) -> Image.Image:
         """The picture in a mode that this kind of file can hold."""
@@ -64,7 +81,7 @@ def _kind_for(image: Image.Image, wanted: OutputFormat, content: Content) -> Kin
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was written."""
+    """The file that was written."""
 
     content_type: str
     extension: str
@@ -80,13 +97,15 @@ def encode(image: Image.Image, target: Path, limits: Limits, content: Content) -
 
     Parameters:
       image: in mode L, RGB or RGBA, without metadata, within the longest edge.
-      content: what it shows.
+      content: photo or drawing.
 
     Raises:
-      ImageRejected: no picture is that small.
+      ImageRejected: even the smallest picture exceeds the budget.
       OSError: the file could not be written.
     """
     kind = _kind_for(image, limits.output_format, content)
+    if limits.highest_quality is not None:
+        return _encode_as(image, target, limits, kind.at_most(limits.highest_quality))
     lossless_bytes = None
     if _may_be_lossless(kind, limits, content):
         lossless_bytes = _save_lossless(image, target, limits, _QUICK if _is_large(image) else _THOROUGH)
@@ -102,11 +121,24 @@ def encode(image: Image.Image, target: Path, limits: Limits, content: Content) -
     return _nearest(image, target, limits, kind, encoded)
 
 
-def _nearest(image: Image.Image, target: Path, limits: Limits, kind: Kind, encoded: Encoded) -> Encoded:
-    """Encode by the way that comes nearest to the picture, where the budget is too small for colours at full scale.
+def affordable_photo_px(image: Image.Image, fitted_px: tuple[int, int], limits: Limits) -> tuple[int, int]:
+    """The size to which to reduce the pixels of a decoded JPEG: `fitted_px`, or less if its file would not fit.
 
     Parameters:
-      kind, encoded: what the target holds already; it may be replaced.
+      image: in any mode.
+      fitted_px: the largest size.
+    """
+    if limits.output_format not in {"auto", "jpeg"} or image.mode not in {"L", "RGB"}:
+        return fitted_px
+    save = partial(JPEG.save, quality=JPEG.qualities.highest)
+    return affordable_px(image, fitted_px, limits.least_edge_share * limits.max_edge_px, save, limits.max_bytes)
+
+
+def _nearest(image: Image.Image, target: Path, limits: Limits, kind: Kind, encoded: Encoded) -> Encoded:
+    """Encode in the way that comes nearest to the picture, if the budget is too small for colours at full scale.
+
+    Parameters:
+      kind, encoded: the file in the target, which may be replaced.
     """
     rival_path = target.with_name(f"{target.name}~")
     kinds = [_kind_for(image, limits.output_format, each) for each in _CONTENTS]
@@ -145,8 +177,8 @@ def _encode_with_loss(image: Image.Image, target: Path, limits: Limits, kind: Ki
     """The file that was written, and whether it has all pixels at a quality that shows next to no flaws."""
     admitted = kind.admit(image)
 
-    def save(path: Path, rung: Rung) -> None:
-        kind.save(resize(admitted, rung.size), path, rung.quality)
+    def save(path: Path, grade: Grade) -> None:
+        kind.save(resize(admitted, grade.size), path, grade.quality)
 
     floor_px = max(image.size) if kind.keeps_pixels else limits.least_edge_share * limits.max_edge_px
     task = Task(image.size, floor_px, kind.qualities, limits.max_bytes)
@@ -185,7 +217,7 @@ def _is_large(image: Image.Image) -> bool:
 
 
 def _save_with_few_colours(image: Image.Image, target: Path, limits: Limits, method: Image.Quantize) -> Encoded | None:
-    """Write a WebP without loss but for its colours, of which there are at most 256; None where it does not fit."""
+    """Write a lossless WebP of at most 256 colours; None if it does not fit."""
     if limits.output_format not in {"auto", "webp"} or (image.mode == "RGBA" and method not in _FOR_ALPHA):
         return None
     full = image.convert("RGB") if image.mode == "L" else image
@@ -200,11 +232,13 @@ _QUICK, _THOROUGH = (0, 20), (3, 30)
 _SMALL_PIXELS = 1_000_000
 #: The greater effort saves up to half of the bytes.
 _MOST_SAVED = 2.0
-#: How far below the highest a quality may be before other ways are tried, which take longer.
+#: Other ways, which take longer, are tried only if the quality is this far below the highest.
 _GOOD_STEPS = 12
 #: The first takes fewer colours, and so fewer bytes, the second comes nearer to the picture.
 _QUANTIZERS = (Image.Quantize.FASTOCTREE, Image.Quantize.MEDIANCUT)
 _FOR_ALPHA = frozenset({Image.Quantize.FASTOCTREE})
+#: The share of bytes at the lowest quality, if it is also the highest.
+_SAME_BYTES = 0.99
 #: All kinds of content, with loss.
 _CONTENTS = (PHOTO, Content(is_drawn=True, is_sharp=True, lossless_bytes=0))
 
@@ -222,37 +256,34 @@ _ROBIDOUX = (
 )
 
 
-def _save_jpeg(image: Image.Image, path: Path, quality: int, subsampling: str = "4:2:0") -> None:
+def _save_jpeg(image: Image.Image, path: Path | BinaryIO, quality: int, subsampling: str = "4:2:0") -> None:
     # Huffman tables of their own would save 3% for twice the time, progressive files 3 to 8% for five times the time.
     image.save(path, format="JPEG", quality=quality, qtables=(_ROBIDOUX, _ROBIDOUX), subsampling=subsampling)
 
 
-def _save_webp(image: Image.Image, path: Path, quality: int) -> None:
+def _save_webp(image: Image.Image, path: Path | BinaryIO, quality: int) -> None:
     # Method 2 takes half the time of 3 and 4, which save no bytes at these qualities.
     image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=2)
 
 
-def _save_avif(image: Image.Image, path: Path, quality: int, subsampling: str = "4:2:0") -> None:
+def _save_avif(image: Image.Image, path: Path | BinaryIO, quality: int, subsampling: str = "4:2:0") -> None:
     # Speed 8 would save 5% for twice the time.
     image.save(path, format="AVIF", quality=quality, subsampling=subsampling, speed=9, max_threads=1)
 
 
 JPEG = Kind(
-    content_type="image/jpeg",
-    extension="jpg",
+    **OUTPUT_FORMATS["jpeg"]._asdict(),
     save=_save_jpeg,
     qualities=Qualities(highest=90, lowest=80, lowest_share=0.58),
     keeps_transparency=False,
 )
 WEBP = Kind(
-    content_type="image/webp",
-    extension="webp",
+    **OUTPUT_FORMATS["webp"]._asdict(),
     save=_save_webp,
     qualities=Qualities(highest=90, lowest=78, lowest_share=0.5),
 )
 AVIF = Kind(
-    content_type="image/avif",
-    extension="avif",
+    **OUTPUT_FORMATS["avif"]._asdict(),
     save=_save_avif,
     qualities=Qualities(highest=78, lowest=60, lowest_share=0.45),
 )

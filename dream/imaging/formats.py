@@ -1,6 +1,6 @@
-"""Which picture formats are accepted, told apart by their first bytes and never by a file's name.
+"""Accepted formats of pictures, recognised by their first bytes and never by a file's name.
 
-Each opens with Pillow's class for it, or with ours on top of that, so that no other decoder ever sees an uploaded
+Each format opens with Pillow's class for it, or with a subclass of dream's, so no other decoder ever sees an uploaded
 file. A multi-picture JPEG (MPO) opens as the JPEG that it begins with.
 """
 
@@ -16,23 +16,22 @@ from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from dream.errors import ImageRejected
-from dream.imaging.accepted import HAS_HEIF
+from dream.errors import ImageRejected, Reason
 from dream.imaging.avif import AvifFile
 from dream.imaging.colour_space import by_code_points
-from dream.imaging.damage import UNCOMMON
 from dream.imaging.gif import GifFile
+from dream.imaging.limits import HAS_HEIF
 from dream.imaging.png import PngFile
-from dream.imaging.tiff import RAW, TiffFile
-from dream.imaging.webp import WebpFile
+from dream.imaging.tiff import TiffFile
 
 __all__ = ["ACCEPTED", "HEAD_BYTES", "opener_for"]
 
-#: For people: the formats that are accepted.
+#: The accepted formats, for people.
 ACCEPTED = "JPEG, PNG, WebP, GIF, TIFF, BMP" + ", AVIF" * HAS_AVIF + ", HEIC" * HAS_HEIF
 
-#: How much of a file's beginning `opener_for` wants to see.
+#: The number of bytes at a file's beginning that `opener_for` needs.
 HEAD_BYTES = 64
 
 _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
@@ -46,11 +45,12 @@ _BY_PREFIX: tuple[tuple[bytes, Callable[[BinaryIO], ImageFile]], ...] = (
     (b"BM", BmpImageFile),
 )
 
-#: Beginnings of pictures that are not opened, and the advice for each.
-_REFUSED: tuple[tuple[bytes, str], ...] = (
-    (b"MM\0+", UNCOMMON),  # a BigTIFF whose highest byte comes first: Pillow takes it for a small one
+#: Beginnings of pictures that are not opened, and the reason for each.
+_REFUSED: tuple[tuple[bytes, Reason], ...] = (
+    # A BigTIFF whose highest byte comes first: Pillow takes it for a small one.
+    (b"MM\0+", Reason.FORMAT_NOT_SUPPORTED),
     *(
-        (magic, RAW)
+        (magic, Reason.RAW_NOT_SUPPORTED)
         for magic in (
             *(b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),  # Olympus and Panasonic, nearly TIFFs
             *(b"FUJIFILMCCD-RAW", b"II\x1a\0\0\0HEAPCCDR", b"\0MRM", b"FOVb"),  # Fujifilm, Canon, Minolta, Sigma
@@ -70,7 +70,7 @@ _MATRICES = frozenset(range(18)) - {3}
 
 
 def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
-    """What opens a file that begins with `head`; None where its format is not accepted.
+    """The opener of a file that begins with `head`; None if its format is not accepted.
 
     Raises:
       ImageRejected: the extra `heif` is missing, or the refusal has advice for this kind of file.
@@ -80,21 +80,21 @@ def opener_for(head: bytes) -> Callable[[BinaryIO], ImageFile] | None:
             return opener
     for prefix, reason in _REFUSED:
         if head.startswith(prefix):
-            raise ImageRejected(reason)
+            raise ImageRejected.because(reason)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return WebpFile
     brands = _brands(head)
     if HAS_AVIF and brands & _AVIF_BRANDS:
         return AvifFile
     if brands & _RAW_BRANDS:
-        raise ImageRejected(RAW)
+        raise ImageRejected.because(Reason.RAW_NOT_SUPPORTED)
     if brands & _HEIF_BRANDS:
         return _heif_opener()
     return None
 
 
 def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
-    """What opens HEIC; its decoder is loaded with the first such picture.
+    """The opener of HEIC; the first such picture loads its decoder.
 
     Raises:
       ImageRejected: the extra `heif` is not installed.
@@ -102,9 +102,7 @@ def _heif_opener() -> Callable[[BinaryIO], ImageFile]:
     try:
         from pillow_heif import HeifImageFile, options
     except ImportError:
-        raise ImageRejected(
-            "the picture is a HEIC, which is accepted only where dream-pictures[heif] is installed; save it as JPEG"
-        ) from None
+        raise ImageRejected.because(Reason.HEIC_NOT_SUPPORTED) from None
     options.DECODE_THREADS = 1  # the pool has a process for each CPU
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     opener: Callable[[BinaryIO], ImageFile] = HeifImageFile
@@ -134,3 +132,17 @@ def _brands(head: bytes) -> set[bytes]:
         return set()
     box = head[: int.from_bytes(head[:4], "big")]
     return {box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))}
+
+
+class WebpFile(WebPImageFile):
+    """A WebP that frees the decoder of a still picture with its only frame.
+
+    The decoder is made for animations. It keeps two canvases of 4 bytes a pixel, besides the pixels that it returns and
+    the picture that Pillow makes of them.
+    """
+
+    def _get_next(self) -> tuple[bytes, int, int]:
+        following = super()._get_next()
+        if self.n_frames == 1:
+            self._decoder = None
+        return following

@@ -1,9 +1,9 @@
-"""Frames of a GIF or an animated PNG, composed as in browsers.
+"""Compose the frames of a GIF or an animated PNG as browsers do.
 
-Pillow composes frames in the mode of the first one, which may hold no transparency. So each frame is opened as a
+Pillow composes frames in the mode of the first one, which may have no transparency. So each frame is opened as a
 picture of its own, and all are laid on one canvas, which is transparent where nothing was drawn.
 
-Sources: GIF89a, clause 23; PNG 3rd edition, clause 11.3.6. Where they are silent, Chromium decides.
+Sources: GIF89a, clause 23; PNG 3rd edition, clause 11.3.6. Chromium decides if they say nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from dream.imaging.damage import rejecting_damage
-from dream.imaging.modes import plain
+from dream.imaging.transform import plain
 
 __all__ = ["Disposal", "Frame", "composed"]
 
@@ -34,9 +34,9 @@ class Frame(NamedTuple):
 
     Parameters:
       open: opens it as a picture of its own; nothing is decoded until then.
-      left, top: where it lies on the canvas.
+      left, top: its place on the canvas.
       size: its own, in pixels.
-      duration_ms: how long it is shown.
+      duration_ms: the time for which it is shown.
       disposal: the treatment of its area afterwards.
       blends: it is laid over the canvas; otherwise it replaces its area, transparency included.
     """

@@ -1,11 +1,11 @@
-"""GIFs: their frames, each as a picture of its own.
+"""Read a GIF's frames, each as a picture of its own.
 
 ```
 header │ screen │ colours │ ( extensions │ descriptor │ colours │ blocks of pixels ) × frames │ ;
 ```
 
-Each frame has the graphic control extension that stands before it, and no other's. Pillow opens the file, tells how
-often it plays, and decodes the frames. (Source: GIF89a, clauses 17 to 27.)
+A graphic control extension counts only for the frame after it. Pillow opens the file, gives the number of plays, and
+decodes the frames. (Source: GIF89a, clauses 17 to 27.)
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from PIL.GifImagePlugin import GifImageFile
 
-from dream.errors import ImageRejected
-from dream.imaging.damage import DAMAGED
+from dream.errors import ImageRejected, Reason
 from dream.imaging.frames import Disposal, Frame
 from dream.imaging.mapped import Bytes, mapped
 
@@ -63,7 +62,7 @@ class GifFile(GifImageFile):
 
 
 def _frames(data: Bytes) -> list[Frame]:
-    """The frames up to the end, or to where the file ends.
+    """The frames up to the end mark, or up to the end of the file.
 
     Raises:
       ImageRejected: a frame begins and does not end.
@@ -82,7 +81,7 @@ def _frames(data: Bytes) -> list[Frame]:
             pixels_at = position
             position = _behind_blocks(data, position + 1)
             if position > len(data) or len(data) < start + _DESCRIPTOR_BYTES:
-                raise ImageRejected(DAMAGED)
+                raise ImageRejected.because(Reason.IMAGE_DAMAGED)
             frames.append(_frame(data, start, own or shared, control, (pixels_at, position)))
             control = b""
         else:  # filling, which decoders skip
@@ -91,7 +90,7 @@ def _frames(data: Bytes) -> list[Frame]:
 
 
 def _colours(data: Bytes, flags_at: int, start: int) -> tuple[_Colours | None, int]:
-    """The colour table that these flags announce, and where it ends."""
+    """The colour table that these flags announce, and its end."""
     flags = data[flags_at] if flags_at < len(data) else 0
     if not flags & _HAS_COLOURS:
         return None, start
@@ -100,7 +99,7 @@ def _colours(data: Bytes, flags_at: int, start: int) -> tuple[_Colours | None, i
 
 
 def _behind_blocks(data: Bytes, position: int) -> int:
-    """Where a sequence of blocks, up to the empty one, ends; behind the file's end where the empty one is missing."""
+    """The end of a sequence of blocks, after the empty one; if that is missing, a place behind the file's end."""
     while position < len(data) and data[position]:
         position += 1 + data[position]
     return position + 1

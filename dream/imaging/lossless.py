@@ -1,14 +1,14 @@
-"""A JPEG that is good as it is: its pixels stay bit for bit, and all that is private is cut out of its file.
+"""Keep a good JPEG: leave its pixels as they are, bit for bit, and cut all private data out of its file.
 
 ```
 SOI │ APP0 JFIF │ APP1 Exif, XMP │ APP2 ICC │ APP13 IPTC │ COM │ DQT SOF DHT SOS … │ EOI │ previews, films, anything
  ✓       ✓              ✗             ✗          ✗         ✗            ✓             ✓              ✗
 ```
 
-A profile goes, since it says what a picture without one means, and its tags may say more. Compressed data may hold
-bytes behind its last pixel, which no decoder looks at: such a picture is encoded anew.
+A profile is cut out: it is sRGB's, which browsers assume anyway, and its tags may contain private data. Compressed data
+may contain bytes behind its last pixel, which no decoder reads: such a picture is encoded anew.
 
-(Source of what is in segments: JFIF 1.02, Exif 2.32, ICC.1:2022 annex B.)
+(Source for segments: JFIF 1.02, Exif 2.32, ICC.1:2022 annex B.)
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.imaging.colour import is_srgb
 from dream.imaging.decode import orientation_of
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, WITHOUT_LENGTH, segments
-from dream.imaging.libtiff import is_cut_short
 from dream.imaging.limits import Limits
+from dream.imaging.tiff import is_cut_short
 
 __all__ = ["cleaned"]
 
@@ -32,29 +32,29 @@ _APP0, _APP14 = 0xE0, 0xEE
 _DHT, _DQT = 0xC4, 0xDB
 #: Frames of Huffman-coded baseline, extended and progressive pictures: what every browser shows.
 _SHOWN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-#: What has no business between the segments of such a picture.
+#: Markers that do not belong between the segments of such a picture.
 _STRANGE = (FRAMES - _SHOWN_FRAMES) | WITHOUT_LENGTH
 #: Frames, scans and restart intervals: pixels are decoded with these, and with tables.
 _DECODING = frozenset({*_SHOWN_FRAMES, START_OF_SCAN, 0xDD})
-#: Application data that says how to show the pixels, told by what it begins with.
+#: Application data that changes how pixels are shown, by its first bytes.
 _SHOWING = {_APP0: b"JFIF\0", _APP14: b"Adobe"}
-#: What these two segments hold; a thumbnail may follow the first, and anything the second.
+#: The bytes of these two segments; a thumbnail may follow the first, and anything the second.
 _JFIF_BYTES = 14
 _ADOBE_BYTES = 12
 
 #: Runs of compressed data end at a restart, at the next segment, or at the end.
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-#: Pixels that are decoded to try all runs of a picture of several; about 0.3 s.
+#: The most pixels to decode for a check of all runs of a picture; about 0.3 s.
 _MOST_TRIED_PIXELS = 24_000_000
 
 
 def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
-    """The file without what is private, where it may stay as it is; None where it must be encoded anew.
+    """The file without private data; None if the picture must be encoded anew.
 
-    It may where it is an upright sRGB JPEG within the longest edge and the byte budget, and a JPEG is wanted.
+    A picture may stay if it is an upright sRGB JPEG within the longest edge and the byte budget, and a JPEG is wanted.
 
     Parameters:
-      file: the file that `image` was opened from, which is read.
+      file: the file of `image`, open for reading.
     """
     if not isinstance(image, JpegImageFile) or limits.output_format not in {"auto", "jpeg"}:
         return None
@@ -76,9 +76,9 @@ def cleaned(file: BinaryIO, image: ImageFile, limits: Limits) -> bytes | None:
 
 
 def _without_private_segments(data: bytes) -> tuple[bytes, list[int]] | None:
-    """The JPEG at the start of `data`, and where its runs of compressed data end in what is returned.
+    """The JPEG at the start of `data` without private segments, and the ends of its runs of compressed data.
 
-    None where it is not put together as it should be.
+    None if the file does not have the usual structure.
     """
     kept = bytearray(data[:2])
     runs: list[int] = []

@@ -1,4 +1,4 @@
-"""A file's bytes, for readers that jump about in it."""
+"""A file's bytes for readers that jump between places, without a read of the whole file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import IO
 
 __all__ = ["Bytes", "mapped"]
 
-#: Bytes as they lie in memory or in a mapped file.
+#: Bytes in memory or in a mapped file.
 Bytes = bytes | mmap.mmap
 
 
@@ -15,6 +15,6 @@ def mapped(file: IO[bytes]) -> Bytes:
     """All bytes of a file that is not empty; a file on a disk is mapped, not read."""
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError:  # it lies in memory
+    except OSError:  # it is in memory
         file.seek(0)
         return file.read()

@@ -1,7 +1,7 @@
-"""What stands for a picture until it has arrived: itself in 25 bytes, blurred, and the colour that most of it has.
+"""The placeholder of a picture until it has loaded: a blurred picture in 25 bytes, and the dominant colour.
 
 The format is ThumbHash (Evan Wallace, https://evanw.github.io/thumbhash/): the lowest frequencies of brightness, of two
-colour differences and, where there is one, of alpha, in 4 bits each behind a header of averages and scales.
+colour differences and, if there is one, of alpha, in 4 bits each behind a header of averages and scales.
 
 Both are made of the picture's `swatch`, which may be given in its place.
 """
@@ -13,11 +13,11 @@ from math import cos, pi
 
 from PIL import Image
 
-from dream.imaging.resize import swatch
+from dream.imaging.transform import swatch
 
 __all__ = ["dominant_colour", "placeholder"]
 
-#: Those that a picture is cut to, of which one is taken.
+#: The number of colours to which a picture is reduced; the most frequent one is dominant.
 _COLOURS = 8
 
 _Channel = tuple[float, list[float], float]
@@ -29,9 +29,9 @@ def placeholder(image: Image.Image) -> str:
 
 
 def dominant_colour(image: Image.Image) -> str:
-    """The colour that most of the picture has, as `#rrggbb`; what is transparent has none.
+    """The most frequent colour, as `#rrggbb`; transparent parts do not count.
 
-    Colours are cut to eight by median cut; the one with the most pixels counts.
+    Median cut reduces the colours to eight; the one with the most pixels counts.
 
     Parameters:
       image: in mode L, RGB or RGBA.

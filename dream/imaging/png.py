@@ -1,8 +1,8 @@
-"""PNGs: their chunks are read here, and Rust's png crate decodes the common kinds.
+"""Read a PNG's chunks, and decode the common kinds with Rust's png crate.
 
 The crate takes less than half the time of Pillow's decoder. Common are 8 bits a channel in grey, RGB or RGBA, neither
-interlaced nor animated nor with a colour that stands for transparency. All others, and all that the crate refuses, are
-Pillow's: what is damaged ends as it does there.
+interlaced nor animated nor with a colour that stands for transparency. Pillow decodes all others, and all files that
+the crate refuses, so errors of damaged files are Pillow's.
 
 (Source: PNG 3rd edition, clauses 5 and 11.)
 """
@@ -19,9 +19,8 @@ from typing import NamedTuple
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngImageFile
 
-from dream.errors import ImageRejected
+from dream.errors import ImageRejected, Reason
 from dream.imaging.colour_space import SRGB, Chromaticities, ColourSpace, by_chunks, by_code_points
-from dream.imaging.damage import DAMAGED
 from dream.imaging.frames import Disposal, Frame
 from dream.imaging.mapped import Bytes, mapped
 
@@ -44,13 +43,13 @@ _LONGEST_KEYWORD_BYTES = 79
 _PIXELS = frozenset({b"IDAT", b"fdAT"})
 _OVER = 1
 _CICP_BYTES = 4
-#: gAMA and cHRM hold numbers in parts of this many.
+#: gAMA and cHRM store numbers multiplied by this.
 _CHUNK_UNIT = 100_000
 _DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
 
 
 class _Chunk(NamedTuple):
-    """A chunk: its kind, and where it lies, with its length, kind and checksum."""
+    """A chunk: its kind and its place, which includes length, kind and checksum."""
 
     kind: bytes
     start: int
@@ -70,14 +69,14 @@ class _Header(NamedTuple):
 
 
 class PngFile(PngImageFile):
-    """A PNG whose rows come of the crate where they can, and of Pillow's decoder otherwise.
+    """A PNG whose rows come from the crate if possible, and from Pillow's decoder otherwise.
 
     Header, limits and everything behind the pixels are read by Pillow in either case, from a file without the chunks
-    that mislead it. Of an animation Pillow sees the default image only.
+    that mislead it. Pillow sees only the default image of an animation.
 
     Parameters:
-      frames: those of the animation; none where it does not move.
-      plays: how often the animation is shown, 0 for ever.
+      frames: those of the animation; none for a still picture.
+      plays: the number of times that the animation is shown, 0 for ever.
       colours: the statements of its chunks about colours, the strongest first (clause 4.3).
     """
 
@@ -96,7 +95,7 @@ class PngFile(PngImageFile):
         header = _header(data, chunks)
         head = _before_pixels(chunks)
         if header.colour == _PALETTE and b"PLTE" not in head:  # Pillow would open it, and fail at each use
-            raise ImageRejected(DAMAGED)
+            raise ImageRejected.because(Reason.IMAGE_DAMAGED)
         self.plays, self.frames = _animation(data, header, chunks, head)
         good = [chunk for chunk in chunks if not _misleads(data, chunk)]
         if len(good) < len(chunks):
@@ -135,13 +134,13 @@ class PngFile(PngImageFile):
     def _is_common(self) -> bool:
         return (
             self.mode in _COMMON_MODES
-            and [tile.args for tile in self.tile] == [self.mode]  # deep or packed channels are named otherwise there
+            and [tile.args for tile in self.tile] == [self.mode]  # it names deep or packed channels otherwise
             and not self.info.get("interlace")
             and "transparency" not in self.info
         )
 
     def _decoded(self) -> memoryview | None:
-        """All rows; None where the crate does not take the file."""
+        """All rows; None if the crate refuses the file."""
         from kornia_rs.image import Image  # with numpy a fifth of a second, once
 
         if self.fp is None:
@@ -149,7 +148,7 @@ class PngFile(PngImageFile):
         self.fp.seek(0)
         try:
             image = Image.decode(self.fp.read(), self.mode)
-        except Exception:  # noqa: BLE001 (whatever it is: Pillow says what is wrong with the file)
+        except Exception:  # noqa: BLE001 (any error: Pillow then finds the fault of the file)
             return None
         return image.data.data.cast("B") if image.size == self.size else None
 
@@ -159,7 +158,7 @@ class PngFile(PngImageFile):
             return
         self.fp.seek(0)
         lower = PngImageFile(self.fp)
-        lower.tile = [lower.tile[0]._replace(args="RGB;16L")]  # bytes the other way round: the lower 8 bits
+        lower.tile = [lower.tile[0]._replace(args="RGB;16L")]  # with swapped bytes: the lower 8 bits
         lower.load()
         upper = Image.Image()._new(self.im)
         is_other = Image.new("L", self.size)
@@ -234,7 +233,7 @@ def _keyword(data: Bytes, chunk: _Chunk) -> tuple[bytes, bytes, bytes]:
 
 
 def _transparency(data: Bytes, header: _Header, head: dict[bytes, _Chunk]) -> int | bytes | tuple[int, ...] | None:
-    """The value of tRNS in Pillow's form: a grey level, a colour, or a palette's alphas; None where it is ignored.
+    """The value of tRNS in Pillow's form: a grey level, a colour, or a palette's alphas; None if it is ignored.
 
     A key is cut to the picture's depth. A list that is longer than the palette, or before it, is ignored as in libpng.
     """
@@ -282,10 +281,10 @@ def _fractions(payload: bytes) -> list[float]:
 def _animation(
     data: Bytes, header: _Header, chunks: list[_Chunk], head: dict[bytes, _Chunk]
 ) -> tuple[int, tuple[Frame, ...]]:
-    """How often the animation is shown, and its frames; none where it does not move.
+    """The animation's number of plays and its frames; no frames for a still picture.
 
     Raises:
-      ImageRejected: it is not put together as it should be.
+      ImageRejected: its chunks are in a wrong order, or do not fit together.
     """
     control = _payload(data, head[b"acTL"]) if b"acTL" in head else b""
     if len(control) < 8:
@@ -302,21 +301,21 @@ def _animation(
         if chunk.kind in {b"fcTL", b"fdAT"}:
             numbers.append(data[chunk.start + 8 : chunk.start + 12])
     if numbers != [number.to_bytes(4, "big") for number in range(len(numbers))] or len(told) < count:
-        raise ImageRejected(DAMAGED)
+        raise ImageRejected.because(Reason.IMAGE_DAMAGED)
     return plays, tuple(_frame(data, header, shared, *frame) for frame in told[:count])
 
 
 def _frame(data: Bytes, header: _Header, shared: bytes, control: bytes, pixels: list[_Chunk]) -> Frame:
-    """One frame, by what its fcTL says.
+    """One frame, from its fcTL.
 
     Raises:
       ImageRejected: it lies outside the picture, or has no pixels.
     """
     if len(control) < 26 or not pixels:
-        raise ImageRejected(DAMAGED)
+        raise ImageRejected.because(Reason.IMAGE_DAMAGED)
     width, height, left, top, delay, parts, disposal, blend = struct.unpack(">4x4I2H2B", control[:26])
     if not width or not height or left + width > header.width or top + height > header.height:
-        raise ImageRejected(DAMAGED)
+        raise ImageRejected.because(Reason.IMAGE_DAMAGED)
     own = header._replace(width=width, height=height)
     return Frame(
         open=partial(_open_frame, data, own, shared, pixels),
@@ -336,7 +335,7 @@ def _open_frame(data: Bytes, header: _Header, shared: bytes, pixels: list[_Chunk
         whole = _whole(data, chunk)
         if chunk.kind == b"fdAT":
             if zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
-                raise ImageRejected(DAMAGED)
+                raise ImageRejected.because(Reason.IMAGE_DAMAGED)
             whole = _chunk(b"IDAT", whole[12:-4])
         parts.append(whole)
     return PngFile(io.BytesIO(b"".join((*parts, _chunk(b"IEND", b"")))))

@@ -1,73 +1,248 @@
-"""The processes that work on pictures, around pebble's `ProcessPool`.
+"""The pool: the processes that work on pictures, around pebble's `ProcessPool`.
 
 ```
 worker thread ── submit ─► Job ── wait(poll) ─► Processed | ImageRejected | ImageTimedOut | ImageCrashed
                             │
+                          Line (line.py) ── the next one, when a child is free ─► pebble's pool
 keeper thread ── builds and replaces ─► pebble's pool ─► children (child.py)
 ```
 
-A child may die at any moment without harm to more than the picture it works on. Pebble gives up its whole pool in some
-of these moments, for instance when the last idle child dies: then a new one is built and the jobs that it had not
-finished start again.
+When a child dies, only the picture that it works on is affected. Sometimes pebble then gives up its whole pool, for
+example when the last idle child dies. dream then builds a new one, and starts the unfinished jobs again.
 
-Children die with the *thread* that started them (`dream/tether.py`). So it is one thread of our own that starts them,
-or pebble's, which lives as long as its pool; never the caller's.
+Children die with the *thread* that started them (`dream/work/tether.py`). So the keeper thread starts them, or pebble's
+thread, which lives as long as its pool; a caller's thread never does.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
+import signal
+import sys
 import threading
 import time
-import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from pebble import ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from dream import fault_points
-from dream.errors import DreamError, ImageCrashed, WorkerStopping
-from dream.imaging import Limits, child
-from dream.imaging.job import MOST_STARTS, Job
+from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, Reason, WorkerStopping
+from dream.imaging import Limits, Processed, child
+from dream.imaging.line import Line
 from dream.log import get_logger
+from dream.observe.metrics import POOL_CHILDREN, POOL_JOBS, POOL_KILLS, STEP_SECONDS
 
-__all__ = ["Pool"]
+__all__ = ["Job", "Pool"]
 
 log = get_logger(__name__)
 
-#: How long children may take to start.
+#: Seconds after which a job that has not started, although a child is free, counts as lost.
+_LOST_S = 30.0
+#: After the death of a worker, Python's resource tracker removes its semaphores, and would print a warning about it.
+_NO_NOISE = "ignore:resource_tracker:UserWarning"
+#: Seconds after its time limit for which a job may stay: its child has ended then, and pebble should have noticed.
+_STUCK_S = 10.0
+#: Seconds that the child of an abandoned job may take to die.
+_KILL_S = 5.0
+#: The number of starts after which a job counts as the cause if the pool breaks each time.
+_MOST_STARTS = 3
+#: Exit codes of a child whose time, or processor time, was over.
+_TIMED_OUT = (-signal.SIGALRM, -signal.SIGXCPU)
+#: Seconds that children may take to start.
 _START_S = 60.0
+
+
+class Job:
+    """One picture in the pool; made by `Pool.submit`."""
+
+    def __init__(self, pool: Pool, source: Path, target: Path, limits: Limits, group: str) -> None:
+        self._pool = pool
+        self.arguments = str(source), str(target), limits
+        self.group = group
+        self._starts = 0
+        self._future: Future[Any]
+        self._enter()
+
+    def wait(self, poll: Callable[[], None], interval_s: float = 0.1) -> Processed:
+        """Wait for the picture, in steps.
+
+        Parameters:
+          poll: called after each step; may raise to abandon the job, which is then cancelled.
+          interval_s: length of a step.
+
+        Raises:
+          ImageRejected: the picture is bad; the message is for its owner.
+          ImageTimedOut: the picture took longer than the limit; its child was killed.
+          ImageCrashed: the child died, or ran out of memory.
+          WorkerStopping: the pool was stopped.
+        """
+        try:
+            while True:
+                future = self._future
+                concurrent.futures.wait((future,), timeout=interval_s)
+                if future is self._in_line:
+                    self._pool.mend()
+                elif future.done():
+                    try:
+                        return self._outcome()
+                    except BrokenProcessPool:
+                        self._start_again()
+                elif self._pool.is_stopping:
+                    raise WorkerStopping
+                elif self._is_lost():
+                    self._start_again()
+                poll()
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Abandon the job if it is not done.
+
+        If a child worked on it, the child is gone when this returns. If a child was about to begin, that child is
+        ended within 0.1 s, and may by then have begun to write the target.
+        """
+        self._pool.forget(self)
+        was_running = self._future.running()
+        self._future.cancel()
+        if was_running and not self._pool.is_stopping:
+            concurrent.futures.wait((self._future,), timeout=_KILL_S)
+
+    def started(self, inner: ProcessPool, future: Future[child.Report]) -> None:
+        """A child takes the job next."""
+        self._starts += 1
+        self._inner, self._future = inner, future
+        self._waiting_since = time.monotonic()
+        self._in_line.set_result(None)  # wakes a thread that waits
+
+    def _enter(self) -> None:
+        self._running_since: float | None = None
+        self._in_line: Future[Any] = Future()
+        self._future = self._in_line
+        self._inner = self._pool.inner
+        self._pool.enter(self)
+
+    def _start_again(self) -> None:
+        """Start the job in a new inner pool, because its own is broken.
+
+        Raises:
+          ImageCrashed: the job has started too often.
+        """
+        self._future.cancel()
+        self._pool.replace(self._inner)
+        if self._starts >= _MOST_STARTS:
+            raise ImageCrashed.because(Reason.IMAGE_BROKE_POOL, times=self._starts)
+        self._enter()
+
+    def _is_lost(self) -> bool:
+        """Whether no child works on the job any more, although pebble has not reported it.
+
+        Raises:
+          ImageTimedOut: it is past its time limit and pebble cannot end it.
+        """
+        now = time.monotonic()
+        if self._future.running():
+            self._running_since = self._running_since or now
+            if now - self._running_since > self._pool.time_limit_s + _STUCK_S:
+                self._pool.replace(self._inner)
+                raise self._timed_out()
+        elif not self._pool.has_free_child():
+            self._waiting_since = now
+        elif now - self._waiting_since > _LOST_S:
+            return True
+        return not self._inner.active
+
+    def _outcome(self) -> Processed:
+        try:
+            report: child.Report = self._future.result(timeout=0)
+        except concurrent.futures.CancelledError:
+            raise WorkerStopping("the job was cancelled") from None
+        except ProcessExpired as error:
+            raise self._crashed(error.exitcode) from None
+        except TimeoutError:
+            raise self._timed_out() from None
+        if "processed" in report:
+            return report["processed"]
+        if "rejected" in report:
+            raise ImageRejected(report["rejected"], code=report["code"])
+        if "out_of_memory" in report:
+            raise ImageCrashed.because(Reason.IMAGE_OUT_OF_MEMORY)
+        log.warning("image_crashed", trace=report["failed"])
+        raise ImageCrashed.because(Reason.IMAGE_FAILED, detail=report["failed"].strip().splitlines()[-1])
+
+    def _timed_out(self) -> ImageTimedOut:
+        return ImageTimedOut.because(Reason.IMAGE_TIMED_OUT, limit_s=self._pool.time_limit_s)
+
+    def _crashed(self, exit_code: Any) -> ImageCrashed | ImageTimedOut:
+        if exit_code in _TIMED_OUT:
+            return self._timed_out()
+        how = f"signal {-exit_code}" if isinstance(exit_code, int) and exit_code < 0 else f"exit code {exit_code}"
+        return ImageCrashed.because(Reason.IMAGE_CRASHED, how=how)
+
+
+def _count_end(future: Future[child.Report]) -> None:
+    """Record the end of a job in the metrics."""
+    POOL_JOBS.add(-1)
+    if future.cancelled():
+        return
+    error = future.exception()
+    if error is None:
+        report = future.result()
+        STEP_SECONDS.observe(report["took_s"], "process")
+        if "out_of_memory" in report:
+            POOL_KILLS.add("memory")
+    elif isinstance(error, TimeoutError) or getattr(error, "exitcode", None) in _TIMED_OUT:
+        POOL_KILLS.add("time_limit")
+    else:
+        POOL_KILLS.add("crash")
 
 
 class Pool:
     """Processes that work on pictures.
 
     Parameters:
-      limits: bounds of each picture.
+      limits: the limits of each picture.
       processes: how many children.
       time_limit_s: wall-clock time of one picture, from when a child starts on it.
       child_memory_bytes: address space of a child.
+      renewal: when a child ends after a picture and another takes its place; never by default.
+      niceness: of the children, 0 to 19; other processes go before nice ones where processor time is short.
     """
 
-    def __init__(self, limits: Limits, processes: int, time_limit_s: float, child_memory_bytes: int) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        processes: int,
+        time_limit_s: float,
+        child_memory_bytes: int,
+        renewal: child.Renewal | None = None,
+        niceness: int = 0,
+    ) -> None:
         self.time_limit_s = time_limit_s
         self._limits = limits
         self._processes = processes
         self._child_memory_bytes = child_memory_bytes
+        self._renewal = renewal or child.Renewal()
+        self._niceness = niceness
         self._keeper: ThreadPoolExecutor | None = None
         self._inner: ProcessPool | None = None  # written by the keeper's thread only
         self._stopping = threading.Event()
-        self._futures: weakref.WeakSet[Future[child.Report]] = weakref.WeakSet()
-        self._futures_lock = threading.Lock()
+        self._line: Line[Job] = Line()
+        #: The futures of started jobs, each with its group and its inner pool.
+        self._started: dict[Future[child.Report], tuple[str, ProcessPool]] = {}
+        self._lock = threading.RLock()
 
     def start(self) -> None:
         """Start the children and wait until each is ready, so that the first picture does not wait for imports.
 
         Raises:
-          ImageCrashed: they do not start, for want of memory perhaps.
-          DreamError: it was started before.
+          ImageCrashed: the children do not start, perhaps because there is too little memory.
+          DreamError: the pool was started before.
         """
         if self._keeper is not None:
             raise DreamError("the pool was started before")
@@ -75,25 +250,27 @@ class Pool:
         try:
             inner = self._keeper.submit(self._build).result()
             self._await_children(inner, time.monotonic() + _START_S)
+            POOL_CHILDREN.add(self._processes)
         except BaseException:
             self.stop()
             raise
 
-    def submit(self, source: Path, target: Path, limits: Limits | None = None) -> Job:
-        """Have the picture in `source` processed into `target`.
+    def submit(self, source: Path, target: Path, limits: Limits | None = None, group: str = "") -> Job:
+        """Give the children a picture: `source` is processed into `target`.
 
         Parameters:
-          limits: its bounds, where they are not those of all.
+          limits: limits of this picture in place of the pool's.
+          group: groups take turns at the children.
 
         Raises:
           WorkerStopping: the pool was stopped.
           ImageCrashed: no child can be started.
           DreamError: the pool was not started.
         """
-        return Job(self, source, target, limits or self._limits)
+        return Job(self, source, target, limits or self._limits, group)
 
     def stop(self) -> None:
-        """End all children, at once and whatever they do; who waits for a job gets `WorkerStopping`."""
+        """End all children at once. A caller that waits for a job gets `WorkerStopping`."""
         if self._keeper is not None and not self._stopping.is_set():
             self._stopping.set()
             self._keeper.submit(self._close).result()
@@ -103,28 +280,73 @@ class Pool:
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def schedule(self, source: Path, target: Path, limits: Limits) -> tuple[ProcessPool, Future[child.Report]]:
-        """Hand a job to the children (for `Job`): its future, and the inner pool that it belongs to."""
-        cpu_s = self.time_limit_s * (os.cpu_count() or 1)
-        for _ in range(MOST_STARTS):
-            if self.is_stopping:
-                raise WorkerStopping
-            inner = self._inner
-            if self._keeper is None or inner is None:
-                raise DreamError("the pool has not been started")
-            try:
-                arguments = (str(source), str(target), limits, cpu_s)
-                future = inner.schedule(child.run, args=arguments, timeout=self.time_limit_s)
-            except RuntimeError:  # pebble's word for a pool that has broken
-                self.replace(inner)
-                continue
-            with self._futures_lock:
-                self._futures.add(future)
-            return inner, future
-        raise ImageCrashed("the processes that work on pictures do not start")
+    @property
+    def inner(self) -> ProcessPool:
+        """The present inner pool.
+
+        Raises:
+          WorkerStopping: the pool was stopped.
+          DreamError: the pool was not started.
+        """
+        if self.is_stopping:
+            raise WorkerStopping
+        if self._keeper is None or self._inner is None:
+            raise DreamError("the pool has not been started")
+        return self._inner
+
+    def enter(self, job: Job) -> None:
+        """Put a job into the line (for `Job`)."""
+        with self._lock:
+            self._line.join(job.group, job)
+        self._advance()
+
+    def forget(self, job: Job) -> None:
+        """Remove a job from the line, if it waits there (for `Job`)."""
+        with self._lock:
+            self._line.leave(job.group, job)
+
+    def mend(self) -> None:
+        """Replace the inner pool if it is broken (for a `Job` in the line, which is not the cause).
+
+        Raises:
+          WorkerStopping: the pool was stopped.
+          ImageCrashed: no child can be started.
+        """
+        inner = self.inner
+        if not inner.active:
+            self.replace(inner)
+
+    def _advance(self) -> None:
+        """Start waiting jobs while children are free."""
+        with self._lock:
+            while not self.is_stopping and self.has_room() and (found := self._line.next()):
+                group, job = found
+                try:
+                    inner, future = self._schedule(job)
+                except RuntimeError:  # pebble raises it for a broken pool, which a waiting job replaces
+                    self._line.put_back(group, job)
+                    return
+                self._started[future] = group, inner
+                job.started(inner, future)
+                future.add_done_callback(self._ended)
+
+    def _schedule(self, job: Job) -> tuple[ProcessPool, Future[child.Report]]:
+        inner = self.inner
+        # Not pebble's own time-out: it reads the clock of the day, which may be set.
+        arguments = (*job.arguments, self.time_limit_s, self.time_limit_s * (os.cpu_count() or 1))
+        future = inner.schedule(child.run, args=arguments)
+        POOL_JOBS.add(1)
+        future.add_done_callback(_count_end)
+        return inner, future
+
+    def _ended(self, future: Future[child.Report]) -> None:
+        with self._lock:
+            if found := self._started.pop(future, None):
+                self._line.ended(found[0])
+        self._advance()
 
     def replace(self, broken: ProcessPool) -> None:
-        """Put a new inner pool in the place of `broken`, unless that has been done.
+        """Replace the inner pool `broken` by a new one, unless another thread has done so.
 
         Raises:
           WorkerStopping: the pool was stopped.
@@ -137,10 +359,20 @@ class Pool:
                 raise
             raise WorkerStopping from None
 
+    def works_for(self, group: str) -> bool:
+        """Whether a picture of the group waits or is in work."""
+        with self._lock:
+            return group in self._line
+
+    def has_room(self) -> bool:
+        """Whether a child takes the next picture at once."""
+        with self._lock:
+            return len(self._started) < self._processes
+
     def has_free_child(self) -> bool:
         """Whether fewer jobs run than there are children."""
-        with self._futures_lock:
-            return sum(future.running() for future in self._futures) < self._processes
+        with self._lock:
+            return sum(future.running() for future in self._started) < self._processes
 
     def _await_children(self, inner: ProcessPool, deadline: float) -> None:
         ready: set[int] = set()
@@ -150,26 +382,30 @@ class Pool:
                 asked = [inner.schedule(child.process_id) for _ in range(self._processes)]
                 ready.update(future.result(timeout=max(0.0, left_s)) for future in asked)
         except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:
-            raise ImageCrashed(
-                "the processes that work on pictures do not start; they may have too little memory"
-            ) from error
+            raise ImageCrashed.because(Reason.POOL_LACKS_MEMORY) from error
 
     # --- in the keeper's thread
 
     def _build(self) -> ProcessPool:
+        if _NO_NOISE not in sys.warnoptions:  # the tracker, a process of its own, gets the options of this one
+            sys.warnoptions.append(_NO_NOISE)
         inner = ProcessPool(
             max_workers=self._processes,
+            max_tasks=self._renewal,
             initializer=child.prepare_process,
-            initargs=(os.getpid(), self._child_memory_bytes, fault_points.armed()),
+            initargs=(os.getpid(), self._child_memory_bytes, self._niceness, fault_points.armed()),
             context=child.Children(),
         )
-        self._inner = inner
+        is_running = False
         try:
-            is_running = inner.active  # asking starts it: here, in this thread
-        except BrokenProcessPool:
-            is_running = False
+            with suppress(BrokenProcessPool):
+                is_running = inner.active  # this call starts its children, from this thread
+        finally:
+            if not is_running:
+                inner.stop()  # type: ignore[no-untyped-call]
+            self._inner = inner  # now, because a look at `active` would start the children from another thread
         if not is_running:
-            raise ImageCrashed("the processes that work on pictures do not start")
+            raise ImageCrashed.because(Reason.POOL_DOES_NOT_START)
         return inner
 
     def _rebuild(self, broken: ProcessPool) -> None:
@@ -177,6 +413,9 @@ class Pool:
             log.warning("pool_replaced", processes=self._processes)
             self._close()
             self._build()
+            for future in [each for each, (_, inner) in list(self._started.items()) if inner is broken]:
+                self._ended(future)
+            self._advance()
 
     def _close(self) -> None:
         if self._inner is not None:

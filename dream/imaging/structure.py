@@ -1,8 +1,12 @@
-"""What a file is made of, counted without decoding: segments and scans of a JPEG, chunks of a PNG, and so on.
+"""Check a file before it is decoded: count its pieces, and estimate its memory.
 
-Pillow reads these parts one by one, in Python, and keeps some of them. A file of millions of tiny ones would take it
-minutes or gigabytes; here it is refused within milliseconds. So is a JPEG of very many scans, each of which is a pass
-over the whole picture.
+Pillow reads segments, chunks and frames one by one, in Python, and keeps some of them. A file of millions of tiny ones
+would take it minutes or gigabytes; this check refuses such a file within milliseconds. It also refuses a JPEG of very
+many scans, because each scan is a pass over the whole picture.
+
+Most of the memory is pixels: the decoder's own, those that it hands over, and the picture that Pillow makes of them.
+JPEGs are decoded row by row and at a reduced scale, but for several scans the decoder keeps all coefficients at full
+size. `python -m benchmarks.memory` measures each kind.
 
 Sources: ITU-T T.81, annex B (JPEG); PNG 3rd edition, clause 5; the GIF89a specification, clauses 15–26; TIFF 6.0,
 section 2.
@@ -13,23 +17,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from dream.errors import ImageRejected
-from dream.imaging.damage import DAMAGED, TOO_MANY_PARTS
+from PIL.ImageFile import ImageFile
+
+from dream.errors import ImageRejected, Reason
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, segments
 from dream.imaging.limits import Limits
 from dream.imaging.mapped import Bytes, mapped
-from dream.imaging.memory import check_memory, coefficient_bytes
 from dream.imaging.tiff import check_tiff
 
-__all__ = ["check_structure"]
+__all__ = ["animation_bytes", "check_memory", "check_structure", "coefficient_bytes", "pixel_bytes"]
 
-#: Frames whose pixels are complete after a first scan of all components: decoders stop there.
+#: Frames whose pixels are complete after a first scan of all components: decoders stop after it.
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 #: Filling between the segments of a JPEG's head, and between the parts of a GIF. Cameras pad to a few KiB; Pillow
 #: reads it byte by byte.
 _MOST_FILLING_BYTES = 2**20
 
-#: Chunks of a PNG that hold pixels; there may be any number, unless they are shorter than encoders make them.
+#: Chunks of a PNG with pixels. Any number is accepted, unless they are shorter than encoders make them.
 _PNG_DATA = frozenset({b"IDAT", b"fdAT"})
 _LEAST_DATA_BYTES = 64
 
@@ -39,10 +43,10 @@ _MOST_GIF_BLOCKS = 500_000
 
 
 def check_structure(file: BinaryIO, limits: Limits) -> None:
-    """Hold the parts of a JPEG, PNG, GIF or TIFF against the limits; other formats have none that matter.
+    """Check the parts of a JPEG, PNG, GIF or TIFF against the limits; other formats have no such parts.
 
     Raises:
-      ImageRejected: it has too many, or one is longer than the file.
+      ImageRejected: the file has too many parts, or a part is longer than the file.
     """
     file.seek(0)
     head = file.read(8)
@@ -53,9 +57,9 @@ def check_structure(file: BinaryIO, limits: Limits) -> None:
 
 
 def _check_jpeg(data: Bytes, limits: Limits) -> None:
-    """Count scans, segments, bytes between the segments before the first scan, and what several scans take to be read.
+    """Check scans, segments, the bytes between segments before the first scan, and the memory that several scans need.
 
-    Thumbnails in metadata do not count, nor does what a decoder does not come to.
+    Thumbnails in metadata do not count, nor do parts that no decoder reaches.
     """
     scans = filling_bytes = components = coefficients = 0
     end = 2
@@ -70,15 +74,13 @@ def _check_jpeg(data: Bytes, limits: Limits) -> None:
         is_scan = segment.marker == START_OF_SCAN
         scans += is_scan
         if scans > limits.max_jpeg_scans:
-            raise ImageRejected(
-                f"the picture is stored in more than {limits.max_jpeg_scans} layers (progressive scans)"
-            )
+            raise ImageRejected.because(Reason.TOO_MANY_LAYERS, most=limits.max_jpeg_scans)
         if parts > limits.max_parts or filling_bytes > _MOST_FILLING_BYTES:
-            raise ImageRejected(TOO_MANY_PARTS)
+            raise ImageRejected.because(Reason.TOO_MANY_PIECES)
         if is_scan and components and _byte(data, segment.payload) == components:
             break
         if is_scan:  # the first of several
-            check_memory(coefficients, limits, "save it as a JPEG that is not progressive")
+            check_memory(coefficients, limits, Reason.PROGRESSIVE_TAKES_TOO_MUCH_MEMORY)
 
 
 def _byte(data: Bytes, position: int) -> int:
@@ -94,10 +96,10 @@ def _check_png(data: Bytes, limits: Limits) -> None:
         parts += kind not in _PNG_DATA or length < _LEAST_DATA_BYTES
         profiles += kind == b"iCCP"
         if parts > limits.max_parts or profiles > 1:  # each profile is unpacked
-            raise ImageRejected(TOO_MANY_PARTS)
+            raise ImageRejected.because(Reason.TOO_MANY_PIECES)
         position += 12 + length
         if position > len(data):  # Pillow would ask for as much memory as the chunk claims to be long
-            raise ImageRejected(DAMAGED)
+            raise ImageRejected.because(Reason.IMAGE_DAMAGED)
         if kind == b"IEND":
             break
 
@@ -117,7 +119,7 @@ def _check_gif(data: Bytes, limits: Limits) -> None:
             blocks, position = _skip_blocks(data, first, _MOST_GIF_BLOCKS)
             parts += 1
         if parts > limits.max_parts or blocks > _MOST_GIF_BLOCKS or filling_bytes > _MOST_FILLING_BYTES:
-            raise ImageRejected(TOO_MANY_PARTS)
+            raise ImageRejected.because(Reason.TOO_MANY_PIECES)
 
 
 def _colours_bytes(data: Bytes, flags_at: int) -> int:
@@ -127,7 +129,7 @@ def _colours_bytes(data: Bytes, flags_at: int) -> int:
 
 
 def _skip_blocks(data: Bytes, position: int, at_most: int) -> tuple[int, int]:
-    """How many blocks there are up to the empty one that ends them, and where that is over."""
+    """The number of blocks up to the empty one that ends them, and the position behind it."""
     blocks = 0
     while position < len(data) and data[position] and blocks <= at_most:
         position += 1 + data[position]
@@ -145,3 +147,54 @@ _CHECKS: dict[bytes, Callable[[Bytes, Limits], None]] = {
     b"GIF8": _check_gif,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _check_tiff),
 }
+
+
+#: Bytes a pixel at the peak, as measured with pictures of 40 million pixels, and a little more.
+_BYTES_A_PIXEL = {"PNG": 12, "WEBP": 14, "AVIF": 16, "HEIF": 16, "TIFF": 12, "BMP": 8, "GIF": 8}
+_BYTES_A_CANVAS_PIXEL, _BYTES_A_HELD_PIXEL = 21, 8
+#: A block of a JPEG has 64 coefficients of 16 bits.
+_BLOCK_PX, _BLOCK_BYTES = 8, 128
+
+
+def check_memory(needed_bytes: int, limits: Limits, reason: Reason = Reason.TOO_MUCH_MEMORY) -> None:
+    """Check an estimate against the limit.
+
+    Raises:
+      ImageRejected: the estimate is above the limit.
+    """
+    if needed_bytes > limits.max_decoding_bytes:
+        raise ImageRejected.because(reason, needed=needed_bytes / 1e6, most=limits.max_decoding_bytes / 1e6)
+
+
+def pixel_bytes(image: ImageFile) -> int:
+    """The memory that decoding a picture takes; 0 for a JPEG, which `coefficient_bytes` estimates."""
+    return image.width * image.height * _BYTES_A_PIXEL.get(image.format or "", 0)
+
+
+def animation_bytes(canvas_px: int, held_px: int) -> int:
+    """The memory that composing and encoding an animation takes.
+
+    Parameters:
+      canvas_px: pixels of one uploaded frame.
+      held_px: pixels of all frames of the result together.
+    """
+    return canvas_px * _BYTES_A_CANVAS_PIXEL + held_px * _BYTES_A_HELD_PIXEL
+
+
+def coefficient_bytes(data: Bytes, frame: int) -> int:
+    """The bytes of coefficients that a JPEG's decoder keeps if a pixel is spread over several scans.
+
+    Parameters:
+      data: the file.
+      frame: where the payload of its frame header begins (source: ITU-T T.81, B.2.2).
+    """
+    height, width = (int.from_bytes(data[frame + at : frame + at + 2], "big") for at in (1, 3))
+    last = frame + 6 + 3 * sum(data[frame + 5 : frame + 6])
+    factors = [(each >> 4, each & 15) for each in data[frame + 7 : last : 3]]
+    across = max((each for each, _ in factors), default=1)
+    down = max((each for _, each in factors), default=1)
+    return sum(_blocks(width * h, across) * _blocks(height * v, down) for h, v in factors) * _BLOCK_BYTES
+
+
+def _blocks(samples: int, highest: int) -> int:
+    return -(-samples // (max(1, highest) * _BLOCK_PX))

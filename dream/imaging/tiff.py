@@ -1,34 +1,40 @@
-"""TIFFs: the choice among a file's pictures, and the refusal of cameras' raw files, which are TIFFs by their form.
+"""Read TIFFs: choose among a file's pictures, refuse cameras' raw files, and collect libtiff's reports of damage.
 
 ```
 header ─► directory (a preview?) ─► directory ─► …        NewSubfileType: 1 reduced, 2 a page of many, 4 a mask
                 └─ SubIFDs ─► directory ─► …
 ```
 
-Pillow opens the first directory. Files of scanners and editors may begin with a preview, and their picture follows, or
-hangs below it. (Sources: TIFF 6.0; Adobe's technical note 1 of 1995 on SubIFDs; the BigTIFF design; DNG 1.7.)
+Pillow opens the first directory. Files of scanners and editors may begin with a preview; then the picture is in
+a later directory, or below the first one. (Sources: TIFF 6.0; Adobe's technical note 1 of 1995 on SubIFDs; the BigTIFF
+design; DNG 1.7.)
+
+libtiff's decoders of faxes (Group 3, Group 4) and PackBits go on after an invalid code, and return garbage. They report
+it, but Pillow passes nothing on: errors are printed, and each picture that it opens switches warnings off. The same is
+true for libjpeg, which decodes JPEGs in TIFFs.
 """
 
 from __future__ import annotations
 
+import ctypes
+import io
 import struct
+import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dream.errors import ImageRejected
-from dream.imaging.damage import DAMAGED, TOO_MANY_PARTS
-from dream.imaging.libtiff import reports
+from dream.errors import ImageRejected, Reason
+from dream.imaging.damage import RAISED_BY_DECODERS
+from dream.imaging.jpeg_segments import FRAMES, segments
 from dream.imaging.mapped import Bytes, mapped
 
-__all__ = ["RAW", "TiffFile", "check_tiff"]
-
-RAW = (
-    "the file is a raw picture of a camera (DNG, CR2, NEF, ARW or alike), which has to be developed first; "
-    "export it as JPEG and upload the JPEG"
-)
+__all__ = ["Reports", "TiffFile", "check_tiff", "is_cut_short", "reports"]
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 256, 257, 259, 262
@@ -50,28 +56,28 @@ _RAW_COMPRESSIONS = frozenset({32767, 32770, 34713, 65000, 65535})
 
 #: Types of values that are numbers here: SHORT, LONG, IFD, LONG8, IFD8.
 _NUMBERS = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}
-#: Entries of all directories that are read. A directory of an honest file has 10 to 60.
+#: The most entries to read in all directories. A directory of a real file has 10 to 60.
 _MOST_ENTRIES = 200_000
 _MOST_SUB_IFDS = 1_000
 _MOST_PIECES = 200_000
-#: A fax may have one row that is too short or too long in so many.
+#: A fax may have one row that is too short or too long among this many.
 _ROWS_FOR_AN_ODD_ONE = 100
-#: A picture without any mark is a preview of one that has at least so many times its edges and the same shape,
+#: A picture without any mark is a preview of one whose edges are at least this many times as long, in the same shape,
 _PREVIEW_SCALE = 2.0
 _SAME_SHAPE = 0.03
-#: or any shape, where the preview is as small as this.
+#: or in any shape if the preview is this small.
 _SMALL_PX = 320
 
 
 class _Directory(NamedTuple):
-    """A directory's place in the file, the numbers of its tags, and how many strips or tiles it speaks of."""
+    """A directory's place in the file, the numbers of its tags, and the number of its strips or tiles."""
 
     offset: int
     values: dict[int, tuple[int, ...]]
     pieces: int
 
     def number(self, tag: int) -> int:
-        """The tag's first number; 0 where there is none."""
+        """The tag's first number; 0 if there is none."""
         return next(iter(self.values.get(tag, ())), 0)
 
     @property
@@ -107,7 +113,13 @@ class _Directory(NamedTuple):
 
 
 class TiffFile(TiffImageFile):
-    """A TIFF that opens as its picture, not as the preview that it may begin with."""
+    """A TIFF that opens as its picture, not as the preview that it may begin with.
+
+    Parameters:
+      directory_at: the place of the picture's directory; 0 if it is the first.
+    """
+
+    directory_at = 0
 
     def _open(self) -> None:
         file: Any = self.fp
@@ -117,6 +129,7 @@ class TiffFile(TiffImageFile):
         if page is None:
             super()._open()
             return
+        self.directory_at = page.offset
         self.fp = _BeginningAt(file, page.offset, is_big=_is_big(data))  # type: ignore[assignment]
         super()._open()
         self.fp = self._fp = file
@@ -132,12 +145,12 @@ class TiffFile(TiffImageFile):
         with reports() as wrong:
             pixels = super().load()
         if wrong.errors or wrong.losses or wrong.odd_rows * _ROWS_FOR_AN_ODD_ONE > self.height:
-            raise ImageRejected(DAMAGED)
+            raise ImageRejected.because(Reason.IMAGE_DAMAGED)
         return pixels
 
 
 class _BeginningAt:
-    """A TIFF's file whose header names another directory as the first: what Pillow reads while it opens one."""
+    """A TIFF's file for Pillow, with a header that names another directory as the first."""
 
     def __init__(self, file: Any, offset: int, is_big: bool) -> None:
         head: bytes = file.read(8)
@@ -160,17 +173,17 @@ class _BeginningAt:
 
 
 def check_tiff(data: Bytes) -> None:
-    """Refuse a camera's raw file, and a picture of very many strips or tiles; all else is left to the decoder.
+    """Refuse a camera's raw file, and a picture of very many strips or tiles; the decoder judges everything else.
 
     Raises:
-      ImageRejected: it is one of these, or its directories have too many entries.
+      ImageRejected: the file is one of these, or its directories have too many entries.
     """
     found = list(_directories(data))
-    if data[8:10] == b"CR" or any(each.is_of_sensor for each in found):  # Canon's CR2 says so behind its header
-        raise ImageRejected(RAW)
+    if data[8:10] == b"CR" or any(each.is_of_sensor for each in found):  # Canon's CR2 has a mark behind its header
+        raise ImageRejected.because(Reason.RAW_NOT_SUPPORTED)
     page = _picture(found)
     if page is not None and page.pieces > _MOST_PIECES:
-        raise ImageRejected(TOO_MANY_PARTS)
+        raise ImageRejected.because(Reason.TOO_MANY_PIECES)
 
 
 def _picture(found: list[_Directory]) -> _Directory | None:
@@ -215,14 +228,14 @@ def _directories(data: Bytes) -> Iterator[_Directory]:
         sub_directories = directory.values.get(_SUB_IFDS, ())
         entries_left -= 1 + entries + len(sub_directories)
         if entries_left < 0:
-            raise ImageRejected(TOO_MANY_PARTS)
+            raise ImageRejected.because(Reason.TOO_MANY_PIECES)
         following = after if is_of_chain else 0
         below.extend(sub_directories)
         yield directory
 
 
 def _directory(data: Bytes, start: int, order: str, is_big: bool) -> tuple[_Directory, int, int]:
-    """The directory there, how many entries it has, and where the next one is (0: nowhere).
+    """The directory at a place, the number of its entries, and the place of the next one (0: none).
 
     Raises:
       struct.error: it does not begin within the file.
@@ -248,7 +261,7 @@ def _directory(data: Bytes, start: int, order: str, is_big: bool) -> tuple[_Dire
 
 
 def _numbers(data: Bytes, order: str, kind: int, length: int, value: bytes) -> tuple[int, ...]:
-    """The numbers of an entry; none where it has none, or where they lie outside the file."""
+    """The numbers of an entry; none if it has none, or if they are outside the file."""
     letter = _NUMBERS.get(kind)
     if letter is None:
         return ()
@@ -264,3 +277,137 @@ def _numbers(data: Bytes, order: str, kind: int, length: int, value: bytes) -> t
 
 def _is_big(data: Bytes) -> bool:
     return data[2:4] in {b"+\0", b"\0+"}
+
+
+#: Handlers belong to the whole process. Reentrant, because Pillow loads within loading, to turn the picture.
+_lock = threading.RLock()
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_Extender = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+#: The decoder whose warnings are about one damaged row, after which the next row may be whole.
+_ROW_BY_ROW = b"Fax3"
+#: Other decoders whose warnings mean damage.
+_HEARD = (b"Fax4", b"PackBits")
+#: libjpeg's warnings come as texts; these mean lost pixels.
+_JPEG = b"JPEGLib"
+_LOST = (b"premature end", b"bad huffman code")
+_LONGEST_TEXT = 200
+#: The bytes of a TIFF's header, and the number of entries in the directory of `_as_tiff`.
+_HEAD_BYTES, _ENTRIES = 8, 10
+
+
+class Reports:
+    """Counts of what libtiff has reported.
+
+    Parameters:
+      errors: data that it could not decode.
+      losses: JPEGs whose data ended before their pixels. libjpeg reports only the first fault of a picture.
+      odd_rows: rows that it filled up or cut off, in faxes where each row begins anew.
+    """
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.losses = 0
+        self.odd_rows = 0
+
+
+@contextmanager
+def reports() -> Iterator[Reports]:
+    """Count the reports of decoding inside the block; none if Pillow's libtiff is not found, as outside Linux."""
+    said = Reports()
+    library = _library()
+    if library is None:
+        yield said
+        return
+
+    def hear_error(_module: bytes | None, _wording: bytes | None, _values: int | None) -> None:
+        said.errors += 1
+
+    def hear_warning(module: bytes | None, wording: bytes | None, values: int | None) -> None:
+        decoder = module or b""
+        said.odd_rows += decoder.startswith(_ROW_BY_ROW)
+        said.errors += decoder.startswith(_HEARD)
+        said.losses += decoder == _JPEG and any(lost in _text(wording, values).lower() for lost in _LOST)
+
+    on_error, on_warning = _Handler(hear_error), _Handler(hear_warning)
+
+    def at_opening(_picture: int | None) -> None:
+        library.TIFFSetWarningHandler(_place(on_warning))
+
+    at_open = _Extender(at_opening)
+    with _lock:
+        before = [
+            (library.TIFFSetErrorHandler, library.TIFFSetErrorHandler(_place(on_error))),
+            (library.TIFFSetWarningHandler, library.TIFFSetWarningHandler(_place(on_warning))),
+            (library.TIFFSetTagExtender, library.TIFFSetTagExtender(_place(at_open))),
+        ]
+        try:
+            yield said
+        finally:
+            for restore, handler in before:
+                restore(handler)
+
+
+def is_cut_short(jpeg: bytes) -> bool:
+    """Whether a JPEG's compressed data ends before its pixels do; False if libtiff is not found.
+
+    libjpeg fills up missing pixels. Pillow passes none of its warnings on, so the JPEG is decoded as the one strip of a
+    TIFF, and libtiff reports them.
+    """
+    try:
+        with reports() as said:
+            TiffImageFile(io.BytesIO(_as_tiff(jpeg))).load()
+    except RAISED_BY_DECODERS:
+        return False
+    return said.losses > 0 and not said.errors
+
+
+def _as_tiff(jpeg: bytes) -> bytes:
+    """A TIFF of one strip, which is a JPEG of one or three components (source: TIFF technical note 2)."""
+    frame = next(segment for segment in segments(jpeg) if segment.marker in FRAMES)
+    height, width, components = struct.unpack_from(">HHB", jpeg, frame.payload + 1)
+    sampling_at = frame.payload + 7
+    sampling = jpeg[sampling_at]
+    three = components == 3
+    if not three:  # a single component's sampling means nothing, but libtiff insists on 1 × 1
+        jpeg = jpeg[:sampling_at] + b"\x11" + jpeg[sampling_at + 1 :]
+    depths_at = _HEAD_BYTES + 2 + 12 * _ENTRIES + 4
+    tags = (
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, components, depths_at if three else 8),
+        (259, 3, 1, 7),  # JPEG
+        (262, 3, 1, 6 if three else 1),  # YCbCr, or grey
+        (273, 4, 1, depths_at + 6),
+        (277, 3, 1, components),
+        (278, 4, 1, height),
+        (279, 4, 1, len(jpeg)),
+        (530, 3, 2, (sampling >> 4) | (sampling & 15) << 16),
+    )
+    directory = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    return struct.pack("<2sHLH", b"II", 42, _HEAD_BYTES, _ENTRIES) + directory + bytes(4) + b"\x08\0" * 3 + jpeg
+
+
+def _place(function: Any) -> ctypes.c_void_p:
+    return ctypes.cast(function, ctypes.c_void_p)
+
+
+def _text(wording: bytes | None, values: int | None) -> bytes:
+    """A message with its values, which are a C va_list, put in."""
+    text = ctypes.create_string_buffer(_LONGEST_TEXT)
+    ctypes.CDLL(None).vsnprintf(text, ctypes.c_size_t(_LONGEST_TEXT), ctypes.c_char_p(wording), ctypes.c_void_p(values))
+    return text.value
+
+
+@lru_cache(1)
+def _library() -> ctypes.CDLL | None:
+    """The libtiff that Pillow has loaded; None if it cannot be found."""
+    from PIL import _imaging  # noqa: F401 (it loads libtiff)
+
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        library = ctypes.CDLL(next(line.split(maxsplit=5)[5] for line in lines if "/libtiff" in line))
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler, library.TIFFSetTagExtender):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    except (OSError, StopIteration, AttributeError, IndexError):
+        return None
+    return library

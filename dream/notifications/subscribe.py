@@ -1,60 +1,117 @@
-"""Events out of Redis: what a gateway process reads for all its sockets.
+"""Read events from Redis for all sockets of a gateway process.
 
     channel ──► listener ──► "dream 7 has news" ──► pump ──► stream of 7 ──► every subscription to 7
 
-One connection listens and one reads, however many sockets there are. The channel only wakes: what is delivered is
-always read from the stream, after the last id that was delivered. So a restart of Redis loses nothing that is still
-in the streams, and nothing comes twice. Where a stream no longer reaches back, subscribers are told of the gap and
-take a snapshot from the database.
+One connection listens and one reads, for any number of sockets. The channel only wakes the pump, which reads the stream
+from the last delivered id on. So a restart of Redis loses no event of its streams, and no event comes twice.
+If a stream no longer reaches back, subscribers get a gap and read a snapshot from the database.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dream.log import get_logger
-from dream.notifications import keys
-from dream.notifications.subscription import SEQ, Event, Subscription, is_after
+from dream.notifications.publish import events_key, wake_channel
+from dream.observe import tracing
+from dream.observe.trace_context import TRACEPARENT
+from dream.work.redis_client import connect_async, master_of
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
 
     from dream.settings import Settings
 
-__all__ = ["Events"]
+__all__ = ["Event", "Events", "Subscription", "is_after"]
 
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
-#: Silence after which the listening connection is asked whether it still lives.
+#: The listening connection is pinged after this time without a message.
 _SILENCE_S = 3.0
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
-#: Work that went well for this long begins again with the shortest pause.
+#: After this time without an error the next pause is the shortest again.
 _STABLE_S = 10.0
 _READ_AT_ONCE = 200
 _START = "0-0"
 
+#: An `image_update` for the browser, with its `seq`.
+Event = dict[str, Any]
+#: An event's id in its stream.
+_SEQ = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
+
 log = get_logger(__name__)
+
+
+def _place(seq: str) -> tuple[int, int]:
+    milliseconds, _, number = seq.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def is_after(seq: str, other: str) -> bool:
+    """Whether an event came after another, by their ids in the stream."""
+    return _place(seq) > _place(other)
+
+
+class _Entry(NamedTuple):
+    """An entry of a stream.
+
+    Parameters:
+      seq: its id.
+      event: None if it cannot be read.
+      traceparent: the span that published it, if its process traces.
+    """
+
+    seq: str
+    event: Event | None
+    traceparent: str | None
+
+
+class Subscription:
+    """One socket's queue of a dream's events.
+
+    Parameters:
+      dream_id: the dream.
+      size: the largest number of events that wait for the reader.
+      seq: the newest event at the beginning of the subscription; None while Redis is down.
+    """
+
+    def __init__(self, dream_id: int, size: int, seq: str | None) -> None:
+        self.dream_id = dream_id
+        self.seq = seq
+        #: Set when the reader was too slow and has lost events.
+        self.overflowed = asyncio.Event()
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(size)
+
+    def put(self, event: Event | None) -> None:
+        """Queue an event, or None for a gap, without waiting."""
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.overflowed.set()
+
+    async def get(self) -> Event | None:
+        """The next event; None means a gap: read the database."""
+        return await self._queue.get()
 
 
 @dataclass
 class _Dream:
-    """What the process knows about one dream that somebody watches."""
+    """A dream with subscriptions."""
 
-    #: The last id delivered; None while Redis could not be asked.
+    #: The last delivered id; None while Redis did not answer.
     seq: str | None = None
     subscriptions: set[Subscription] = field(default_factory=set)
-    #: The connection was lost since the last read: does the stream still reach back to `seq`?
+    #: Whether the connection was lost since the last read, so that the stream may not reach back to `seq`.
     must_check: bool = False
 
 
@@ -62,7 +119,7 @@ class Events:
     """The events of one gateway process. Use it on one event loop.
 
     Parameters:
-      settings: where Redis is, and how far a socket may fall behind.
+      settings: the URL of Redis, and the number of events that a socket may be behind.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,22 +129,21 @@ class Events:
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._client = self._connect()
+        #: The master that was last listened to, if sentinels name one.
+        self._master: object = None
 
     def _connect(self) -> Redis:
-        pool = BlockingConnectionPool.from_url(
+        return connect_async(
             self._settings.events_url,
             max_connections=2,  # one listens, one reads
-            timeout=_SOCKET_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
+            timeout_s=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             socket_timeout=_SOCKET_TIMEOUT_S,
-            protocol=2,
             decode_responses=True,
         )
-        return Redis.from_pool(pool)
 
     async def start(self) -> None:
-        """Begin to listen. Redis need not be there yet."""
+        """Begin to listen. Redis may still be away."""
         self._tasks = [
             asyncio.create_task(self._listen(), name="events-listener"),
             asyncio.create_task(self._pump(), name="events-pump"),
@@ -95,7 +151,7 @@ class Events:
 
     async def stop(self) -> None:
         """Stop listening and close the connections."""
-        # A cancellation that meets an answer of Redis can be swallowed by the client: ask until it is heard.
+        # The client can swallow a cancellation that meets an answer of Redis, so it is repeated.
         while pending := [task for task in self._tasks if not task.done()]:
             for task in pending:
                 task.cancel()
@@ -104,13 +160,13 @@ class Events:
         await self._client.aclose()
 
     async def ping(self) -> None:
-        """Ask Redis for an answer; raises its error where there is none."""
+        """Ping Redis; raise its error if it does not answer."""
         await self._client.ping()
 
     async def subscribe(self, dream_id: int) -> Subscription:
-        """Receive what happens to a dream from now on. Never fails: without Redis, events come once it is back."""
+        """Receive a dream's events from now on. Without Redis this waits for no answer; events come once it is back."""
         if dream_id not in self._dreams:
-            # First where the stream ends, then the entry: so that an event in between is read, not skipped.
+            # First read the end of the stream, then add the subscription: an event in between is read, not skipped.
             seq = await self._last_seq_if_up(dream_id)
             self._dreams.setdefault(dream_id, _Dream(seq))
         dream = self._dreams[dream_id]
@@ -128,25 +184,25 @@ class Events:
                 del self._dreams[subscription.dream_id]
 
     async def since(self, dream_id: int, seq: str) -> list[Event] | None:
-        """The events after `seq`, oldest first; None where the stream cannot tell (a snapshot must do).
+        """The events after `seq`, oldest first; None if the stream does not reach back that far.
 
         Parameters:
           dream_id: the dream.
-          seq: the last event that the asker has seen, as it gave it.
+          seq: the last event that the client has seen, in the client's words.
         """
-        if not SEQ.fullmatch(seq):
+        if not _SEQ.fullmatch(seq):
             return None
         try:
             if is_after(seq, await self._last_seq(dream_id)) or not await self._reaches_back(dream_id, seq):
                 return None
             entries = await self._after(dream_id, seq, self._settings.events_max_length * 10)
-            return [event for _, event in entries if event is not None]
+            return [entry.event for entry in entries if entry.event is not None]
         except RedisError as error:
             log.warning("events_not_read", dream_id=dream_id, error=str(error))
             return None
 
     def _stream(self, dream_id: int) -> str:
-        return keys.stream(self._settings.redis_prefix, dream_id)
+        return events_key(self._settings.redis_prefix, dream_id)
 
     async def _last_seq(self, dream_id: int) -> str:
         newest = await self._client.xrevrange(self._stream(dream_id), count=1)
@@ -159,17 +215,17 @@ class Events:
             return None
 
     async def _reaches_back(self, dream_id: int, seq: str) -> bool:
-        """Whether the stream still holds all that came after `seq`."""
+        """Whether the stream still has all events after `seq`."""
         if seq == _START:
             return int(await self._client.xlen(self._stream(dream_id))) < self._settings.events_max_length
         return bool(await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1))
 
-    async def _after(self, dream_id: int, seq: str, count: int) -> list[tuple[str, Event | None]]:
-        """The entries after `seq`: the place of each, and its event, or None where it has none that we can read."""
+    async def _after(self, dream_id: int, seq: str, count: int) -> list[_Entry]:
+        """The entries after `seq`."""
         entries: Any = await self._client.xrange(self._stream(dream_id), min=f"({seq}", max="+", count=count)
-        return [(entry, _event_of(entry, fields)) for entry, fields in entries]
+        return [_Entry(entry, _event_of(entry, fields), fields.get(TRACEPARENT)) for entry, fields in entries]
 
-    # --- the listener: one connection that hears which dreams have news
+    # --- the listener: learns which dreams have news
 
     async def _listen(self) -> None:
         await _persist(self._listen_once, "listening for events")
@@ -177,7 +233,7 @@ class Events:
     async def _listen_once(self) -> None:
         pubsub: PubSub
         async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(keys.channel(self._settings.redis_prefix))
+            await pubsub.subscribe(wake_channel(self._settings.redis_prefix))
             is_asked = False
             while True:
                 message = await pubsub.get_message(timeout=_SILENCE_S)
@@ -185,6 +241,9 @@ class Events:
                     raise RedisConnectionError("no answer to a ping")
                 is_asked = message is None
                 if message is None:
+                    await self._client.ping()  # perhaps there is another master
+                    if master_of(self._client) != self._master:
+                        raise RedisConnectionError("another Redis is the master now")
                     await pubsub.ping()
                 elif message["type"] == "subscribe":
                     self._wake_all()
@@ -198,9 +257,15 @@ class Events:
             log.warning("wake_not_understood", data=data[:100])
 
     def _wake_all(self) -> None:
-        """After a (re)connect: anything may have been missed."""
+        """Read all streams after a (re)connect: messages may have been missed.
+
+        A new master may lack the last entries of the old one, and the stream does not show it: its readers get a gap.
+        """
+        before, self._master = self._master, master_of(self._client)
         for dream_id, dream in self._dreams.items():
             dream.must_check = True
+            if before not in (None, self._master):
+                dream.seq = None
             self._wake(dream_id)
 
     def _wake(self, dream_id: int) -> None:
@@ -208,7 +273,7 @@ class Events:
             self._unread.add(dream_id)
             self._news.set()
 
-    # --- the pump: reads what is new and hands it out
+    # --- the pump: reads new events and delivers them
 
     async def _pump(self) -> None:
         await _persist(self._pump_forever, "reading events")
@@ -233,17 +298,18 @@ class Events:
             await self._find_place(dream_id, dream)
         while dream.seq is not None:
             entries = await self._after(dream_id, dream.seq, _READ_AT_ONCE)
-            for seq, event in entries:
-                for subscription in dream.subscriptions:
-                    subscription.put(event)
+            for seq, event, traceparent in entries:
+                with tracing.delivering(traceparent, len(dream.subscriptions)):
+                    for subscription in dream.subscriptions:
+                        subscription.put(event)
                 dream.seq = seq
             if len(entries) < _READ_AT_ONCE:
                 return
 
     async def _find_place(self, dream_id: int, dream: _Dream) -> None:
-        """Go on where we were; where that is not certain, tell of a gap."""
+        """Go on after the last delivered id; deliver a gap if events may be missing."""
         last, seq = await self._last_seq(dream_id), dream.seq
-        if seq is None or is_after(seq, last):  # never known, or Redis came back without its newest data
+        if seq is None or is_after(seq, last):  # unknown, or Redis has lost its newest entries
             dream.seq, is_gap = last, True
         else:
             is_gap = is_after(last, seq) and not await self._reaches_back(dream_id, seq)
@@ -262,7 +328,7 @@ def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
 
 
 async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run `work` for ever, again after each loss of Redis, with a growing pause."""
+    """Run `work` for ever. Restart it after each loss of Redis, with a growing pause."""
     loop = asyncio.get_running_loop()
     pause_s = _BACKOFF_FIRST_S
     while True:
@@ -272,7 +338,7 @@ async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
         except (RedisError, OSError, ValueError, KeyError) as error:
             if loop.time() - began > _STABLE_S:
                 pause_s = _BACKOFF_FIRST_S
-            if pause_s == _BACKOFF_FIRST_S:  # once an outage, not once a try
+            if pause_s == _BACKOFF_FIRST_S:  # once for each outage
                 log.warning("events_interrupted", part=name, error=str(error))
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _BACKOFF_MAX_S)

@@ -1,6 +1,6 @@
 """The calls of the web layer: `upload_images`, `delete_images`, `list_images` and `set_owner`. Stage, record, send.
 
-    bytes ─► object store (staging/…) ─► task and image rows ─► message with keys only ─► the task's id
+    bytes ─► object store (staging/…) ─► rows of task and pictures ─► message with keys only ─► the task's id
 
 A call that returns has been accepted for good: its rows are committed. A call that raises has left nothing.
 The broker may be away: the message is sent later by the sweep. Light to import: no Pillow, and boto3 and SQLAlchemy
@@ -9,64 +9,56 @@ only when something is sent.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from dream.messages import ImageFile, ImageInfo, UrlToDelete
+from dream.messages.arguments import ImageFile, UrlToDelete
+from dream.messages.pictures import ImageInfo
 from dream.producer.accepting import Producer
-from dream.producer.delivery import AT_ONCE, NOT_SENT, Delivery
 from dream.producer.listing import ImageList
-from dream.producer.recording import Order
+from dream.producer.orders import AT_ONCE, NOT_SENT, Delivery, Order
+from dream.runs.connections import Connections
+from dream.work import connection
 
 __all__ = [
     "AT_ONCE",
     "NOT_SENT",
+    "Connections",
     "Delivery",
     "ImageInfo",
     "ImageList",
     "Order",
     "Producer",
-    "configured_by",
     "default",
     "delete_images",
     "forget_default",
     "list_images",
+    "original_url",
     "set_owner",
     "upload_images",
 ]
 
 _default: Producer | None = None
-_configure: Callable[[], object] | None = None
 
 
 def default() -> Producer:
-    """The producer of this process, configured by the environment; the current app fills in what is unset."""
+    """The producer of this process, over its default connection; closing that one closes it."""
     global _default
     from dream.settings import load
 
-    if _default is None and _configure is not None:
-        _configure()
-    settings = load()
-    if _default is None or (_default.settings is not settings and _default.settings != settings):
-        _default = Producer(settings)
+    messaging = connection.default()
+    if _default is None or _default.connections.messaging is not messaging:
+        connections = Connections(load(), messaging=messaging)
+        messaging.on_close(connections.close)
+        _default = Producer(load(), connections)
     return _default
 
 
-def configured_by(configure: Callable[[], object]) -> None:
-    """Register a function that is called before the default producer is made, to fill in unset settings."""
-    global _configure
-    _configure = configure
-
-
 def forget_default() -> None:
-    """Make the next call of `default` start anew."""
+    """Make the next call of `default` start anew, over another connection."""
     global _default
     _default = None
-
-
-# A web server that forks its workers must not share our connections between them.
-os.register_at_fork(after_in_child=forget_default)
+    connection.forget_default()
 
 
 def upload_images(
@@ -84,6 +76,11 @@ def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: st
 def list_images(dream_id: int, *, limit: int | None = None, cursor: str | None = None) -> ImageList:
     """See `Producer.list_images`."""
     return default().list_images(dream_id, limit=limit, cursor=cursor)
+
+
+def original_url(dream_id: int, image_id: int) -> str | None:
+    """See `Producer.original_url`."""
+    return default().original_url(dream_id, image_id)
 
 
 def set_owner(dream_id: int, user_id: int, username: str = "", **how: Any) -> None:

@@ -1,23 +1,24 @@
-"""Back-pressure: an upload is refused before anything is stored where too many pictures wait already."""
+"""Limits of an upload: refuse it, before it stores anything, if too many pictures wait or the user's space is full."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dream.errors import TooManyPending
+from dream.errors import QuotaExceeded, TooManyPending
+from dream.work.text import size_text
 
 if TYPE_CHECKING:
     from dream.db import Database
     from dream.settings import Settings
 
-__all__ = ["check_backlog"]
+__all__ = ["check_backlog", "check_quota"]
 
 
 def check_backlog(settings: Settings, database: Database, more: int, dream_id: int, user_id: int | None = None) -> None:
-    """Refuse `more` pictures where they would be too many. Callers at the same moment may pass together.
+    """Refuse `more` pictures if they would exceed a limit. Simultaneous callers may exceed it together.
 
     Raises:
-      TooManyPending: which limit is reached.
+      TooManyPending: the message names the limit.
       DatabaseUnavailable
     """
     limits = [
@@ -37,9 +38,39 @@ def check_backlog(settings: Settings, database: Database, more: int, dream_id: i
     try:
         with database.read() as session:
             for limit, which, whose, name in limits:
-                if limit and (waiting := images.count_pending(session, **which)) + more > limit:
+                if limit and (waiting := images.count_pending(session, limit, **which)) + more > limit:
                     raise TooManyPending(
-                        f"{waiting} pictures {whose} wait for processing and {limit} may ({name}): try again later"
+                        f"{limit} pictures {whose} may wait for processing, and {waiting}"
+                        f"{' or more' if waiting == limit else ''} do ({name}): try again later"
                     )
     except SQLAlchemyError as error:
         raise explain(error, "nothing was accepted") from error
+
+
+def check_quota(settings: Settings, database: Database, more_bytes: int, user_id: int | None) -> None:
+    """Refuse an upload of `more_bytes` if its user's pictures would exceed `DREAM_MAX_STORED_BYTES_PER_USER`.
+
+    Waiting uploads count with the bytes of their files. Simultaneous callers may exceed the limit together.
+
+    Raises:
+      QuotaExceeded: the message names the limit.
+      DatabaseUnavailable
+    """
+    most = settings.max_stored_bytes_per_user
+    if not most or user_id is None:
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dream.db import images
+    from dream.db.faults import explain
+
+    try:
+        with database.read() as session:
+            stored = images.stored_by(session, user_id)
+    except SQLAlchemyError as error:
+        raise explain(error, "nothing was accepted") from error
+    if stored + more_bytes > most:
+        raise QuotaExceeded(
+            f"the pictures of this user take {size_text(stored)} of {size_text(most)}, and {size_text(more_bytes)} "
+            "more do not fit (DREAM_MAX_STORED_BYTES_PER_USER): delete some first"
+        )

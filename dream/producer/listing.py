@@ -1,21 +1,20 @@
-"""A dream's pictures as Python and REST list them: one source for their fields and cursors."""
+"""List a dream's pictures for Python and REST: one source for their fields and cursors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from dream.arguments import MAX_ID, check_dream_id
 from dream.errors import InvalidArguments
-from dream.messages import ImageInfo
+from dream.messages.arguments import MAX_ID, check_dream_id, check_image_id
+from dream.messages.pictures import ImageInfo, image_info
+from dream.messages.states import ImageState
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
-
     from dream.db import Database, DreamImage
 
-__all__ = ["ImageList", "cursor_behind", "image_info", "list_images", "parse_cursor"]
+__all__ = ["ImageList", "cursor_behind", "list_images", "parse_cursor", "stored_image"]
 
-#: The largest number that an integer column of 32 bits holds: positions, and limits beside them.
+#: The largest value of an integer column of 32 bits, for positions and limits.
 _MAX_INTEGER = 2**31 - 1
 
 
@@ -42,7 +41,7 @@ def list_images(database: Database, dream_id: int, limit: int | None = None, cur
         raise InvalidArguments(f"limit must be a positive integer, not {limit!r}")
     try:
         with database.read() as session:
-            # One more than is asked for shows whether there is a next page.
+            # One row more than the limit shows whether there is a next page.
             rows = images.page(session, dream_id, after=after, limit=limit and limit + 1)
     except SQLAlchemyError as error:
         raise explain(error, "the pictures cannot be listed") from error
@@ -52,24 +51,33 @@ def list_images(database: Database, dream_id: int, limit: int | None = None, cur
     return found
 
 
-def image_info(image: DreamImage | Row[Any]) -> ImageInfo:
-    """A picture as its owner sees it."""
-    from dream.db.images import LISTED
+def stored_image(database: Database, dream_id: int, image_id: int) -> DreamImage | None:
+    """The stored picture of this id in this dream, or None.
 
-    fields: Any = {name: getattr(image, name) for name in LISTED}
-    return cast("ImageInfo", {**fields, "state": str(image.state), "status": str(image.state)})
+    Raises:
+      InvalidArguments: an id is no positive integer.
+      DatabaseUnavailable
+    """
+    from dream.db import images
+    from dream.db.faults import explained
+
+    check_dream_id(dream_id)
+    check_image_id(image_id)
+    with explained(), database.read() as session:
+        image = images.by_id(session, dream_id, image_id)
+    return image if image is not None and image.state is ImageState.COMPLETED else None
 
 
 def cursor_behind(position: int, image_id: int) -> str:
-    """The cursor of the page that begins behind this picture."""
+    """The cursor of the page after this picture."""
     return f"{position}.{image_id}"
 
 
 def parse_cursor(cursor: Any) -> tuple[int, int]:
-    """The position and the id of the picture that the page begins behind.
+    """The position and the id of the picture before the page.
 
     Raises:
-      InvalidArguments: no list has given such a cursor.
+      InvalidArguments: the text is no cursor.
     """
     position, _, image_id = cursor.partition(".") if isinstance(cursor, str) else ("", "", "")
     digits = position.removeprefix("-")

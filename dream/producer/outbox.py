@@ -1,4 +1,4 @@
-"""What follows the commit of a caller's own transaction, and what its rollback undoes."""
+"""The outbox of a caller's own transaction: messages to send after its commit, bytes to remove after its rollback."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_session", "follow"]
 
-#: Where the session keeps what is to follow, and whether its COMMIT has begun.
+#: Keys in the session's `info`: the outbox, and whether the COMMIT has begun.
 _OUTBOX = "dream_outbox"
 _IS_COMMITTING = "dream_is_committing"
 
 
 def check_session(session: object) -> None:
-    """Whether rows can join it: an `AsyncSession` or a connection has no unit of work of ours.
+    """Check that rows can join the session: an `AsyncSession` or a connection is refused.
 
     Raises:
       InvalidArguments
@@ -32,9 +32,9 @@ def check_session(session: object) -> None:
 
 
 def follow(session: Session, *, commit: Callable[[], None], rollback: Callable[[], None]) -> None:
-    """Call `commit` after the session's transaction has committed, or `rollback` where it was not to be committed.
+    """Call `commit` after the session's transaction is committed, or `rollback` after it is rolled back.
 
-    Where a COMMIT fails neither is called: it may have taken place all the same, and its answer been lost.
+    If a COMMIT fails, neither is called: the database may have committed, and only the answer is lost.
     """
     from sqlalchemy import event
     from sqlalchemy.orm import scoped_session
@@ -63,8 +63,8 @@ def _committed(session: Session) -> None:
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    # Rolled back, or closed without a word. Where only a savepoint goes, the message still follows; its worker finds
-    # no row and drops it.
+    # The session was rolled back, or closed without a commit. After the rollback of a savepoint alone the message is
+    # sent all the same; its worker finds no row and drops it.
     if transaction.parent is None:
         is_uncertain = session.info.pop(_IS_COMMITTING, False)
         for _, forget in _emptied(session):

@@ -1,53 +1,35 @@
-"""The rows of orders: written in one transaction, ours or the caller's; looked up where a COMMIT went unanswered."""
+"""Write the rows of orders in one transaction, dream's or the caller's; look them up if a COMMIT's answer is lost."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dream.errors import AcceptanceUnknown, DatabaseUnavailable, InvalidArguments
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
-from dream.producer.delivery import Delivery
+from dream.messages.registry import DELETE_IMAGES
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.orm import Session
 
-    from dream.db import Database, DreamImage
+    from dream.db import Database
+    from dream.producer.orders import Order
     from dream.settings import Settings
 
-__all__ = ["Order", "Recorder"]
+__all__ = ["Recorder"]
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Order:
-    """A task on its way into the database and onto a queue; its bytes are staged already."""
-
-    task_id: str
-    name: str
-    args: list[Any]
-    delivery: Delivery
-    #: Its pictures, where it is an upload.
-    rows: Sequence[DreamImage] = ()
-
-    @property
-    def staged(self) -> Sequence[str]:
-        """The keys of its staged bytes."""
-        return [row.staging_key for row in self.rows if row.staging_key]
 
 
 class Recorder:
     """Writes orders down.
 
     Parameters:
-      settings: how URLs name pictures.
-      database: where to.
+      settings: the form of URLs.
+      database: gets the rows.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -55,18 +37,18 @@ class Recorder:
         self._database = database
 
     def record(self, orders: Sequence[Order]) -> set[str]:
-        """Write the tasks and their pictures, all of them or none; those whose ids exist keep the rows they have.
+        """Write all tasks and their pictures, or none. A task whose id exists keeps its rows.
 
         Parameters:
-          orders: no two with one id.
+          orders: each with an id of its own.
 
         Returns:
-          The ids of those that are new.
+          The ids of the new tasks.
 
         Raises:
           InvalidArguments: the database cannot hold a value; nothing was written.
           DatabaseUnavailable: nothing was written.
-          AcceptanceUnknown: they may be written.
+          AcceptanceUnknown: the rows may be written.
         """
         from sqlalchemy.exc import IntegrityError
 
@@ -104,10 +86,10 @@ class Recorder:
             log.warning("commit_answer_lost", task_id=orders[0].task_id, tasks=len(orders))
 
     def record_within(self, session: Session, order: Order) -> bool:
-        """As `record`, for one, in the caller's transaction; False where a task of that id exists.
+        """Record one order in the caller's transaction; return False if a task of that id exists.
 
         Raises:
-          DatabaseUnavailable: the transaction is to be rolled back.
+          DatabaseUnavailable: the caller must roll back the transaction.
         """
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -116,7 +98,7 @@ class Recorder:
 
         try:
             with in_our_schema(session, self._settings.database_schema):
-                # Asked for first: to meet a row that exists would spoil the caller's transaction.
+                # Look first: an insert that meets an existing row would spoil the caller's transaction.
                 if session.get(DreamTask, order.task_id) is not None:
                     return False
                 self._write(session, [order])
@@ -150,16 +132,16 @@ class Recorder:
             when = delivery.due_in_s, delivery.expires_in_s
             tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
         session.flush()
-        if with_pictures := [order for order in orders if order.name in (PROCESS_IMAGES, DELETE_IMAGES)]:
+        if with_pictures := [order for order in orders if order.rows or order.name == DELETE_IMAGES]:
             self._write_pictures(session, with_pictures)
 
     @step("record")
     def _write_pictures(self, session: Session, orders: Sequence[Order]) -> None:
         from dream.db import images
-        from dream.targets import resolve_all
+        from dream.runs.targets import resolve_all
 
         session.add_all([row for order in orders for row in order.rows])
-        # A deletion that may expire hides nothing before it runs.
+        # A deletion with an expiry hides no picture before it runs.
         deletions = [
             (order.args[0], order.args[1], order.args[2])
             for order in orders
@@ -170,14 +152,14 @@ class Recorder:
         session.flush()
 
     def _recorded(self, task_ids: Collection[str]) -> set[str] | None:
-        """Which of them exist, though the answer to a COMMIT was lost; None where that cannot be known."""
+        """The tasks that exist after the answer to a COMMIT was lost; None if the database is away."""
         from sqlalchemy import select
         from sqlalchemy.exc import SQLAlchemyError
 
         from dream.db import DreamTask
 
         recorded = None
-        # Known once it is read, whatever becomes of the connection after that.
+        # Read inside the block: the answer counts even if the connection fails afterwards.
         with suppress(SQLAlchemyError), self._database.read() as session:
             recorded = set(session.scalars(select(DreamTask.id).where(DreamTask.id.in_(list(task_ids)))))
         return recorded

@@ -1,1 +1,1 @@
-"""The clock: what runs when, the sweep that finds lost work, and the nightly removal of leftovers."""
+"""The scheduler: periodic tasks, the sweep that finds lost work, and the removal of orphans and old rows."""

@@ -1,9 +1,10 @@
-"""Periodic tasks of a Celery-compatible app: each due time is sent once, however many schedulers run.
+"""Send periodic tasks, dream's own and an app's: each due run is sent once, however many schedulers run.
 
     due? ─► take the run in its row ─► send it ─► the row says that it is sent
-                  ▲ one scheduler can          └── taken and not sent for a while: whoever sees it sends it
+                  ▲ one scheduler can          └── taken but not sent for a while: any scheduler sends it
 
-A run's id follows from its entry and its time, so that one that is sent again is the same run.
+A run's id follows from its entry and its time, so that one that is sent again is the same run. A run of dream's own
+timetable is taken by the task's row itself, and the sweep sends it if the broker was away.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
@@ -20,79 +21,121 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from dream.db import periodic
 from dream.errors import DreamError
 from dream.log import get_logger
+from dream.observe.metrics import PERIODIC
 
 if TYPE_CHECKING:
-    from dream.db import Database
+    from zoneinfo import ZoneInfo
 
-__all__ = ["Entry", "Periodic"]
+    from dream.db import Database
+    from dream.producer import Producer
+    from dream.scheduler.timetable import Daily
+
+__all__ = ["Entry", "OwnEntry", "Periodic"]
 
 log = get_logger(__name__)
 
-#: A run that was taken and is not sent after this is sent by whoever sees it.
+#: Seconds after which any scheduler sends a run that was taken but not sent.
 _SENT_WITHIN_S = 10.0
-#: Entries that are not noted for days are removed (`dream.db.retention`).
+#: Seconds between two notes that an entry exists; retention removes entries without a note for days.
 _NOTE_SEEN_EVERY_S = 3600.0
 _LONGEST_PAUSE_S = 5.0
 _SHORTEST_PAUSE_S = 0.05
 
 
+class OwnEntry:
+    """An entry of dream's own timetable.
+
+    Parameters:
+      daily: the task, and when it is due.
+      producer: accepts its runs.
+      zone: the zone of the timetable.
+    """
+
+    def __init__(self, daily: Daily, producer: Producer, zone: ZoneInfo) -> None:
+        self.name = daily.name
+        self._daily = daily
+        self._producer = producer
+        self._zone = zone
+        self._submitted: date | None = None
+
+    def send_if_due(self) -> float:
+        """Submit the newest due run unless it exists; return the seconds until the next run.
+
+        Raises:
+          DatabaseUnavailable
+        """
+        local_now = datetime.now(self._zone)
+        day = self._daily.last_due(local_now)
+        if self._submitted != day:
+            task_id = self._daily.task_id(day)
+            is_new = self._producer.submit(self._daily.task, [], task_id=task_id)
+            self._submitted = day
+            if is_new:
+                log.info("task_scheduled", task_id=task_id)
+        return (self._daily.next_after(local_now) - local_now.astimezone(UTC)).total_seconds()
+
+
 class Entry(Protocol):
-    """A task that runs again and again."""
+    """An entry of an app's schedule."""
 
     @property
     def name(self) -> str:
-        """What its row is called."""
+        """The name of its row."""
 
     def is_due(self, counted_from: datetime) -> tuple[bool, float]:
-        """Whether the run after that time is due, and in how many seconds to ask again."""
+        """Whether the run after that time is due, and the seconds until the next call."""
 
     def due_at(self, counted_from: datetime, now: datetime) -> datetime:
-        """From when the run after the one that is due is counted."""
+        """The time from which the run after the due one is counted."""
 
     def is_known(self, task_id: str) -> bool:
-        """Whether the run has begun, as far as can be told.
+        """Whether the run is known to have begun.
 
         Raises:
-          DreamError: who knows is away.
+          DreamError: the results are away.
         """
 
     def send(self, task_id: str) -> None:
-        """Put a run on its queue; nothing changes where the broker sees that it was there already.
+        """Put a run on its queue; a broker that knows the delivery ignores it.
 
         Raises:
-          DreamError: it cannot be sent; `permanent` says whether it may help to try again.
+          DreamError: the run cannot be sent; `permanent` says whether another attempt can help.
         """
 
 
 class Periodic:
-    """Sends what is due.
+    """Sends the runs that are due.
 
     Parameters:
-      database: where runs are taken.
-      entries: what runs again and again.
+      database: has the rows by which runs are taken.
+      entries: an app's entries.
+      own: the entries of dream's own timetable.
     """
 
-    def __init__(self, database: Database, entries: Sequence[Entry]) -> None:
+    def __init__(self, database: Database, entries: Sequence[Entry] = (), own: Sequence[OwnEntry] = ()) -> None:
         self._database = database
+        self._own = own
         self._entries = {entry.name: entry for entry in entries}
         self._counted_from: dict[str, datetime] = {}
         self._look_for_left_at = 0.0
 
     def send_due(self) -> float:
-        """Send what is due; returns the seconds until there may be more.
+        """Send the due runs; return the seconds until the next look.
 
         Raises:
-          SQLAlchemyError: the database is away.
+          DatabaseUnavailable, SQLAlchemyError: the database is away.
         """
-        self._look_up()
-        if time.monotonic() >= self._look_for_left_at:
-            self._look_for_left_at = time.monotonic() + _LONGEST_PAUSE_S
-            self._send_left()
-        pauses = [self._look_after(entry) for entry in self._entries.values()]
+        pauses = [own.send_if_due() for own in self._own]
+        if self._entries:
+            self._look_up()
+            if time.monotonic() >= self._look_for_left_at:
+                self._look_for_left_at = time.monotonic() + _LONGEST_PAUSE_S
+                self._send_left()
+            pauses += [self._look_after(entry) for entry in self._entries.values()]
         return max(_SHORTEST_PAUSE_S, min([_LONGEST_PAUSE_S, *pauses]))
 
     def _look_up(self) -> None:
-        """Learn about entries that this process has not seen; new ones count from now."""
+        """Read the rows of entries that this process has not seen; new entries count from now."""
         unseen = self._entries.keys() - self._counted_from.keys()
         if not unseen:
             return
@@ -129,7 +172,7 @@ class Periodic:
         if is_mine:
             self._send(entry, task_id)
         self._refresh({entry.name})
-        # From the time that counts now: what sending took does not put off the next.
+        # Count from the stored time, so that a slow send does not delay the next run.
         is_due, pause_s = entry.is_due(self._counted_from[entry.name])
         return 0 if is_due else pause_s
 
@@ -148,11 +191,14 @@ class Periodic:
             raise
         except BaseException as error:  # noqa: BLE001 (a caller's `apply_async` may raise anything)
             if isinstance(error, DreamError) and not error.permanent:
+                PERIODIC.add("deferred")
                 log.warning("periodic_task_deferred", entry=entry.name, task_id=task_id, error=str(error))
                 return
-            # Its entry is wrong: to send it again cannot help, and the others must go on.
+            # The entry is wrong: another attempt cannot help, and the other entries must go on.
+            PERIODIC.add("refused")
             log.error("periodic_task_not_sent", entry=entry.name, error=f"{type(error).__name__}: {error}")
         else:
+            PERIODIC.add("sent")
             log.info("periodic_task_sent", entry=entry.name, task_id=task_id)
         with self._database.begin() as session:
             periodic.sent(session, entry.name, task_id)

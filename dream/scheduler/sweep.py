@@ -1,6 +1,6 @@
-"""The sweep: what the database knows as unfinished or unsaid is sent or said again.
+"""The sweep: find in rows the tasks with lost messages, and send them again; repeat announcements that failed.
 
-It runs in the scheduler, for as an actor it would wait behind the images. Two sweeps at a time do no harm.
+It runs in the scheduler, because an actor would wait behind the pictures. Two sweeps at a time do no harm.
 """
 
 from __future__ import annotations
@@ -8,52 +8,57 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from dream import outcomes
-from dream.broker import missing, queue_name, send_missing, unavailable_as_error
-from dream.db import DreamTask, announcements, tasks
+from dream.db import DreamTask, tasks
 from dream.errors import BrokerUnavailable
 from dream.log import get_logger
-from dream.results import ResultStore
+from dream.observe.metrics import RESENT
+from dream.runs import outcomes
+from dream.runs.sending import missing, queue_name, send_missing
+from dream.work.broker import unavailable_as_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from dream.broker import AnyBroker
-    from dream.db import Database
     from dream.db.tasks import Overdue
-    from dream.notifications import Publisher
+    from dream.runs.connections import Connections
     from dream.settings import Settings
 
 __all__ = ["Sweep"]
 
 log = get_logger(__name__)
 
-#: RabbitMQ cannot be asked what it holds: the gap between two tries doubles, up to this.
+#: RabbitMQ cannot tell which messages it has: the gap between two tries doubles, up to this.
 _LONGEST_GAP_S = 600.0
-#: A task overdue by this share of `DREAM_RESEND_AFTER_S` is looked for: the sweep comes every quarter of it, so that
-#: what is lost is sent within the whole.
+#: The sweep looks for tasks overdue by this share of `DREAM_RESEND_AFTER_S`. It comes every quarter of that time, so
+#: that a lost message is sent within the whole.
 _LOST_AT = 0.5
-#: A worker announces what it has finished at once; what is unsaid after this is said here.
+#: A worker announces an outcome at once; the sweep repeats it after this time.
 _UNSAID_S = 5.0
 _ANNOUNCE_AT_ONCE = 200
-#: Overdue tasks of a page, without their arguments.
+#: The number of overdue tasks on a page, without their arguments.
 _PAGE = 1000
-#: Tasks whose arguments are in memory together.
+#: The number of tasks whose arguments are in memory together.
 _SEND_AT_ONCE = 50
 
 
 class Sweep:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, settings: Settings, database: Database, broker: AnyBroker, publisher: Publisher) -> None:
+    Parameters:
+      settings: the time after which a task is overdue.
+      connections: the rows, the broker, the events and the results.
+      moved: called while tasks are sent, because thousands may be.
+    """
+
+    def __init__(self, settings: Settings, connections: Connections, moved: Callable[[], None] = lambda: None) -> None:
+        self._moved = moved
         self._settings = settings
-        self._database = database
-        self._broker = broker
-        self._publisher = publisher
-        self._results = ResultStore(settings)
+        self._connections = connections
+        self._database = connections.database
+        self._broker = connections.broker
 
     def resend(self) -> int:
-        """Send again what is overdue and whose message the broker lost; returns how many tasks.
+        """Send the overdue tasks whose messages the broker lost again; return their number.
 
         Raises:
           BrokerUnavailable
@@ -68,9 +73,9 @@ class Sweep:
         return sent
 
     def _pages(self) -> Iterator[list[Overdue]]:
-        """Overdue tasks, page by page, at most as many of each queue as the broker doubts."""
+        """Overdue tasks, page by page; of each queue at most as many as `_doubted` gives."""
         overdue_s, page = self._settings.resend_after_s * _LOST_AT, None
-        # A task that is sent again moves behind the others: it must not come a second time.
+        # A resent task moves behind the others: it must not come a second time.
         gap_s = 0.0 if self._broker.can_be_asked else self._settings.resend_after_s
         left = self._doubted(overdue_s)
         while left is None or left.total():
@@ -82,7 +87,7 @@ class Sweep:
             yield page if left is None else list(self._within(page, left))
 
     def _doubted(self, overdue_s: float) -> Counter[str] | None:
-        """How many tasks of each queue to send again; None for all, where the broker can be asked for each message."""
+        """The number of tasks to resend, by queue; None means all, if the broker can be asked for each message."""
         if self._broker.can_be_asked:
             return None
         counts: Counter[str] = Counter()
@@ -100,6 +105,7 @@ class Sweep:
                 yield task
 
     def _send_again(self, lost: Sequence[Overdue]) -> int:
+        self._moved()
         with self._database.read() as session:
             found = {task.id: task for task in tasks.to_send(session, [turn.id for turn in lost])}
         # In the order of `lost`; a task without a row was removed meanwhile.
@@ -116,6 +122,7 @@ class Sweep:
                 self._give_turn_back(turn)
             raise
         if is_sent:
+            RESENT.add()
             log.info("task_resent", task_id=task.id, attempt=task.attempts + 1)
         return is_sent
 
@@ -125,21 +132,17 @@ class Sweep:
             return tasks.may_resend(session, task, gap_s)
 
     def _give_turn_back(self, task: Overdue) -> None:
-        """The broker is away: what was not sent must not wait the longer for it."""
+        """Give back the turn of tasks that could not be sent, so that an outage does not delay them."""
         with self._database.begin() as session:
-            tasks.give_turn_back(session, task)
+            tasks.undo_resend(session, task)
 
     def announce(self) -> int:
-        """Say what finished tasks could not say; returns how many tried."""
+        """Announce the outcomes of tasks that are not announced; return the number of tries."""
         count = 0
         while True:
             with self._database.read() as session:
-                unsaid = announcements.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
-            told = [outcomes.announce(self._database, self._publisher, self._results, row.id) for row in unsaid]
+                unsaid = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
+            told = [outcomes.announce(self._connections, row.id) for row in unsaid]
             count += len(told)
             if len(told) < _ANNOUNCE_AT_ONCE or not all(told):
                 return count
-
-    def close(self) -> None:
-        """Close what it opened itself: the connections to the results."""
-        self._results.close()

@@ -1,6 +1,6 @@
-"""The embedded servers behind `dream up`, and what keeps processes running.
+"""`dream up`: embedded servers and dream's services on one machine.
 
-Importing this package is light: it stands at the start of `dream worker`.
+The import of this package is light, because `dream worker` begins with it.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dream.stack.respawn import keep_running
     from dream.stack.up import Stack, running_variables, servers_only
+    from dream.work.respawn import keep_running
 
 __all__ = ["Stack", "keep_running", "running_variables", "servers_only"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load each public name where it is first used."""
+    """Import each public name at its first use."""
     if name == "keep_running":
-        from dream.stack.respawn import keep_running
+        from dream.work.respawn import keep_running
 
         return keep_running
     if name in __all__:

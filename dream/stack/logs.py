@@ -1,7 +1,7 @@
-"""The log files of the parts: bounded at each start and while they grow, and shown on our standard error as they grow.
+"""The log files of a stack's processes: limit their size, and copy new lines to standard error.
 
-The parts write into their files themselves, and we read along: a part never waits for whoever watches us, and its
-last words are on disk whichever of us died.
+The processes write their files themselves, and `dream up` reads along. So no process waits for a slow terminal, and the
+last line of a dead process is on disk.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _CHUNK_BYTES = 64 * 2**10
 
 
 def rotate(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
-    """Set a file that has grown past the limit aside as `<name>.1`, in place of the one before it."""
+    """Rename a file that is larger than the limit to `<name>.1`, over the older one."""
     if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
 
 
 def rotate_open(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
-    """Rotate a file that a running part appends to: copy its content aside, then empty it.
+    """Rotate a file to which a running process appends: copy it, then empty it.
 
-    A line that is written between the two, within microseconds, is lost.
+    A line that is written within the microseconds between the two is lost.
     """
     try:
         if path.stat().st_size <= limit_bytes:
@@ -36,13 +36,13 @@ def rotate_open(path: Path, *, limit_bytes: int = _LIMIT_BYTES) -> None:
     aside = path.with_name(f"{path.name}.1")
     try:
         shutil.copyfile(path, aside)
-    except OSError:  # the disk is full: emptying the file is urgent
+    except OSError:  # the disk is full, so the file must be emptied
         aside.unlink(missing_ok=True)
     os.truncate(path, 0)
 
 
 def last_line(path: Path) -> str:
-    """The last line that is not blank, or an empty string."""
+    """The last line that is not blank; an empty string if there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
@@ -52,10 +52,10 @@ def last_line(path: Path) -> str:
 
 
 class Follower:
-    """Copies whole lines that are new in some log files, from when each was added.
+    """Copies new whole lines of log files.
 
     Parameters:
-      out: where they go.
+      out: the stream that gets the lines.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -63,12 +63,12 @@ class Follower:
         self._offsets: dict[Path, int] = {}
 
     def add(self, path: Path) -> None:
-        """Follow a file; what it holds already is not shown."""
+        """Follow a file from its present end."""
         if path not in self._offsets:
             self._offsets[path] = path.stat().st_size if path.exists() else 0
 
     def copy(self) -> None:
-        """Copy what is new. If nobody reads it any more, stop following."""
+        """Copy the new lines. Stop following if the stream is closed."""
         try:
             for path in list(self._offsets):
                 self._copy_one(path)
@@ -81,7 +81,7 @@ class Follower:
             size_bytes = path.stat().st_size
         except FileNotFoundError:
             return
-        if size_bytes < self._offsets[path]:  # set aside and begun anew
+        if size_bytes < self._offsets[path]:  # rotated
             self._offsets[path] = 0
         if size_bytes == self._offsets[path]:
             return

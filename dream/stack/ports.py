@@ -1,8 +1,7 @@
-"""Which loopback ports the embedded servers listen on: free now, and likely to be free at the next start.
+"""Choose loopback ports for the embedded servers: free now, and probably free at the next start.
 
-Ports are chosen below the range from which the kernel takes ports for outgoing connections, so that no passing
-connection sits on one while its server is being started again. SeaweedFS listens on each port and on that port
-+ 10000 (gRPC); such a port is only free if both are.
+The ports lie below the kernel's range for outgoing connections, so that no such connection occupies a port while its
+server restarts. SeaweedFS listens on each of its ports and on that port + 10000 (gRPC): both must be free.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ def is_free(port: int, *, with_grpc: bool = False) -> bool:
 
 
 def choose(*, taken: Collection[int] = (), with_grpc: bool = False) -> int:
-    """A free port at random.
+    """Choose a free port at random.
 
     Parameters:
-      taken: ports promised to somebody else already; their gRPC ports count as taken too.
-      with_grpc: also ask for the port + 10000.
+      taken: ports of other servers; their gRPC ports count as taken too.
+      with_grpc: the port + 10000 must be free too.
 
     Raises:
       StackError: no free port was found.
@@ -51,7 +50,7 @@ def choose(*, taken: Collection[int] = (), with_grpc: bool = False) -> int:
 
 def _can_bind(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a connection of the last run that is still winding down is no hindrance.
+        # Servers set it too: old connections that are still closing do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,7 +1,7 @@
-"""What has to be there before the parts start: the database's tables and the bucket.
+"""Create the database's tables and the bucket before the services start.
 
-Runs as a process of its own, `python -m dream.stack.prepare`, while the servers are starting: `dream up` itself
-stays free of the database's and the object store's libraries.
+This runs as a process, `python -m dream.stack.prepare`, while the servers start. So `dream up` itself does not load the
+libraries of the database and the object store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dream.log import redact
-from dream.process import exit_code
+from dream.work.process import exit_code
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _TIMEOUT_S = 60.0
-#: For a server of the caller's; an embedded Valkey answers within moments.
+#: For a caller's server; an embedded Valkey answers sooner.
 _SERVER_TIMEOUT_S = 20.0
 
 
 def main() -> int:
-    """Migrate, then make the bucket as soon as the object store answers. Returns an exit code."""
+    """Migrate the database, and create the bucket when the object store answers. Return an exit code."""
     return exit_code(_prepare)
 
 
@@ -38,7 +38,12 @@ def _prepare() -> int:
     settings = load()
     _reach_servers(settings)
     with _named("DREAM_DATABASE_URL"), explained():
-        upgrade(settings.database_url, schema=settings.database_schema, with_dreams=settings.owners_sql is None)
+        upgrade(
+            settings.database_url,
+            schema=settings.database_schema,
+            with_dreams=settings.owners_sql is None,
+            behind_pgbouncer=settings.database_pgbouncer,
+        )
     with _named("DREAM_S3_ENDPOINT_URL"):
         _make_buckets(settings)
     return 0
@@ -50,6 +55,8 @@ def _make_buckets(settings: Settings) -> None:
 
     storage = Storage(settings)
     buckets = {settings.staging_bucket} | (set() if settings.is_bucket_per_user else {settings.s3_bucket})
+    if settings.originals_bucket is not None:
+        buckets.add(settings.originals_bucket)
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
@@ -65,26 +72,26 @@ def _make_buckets(settings: Settings) -> None:
 
 @contextmanager
 def _named(variable: str) -> Iterator[None]:
-    """Let errors begin with the variable that names their server."""
+    """Begin each error with the variable that names the server."""
     from dream.errors import DreamError, SettingsError
-    from dream.server_words import sentence_of
+    from dream.stack.server_words import sentence_of
 
     try:
         yield
-    except SettingsError:  # it names its variable itself
+    except SettingsError:  # its text names the variable
         raise
     except DreamError as error:
         raise DreamError(redact(f"{variable}: {sentence_of(error)}")) from error
 
 
 def _reach_servers(settings: Settings) -> None:
-    """Wait until the broker and the Redis of the events answer; an embedded one may still be starting.
+    """Wait until the broker and the Redis of the events answer: an embedded server may still be starting.
 
     Raises:
-      BrokerUnavailable: a server does not answer, or refuses us; the message names its variable.
+      BrokerUnavailable: a server does not answer, or refuses; the text names its variable.
     """
     from dream.errors import BrokerUnavailable
-    from dream.server_words import sentence_of
+    from dream.stack.server_words import sentence_of
 
     deadline = time.monotonic() + _SERVER_TIMEOUT_S
     for name, url in {"DREAM_BROKER_URL": settings.broker_url, "DREAM_REDIS_URL": settings.events_url}.items():
@@ -95,23 +102,25 @@ def _reach_servers(settings: Settings) -> None:
 
 
 def _fault_of(url: str) -> Exception | None:
-    """The error of the server or its client; None where it answers."""
+    """The error of the server or its client; None if it answers."""
     from contextlib import closing
 
-    import pika
-    from redis.exceptions import BusyLoadingError, RedisError
+    from redis.exceptions import BusyLoadingError
 
-    from dream.redis_client import connect
+    from dream.work.broker import client_errors
+    from dream.work.redis_client import connect
 
     try:
         if url.startswith("amqp"):
+            import pika
+
             pika.BlockingConnection(pika.URLParameters(url)).close()
         else:
             with closing(connect(url)) as client:
                 client.ping()
-    except BusyLoadingError:  # it is there, and still loads its file
+    except BusyLoadingError:  # the server runs, and still loads its file
         return None
-    except (RedisError, pika.exceptions.AMQPError, OSError) as error:
+    except client_errors() as error:
         return error
     return None
 

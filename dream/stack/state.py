@@ -1,13 +1,13 @@
-"""The data folder of a stack: its lock, its secrets and its ports, so that a restart goes on where the last one was.
+"""The data folder of a stack: lock, secrets and ports, kept from start to start.
 
 <data>/              0700
-  stack.lock         held by `dream up` and, through it, by every process of its stack; holds the pid
-  stack.json         0600: ports and secrets, made once
-  variables.json     0600: the variables of the stack that was started last
+  stack.lock         locked by `dream up` and every process of its stack; contains the process ID
+  stack.json         0600: ports and secrets, created once
+  variables.json     0600: the variables of the last stack
   dream.db           SQLite
   valkey/ weed/      the servers' data and configuration
   staging/           uploaded bytes that wait for their run
-  logs/ run/         a log file a part; files that say "ready"
+  logs/ run/         a log file and a ready file of each process
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ from dream.stack import ports
 __all__ = ["SERVER_PORTS", "DataFolder", "State"]
 
 _VERSION = 1
-#: The servers' ports, and whether SeaweedFS also listens 10000 above.
-SERVER_PORTS = {"valkey": False, "s3": True, "filer": True, "master": True, "volume": True, "admin": True}
-#: How long a stack that was killed may take to vanish.
+#: The servers with a port (and the metrics of dream's services), and whether each also listens on the port + 10000.
+SERVER_PORTS = {
+    "valkey": False,
+    "s3": True,
+    "filer": True,
+    "master": True,
+    "volume": True,
+    "admin": True,
+    "metrics": False,
+}
+#: A killed stack ends within this time.
 _LOCK_TIMEOUT_S = 2.0
 _RELEASE_TIMEOUT_S = 0.5
 
@@ -41,7 +49,7 @@ def _secret() -> str:
 
 @dataclass(kw_only=True)
 class State:
-    """What a stack keeps from start to start."""
+    """Ports and secrets of a stack."""
 
     ports: dict[str, int] = field(default_factory=dict)
     gateway_port: int = 8000
@@ -51,10 +59,10 @@ class State:
     jwt_secret: str = field(default_factory=_secret, repr=False)
 
     def settle_ports(self) -> list[str]:
-        """Choose a port for each server that has none, or whose port somebody else holds now.
+        """Choose a port for each server without one, and for each whose port another program uses now.
 
         Returns:
-          The names of the servers that had to move.
+          The names of the servers that moved to another port.
         """
         moved = []
         for name, with_grpc in SERVER_PORTS.items():
@@ -71,7 +79,7 @@ class DataFolder:
     """The folder and the paths in it.
 
     Parameters:
-      path: the folder; it need not exist yet.
+      path: the folder; `locked` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,10 +98,10 @@ class DataFolder:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Make the folder ours. Yields the lock's file descriptor: who shares it, shares the lock.
+        """Lock the folder. Yield the lock's file descriptor: a process that inherits it shares the lock.
 
         Raises:
-          StackError: another stack runs on it, or it is not a folder that we may use.
+          StackError: another stack uses the folder, or it cannot be used.
         """
         self._make()
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -132,7 +140,7 @@ class DataFolder:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace")
-            # A stack that was killed lets go in a moment; one that lives does not.
+            # A killed stack frees the lock in a moment, a living one does not.
             if _is_alive(holder) or time.monotonic() > deadline:
                 raise StackError(f"a stack is already running on {self.path} (process {holder or 'unknown'})")
             time.sleep(0.02)
@@ -140,7 +148,7 @@ class DataFolder:
     # --- the state
 
     def load(self) -> State | None:
-        """The state that was kept, or None if there is none yet.
+        """The saved state; None if there is none yet.
 
         Raises:
           StackError: the file is damaged.
@@ -159,15 +167,15 @@ class DataFolder:
             raise StackError(f"{self._state} is damaged: {error}") from error
 
     def save(self, state: State) -> None:
-        """Keep the state; whoever reads it sees the old or the new one, never half."""
+        """Save the state. A reader sees the old or the new one, never half of it."""
         write_private(self._state, json.dumps({"version": _VERSION, **asdict(state)}, indent=2) + "\n")
 
     def save_variables(self, variables: Mapping[str, str]) -> None:
-        """Keep the variables of the stack that runs, for `dream env`."""
+        """Save the variables of the running stack, for `dream env`."""
         write_private(self._variables, json.dumps(dict(variables), indent=2) + "\n")
 
     def load_variables(self) -> dict[str, str] | None:
-        """The variables of the stack that was started last; None where an older release started it."""
+        """The variables of the last stack; None if an older release started it."""
         try:
             kept = json.loads(self._variables.read_text())
         except FileNotFoundError:
@@ -178,7 +186,7 @@ class DataFolder:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only we can read."""
+    """Replace a file by one that only this user can read."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -208,7 +216,7 @@ def _is_alive(pid: str) -> bool:
 
 
 def _is_released(port: int, with_grpc: bool) -> bool:
-    """Whether the port is free, now or in a moment: our own last server may just be ending."""
+    """Whether the port is free, now or in a moment: the last server may still be ending."""
     deadline = time.monotonic() + _RELEASE_TIMEOUT_S
     while not ports.is_free(port, with_grpc=with_grpc):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Where bytes lie: the S3 store, the area in which uploads wait, and the keys and URLs by which pictures are named."""
+"""Bytes: the S3 store, the staging of uploads, and the keys and URLs that name pictures."""
 
 from dream.storage.keys import Location, locate, new_key_stem, new_staging_key, user_bucket
 from dream.storage.s3 import Storage

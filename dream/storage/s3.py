@@ -1,10 +1,10 @@
-"""The S3 object store behind one small class: boto3's client, its faults turned into ours.
+"""The S3 object store behind one small class: boto3's client, with dream's errors.
 
-Bytes are put to signed URLs, in half the processor time of boto3's own call, which is for what goes wrong. Such a
-signature does not cover the bytes themselves: TLS does.
+Bytes are put to signed URLs, which takes half the processor time of boto3's own call. If such a put fails, boto3
+tries again. The signature does not cover the bytes: TLS does.
 
-Works with AWS, MinIO, Aliyun OSS and SeaweedFS: signature v4, checksums only where the API demands them, and
-Content-MD5 on DeleteObjects, which OSS insists on.
+Works with AWS, MinIO, Aliyun OSS and SeaweedFS: signature v4, and no checksum but Content-MD5 on DeleteObjects, which
+OSS insists on.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
+import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, quote, urlsplit
 
 import boto3
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.httpsession import get_cert_path
 
 from dream.errors import (
     AccessDenied,
@@ -35,6 +38,9 @@ from dream.errors import (
     ObjectMissing,
     ObjectStoreUnavailable,
 )
+from dream.messages.disposition import attachment
+from dream.observe import tracing
+from dream.observe.watching import count_store_answer, watch_store
 from dream.storage.signing import Keys, SignedUrl, sign, window_at
 
 if TYPE_CHECKING:
@@ -48,9 +54,12 @@ __all__ = ["Storage"]
 _DELETE_BATCH = 1000
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "403", "ExpiredToken"}
 _MISSING_KEY = {"NoSuchKey", "404", "NotFound"}
+#: Headers of originals: an original may be any file and is private, so no browser shows it and no cache keeps it.
+_OF_ORIGINALS: Any = {"ContentType": "application/octet-stream", "CacheControl": "private, no-store"}
 #: boto3's default session is not safe to build clients from in several threads at once.
 _building = Lock()
-#: How far our clock may be from the store's, as S3 has it for every request.
+_PORTION_BYTES = 64 * 1024
+#: Seconds of difference that S3 accepts between this machine's clock and its own.
 _SKEW_S = 900
 #: Addresses of buckets that are kept; there may be a bucket for each user.
 _MOST_ADDRESSES = 10_000
@@ -69,21 +78,37 @@ def _fault(error: Exception, action: str) -> DreamError:
     if isinstance(error, NoCredentialsError):
         remedy = 'set DREAM_S3_ACCESS_KEY and DREAM_S3_SECRET_KEY (for `dream up`: eval "$(dream env)")'
         return AccessDenied(f"could not {action}: there are no credentials; {remedy}")
-    # boto3's words name the endpoint: no secret, but not for strangers.
+    # boto3's text names the endpoint: no secret, but strangers need not read it.
     return ObjectStoreUnavailable(f"could not {action}: the object store did not answer", detail=str(error))
 
 
 @contextmanager
-def _translated(action: str) -> Iterator[None]:
+def _translated(action: str, method: str | None = None) -> Iterator[None]:
+    """Turn errors of boto3 into dream's, and trace the call by the name of its S3 operation."""
     try:
-        yield
+        with tracing.store_call(method):
+            yield
     except (BotoCoreError, ClientError, HTTPClientError) as error:
         raise _fault(error, action) from error
 
 
 def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
+    """Send Content-MD5 in place of boto3's own checksum, because some stores refuse a header that they do not know."""
+    params["context"].get("checksum", {}).pop("request_algorithm", None)
+    params["headers"].pop("x-amz-sdk-checksum-algorithm", None)
     body = params["body"] if isinstance(params["body"], bytes) else str(params["body"]).encode()
     params["headers"]["Content-MD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+class Original(Protocol):
+    """The columns of a row that tell its original."""
+
+    @property
+    def original_bucket(self) -> str | None: ...
+    @property
+    def original_key(self) -> str | None: ...
+    @property
+    def filename(self) -> str: ...
 
 
 class Storage:
@@ -125,45 +150,103 @@ class Storage:
                 config=config,
             )
         client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
+        if settings.metrics_port:
+            watch_store(client)
         return client
 
     def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
         """Store bytes that the caller has in memory anyway."""
         self._put(bucket, key, data, {})
 
-    def put_file(self, bucket: str, key: str, path: Path, content_type: str) -> None:
-        """Store a processed picture, which is small: at most its byte budget."""
-        cache_control = "private, max-age=31536000, immutable"
-        self._put(bucket, key, path.read_bytes(), {"Content-Type": content_type, "Cache-Control": cache_control})
+    def put_file(self, bucket: str, key: str, path: Path, content_type: str, *, is_public: bool = False) -> None:
+        """Store a processed picture, which is small: at most its byte budget.
+
+        Parameters:
+          is_public: the public reads it here, although `DREAM_PUBLIC_URL` no longer says so.
+        """
+        is_public = is_public or self._settings.public_url is not None
+        headers = {"Content-Type": content_type, "Cache-Control": self._cache_control(is_public=is_public)}
+        self._put(bucket, key, path.read_bytes(), headers)
+
+    def _cache_control(self, *, is_public: bool) -> str:
+        """The `Cache-Control` of a stored picture. Only a public one may get other bytes under its key."""
+        if is_public:
+            return f"public, max-age={self._settings.media_forget_s}"
+        return "private, max-age=31536000, immutable"
+
+    def put_original(self, bucket: str, key: str, path: Path) -> None:
+        """Store an uploaded file as it came, which may be large: it is read in portions."""
+        with path.open("rb") as file, _translated("store an original", "PutObject"):
+            self._client.put_object(Bucket=bucket, Key=key, Body=file, **_OF_ORIGINALS)
+
+    def copy_original(self, source: str, source_key: str, bucket: str, key: str) -> None:
+        """Let the store copy staged bytes, without a way through this process."""
+        with _translated("copy an original", "CopyObject"):
+            self._client.copy_object(
+                Bucket=bucket,
+                Key=key,
+                CopySource={"Bucket": source, "Key": source_key},
+                MetadataDirective="REPLACE",
+                **_OF_ORIGINALS,
+            )
 
     def _put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str]) -> None:
         parameters: Any = {"Bucket": bucket, "Key": key} | {name.replace("-", ""): headers[name] for name in headers}
-        with _translated("store an object"):
+        with _translated("store an object", "PutObject"):
             if not (self._takes_signed_urls and self._is_put_at_once(parameters, data, headers)):
                 self._client.put_object(Body=data, **parameters)
 
     def _is_put_at_once(self, parameters: Any, data: bytes, headers: Mapping[str, str]) -> bool:
-        """Try to store bytes; whatever comes of it but success, boto3 tries again and knows what answers mean."""
+        """Try to store bytes; False after any failure, and then boto3 tries again and reads the answer."""
         url = self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=_SKEW_S)
         connections = self._client._endpoint.http_session  # type: ignore[attr-defined]
+        began = time.perf_counter()
         try:
             answer = connections.send(AWSRequest("PUT", url, headers, data).prepare())
         except (BotoCoreError, HTTPClientError):
             return False
+        if answer.status_code == HTTPStatus.OK:  # any other answer is followed by a call of boto3's
+            count_store_answer("PutObject", began, answer.status_code)
         self._takes_signed_urls = answer.status_code != HTTPStatus.FORBIDDEN  # policies may allow none
         return bool(answer.status_code == HTTPStatus.OK)
 
     def download(self, bucket: str, key: str, path: Path) -> None:
         """Stream an object into a file."""
-        with _translated("read an object"):
+        with _translated("read an object", "GetObject"):
             body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
             with path.open("wb") as file:
                 shutil.copyfileobj(body, file, 1 << 20)
 
+    def read_in_portions(self, bucket: str, key: str) -> tuple[Generator[bytes], int]:
+        """An object in portions of 64 KiB, and its size. A portion may raise ObjectStoreUnavailable."""
+        with _translated("read an object", "GetObject"):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+        body = answer["Body"]
+
+        def portions() -> Generator[bytes]:
+            with closing(body), _translated("read an object"):
+                yield from body.iter_chunks(_PORTION_BYTES)
+
+        return portions(), answer["ContentLength"]
+
+    def original_url(self, image: Original) -> str:
+        """A URL under which a browser saves the original under its own name, for `DREAM_PRESIGN_TTL_S`."""
+        parameters = {
+            "Bucket": image.original_bucket,
+            "Key": image.original_key,
+            "ResponseContentDisposition": attachment(image.filename),
+            "ResponseContentType": _OF_ORIGINALS["ContentType"],
+            "ResponseCacheControl": _OF_ORIGINALS["CacheControl"],
+        }
+        with _translated("sign a URL"):
+            return self._client.generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=self._settings.presign_ttl_s
+            )
+
     def exists(self, bucket: str, key: str) -> bool:
         """Whether the object is there."""
         try:
-            with _translated("look for an object"):
+            with _translated("look for an object", "HeadObject"):
                 self._client.head_object(Bucket=bucket, Key=key)
         except ObjectMissing:
             return False
@@ -173,13 +256,13 @@ class Storage:
         """Delete objects; one that is not there counts as deleted.
 
         Returns:
-          The keys that could not be deleted, each with its error: a 200 from the store may carry such.
+          The keys that could not be deleted, each with its error. An answer 200 may contain such keys.
         """
         wanted = list(keys)
         failed: dict[str, DreamError] = {}
         for start in range(0, len(wanted), _DELETE_BATCH):
             batch = wanted[start : start + _DELETE_BATCH]
-            with _translated("delete objects"):
+            with _translated("delete objects", "DeleteObjects"):
                 answer = self._client.delete_objects(
                     Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
@@ -187,6 +270,23 @@ class Storage:
                 if error.get("Code") not in _MISSING_KEY:
                     fault = ClientError({"Error": {"Code": str(error.get("Code"))}}, "DeleteObjects")
                     failed[str(error.get("Key"))] = _fault(fault, "delete an object")
+        return failed
+
+    def delete_places(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], DreamError]:
+        """Delete objects in several buckets; returns the places that could not be deleted, each with its error.
+
+        If a bucket fails as a whole, objects in the others are still deleted.
+        """
+        by_bucket: defaultdict[str, list[str]] = defaultdict(list)
+        for bucket, key in places:
+            by_bucket[bucket].append(key)
+        failed: dict[tuple[str, str], DreamError] = {}
+        for bucket, keys in by_bucket.items():
+            try:
+                left = self.delete(bucket, sorted(keys))
+            except DreamError as error:
+                left = dict.fromkeys(keys, error)
+            failed |= {(bucket, key): error for key, error in left.items()}
         return failed
 
     def list_keys(self, bucket: str, prefix: str) -> Iterator[tuple[str, datetime]]:
@@ -197,17 +297,26 @@ class Storage:
                     yield entry["Key"], entry["LastModified"]
 
     def presign(self, bucket: str, key: str) -> str:
-        """A GET that needs no credentials; see `signed_url`."""
+        """The URL of a GET without credentials; see `signed_url`."""
         return self.signed_url(bucket, key).url
 
-    def signed_url(self, bucket: str, key: str, method: str = "GET", *, now: float | None = None) -> SignedUrl:
-        """An address of an object that needs no credentials, the same for all who ask within `DREAM_SIGN_WINDOW_S`.
+    def signed_url(
+        self,
+        bucket: str,
+        key: str,
+        method: str = "GET",
+        *,
+        disposition: str | None = None,
+        now: float | None = None,
+    ) -> SignedUrl:
+        """A presigned URL of an object, the same for everybody within `DREAM_SIGN_WINDOW_S`.
 
         A signed URL expires with temporary credentials, so it may be kept for at most half of their remaining life.
 
         Parameters:
           bucket, key: the object.
           method: the HTTP method that the URL is for.
+          disposition: the `Content-Disposition` of the store's answer.
           now: the moment, in seconds since the epoch; the current one by default.
         """
         with _translated("sign a URL"):
@@ -220,10 +329,16 @@ class Storage:
         if expires_at := getattr(credentials, "_expiry_time", None):
             keep_s = min(keep_s, (expires_at.timestamp() - now) / 2)
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token, region)
-        return SignedUrl(sign(base + quote(key, safe="/-_.~"), keys, window, method), max(0, int(keep_s)))
+        url = sign(base + quote(key, safe="/-_.~"), keys, window, method, disposition)
+        return SignedUrl(url, max(0, int(keep_s)))
+
+    def tls_context(self) -> ssl.SSLContext:
+        """A context that trusts the authorities that boto3 trusts."""
+        trusted = self._client._endpoint.http_session._verify  # type: ignore[attr-defined]
+        return ssl.create_default_context(cafile=get_cert_path(trusted))
 
     def _address_of(self, bucket: str) -> tuple[str, str]:
-        """The URL before the bucket's keys, and the bucket's region, as boto3 has them for this style and endpoint."""
+        """The URL before the bucket's keys, and its region; boto3 knows both for this style and endpoint."""
         address = self._addresses.get(bucket)  # once: another thread may clear them
         if address is None:
             url = urlsplit(self._client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}))
@@ -235,11 +350,11 @@ class Storage:
         return address
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         try:
             self.check_bucket(bucket)
         except (BucketMissing, ObjectMissing):
-            with _translated("create the bucket"):
+            with _translated("create the bucket", "CreateBucket"):
                 try:
                     self._create_bucket(bucket)
                 except ClientError as error:
@@ -261,7 +376,7 @@ class Storage:
           BucketMissing, AccessDenied, ObjectStoreUnavailable
         """
         try:
-            with _translated(f"reach the bucket {bucket}"):
+            with _translated(f"reach the bucket {bucket}", "HeadBucket"):
                 self._client.head_bucket(Bucket=bucket)
         except ObjectMissing:
             raise BucketMissing(f"the bucket {bucket} does not exist") from None

@@ -1,6 +1,6 @@
-"""Signed URLs of objects: the same string for everybody during a window, so that caches keep the object.
+"""Presigned URLs: the same string for everybody during a window, so that caches keep the object.
 
-boto3 signs for the current second only, so each view would have a new URL. Signature Version 4 in the query string;
+boto3 signs for the current second, so each view would get a new URL. Signature Version 4 in the query string;
 source: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 """
 
@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Keys", "SignedUrl", "Window", "sign", "window_at"]
+__all__ = ["Keys", "SignedUrl", "Window", "sign", "signed_host", "window_at"]
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNRESERVED = "-_.~"
@@ -77,13 +77,20 @@ def window_at(settings: Settings, now: float) -> Window:
     return Window(signed_at, settings.signed_url_life_s, signed_at + length_s - now)
 
 
-def sign(url: str, keys: Keys, window: Window, method: str = "GET") -> str:
-    """Sign the URL of an object, which has a quoted path and no query."""
+def signed_host(url: str) -> str:
+    """The `Host` header of a request for this URL, which its signature covers."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    if parts.port not in (None, _DEFAULT_PORTS.get(parts.scheme)):
-        host = f"{host}:{parts.port}"
+    return host if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
+
+
+def sign(url: str, keys: Keys, window: Window, method: str = "GET", disposition: str | None = None) -> str:
+    """Sign the URL of an object, which has a quoted path and no query.
+
+    Parameters:
+      disposition: the `Content-Disposition` of the store's answer.
+    """
     stamp = datetime.fromtimestamp(window.signed_at, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{keys.region}/s3/aws4_request"
     query = {
@@ -93,10 +100,11 @@ def sign(url: str, keys: Keys, window: Window, method: str = "GET") -> str:
         "X-Amz-Expires": str(window.lives_s),
         "X-Amz-SignedHeaders": "host",
         **({"X-Amz-Security-Token": keys.token} if keys.token else {}),
+        **({"response-content-disposition": disposition} if disposition else {}),
     }
-    canonical = "\n".join(
-        (method, parts.path, _encoded(dict(sorted(query.items()))), f"host:{host}\n", "host", "UNSIGNED-PAYLOAD")
-    )
+    host = f"host:{signed_host(url)}\n"
+    path = urlsplit(url).path
+    canonical = "\n".join((method, path, _encoded(dict(sorted(query.items()))), host, "host", "UNSIGNED-PAYLOAD"))
     text = "\n".join((_ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
     signature = hmac.new(_signing_key(keys.secret_key, scope), text.encode(), hashlib.sha256).hexdigest()
     return f"{url}?{_encoded(query)}&X-Amz-Signature={signature}"

@@ -4,21 +4,49 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 
 from dream.db import DreamImage, DreamTask, images
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.conftest import wait_for
+from dream.work.redis_client import connect
+from tests.conftest import IN_CI, wait_for
+from tests.deployed import Place
 from tests.pictures import noise
-from tests.processes import Parts
+from tests.processes import Parts, processes_with
+
+#: The longest modules start first, so that the processes of `make test` end together.
+_LONGEST = ("test_page", "test_stack", "test_systemd", "test_upload", "test_tracing", "test_flow", "test_deploy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Acceptance tests are the last ones, and a long module at the end would keep one process busy alone."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return item.path.is_relative_to(here), item.path.stem not in _LONGEST
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        (pytest.fail if IN_CI else pytest.skip)("no chromium is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -31,6 +59,16 @@ def parts(environment: dict[str, str], settings: Settings, tmp_path: Path) -> It
     parts.end()
 
 
+@pytest.fixture
+def parts_anew(environment: dict[str, str], settings: Settings, tmp_path: Path) -> Iterator[Parts]:
+    """The same, each started as operators start it."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = Parts(environment, folder, anew=True)
+    yield parts
+    parts.end()
+
+
 class System:
     """The system seen from outside: what was accepted, what the rows, the bucket and the stream say."""
 
@@ -39,7 +77,7 @@ class System:
         self.producer = Producer(settings)
         self.database = self.producer.database
         self.storage = Storage(settings)
-        self.redis = redis.Redis.from_url(settings.events_url)
+        self.redis = connect(settings.events_url)
 
     def task(self, task_id: str) -> DreamTask:
         with self.database.read() as session:
@@ -63,7 +101,7 @@ class System:
         return ended_task
 
     def events(self, dream_id: int) -> list[dict[str, Any]]:
-        """What the dream was told, in order."""
+        """The events of the dream, in order."""
         stream: Any = self.redis.xrange(f"{self.settings.redis_prefix}:events:{dream_id}")
         return [json.loads(fields[b"event"]) for _, fields in stream]
 
@@ -80,6 +118,13 @@ class System:
     def close(self) -> None:
         self.database.dispose()
         self.redis.close()
+
+
+@pytest.fixture
+def place(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
+    place = Place(environment, tmp_path)
+    yield place
+    wait_for(lambda: not processes_with(place.mark), what="the end of every process")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from dramatiq import Broker, Middleware
 from dramatiq.middleware import CurrentMessage
 
 from dream.settings import load
-from dream.stack.respawn import keep_running
+from dream.work.respawn import keep_running
 
 __all__: list[str] = []
 
@@ -53,12 +53,11 @@ def main(dream_id: str, neighbours: str, folder: str) -> int:
     settings = load()
 
     def work() -> int:
-        from dream.actors import broker
-        from dream.actors.worker import run
+        from dream.actors import broker, run
 
         # Inside the claim: a death is then that of a run.
         broker.add_middleware(Poison(int(dream_id), int(neighbours), Path(folder)), after=CurrentMessage)
-        return run(settings)
+        return run()
 
     return keep_running(work, stop_timeout_s=settings.shutdown_timeout_s)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import func, insert, select
 
 from dream.db import DreamTask, RevokedToken
-from dream.messages import CLEANUP_TOKENS, TaskState
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import TaskState
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import Parts
 
-EXPIRED = 120_000
+EXPIRED = 20_000
+#: No machine deletes so many within the time limit of the test.
+MORE_THAN_ONE_RUN = 100_000
 
 
 def add_tokens(system: System, count: int, prefix: str, expires_at: datetime) -> None:
@@ -25,31 +29,35 @@ def tokens_left(system: System) -> int:
         return session.scalar(select(func.count()).select_from(RevokedToken)) or 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_runs_that_are_cut_off_and_a_worker_that_dies_delete_each_token_once(parts: Parts, system: System) -> None:
     clock = datetime.now(UTC)
-    add_tokens(system, EXPIRED, "old", clock - timedelta(days=1))
+    add_tokens(system, MORE_THAN_ONE_RUN, "old", clock - timedelta(days=1))
     add_tokens(system, 100, "new", clock + timedelta(days=1))
     system.producer.submit(CLEANUP_TOKENS, [], task_id="clean-up")
     quick = {
         "DREAM_TIME_LIMIT_S": "0.3",
         "DREAM_LEASE_S": "2",
         "DREAM_LEASE_RENEW_S": "0.5",
+        # On a machine that is very busy a run may end before its first batch: then it waits as long each time.
         "DREAM_RETRY_FIRST_S": "0.5",
+        "DREAM_RETRY_FACTOR": "1",
         "DREAM_MAX_RETRIES": "1000",
     }
     killed = parts.start("worker", **quick)
 
     def is_under_way() -> bool:
-        return 0 < (system.task("clean-up").result or 0) < EXPIRED
+        return 0 < (system.task("clean-up").result or 0) < MORE_THAN_ONE_RUN
 
     wait_for(is_under_way, what="the first batches")
     parts.kill(killed)
     so_far = system.task("clean-up")
     assert not so_far.state.is_terminal
-    assert so_far.result == EXPIRED + 100 - tokens_left(system)
+    assert so_far.result == MORE_THAN_ONE_RUN + 100 - tokens_left(system)
     worker = parts.start("worker", **quick)
-    task = system.await_end("clean-up", timeout_s=90)
-    assert (task.state, task.result) == (TaskState.SUCCEEDED, EXPIRED)
+    task = system.await_end("clean-up", timeout_s=180)
+    assert (task.state, task.result) == (TaskState.SUCCEEDED, MORE_THAN_ONE_RUN)
     assert tokens_left(system) == 100
     said = parts.log_of(killed) + parts.log_of(worker)
     # Cut off by the flow itself; on a machine that is very busy by the limit behind it.

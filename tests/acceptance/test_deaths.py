@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from dream.db import DreamTask
-from dream.messages import TaskState
+from dream.messages.states import TaskState
 from dream.settings import Settings
 from tests import promise
 from tests.acceptance.conftest import System
@@ -66,7 +66,7 @@ def test_the_default_clocks_bring_a_killed_workers_tasks_back_within_20_s() -> N
 
 
 def in_work(system: System) -> tuple[int, int]:
-    """How many tasks are in work, and how many deaths they have behind them."""
+    """The number of tasks in work, and the number of their deaths."""
     with system.database.read() as session:
         deaths = session.scalars(select(DreamTask.deaths).where(DreamTask.state == TaskState.RUNNING)).all()
     return len(deaths), sum(deaths)

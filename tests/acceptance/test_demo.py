@@ -80,6 +80,7 @@ class Running:
         return self.process.wait(20), time.monotonic() - begun
 
 
+@pytest.mark.slow
 def test_the_demo_runs_once_and_again_on_the_same_data(data: Path, mark: str) -> None:
     """Exit 0 within 60 s, a line for each sample, nothing on standard error, and no process is left."""
     for _ in range(2):
@@ -144,15 +145,15 @@ def test_a_demo_that_is_killed_leaves_nothing_behind(data: Path, mark: str, tmp_
 
 
 def exported(data: Path) -> dict[str, str]:
-    """What `eval "$(dream env)"` puts into a shell."""
+    """The variables that `eval "$(dream env)"` puts into a shell."""
     lines = dream({}, "env", "--data", data).stdout.splitlines()
     return dict(line.removeprefix("export ").replace("'", "").split("=", 1) for line in lines)
 
 
 @pytest.mark.slow
 def test_a_photo_goes_up_and_down_and_away_by_commands_alone(data: Path, mark: str, tmp_path: Path) -> None:
-    """What `dream upload --wait` prints is downloadable, upright, without a place, within its budget; what
-    `dream delete --wait` names is gone from its URL and from the bucket."""
+    """The URLs that `dream upload --wait` prints give upright pictures without a place, within the byte budget; after
+    `dream delete --wait` the pictures are gone from their URLs and from the bucket."""
     sample = draw(tmp_path / "samples")[1]
     with Image.open(sample) as before:
         assert (before.width > before.height, bool(before.getexif().get_ifd(IFD.GPSInfo))) == (True, True)
@@ -170,7 +171,8 @@ def test_a_photo_goes_up_and_down_and_away_by_commands_alone(data: Path, mark: s
 
         image_id = dream(shell, "images", "--dream-id", 7).stdout.split("\t")[0]
         deletion = dream(shell, "delete", "--dream-id", 7, image_id, "--wait")
-        gone = httpx.get(url, trust_env=False)
+        # A gateway keeps a row for a second.
+        wait_for(lambda: httpx.get(url, trust_env=False).status_code == 404, 5, "404 for the deleted picture")
         object_gone = httpx.get(object_url, trust_env=False)
         code, _ = up.interrupt()
 
@@ -179,5 +181,5 @@ def test_a_photo_goes_up_and_down_and_away_by_commands_alone(data: Path, mark: s
     assert not picture.getexif()
     assert len(answer.content) <= BUDGET_BYTES
     assert (deletion.returncode, deletion.stdout.splitlines()[1]) == (0, f"{image_id}\tdeleted\t{sample.name}")
-    assert (gone.status_code, object_gone.status_code) == (404, 404)
+    assert object_gone.status_code == 404
     assert code == 0

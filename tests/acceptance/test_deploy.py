@@ -1,13 +1,13 @@
-"""The files under deploy/, run for real: supervisord, nginx, and systemd's own check of its units."""
+"""The files under deploy/, run for real: supervisord and nginx. `test_systemd.py` has the units."""
 
 from __future__ import annotations
 
 import configparser
-import getpass
+import contextlib
+import http.client
 import json
 import os
-import shlex
-import shutil
+import re
 import signal
 import ssl
 import subprocess
@@ -15,9 +15,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
 
 import httpx
 import pytest
+from supervisor.xmlrpc import SupervisorTransport
 from websockets.sync.client import connect
 
 import dream
@@ -26,58 +29,14 @@ from dream.settings import Settings
 from dream.stack.ports import choose
 from dream.stack.servers import new_certificate
 from tests.acceptance.conftest import System
-from tests.conftest import IN_CI, wait_for
-from tests.gateway import OWNER, SECRET, token
-from tests.processes import MARK, processes_with
+from tests.conftest import wait_for
+from tests.deployed import Place
+from tests.gateway import OWNER, token
+from tests.nginx import program
 
 ROOT = Path(dream.__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 DREAM = 7
-
-
-def needs(program: str) -> str:
-    """The program's path; without it the test is skipped, and in CI it fails."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        message = f"{program} is not installed"
-        if IN_CI:
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
-@pytest.fixture
-def place(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
-    place = Place(environment, tmp_path)
-    yield place
-    wait_for(lambda: not processes_with(place.mark), what="the end of every process")
-
-
-class Place:
-    """Where a test puts what the files expect under /etc, /opt and /var."""
-
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self.folder = folder
-        self.mark = folder.name + folder.parent.name
-        self.port = choose()
-        self.env_file = folder / "dream.env"
-        self.settings = {**environment, "DREAM_JWT_SECRET": SECRET, "DREAM_PORT": str(self.port)}
-        self.settings["DREAM_TRUSTED_PROXIES"] = "127.0.0.1"
-        self.env_file.write_text("".join(f'{name}="{value}"\n' for name, value in self.settings.items()))
-        self.environment = {"PATH": os.environ["PATH"], MARK: self.mark}
-
-    def filled_in(self, text: str) -> str:
-        for name, path in {
-            "/opt/dream/.venv/bin/": f"{Path(sys.executable).parent}/",
-            "/opt/dream/": f"{ROOT}/",
-            "/etc/dream/dream.env": str(self.env_file),
-            "/var/lib/dream": str(self.folder),
-            "/var/log/dream": str(self.folder),
-            "user=dream": f"user={getpass.getuser()}",
-        }.items():
-            text = text.replace(name, path)
-        return text
 
 
 # --- settings
@@ -104,7 +63,9 @@ class Supervisord:
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
         programs = place.folder / name
-        programs.write_text(place.filled_in((DEPLOY / "supervisor" / name).read_text()))
+        # A program that lives so long counts as started.
+        text = re.sub(r"startsecs=\d+", "startsecs=2", (DEPLOY / "supervisor" / name).read_text())
+        programs.write_text(place.filled_in(text))
         self._config = place.folder / "supervisord.conf"
         socket = place.folder / "s.sock"
         self._config.write_text(
@@ -120,14 +81,27 @@ class Supervisord:
             stdout=subprocess.DEVNULL,
         )
 
+        self._address = f"unix://{socket}"
+
     def states(self) -> dict[str, str]:
         """Each program's state: RUNNING, STARTING, …"""
-        rows = [line.split() for line in self.control("status").splitlines()]
-        return {row[0]: row[1] for row in rows if len(row) > 1 and row[1].isupper()}
+        with contextlib.suppress(OSError):  # it has just been started
+            return {name: program["statename"] for name, program in self._programs().items()}
+        return {}
 
-    def control(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(self._config), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
+    def pid(self, name: str) -> int:
+        return int(self._programs()[name]["pid"])
+
+    def stop_all(self) -> None:
+        self._ask("stopAllProcesses")
+
+    def _programs(self) -> dict[str, Any]:
+        return {program["name"]: program for program in self._ask("getAllProcessInfo")}
+
+    def _ask(self, question: str) -> Any:
+        """Ask as `supervisorctl` does, whose start would take half a second each time."""
+        with ServerProxy("http://127.0.0.1", transport=SupervisorTransport(serverurl=self._address)) as server:
+            return getattr(server.supervisor, question)()
 
     def await_running(self) -> None:
         def are_running() -> bool:
@@ -160,13 +134,13 @@ def test_supervisor_keeps_the_programs_up_and_stops_them_in_the_time_that_its_fi
     assert system.await_end(done).state.value == "succeeded"
 
     [worker] = [name for name in supervised.states() if name.endswith("worker")]
-    os.kill(int(supervised.control("pid", worker)), signal.SIGKILL)
+    os.kill(supervised.pid(worker), signal.SIGKILL)
     supervised.await_running()
     late = system.producer.upload_images(DREAM, [{"name": "b.jpg", "data": slow_picture}])
     wait_for(lambda: system.task(late).state.value != "queued", what="the start of the run")
 
     began = time.monotonic()
-    supervised.control("stop", "all")
+    supervised.stop_all()
     took_s = time.monotonic() - began
 
     file = configparser.ConfigParser(interpolation=None)
@@ -177,75 +151,11 @@ def test_supervisor_keeps_the_programs_up_and_stops_them_in_the_time_that_its_fi
     assert system.task(late).state.value in {"queued", "succeeded"}  # handed back, or ended in time
 
 
-# --- systemd
-
-
-def unit(path: Path) -> configparser.SectionProxy:
-    parsed = configparser.ConfigParser(interpolation=None, strict=False)
-    parsed.optionxform = str  # type: ignore[assignment, method-assign]
-    parsed.read_string(path.read_text())
-    return parsed["Service"]
-
-
-def test_systemd_finds_nothing_wrong_with_the_units(place: Place) -> None:
-    folder = place.folder / "units"
-    folder.mkdir()
-    for path in UNITS:
-        (folder / path.name).write_text(place.filled_in(path.read_text()))
-    found = sorted(map(str, folder.iterdir()))
-
-    checked = subprocess.run(
-        [needs("systemd-analyze"), "verify", "--man=no", *found], capture_output=True, text=True, check=False
-    )
-
-    assert (checked.returncode, checked.stderr) == (0, "")
-
-
-PARTS = [each for each in UNITS if each.stem != "dream-migrate"]
-
-
-@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
-def test_a_part_wants_the_migration_and_does_not_require_it(path: Path) -> None:
-    """systemd restarts what requires a unit with that unit, and does not start it where that has failed."""
-    lines = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and line[0] != "#")
-    assert "dream-migrate.service" in lines["Wants"].split()
-    assert "dream-migrate.service" in lines["After"].split()
-    assert not {"Requires", "BindsTo", "PartOf"} & lines.keys()
-
-
-@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
-def test_what_a_unit_starts_works_and_ends_in_its_time(
-    path: Path, place: Place, system: System, slow_picture: bytes
-) -> None:
-    """Started and stopped as systemd does: the environment file alone, SIGTERM to the main process."""
-    service = unit(path)
-    ready = place.folder / "ready"
-    is_worker = path.stem.endswith("worker")
-    process = subprocess.Popen(
-        shlex.split(place.filled_in(service["ExecStart"])),
-        env={**place.environment, **place.settings, "DREAM_READY_FILE": str(ready)},
-        cwd=place.folder,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(ready.exists, 40, "readiness")
-        if is_worker:
-            task = system.producer.upload_images(DREAM, [{"name": "b.jpg", "data": slow_picture}])
-            wait_for(lambda: system.task(task).state.value != "queued", what="the start of the run")
-        process.terminate()
-        assert process.wait(int(service["TimeoutStopSec"])) == 0
-    finally:
-        process.kill()
-        process.wait()
-    if is_worker:
-        assert int(service["TimeoutStopSec"]) >= Settings.model_fields["shutdown_timeout_s"].default + 15
-
-
 # --- nginx
 
 
 def test_nginx_lets_sockets_uploads_and_pictures_through(place: Place, system: System, jpeg: bytes) -> None:
-    nginx = needs("nginx")
+    nginx = program("nginx")
     port = choose(taken=[place.port])
     certificate = place.folder / "nginx.pem"
     certificate.write_text(new_certificate())
@@ -291,11 +201,28 @@ def test_nginx_lets_sockets_uploads_and_pictures_through(place: Place, system: S
                 picture = wait_for(lambda: _completed(json.loads(socket.recv(30))), 60, "a completed picture")
             seen = client.get(f"/media/{picture['url'].split('/media/')[1]}")
             assert seen.status_code == 302
+
+            assert _too_large(port, trust) == (413, "application/json", ["error"])
+            processes[0].terminate()
+            processes[0].wait(40)
+            away = client.get("/healthz")
+            assert (away.status_code, away.headers["retry-after"], list(away.json())) == (503, "5", ["error"])
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait(40)
+
+
+def _too_large(port: int, trust: ssl.SSLContext) -> tuple[int, str | None, list[str]]:
+    """Announce a body over nginx's limit, and read status, type and fields of the answer."""
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=trust)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", f"/api/dreams/{DREAM}/images")
+        connection.putheader("Content-Length", str(2**30))
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("content-type"), list(json.loads(answer.read()))
 
 
 def _status(client: httpx.Client, path: str) -> int:

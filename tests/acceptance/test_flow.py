@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from dramatiq import Message
 
-from dream import outcomes
-from dream.broker import make_broker
 from dream.db import DreamTask
-from dream.messages import DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES, ImageState, TaskState
+from dream.messages.pictures import image_ref
+from dream.messages.registry import DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
+from dream.messages.states import ImageState, TaskState
 from dream.producer import Delivery
+from dream.runs.sending import own_broker
 from dream.settings import Settings
 from dream.stack.samples import draw
 from tests.acceptance.conftest import System
@@ -53,7 +54,7 @@ def test_photos_in_objects_rows_and_events_out(parts: Parts, system: System, tmp
     assert "A" in system.picture(by_name["logo.png"], tmp_path).mode
     assert statuses(system.events(7)) == ["processing", "completed"]
     last = system.events(7)[-1]
-    assert last["images"] == [outcomes.image_ref(row) for row in rows]
+    assert last["images"] == [image_ref(row) for row in rows]
     assert [image["placeholder"] for image in last["images"]] == [row.placeholder for row in rows]
 
     deletion = system.producer.delete_images(7, [{"id": row.id, "url": row.url or ""} for row in rows], "ann")
@@ -85,17 +86,17 @@ def test_all_bad_is_failed_at_once_and_said_once(parts: Parts, system: System) -
     assert system.events(7)[-1]["status"] == "failed"
 
 
-def test_a_worker_takes_messages_within_2_s_of_its_start(parts: Parts, system: System, jpeg: bytes) -> None:
+def test_a_worker_takes_messages_within_2_s_of_its_start(parts_anew: Parts, system: System, jpeg: bytes) -> None:
     """From the process's start to the claim of a waiting task; the best of three, for the machine is shared."""
     times_s = []
     for _ in range(3):
         task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
         started = time.monotonic()
-        worker = parts.start("worker", ready=False)
+        worker = parts_anew.start("worker", ready=False)
         wait_for(lambda task_id=task_id: system.task(task_id).state is not TaskState.QUEUED, what="the claim")
         times_s.append(time.monotonic() - started)
         system.await_end(task_id)
-        parts.stop(worker)
+        parts_anew.stop(worker)
     assert min(times_s) < 2, times_s
 
 
@@ -228,12 +229,12 @@ def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system:
 def test_a_call_by_names_from_a_stranger_is_told_and_survives_a_lost_broker(
     parts: Parts, system: System, settings: Settings, jpeg: bytes
 ) -> None:
-    """Whoever writes no rows may name the arguments: the row has them all, in order."""
+    """A sender without rows may name the arguments: the row has them all, in order."""
     names: dict[str, Any] = {"dream_id": 3, "encoded_files": inline(jpeg), "positions": [0]}
     message: Message[Any] = Message(
         queue_name=IMAGES_QUEUE, actor_name=PROCESS_IMAGES, args=(), kwargs=names, options={}
     )
-    make_broker(settings).enqueue(message)
+    own_broker(settings).enqueue(message)
     parts.start("worker")
     task = wait_for(lambda: task_of(system, message.message_id), what="the task's row")
     assert task.args == [3, inline(jpeg), [0]]
@@ -249,7 +250,7 @@ def test_a_strangers_wrong_call_does_not_silence_others(
     message: Message[Any] = Message(
         queue_name=IMAGES_QUEUE, actor_name=DELETE_IMAGES, args=tuple(args), kwargs={}, options={}
     )
-    make_broker(settings).enqueue(message)
+    own_broker(settings).enqueue(message)
     parts.start("worker")
     assert wait_for(lambda: (task := task_of(system, message.message_id)) and task.announced_at, what="its end")
     assert system.task(message.message_id).state is TaskState.FAILED

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dream.broker import make_broker, missing
-from dream.messages import TaskState
+from dream.messages.states import TaskState
+from dream.runs.sending import missing, own_broker
 from dream.settings import Settings
 from tests import promise
 from tests.acceptance.conftest import System
@@ -94,7 +94,7 @@ def test_what_the_broker_forgets_is_sent_again_within_the_time_that_is_set(
     parts.start("scheduler", DREAM_RESEND_AFTER_S="3")
     accepted = [system.producer.upload_images(each, [{"name": "a.jpg", "data": jpeg}], [0]) for each in (1, 2, 3)]
     tasks = [system.task(task_id) for task_id in accepted]
-    broker = make_broker(settings)
+    broker = own_broker(settings)
     assert missing(broker, settings, tasks) == []
     system.redis.flushall()
     lost_at = time.monotonic()

@@ -49,7 +49,7 @@ def up(data: Path, environment: dict[str, str]) -> Iterator[tuple[str, Path]]:
 
 
 def exported(printed: str) -> dict[str, str]:
-    """What `dream env` has printed, as a shell reads it."""
+    """The output of `dream env`, as a shell reads it."""
     shell = subprocess.run(
         ["sh", "-c", f"{printed}\nenv -0"], env={}, capture_output=True, text=True, check=True, timeout=20
     )
@@ -60,9 +60,9 @@ def exported(printed: str) -> dict[str, str]:
 @pytest.fixture
 def albums(postgres_server_url: str) -> Iterator[str]:
     """The caller's database, without a table of ours, with one that knows the owners."""
-    from tests.conftest import _created_database
+    from tests.conftest import created_database
 
-    with _created_database(postgres_server_url, f"dream_albums_{os.getpid()}") as url:
+    with created_database(postgres_server_url, f"dream_albums_{os.getpid()}") as url:
         engine = make_engine(url)
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE albums (id bigint PRIMARY KEY, owner bigint)"))
@@ -108,6 +108,7 @@ def test_servers_that_the_environment_names_are_used(environment: dict[str, str]
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_what_the_environment_does_not_name_is_embedded(albums: str, tmp_path: Path) -> None:
     """Only the database is the caller's; a second start is in a shell that `dream env` has pointed at the first."""
     data = tmp_path / "data"
@@ -126,9 +127,10 @@ def test_what_the_environment_does_not_name_is_embedded(albums: str, tmp_path: P
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (
+        pytest.param(
             {"DREAM_BROKER_URL": "redis://:hunter2@127.0.0.1:9/0"},
             "dream: DREAM_BROKER_URL=redis://***@127.0.0.1:9/0: nothing listens at this address",
+            marks=pytest.mark.slow,  # `dream up` waits 20 s for a broker that starts beside it
         ),
         (
             {"DREAM_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d"},

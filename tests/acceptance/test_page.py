@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dream.db import images
 from dream.db.dreams import give_to
-from dream.imaging.accepted import HAS_HEIF
-from dream.messages import ImageState, ImageUpdate, UpdateStatus
+from dream.imaging.limits import HAS_HEIF
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.conftest import IN_CI, wait_for
+from tests.conftest import wait_for
 from tests.gateway import DREAM, KEY, OWNER, STRANGER, Gateway, auth, token
 from tests.store_proxy import StoreFault, StoreProxy
 
@@ -28,20 +28,6 @@ PNG = bytes.fromhex(
     "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
 )
 NASTY = "<img src=x onerror=document.title='broken'>.png"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        message = "no chromium is installed"
-        if IN_CI:
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -71,13 +57,14 @@ def open_page(page: Page, gateway: Gateway, own: str) -> None:
 
 
 def finish(gateway: Gateway, settings: Settings) -> None:
-    """What a worker does with the one picture that waits."""
+    """Finish the one picture that waits, as a worker does."""
     with gateway.database.begin() as session:
         (row,) = images.list_images(session, DREAM)
         row.state = ImageState.PROCESSING
         key = f"{row.storage_key}.png"
         row.storage_key, row.bucket, row.url = key, settings.s3_bucket, f"http://127.0.0.1:{gateway.port}/media/{key}"
         row.width_px = row.height_px = 1
+        row.found_focus = [0.25, 0.75]
         row.size_bytes = len(PNG)
         session.flush()
         row.state = ImageState.COMPLETED
@@ -92,7 +79,10 @@ def finish(gateway: Gateway, settings: Settings) -> None:
 def test_a_picture_is_uploaded_watched_and_deleted(
     page: Page, gateway: Gateway, settings: Settings, tmp_path: Path
 ) -> None:
-    """Choose a file; see it wait, progress, become a thumbnail without a reload; delete it. Names are never HTML."""
+    """Choose a file; see it wait, progress, become a thumbnail without a reload; delete it. Names are never HTML.
+
+    The thumbnail shows the focal point.
+    """
     open_page(page, gateway, token())
     expect(page.locator("#connection")).to_have_text("live")
     assert "token" not in page.url
@@ -108,7 +98,8 @@ def test_a_picture_is_uploaded_watched_and_deleted(
     expect(tile.locator("progress")).to_have_attribute("value", "50")
     finish(gateway, settings)
     expect(tile.locator(".state")).to_have_text("ready")
-    page.wait_for_function("document.querySelector('#pictures img').naturalWidth === 1")
+    expect(page.locator("#pictures img")).to_have_js_property("naturalWidth", 1)
+    expect(page.locator("#pictures img")).to_have_css("object-position", "25% 75%")
     expect(page.locator("#message")).to_have_text("Done.")
     page.get_by_role("button", name="Delete").click()
     expect(tile).to_have_count(0)
@@ -261,7 +252,8 @@ def test_a_real_file_is_taken_wherever_it_falls(page: Page, gateway: Gateway, tm
 
 
 def test_a_message_that_is_stale_goes(page: Page, gateway: Gateway, settings: Settings) -> None:
-    """What was said of work goes with the work, though its last event was missed; what ended is said for a while."""
+    """A line about work goes with the work, even if its last event was missed; a line about its end stays a while."""
+    page.clock.install()
     open_page(page, gateway, token())
     expect(page.locator("#connection")).to_have_text("live")
     page.set_input_files("#files", {"name": "a.png", "mimeType": "image/png", "buffer": PNG})
@@ -277,7 +269,10 @@ def test_a_message_that_is_stale_goes(page: Page, gateway: Gateway, settings: Se
     expect(page.locator("#message")).to_have_text("trying again in 60 s")
     finish(gateway, settings)
     expect(page.locator("#message")).to_have_text("Done.")
-    expect(page.locator("#message")).to_have_text("", timeout=15_000)
+    page.clock.fast_forward(8_000)
+    expect(page.locator("#message")).to_have_text("Done.")
+    page.clock.fast_forward(7_000)
+    expect(page.locator("#message")).to_have_text("")
 
 
 def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -> None:
@@ -377,20 +372,31 @@ def behind_a_proxy(
         store.close()
 
 
-@pytest.mark.parametrize(("forget_s", "redirects"), [("300", 1), ("0", 2)])
+@pytest.mark.parametrize(
+    ("mode", "forget_s", "questions"),
+    [("redirect", "300", 1), ("redirect", "0", 2), ("proxy", "300", 1), ("proxy", "0", 2)],
+)
 def test_a_second_view_costs_no_byte_of_picture(
-    browser: Browser, environment: dict[str, str], settings: Settings, tmp_path: Path, forget_s: str, redirects: int
+    browser: Browser,
+    environment: dict[str, str],
+    settings: Settings,
+    tmp_path: Path,
+    mode: str,
+    forget_s: str,
+    questions: int,
 ) -> None:
-    """In a new tab, too; where the redirect is not kept, the gateway is asked again and the store is not."""
+    """In a new tab, too; where the answer is not kept, the gateway is asked again and the store is not."""
     context = browser.new_context()
     received: list[float] = []
-    with behind_a_proxy(environment, settings, tmp_path / "own", DREAM_MEDIA_FORGET_S=forget_s) as (gateway, asked):
+    changes = {"DREAM_MEDIA_MODE": mode, "DREAM_MEDIA_FORGET_S": forget_s}
+    its_url = "X-Amz-Signature" if mode == "redirect" else f"/media/{KEY}"
+    with behind_a_proxy(environment, settings, tmp_path / "own", **changes) as (gateway, asked):
         for view in (1, 2):
             page = context.new_page()
             wire, of_pictures = context.new_cdp_session(page), set[str]()
 
             def note(event: dict[str, Any], of_pictures: set[str] = of_pictures) -> None:
-                if "X-Amz-Signature" in event["response"]["url"]:
+                if its_url in event["response"]["url"]:
                     of_pictures.add(event["requestId"])
 
             def count(event: dict[str, Any], of_pictures: set[str] = of_pictures) -> None:
@@ -404,11 +410,28 @@ def test_a_second_view_costs_no_byte_of_picture(
             expect(page.locator("#pictures img")).to_be_visible()
             wait_for(lambda own=page, n=view: own.evaluate("1") and len(received) == n, what="the picture")  # type: ignore[misc]
             page.close()
+        log = gateway.log.read_text()
         assert asked.hits == 1
         assert received[0] > 0
-        assert received[1] == 0
-        assert gateway.log.read_text().count(f"/media/{KEY}") == redirects
+        # A 304 has no body: the browser receives headers.
+        is_unchanged = f'/media/{KEY}", "status": 304' in log
+        assert is_unchanged == (received[1] > 0) == (mode == "proxy" and forget_s == "0")
+        assert log.count(f"/media/{KEY}") == questions
     context.close()
+
+
+@pytest.mark.parametrize(("mode", "access"), [("proxy", "signed"), ("redirect", "signed"), ("proxy", "owner")])
+def test_the_page_shows_pictures_for_which_it_needs_a_permission(
+    page: Page, environment: dict[str, str], settings: Settings, tmp_path: Path, mode: str, access: str
+) -> None:
+    """By signed URLs, or by its cookie; without one the picture's URL alone is 404."""
+    changes = {"DREAM_MEDIA_MODE": mode, "DREAM_MEDIA_ACCESS": access, "DREAM_MEDIA_KEYS": "a key of the tests " * 2}
+    with behind_a_proxy(environment, settings, tmp_path / "own", **changes) as (gateway, _):
+        assert gateway.http.get(f"/media/{KEY}").status_code == 404
+        open_page(page, gateway, token())
+        image = page.locator("#pictures img")
+        expect(image).to_be_visible()
+        wait_for(lambda: image.evaluate("image => image.complete && image.naturalWidth") == 1, what="the picture")
 
 
 def test_a_deleted_picture_is_gone_after_the_forget_time_for_who_had_it(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import BEAT, Parts
@@ -34,6 +36,7 @@ def begin(sender, **_):
 """
 
 
+@pytest.mark.slow
 def test_two_schedulers_send_each_due_time_once_and_another_goes_on_after_them(
     parts: Parts, system: System, tmp_path: Path
 ) -> None:

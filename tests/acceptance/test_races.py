@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dream.messages import ImageState, TaskState
+from dream.messages.states import ImageState, TaskState
 from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
@@ -43,7 +43,7 @@ def test_one_message_twice_and_two_workers_have_one_effect(
     """Twenty uploads, each of whose messages is on the queue twice: every picture is stored and told of once."""
     from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
 
-    from dream.broker import message_of
+    from dream.runs.sending import message_of
 
     accepted = [system.producer.upload_images(1 + n, [{"name": "a.jpg", "data": jpeg}], [0]) for n in range(20)]
     for task_id in accepted:

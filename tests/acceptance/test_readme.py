@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, jpeg: bytes) -> Path:
-    """Where the reader works: the environment of this test run, and a photo."""
+    """The reader's folder: the environment of this test run, and a photo."""
     (tmp_path / "photo.jpg").write_bytes(jpeg)
     activate = tmp_path / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
@@ -52,6 +52,7 @@ def test_the_commands_of_the_readme_are_known() -> None:
     assert set(commands(blocks("sh")[0])) == ELSEWHERE
 
 
+@pytest.mark.slow
 def test_the_shell_session_works_as_printed(folder: Path) -> None:
     """From `dream up` to `kill %1`, each command's exit code checked by the shell; only the port is another one."""
     session = blocks("sh")[1].replace("8000", str(free_port()))
@@ -70,6 +71,7 @@ def test_the_shell_session_works_as_printed(folder: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_parts_of_production_start_as_printed(folder: Path, environment: dict[str, str], servers: object) -> None:
     """Each part by each of its names takes work, and leaves at SIGTERM with exit code 0."""
     lines = blocks("sh")[2].splitlines()

@@ -1,11 +1,12 @@
-"""What a task leaves in Redis, whose memory is the broker's: few keys, and short-lived ones beside its result."""
+"""Keys of a finished task in Redis, whose memory is the broker's: few, and short-lived beside its result."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dream.messages import ImageUpdate, UpdateStatus
-from dream.notifications import Publisher, keys
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.notifications import Publisher
+from dream.notifications.publish import events_key, old_end_key, old_once_key, published_key
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import Parts
@@ -15,7 +16,7 @@ MOST_BYTES = {"result": 460, "told": 220}
 
 
 def test_a_finished_upload_leaves_its_result_and_one_short_lived_key(parts: Parts, system: System, jpeg: bytes) -> None:
-    """However many pictures it had; the stream is its dream's, and the same for all its uploads."""
+    """For any number of pictures; the stream is its dream's, and the same for all its uploads."""
     parts.start("worker")
     before = set(system.redis.scan_iter("*"))
     for dream_id, count in ((7, 1), (8, 5)):
@@ -23,8 +24,8 @@ def test_a_finished_upload_leaves_its_result_and_one_short_lived_key(parts: Part
         task_id = system.producer.upload_images(dream_id, files)
         system.await_end(task_id)
         prefix = system.settings.redis_prefix
-        result, told = f"celery-task-meta-{task_id}", keys.told(prefix, task_id)
-        stream = keys.stream(prefix, dream_id)
+        result, told = f"celery-task-meta-{task_id}", published_key(prefix, task_id)
+        stream = events_key(prefix, dream_id)
         expected = {each.encode() for each in (result, told, stream)}
         of_task = {key for key in set(system.redis.scan_iter("*")) - before if task_id.encode() in key}
         assert of_task == expected - {stream.encode()}
@@ -40,8 +41,8 @@ def test_a_finished_upload_leaves_its_result_and_one_short_lived_key(parts: Part
 def test_what_an_older_release_has_told_is_not_told_again(system: System) -> None:
     """Its keys are read: for each event one, and one for a task's end."""
     publisher, prefix = Publisher(system.settings), system.settings.redis_prefix
-    system.redis.set(keys.once_key(prefix, 7, "a:0:started"), "1-0", ex=60)
-    system.redis.set(keys.end_key(prefix, 7, "b"), "2-0", ex=60)
+    system.redis.set(old_once_key(prefix, 7, "a:0:started"), "1-0", ex=60)
+    system.redis.set(old_end_key(prefix, 7, "b"), "2-0", ex=60)
 
     def tell(task_id: str, once: str) -> None:
         processing = ImageUpdate(dream_id=7, status=UpdateStatus.PROCESSING, task_id=task_id)

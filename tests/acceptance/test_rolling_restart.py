@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dream.messages import TaskState
+from dream.messages.states import TaskState
 from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for

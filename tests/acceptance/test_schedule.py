@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from dream.db import DreamTask
-from dream.messages import CLEANUP_TOKENS, TaskState
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import TaskState
 from dream.scheduler.runner import Runner
 from dream.settings import Settings
 from tests.acceptance.conftest import System
@@ -33,6 +34,7 @@ def clean_ups(system: System) -> list[DreamTask]:
         return list(session.scalars(query))
 
 
+@pytest.mark.slow
 def test_two_schedulers_one_killed_around_three_run_it_once_a_date(
     parts: Parts, system: System, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -28,11 +28,11 @@ from dream.stack.state import DataFolder
 SERVERS_UP = """
 import logging, sys
 from pathlib import Path
-from dream.process import exit_code
+from dream.work.process import exit_code
 from dream.stack import Stack
 logging.basicConfig(level=logging.INFO)
 def run():
-    Stack(Path(sys.argv[1]), port=0, parts=()).run(on_ready=lambda url: print("ready", url, flush=True))
+    Stack(Path(sys.argv[1]), port=0, services=()).run(on_ready=lambda url: print("ready", url, flush=True))
     return 0
 sys.exit(exit_code(run))
 """
@@ -316,6 +316,7 @@ def test_only_s3_answers_a_stranger_on_this_machine_and_it_refuses(start, data, 
     assert {port: status for port, status in given.items() if status != 400} == s3
 
 
+@pytest.mark.slow
 def test_seaweedfs_own_shell_is_a_stranger_too(start, data, tmp_path) -> None:
     start().ready()
     put(running_variables(data))

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 import dream
-from dream.messages import CLEANUP_TOKENS, TaskState
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import TaskState
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
 from tests.processes import BEAT, WORKER, Parts
 
 ROOT = Path(dream.__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def parts(parts_anew: Parts) -> Parts:
+    return parts_anew
 
 
 def test_the_worker_needs_no_arguments_and_runs_from_any_folder(
@@ -73,10 +79,13 @@ def test_an_argument_without_counterpart_is_refused_in_one_line(script: Path, ar
     assert answer.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", [WORKER, BEAT])
-def test_a_wrong_setting_is_one_line(script: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "script", [(WORKER,), (BEAT,), ("-c", "import dream.actors")], ids=["worker", "beat", "actors"]
+)
+def test_a_wrong_setting_is_one_line(script: tuple[str | Path, ...], tmp_path: Path) -> None:
+    """Also where `dramatiq dream.actors` imports them."""
     environment = {**os.environ, "DREAM_WORKER_THREADS": "many"}
-    answer = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=30)
+    answer = subprocess.run([sys.executable, *script], env=environment, capture_output=True, text=True, timeout=30)
     assert answer.returncode == 2
     assert "DREAM_WORKER_THREADS='many'" in answer.stderr
     assert answer.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ import pytest
 
 from dream.celery import celery_app
 from dream.compat.exceptions import TaskRevokedError
-from dream.messages import ImageState, TaskState
+from dream.messages.states import ImageState, TaskState
 from tests import promise
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
@@ -33,7 +33,7 @@ def states(system: System, task_id: str) -> list[ImageState]:
 def test_an_upload_that_runs_is_stopped_and_told_as_revoked(
     parts: Parts, system: System, environment: dict[str, str]
 ) -> None:
-    """What is stored stays; what was in the pool is stopped there, so that the next upload has its place at once."""
+    """Stored pictures stay; work in the pool is stopped, so the next upload has its place at once."""
     # AVIF takes long enough to be stopped on any machine.
     parts.start("worker", DREAM_WORKER_THREADS="1", DREAM_OUTPUT_FORMAT="avif")
     slow = noise(2400, 1800)

@@ -13,8 +13,7 @@ SPINNING = """
 import os, signal, time
 import dramatiq
 from dramatiq.middleware import TimeLimitExceeded
-from dream.actors import broker, shared
-from dream.actors.worker import run
+from dream.actors import broker, run
 
 @dramatiq.actor(broker=broker, queue_name="default", max_retries=0)
 def spin():
@@ -27,7 +26,7 @@ def spin():
         os.kill(os.getpid(), signal.SIGTERM)
 
 spin.send()
-raise SystemExit(run(shared.settings))
+raise SystemExit(run())
 """
 
 

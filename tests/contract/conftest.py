@@ -13,27 +13,38 @@ import dramatiq
 import pytest
 from dramatiq import Message, Worker
 
-from dream.broker import make_broker, message_of
-from dream.broker.redis import RedisBroker
 from dream.db import Database, migrate
-from dream.messages import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.messages.registry import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.runs.sending import message_of, own_broker
 from dream.settings import Settings
+from dream.work.broker.redis import RedisBroker
+from tests import pgbouncer
 from tests.queues import delete_queues
+from tests.workers import running_broker
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/dream.db"
         migrate.upgrade(url)
     else:
         url = request.getfixturevalue("postgres_url")
-    database = Database(Settings(database_url=url))
+    is_pooled = request.param == "pgbouncer"
+    if is_pooled:
+        url = pgbouncer.through(request.getfixturevalue("pgbouncer_port"), url)
+    database = Database(Settings(database_url=url, database_pgbouncer=is_pooled))
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def is_pooled(request: pytest.FixtureRequest) -> bool:
+    """Whether the test's database is reached through PgBouncer."""
+    return bool(request.node.callspec.params["database"] == "pgbouncer")
 
 
 @pytest.fixture(params=["valkey", "redis", "rabbitmq"])
@@ -52,7 +63,7 @@ def broker_settings(
 
 
 def _remove_what_is_left(settings: Settings) -> None:
-    broker = make_broker(settings)
+    broker = own_broker(settings)
     if isinstance(broker, RedisBroker):
         for key in broker.client.scan_iter(f"{settings.redis_prefix}:*"):
             broker.client.delete(key)
@@ -63,7 +74,7 @@ def _remove_what_is_left(settings: Settings) -> None:
 
 @pytest.fixture
 def broker(broker_settings: Settings) -> Iterator[AnyBroker]:
-    broker = make_broker(broker_settings)
+    broker = running_broker(broker_settings)
     yield broker
     broker.close()
 

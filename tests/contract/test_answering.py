@@ -9,13 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 from dramatiq import Worker
 
-from dream.broker import make_broker
 from dream.compat import Celery
-from dream.middleware.answering import Answering
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.network import Proxy
 from tests.this_process import configured
+from tests.workers import answering_broker
 
 
 @pytest.mark.parametrize("fault", ["cut", "swallow"])
@@ -29,8 +28,7 @@ def test_a_worker_hears_questions_again_after_an_outage(
     parts = urlsplit(environment["DREAM_BROKER_URL"])
     with configured(environment), contextlib.closing(Proxy((parts.hostname or "", parts.port or 0))) as network:
         redis_url = parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{network.port}").geturl()
-        broker = make_broker(settings_of(environment))
-        broker.add_middleware(Answering(settings_of(environment, redis_url=redis_url), "one"))
+        broker = answering_broker(settings_of(environment, redis_url=redis_url), "one")
         worker = Worker(broker, worker_threads=1)
         worker.start()
         control = Celery("shop").control

@@ -1,4 +1,4 @@
-"""What every broker must do, on Valkey, Redis and RabbitMQ: real servers, real Dramatiq workers."""
+"""The contract of every broker, on Valkey, Redis and RabbitMQ: real servers, real Dramatiq workers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import pytest
 from dramatiq import Worker
 from dramatiq.common import dq_name, xq_name
 
-from dream.broker import make_broker, send
-from dream.broker.redis import RedisBroker
 from dream.db import DreamTask
 from dream.errors import BrokerUnavailable, ImageRejected, WorkerStopping
-from dream.messages import IMAGES_QUEUE, QUEUES
+from dream.messages.registry import IMAGES_QUEUE, QUEUES
 from dream.producer import Producer
+from dream.runs.sending import own_broker
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.broker.redis import RedisBroker
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
 
 
 def test_a_message_reaches_its_actor_once(
@@ -102,7 +103,7 @@ def test_what_is_handed_back_runs_again(
     class HandsBack(dramatiq.Middleware):
         def after_process_message(self, broker: Any, message: Any, *, exception: Any = None, **_: Any) -> None:
             if isinstance(exception, WorkerStopping):
-                broker.hand_back(message)
+                broker.requeue(message)
 
     def stop_once(call: int) -> None:
         if call == 1:
@@ -141,7 +142,7 @@ def test_bytes_that_are_no_message_wedge_nobody(
 def test_an_unanswering_broker_is_one_error(environment: dict[str, str], settings_of: Callable[..., Settings]) -> None:
     for url in ("redis://127.0.0.1:9/0", "amqp://guest:guest@127.0.0.1:9/"):
         settings = settings_of(environment, broker_url=url)
-        broker = make_broker(settings)
+        broker = own_broker(settings)
         with pytest.raises(BrokerUnavailable):
             send(broker, message(settings))
 

@@ -15,16 +15,18 @@ from dramatiq import Worker
 from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 
-from dream.broker import make_broker, send
-from dream.broker.rabbitmq import patient
 from dream.errors import BrokerUnavailable
+from dream.runs.sending import own_broker
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.broker.rabbitmq import patient
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
 from tests.network import Proxy
+from tests.workers import running_broker
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
 
 
 class Cut:
@@ -42,7 +44,7 @@ class Cut:
         address = f"{netloc}@127.0.0.1:{self.network.port}" if netloc else f"127.0.0.1:{self.network.port}"
         url = parts._replace(netloc=address, query=patience).geturl()
         self.settings = settings.model_copy(update={"broker_url": url})
-        self.broker: AnyBroker = make_broker(self.settings)
+        self.broker: AnyBroker = running_broker(self.settings)
         self.worked = Worked(self.broker, self.settings)
 
     def close(self) -> None:
@@ -72,7 +74,7 @@ def test_delayed_messages_outlive_a_network_cut(cut: Cut) -> None:
         cut.network.cut()
         cut.network.restore()
         wait_for(lambda: len(cut.worked.calls) >= 5, what="five runs")
-        with closing(make_broker(cut.settings)) as broker:
+        with closing(own_broker(cut.settings)) as broker:
             broker.join(message(cut.settings).queue_name, timeout=30_000)
     finally:
         worker.stop(timeout=5000)
@@ -142,7 +144,7 @@ def test_a_full_memory_is_an_outage_like_any_other(
 def test_a_queue_that_has_filled_the_memory_is_worked_off(
     broker: AnyBroker, broker_settings: Settings, worked: Worked
 ) -> None:
-    """What waits and what is delayed; only what is new is refused."""
+    """Waiting and delayed messages stay; only new ones are refused."""
     for number in range(5):
         send(broker, message(broker_settings, f"waiting-{number}"))
     send(broker, message(broker_settings, "delayed"), delay_s=0.2)
@@ -174,7 +176,7 @@ def test_what_is_done_is_acked_though_the_last_connection_is_lost(cut: Cut) -> N
     cut.network.cut()
     cut.network.restore()
     consumer.close()
-    with closing(make_broker(cut.settings)) as broker:
+    with closing(own_broker(cut.settings)) as broker:
         assert broker.do_qsize(message(cut.settings).queue_name) == 0  # type: ignore[union-attr]
 
 
@@ -182,7 +184,7 @@ def test_what_is_done_is_acked_though_the_last_connection_is_lost(cut: Cut) -> N
 def test_a_dead_workers_queue_that_nobody_takes_from_costs_no_walk_through_all_keys(
     broker: AnyBroker, broker_settings: Settings
 ) -> None:
-    """What it had there waits for a worker of that queue; the others look each second for what the dead have left."""
+    """Its messages wait for a worker of that queue; the others look for messages of dead workers each second."""
     queue, prefix = message(broker_settings).queue_name, broker_settings.redis_prefix
     with redis.Redis.from_url(broker_settings.broker_url) as client:
         client.zadd(f"{prefix}:__heartbeats__", {"dead": 1})

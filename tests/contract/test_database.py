@@ -1,4 +1,4 @@
-"""What every database must do: claims, leases, attempts, deaths and the sweep's questions, on SQLite and PostgreSQL."""
+"""Contract of every database: claims, leases, attempts, deaths and the sweep's queries, with SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
-from dream import outcomes
-from dream.db import Database, Dream, DreamImage, DreamTask, announcements, dreams, images, migrate, tasks, tokens
+from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
 from dream.db.clock import now
 from dream.db.session import make_engine
 from dream.errors import DreamError, InvalidArguments, LeaseLost, SettingsError
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState, UpdateStatus, VariantRef
+from dream.messages.events import UpdateStatus
+from dream.messages.pictures import VariantRef, image_ref
+from dream.messages.registry import DELETE_IMAGES, PROCESS_IMAGES
+from dream.messages.states import Failure, ImageState, TaskState
 from dream.producer import Producer
+from dream.runs import outcomes
+from dream.runs.connections import Connections
 from dream.settings import Settings
+from dream.variants import VariantSpec
 
 LEASE_S = 30
 
@@ -52,28 +57,30 @@ def expire_lease(database: Database) -> None:
         session.execute(update(DreamTask).values(lease_expires_at=now(-1)))
 
 
-def test_migrating_twice_is_fine_and_ends_at_head(database: Database) -> None:
+def test_migrating_twice_is_fine_and_ends_at_head(database: Database, is_pooled: bool) -> None:
     url = database.engine.url.render_as_string(hide_password=False)
-    migrate.upgrade(url)
-    assert migrate.current(url) == migrate.head() != ""
+    migrate.upgrade(url, behind_pgbouncer=is_pooled)
+    assert migrate.current(url, behind_pgbouncer=is_pooled) == migrate.head() != ""
 
 
-def test_a_migration_takes_as_long_as_it_takes(database: Database) -> None:
+def test_a_migration_takes_as_long_as_it_takes(database: Database, is_pooled: bool) -> None:
     """Half a minute is for statements of ours; a second process waits longer than that for the first one's tables."""
     if database.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has no limit on statements")
     limits = []
     for takes_long in (True, False):
-        engine = make_engine(database.engine.url.render_as_string(hide_password=False), takes_long=takes_long)
+        url = database.engine.url.render_as_string(hide_password=False)
+        engine = make_engine(url, takes_long=takes_long, behind_pgbouncer=is_pooled)
         with engine.connect() as connection:
             limits.append(connection.scalar(text("SHOW statement_timeout")))
         engine.dispose()
     assert limits == ["0", "30s"]
 
 
-def test_asking_where_a_database_stands_waits_for_no_writer(database: Database) -> None:
+def test_asking_where_a_database_stands_waits_for_no_writer(database: Database, is_pooled: bool) -> None:
+    url = database.engine.url.render_as_string(hide_password=False)
     with database.begin():
-        assert migrate.current(database.engine.url.render_as_string(hide_password=False)) == migrate.head()
+        assert migrate.current(url, behind_pgbouncer=is_pooled) == migrate.head()
 
 
 def test_the_models_and_the_migrations_agree(database: Database) -> None:
@@ -115,7 +122,7 @@ def test_an_expired_lease_is_a_death_and_the_old_run_may_not_write(database: Dat
     successor = claimed(database, task_id)
     assert (successor.deaths, successor.attempts) == (1, 0)
     with pytest.raises(LeaseLost), database.begin() as session:
-        tasks.hold(session, zombie)
+        tasks.check_lease(session, zombie)
     with pytest.raises(LeaseLost), database.begin() as session:
         tasks.finish(session, zombie, TaskState.SUCCEEDED)
     with database.begin() as session:
@@ -141,7 +148,7 @@ def test_only_a_task_that_lost_two_workers_must_be_claimed_alone(database: Datab
 
 def test_work_handed_back_is_neither_an_attempt_nor_a_death(database: Database, task_id: str) -> None:
     with database.begin() as session:
-        tasks.hand_back(session, tasks.claim(session, task_id, LEASE_S) or pytest.fail("no claim"))
+        tasks.requeue(session, tasks.claim(session, task_id, LEASE_S) or pytest.fail("no claim"))
     again = claimed(database, task_id)
     assert (again.attempts, again.deaths) == (0, 0)
 
@@ -150,7 +157,7 @@ def test_a_retry_counts_waits_and_frees_the_lease(database: Database, task_id: s
     with database.begin() as session:
         claim = tasks.claim(session, task_id, LEASE_S)
         assert claim is not None
-        assert tasks.retry_later(session, claim, "store away", 60) == 1
+        assert tasks.retry_later(session, claim, Failure("store away"), 60) == 1
     with database.begin() as session:
         assert tasks.claim(session, task_id, LEASE_S) is None
         reason, wait_s = tasks.refusal(session, task_id)
@@ -164,7 +171,7 @@ def test_success_is_never_overwritten(database: Database, task_id: str) -> None:
     with database.begin() as session:
         tasks.finish(session, claim, TaskState.SUCCEEDED, result=[1])
     with pytest.raises(LeaseLost), database.begin() as session:
-        outcomes.conclude_failure(session, claim, "too late")
+        outcomes.conclude_failure(session, claim, Failure("too late"))
     with database.begin() as session:
         assert tasks.claim(session, task_id, LEASE_S) is None
         assert tasks.refusal(session, task_id)[0] is tasks.Refusal.FINISHED
@@ -221,7 +228,7 @@ def test_the_newest_run_of_the_timetable_is_found_among_others(database: Databas
 
 
 def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
-    """Where the broker cannot be asked, the row decides who sends, and how soon again."""
+    """If the broker cannot be asked, the row decides who sends, and how soon again."""
     task = task_of(database, task_id)
     with database.begin() as session:
         assert tasks.may_resend(session, task, 60)
@@ -230,7 +237,7 @@ def test_two_sweeps_take_turns(database: Database, task_id: str) -> None:
     with database.begin() as session:
         assert not tasks.may_resend(session, again, 60)
         assert tasks.may_resend(session, again, 0)
-        tasks.give_turn_back(session, again)
+        tasks.undo_resend(session, again)
     given_back = task_of(database, task_id)
     assert (given_back.resends, given_back.resent_at) == (again.resends, again.resent_at)
 
@@ -252,7 +259,7 @@ def test_deleting_beats_completing(database: Database, task_id: str) -> None:
         first, *_ = images.of_task(session, task_id)
         images.mark_deleting(session, [first.id])
     with database.begin() as session:
-        tasks.hold(session, claim)
+        tasks.check_lease(session, claim)
         assert not images.complete(session, first.id, url="u")
         images.mark_deleted(session, [first.id])
         images.mark_deleting(session, [first.id])
@@ -262,6 +269,25 @@ def test_deleting_beats_completing(database: Database, task_id: str) -> None:
         assert row.state is ImageState.DELETED
         assert len(images.list_images(session, 1)) == 2
         assert images.by_id(session, 2, first.id) is None
+
+
+def test_the_facts_of_a_photo_end_with_its_deletion(database: Database, task_id: str) -> None:
+    """At once; and at the latest with its objects, or with the nightly sweep, if an older release deletes it."""
+    ends = (images.mark_deleting, images.mark_deleted, lambda session, _: images.take_unswept(session, 10))
+    with database.begin() as session:
+        pictures = images.of_task(session, task_id)
+        ids = [image.id for image in pictures]
+        before = (ImageState.COMPLETED, ImageState.DELETING, ImageState.DELETED)
+        long_ago = {"facts": {"make": "Dreamer"}, "updated_at": datetime(2020, 1, 1, tzinfo=UTC)}
+        for image_id, state in zip(ids, before, strict=True):
+            session.execute(update(DreamImage).where(DreamImage.id == image_id).values(state=state, **long_ago))
+        assert images.detail(session, 1, ids[0]).facts == {"make": "Dreamer"}  # type: ignore[union-attr]
+        assert [images.detail(session, *its) for its in ((1, ids[1]), (1, ids[2]), (2, ids[0]))] == [None] * 3
+    for image_id, end in zip(ids, ends, strict=True):
+        with database.begin() as session:
+            end(session, [image_id])
+    with database.read() as session:
+        assert [image.facts for image in images.of_task(session, task_id)] == [None] * 3
 
 
 def test_a_url_is_fixed_at_the_first_completion(database: Database, task_id: str) -> None:
@@ -278,10 +304,12 @@ def test_a_url_is_fixed_at_the_first_completion(database: Database, task_id: str
 def test_what_becomes_of_a_picture_is_fixed_by_the_first_run(database: Database, task_id: str) -> None:
     """Another bucket or other variants in the settings of a later run change nothing: it writes the same keys."""
     with database.begin() as session:
-        images.begin_task(session, task_id, "first", [("thumb", 320), ("medium", 1280)])
+        images.begin_task(
+            session, task_id, "first", [VariantSpec.within("thumb", 320), VariantSpec.within("medium", 1280)]
+        )
     with database.begin() as session:
         images.move_task(session, task_id, ImageState.PROCESSING, ImageState.PENDING)
-        images.begin_task(session, task_id, "second", [("other", 64)])
+        images.begin_task(session, task_id, "second", [VariantSpec.within("other", 64)])
     with database.read() as session:
         row = images.of_task(session, task_id)[0]
     assert (row.state, row.bucket, row.variant_names) == (ImageState.PROCESSING, "first", ["thumb", "medium"])
@@ -289,7 +317,7 @@ def test_what_becomes_of_a_picture_is_fixed_by_the_first_run(database: Database,
 
 
 def test_a_first_run_without_variants_is_a_first_run(database: Database, task_id: str) -> None:
-    for wanted in ([], [("thumb", 320)]):
+    for wanted in ([], [VariantSpec.within("thumb", 320)]):
         with database.begin() as session:
             images.begin_task(session, task_id, "bucket", wanted)
             images.move_task(session, task_id, ImageState.PROCESSING, ImageState.PENDING)
@@ -300,13 +328,34 @@ def test_a_first_run_without_variants_is_a_first_run(database: Database, task_id
 def test_stored_variants_are_read_back(database: Database, task_id: str) -> None:
     thumb = VariantRef(name="thumb", url="u", width_px=32, height_px=24, size_bytes=9, content_type="image/jpeg")
     with database.begin() as session:
-        images.begin_task(session, task_id, "bucket", [("thumb", 32)])
+        images.begin_task(session, task_id, "bucket", [VariantSpec.within("thumb", 32)])
         row = images.of_task(session, task_id)[0]
         images.complete(session, row.id, url="u", storage_key=f"{row.storage_key}.jpg", variants=[thumb])
     with database.read() as session:
         image = images.by_stem(session, row.storage_key, ["webp", "jpg"])
     assert image is not None
-    assert outcomes.image_ref(image) == {"id": row.id, "url": "u", "position": 0, "variants": [thumb]}
+    assert image_ref(image) == {"id": row.id, "url": "u", "position": 0, "variants": [thumb]}
+
+
+def test_a_focal_point_is_given_and_taken_back_while_its_owner_sees_the_picture(
+    database: Database, task_id: str
+) -> None:
+    claimed(database, task_id)
+    with database.begin() as session:
+        first, second, _ = images.of_task(session, task_id)
+        images.mark_deleting(session, [second.id])
+    for focus in ([0.25, 1.0], None):
+        with database.begin() as session:
+            written = images.give_focus(session, 1, first.id, focus)
+            assert written is not None
+            assert written.focus == focus
+        with database.read() as session:
+            row = session.get_one(DreamImage, first.id)
+            is_null = session.scalar(text("SELECT focus IS NULL FROM dream_images WHERE id = :id"), {"id": first.id})
+        assert (row.focus, bool(is_null), row.updated_at) == (focus, focus is None, first.updated_at)
+    with database.begin() as session:
+        assert images.give_focus(session, 1, second.id, [0, 0]) is None
+        assert images.give_focus(session, 2, first.id, [0, 0]) is None
 
 
 def test_a_mixed_batch_is_completed_with_errors(database: Database, task_id: str) -> None:
@@ -315,9 +364,9 @@ def test_a_mixed_batch_is_completed_with_errors(database: Database, task_id: str
         images.move_task(session, task_id, ImageState.PENDING, ImageState.PROCESSING)
         good, _, bad = images.of_task(session, task_id)
         images.complete(session, good.id, url="u")
-        images.fail(session, bad.id, "no picture")
+        images.fail(session, bad.id, "no picture", "not_an_image")
     with database.begin() as session:
-        outcomes.conclude_failure(session, claim, "gave up")
+        outcomes.conclude_failure(session, claim, Failure("gave up"))
     task = task_of(database, task_id)
     assert (task.state, task.result) == (TaskState.SUCCEEDED, ["u", "", ""])
     with database.read() as session:
@@ -329,7 +378,7 @@ def test_a_mixed_batch_is_completed_with_errors(database: Database, task_id: str
 def test_all_bad_is_failed(database: Database, task_id: str) -> None:
     claim = claimed(database, task_id)
     with database.begin() as session:
-        outcomes.conclude_failure(session, claim, "gave up")
+        outcomes.conclude_failure(session, claim, Failure("gave up"))
     task = task_of(database, task_id)
     with database.read() as session:
         assert outcomes.update_of(session, task).status is UpdateStatus.FAILED
@@ -350,9 +399,9 @@ def test_unannounced_ends_are_found_once(database: Database, task_id: str) -> No
     claim = claimed(database, task_id)
     with database.begin() as session:
         tasks.finish(session, claim, TaskState.SUCCEEDED)
-        assert [task.id for task in announcements.unannounced(session, -1, 10)] == [task_id]
-        announcements.mark_announced(session, task_id)
-        assert announcements.unannounced(session, -1, 10) == []
+        assert [task.id for task in tasks.unannounced(session, -1, 10)] == [task_id]
+        tasks.mark_announced(session, task_id)
+        assert tasks.unannounced(session, -1, 10) == []
 
 
 def test_expired_revocations_go_and_others_stay(database: Database) -> None:
@@ -405,7 +454,7 @@ def test_readers_do_not_wait_for_a_writer(database: Database, task_id: str) -> N
 def test_an_owner_is_registered_by_a_call_or_by_sql(database: Database) -> None:
     """Both ways of docs/settings.md, "Owners", each a second time with another user."""
     settings = Settings(database_url=database.engine.url.render_as_string(hide_password=False))
-    producer = Producer(settings, database=database)
+    producer = Producer(settings, Connections(settings, database=database))
     by_sql = (
         "INSERT INTO dreams (id, user_id, username) VALUES ({}, {}, '{}')"
         " ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, username = excluded.username"
@@ -438,13 +487,13 @@ def test_an_owner_is_registered_by_a_call_or_by_sql(database: Database) -> None:
 )
 def test_a_wrong_owner_is_refused(database: Database, arguments: tuple[Any, ...], said: str) -> None:
     with pytest.raises(InvalidArguments, match=said):
-        Producer(Settings(), database=database).set_owner(*arguments)
+        Producer(Settings(), Connections(Settings(), database=database)).set_owner(*arguments)
 
 
 def test_an_owner_who_is_in_the_applications_tables_is_not_ours_to_set(database: Database) -> None:
     settings = Settings(owners_sql="SELECT 1, 'ann' WHERE :dream_id = 1")
     with pytest.raises(SettingsError, match="DREAM_OWNERS_SQL is set"):
-        Producer(settings, database=database).set_owner(1, 1)
+        Producer(settings, Connections(settings, database=database)).set_owner(1, 1)
 
 
 @pytest.mark.parametrize(

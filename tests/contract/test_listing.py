@@ -7,11 +7,16 @@ from typing import Any, get_type_hints
 
 import pytest
 
+import dream.pictures
 from dream.db import Database, DreamImage, DreamTask
 from dream.errors import DatabaseUnavailable, InvalidArguments
-from dream.messages import PROCESS_IMAGES, ImageInfo, ImageState
+from dream.messages.pictures import ImageInfo
+from dream.messages.registry import PROCESS_IMAGES
+from dream.messages.states import ImageState
 from dream.producer import Producer
+from dream.runs.connections import Connections
 from dream.settings import Settings
+from tests.this_process import configured
 
 DREAM, OTHER = 7, 8
 #: Many share a position, and a position may be negative.
@@ -30,7 +35,7 @@ def producer(database: Database) -> Producer:
         session.add(image(98, 1, ImageState.DELETING))
         session.add(image(99, 1, ImageState.DELETED))
         session.add(image(100, 1, ImageState.COMPLETED, dream_id=OTHER))
-    return Producer(Settings(), database=database)
+    return Producer(Settings(), Connections(Settings(), database=database))
 
 
 def image(index: int, position: int, state: ImageState, dream_id: int = DREAM) -> DreamImage:
@@ -46,8 +51,21 @@ def image(index: int, position: int, state: ImageState, dream_id: int = DREAM) -
     )
 
 
+def test_pictures_for_templates_are_the_same_list(producer: Producer, database: Database, is_pooled: bool) -> None:
+    url = database.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    with configured({"DREAM_DATABASE_URL": url, "DREAM_DATABASE_PGBOUNCER": str(is_pooled)}):
+        whole, page = dream.pictures.list(DREAM), dream.pictures.list(DREAM, limit=3)
+        rest = dream.pictures.list(DREAM, cursor=page.next_cursor)
+        with pytest.raises(InvalidArguments, match="limit must be"):
+            dream.pictures.list(DREAM, limit=0)
+    assert [each.id for each in whole] == [each["id"] for each in producer.list_images(DREAM)]
+    assert {each.state for each in whole} == set(ImageState) - {ImageState.DELETING, ImageState.DELETED}
+    assert [*page, *rest] == whole
+    assert (len(page), rest.next_cursor) == (3, None)
+
+
 def test_all_pictures_come_in_the_order_of_the_text(producer: Producer) -> None:
-    """What is being deleted is not among them; each has every documented field and no other."""
+    """Pictures that are being deleted are not among them; each has every documented field and no other."""
     found = producer.list_images(DREAM)
     assert [each["position"] for each in found] == sorted(POSITIONS)
     assert [each["filename"] for each in found if each["position"] == 0] == ["1.jpg", "5.jpg", "6.jpg"]

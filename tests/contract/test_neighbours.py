@@ -27,7 +27,7 @@ from dream.db.session import make_engine
 from dream.errors import DatabaseRefused
 from dream.producer import Producer
 from dream.settings import Settings
-from tests.conftest import _created_database
+from tests.conftest import created_database
 
 OURS = {table.name for table in Base.metadata.sorted_tables} - {"dreams"} | {migrate.VERSION_TABLE}
 OLD_ROWS = (
@@ -61,7 +61,7 @@ def postgres(postgres_server_url: str) -> Iterator[str]:
 
 
 def empty_postgres(server_url: str) -> AbstractContextManager[str]:
-    return _created_database(server_url, f"dream_{uuid4().hex[:12]}")
+    return created_database(server_url, f"dream_{uuid4().hex[:12]}")
 
 
 def run_sql(url: str, *statements: str) -> list[Any]:
@@ -286,7 +286,7 @@ def test_an_application_with_alembic_stands_beside_us(url: str, tmp_path: Path, 
 
 
 def test_an_application_that_has_stamped_over_our_old_revision_keeps_its_own(url: str, tmp_path: Path) -> None:
-    """Who shared `alembic_version` with an older release had to do so."""
+    """A project that shared `alembic_version` with an older release had to do so."""
     make_old_release(url)
     run_sql(url, "UPDATE alembic_version SET version_num = 'a1b2c3'")
     migrate.upgrade(url)
@@ -413,9 +413,17 @@ def test_a_schema_holds_all_of_ours_and_nothing_else_is_looked_at(postgres: str)
     database.dispose()
 
 
-def test_two_schemas_of_a_database_know_nothing_of_each_other(postgres: str) -> None:
+def test_two_schemas_of_a_database_know_nothing_of_each_other(postgres: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The second is a warning, because a setting may be wrong."""
+    warned = "tables_in_another_schema"
     migrate.upgrade(postgres)
+    assert warned not in caplog.text
     migrate.upgrade(postgres, schema="second")
+    assert warned in caplog.text
+    assert "public" in caplog.text
+    caplog.clear()
+    migrate.upgrade(postgres, schema="second")
+    assert warned not in caplog.text
     first, second = database_at(postgres), database_at(postgres, database_schema="second")
     with second.begin() as session:
         dreams.give_to(session, 7, 3, "ann")

@@ -12,8 +12,7 @@ from sqlalchemy import update
 
 from dream.compat import Celery
 from dream.compat.periodic import PeriodicTask
-from dream.compat.schedules import crontab, schedule
-from dream.compat.schedules.base import BaseSchedule
+from dream.compat.schedules import BaseSchedule, crontab, schedule
 from dream.db import Database, DreamPeriodic, periodic
 from dream.db.clock import now
 from dream.errors import BrokerUnavailable, InvalidArguments

@@ -11,16 +11,18 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from dream.db import Database, announcements, dead_letters, images, migrate, retention, revocation, tasks, tokens
+from dream.db import Database, backlog, dead_letters, images, migrate, remakes, retention, tasks, tokens, variants
 from dream.db.models import DreamImage, DreamTask, RevokedToken
-from dream.messages import ImageState, TaskState
+from dream.messages.states import ImageState, TaskState
 from dream.settings import Settings
-from tests.conftest import _created_database
+from tests.conftest import created_database
 
 TABLES = [each.__tablename__ for each in (DreamTask, DreamImage, RevokedToken)]
 TASKS, IMAGES, TOKENS = TABLES
 #: Of each table; as many more tasks and pictures are of every kind that a query looks for.
 ENDED, OPEN = 100_000, 200
+#: A dream with very many pictures.
+LARGE, MANY = 9_000_000, 20_000
 #: A plan may look at so many rows that it does not want.
 MOST_IN_VAIN = 2000
 
@@ -32,8 +34,9 @@ _TASK = """INSERT INTO {table} (id, name, args, state, due_at, created_at, finis
     lease_expires_at, resent_at) SELECT {id} || i, 'dream.celery.tasks.image_tasks.process_and_upload_images', '[]',
     {state}, {past}, {past}, {finished}, {announced}, {token}, {lease}, {resent} FROM {numbers}"""
 _IMAGE = """INSERT INTO {table} (dream_id, user_id, task_id, "index", filename, state, storage_key, staging_key,
-    url, swept, created_at, updated_at) SELECT {dream}, i, {id} || i, 0, 'a.jpg', {state}, 'dreams/' || {id} || i,
-    {staged}, 'http://x/' || i, {swept}, {past}, {past} FROM {numbers}"""
+    url, sha256, swept, created_at, updated_at) SELECT {dream}, i, {id} || i, 0, 'a.jpg', {state},
+    'dreams/1/' || {id} || i, {staged}, 'http://x/dreams/1/' || {id} || i, {id} || i, {swept}, {past}, {past}
+    FROM {numbers}"""
 _TOKEN = "INSERT INTO {table} (jti, expires_at) SELECT {id} || i, {when} FROM {numbers}"
 _TABLES = {_TASK: TASKS, _IMAGE: IMAGES, _TOKEN: TOKENS}
 
@@ -52,6 +55,7 @@ def fill(database: Database) -> None:
         (_TASK, OPEN, {**task, "id": "'resent'", "state": "'queued'", "resent": past}),
         (_TASK, OPEN, {**task, "id": "'held'", "state": "'running'", "token": "'token' || i", "lease": future}),
         (_IMAGE, ENDED, {"id": "'ended'", "state": "'completed'", "staged": "NULL", "swept": no, "dream": "i / 100"}),
+        (_IMAGE, MANY, {"id": "'large'", "state": "'completed'", "staged": "NULL", "swept": no, "dream": f"{LARGE}"}),
         (_IMAGE, OPEN, {"id": "'queued'", "state": "'pending'", "staged": "'staged' || i", "swept": no, "dream": "i"}),
         (_IMAGE, OPEN, {"id": "'failed'", "state": "'failed'", "staged": "'left' || i", "swept": no, "dream": "i"}),
         (_IMAGE, OPEN, {"id": "'buried'", "state": "'deleted'", "staged": "NULL", "swept": yes, "dream": "i"}),
@@ -102,7 +106,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A database with many rows, and the plans of what it is asked."""
     if request.param == "postgresql":
         server, template = (request.getfixturevalue(name) for name in ("postgres_server_url", "_postgres_template"))
-        with _created_database(server, f"{template}_plans", template) as url:
+        with created_database(server, f"{template}_plans", template) as url:
             yield from _filled(url, "ANALYZE")
     else:
         url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/dream.db"
@@ -131,7 +135,7 @@ RESENT_BEFORE = tasks.Overdue("resent1", "name", None, 0, 0, DUE, DUE)
 def _hold(session: Session) -> None:
     claim = tasks.claim(session, "queued0", 10)
     assert claim is not None
-    tasks.hold(session, claim)
+    tasks.check_lease(session, claim)
     tasks.finish(session, claim, TaskState.SUCCEEDED)
 
 
@@ -145,31 +149,59 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     "count of overdue": (lambda session: tasks.count_overdue(session, 30), ("never_resent", "resent")),
     "to send": (lambda session: tasks.to_send(session, ["queued1", "queued2"]), ("pk_",)),
     "may resend": (lambda session: tasks.may_resend(session, BEFORE, 60), ("pk_",)),
-    "unannounced": (lambda session: announcements.unannounced(session, 5, 200), ("unannounced",)),
-    "announced": (lambda session: announcements.mark_announced(session, "unsaid1"), ("pk_",)),
-    "revoked": (lambda session: revocation.revoke(session, ["queued1", "queued2"]), ("pk_",)),
+    "unannounced": (lambda session: tasks.unannounced(session, 5, 200), ("unannounced",)),
+    "announced": (lambda session: tasks.mark_announced(session, "unsaid1"), ("pk_",)),
+    "revoked": (lambda session: tasks.revoke(session, ["queued1", "queued2"]), ("pk_",)),
     "newest of the timetable": (lambda session: tasks.newest_of(session, "cleanup-expired-tokens:"), ("pk_",)),
+    "waiting, for metrics": (backlog.waiting, ("never_resent", "resent")),
+    "ended, for `dream top`": (lambda session: backlog.ended(session, 60), ("announced",)),
+    "a picture with its facts": (lambda session: images.detail(session, LARGE, 1000), ()),
+    "counts, for metrics": (backlog.counts, ("leased", "failed", "images_pending")),
+    "last success of the timetable": (
+        lambda session: backlog.last_success(session, "cleanup-expired-tokens:"),
+        ("pk_",),
+    ),
     "dead letters": (lambda session: dead_letters.list_dead(session, limit=100), ("failed",)),
     "ids of dead letters": (lambda session: dead_letters.ids_of_dead(session, older_than_s=5), ("failed",)),
     "dead letter": (lambda session: dead_letters.find(session, "failed1"), ("pk_",)),
+    "awaited variants": (lambda session: variants.states_of(session, ["queued1", "queued2", "none"]), ("pk_",)),
     "images of a task": (lambda session: images.of_task(session, "queued1"), ("task_id",)),
     "a task begins": (lambda session: images.begin_task(session, "queued1", "bucket", []), ("task_id",)),
     "a task's pictures fail": (
         lambda session: images.move_task(session, "queued2", ImageState.PENDING, ImageState.FAILED, "why"),
         ("task_id",),
     ),
-    "list of a dream": (lambda session: images.list_images(session, 700), ("dream_id",)),
-    "page of a dream": (lambda session: images.page(session, 700, after=(0, 70_010), limit=20), ("dream_id",)),
-    "positions": (lambda session: images.positions_of(session, 700, ["http://x/70001"]), ("dream_id",)),
-    "media": (lambda session: images.by_key(session, "dreams/ended7"), ("uq_",)),
-    "a variant": (lambda session: images.by_stem(session, "dreams/ended7", ["jpg", "webp"]), ("uq_",)),
-    "keys of a deletion": (lambda session: images.by_keys(session, ["dreams/ended7.jpg"]), ("uq_",)),
-    "pending in all": (lambda session: images.count_pending(session), ("images_pending",)),
-    "pending of a dream": (lambda session: images.count_pending(session, dream_id=7), ("dream_id_state",)),
-    "pending of a user": (lambda session: images.count_pending(session, user_id=7), ("images_pending",)),
+    "list of a dream": (lambda session: images.list_images(session, 700), ("images_visible",)),
+    "page of a dream": (lambda session: images.page(session, 700, after=(0, 70_010), limit=20), ("images_visible",)),
+    "first page of a large dream": (lambda session: images.page(session, LARGE, limit=21), ("images_visible",)),
+    "page of a large dream": (
+        lambda session: images.page(session, LARGE, after=(0, 1000), limit=21),
+        ("images_visible",),
+    ),
+    "an upload's part of a large dream": (
+        lambda session: images.page(session, LARGE, task_id="large7", limit=21),
+        ("task_id",),
+    ),
+    "positions": (lambda session: images.positions_of(session, 700, ["http://x/dreams/1/ended70001"]), ("uq_",)),
+    "the same upload in a large dream": (
+        lambda session: images.twin_of(session, DreamImage(id=0, dream_id=LARGE, sha256="large7")),
+        ("images_hashed",),
+    ),
+    "media": (lambda session: images.by_key(session, "dreams/1/ended7"), ("uq_",)),
+    "a variant": (lambda session: images.by_stem(session, "dreams/1/ended7", ["jpg", "webp"]), ("uq_",)),
+    "keys of a deletion": (lambda session: images.by_keys(session, ["dreams/1/ended7.jpg"]), ("uq_",)),
+    "stems of a deletion": (lambda session: images.by_keys(session, ["dreams/1/ended7"], ["jpg", "webp"]), ("uq_",)),
+    "pending in all": (lambda session: images.count_pending(session, 10_000), ("images_pending",)),
+    "pending of a dream": (lambda session: images.count_pending(session, 10_000, dream_id=7), ("dream_id_state",)),
+    "pending of a user": (lambda session: images.count_pending(session, 10_000, user_id=7), ("images_pending",)),
     "staged keys": (lambda session: images.staged_keys(session, ["staged7", "staged8"]), ("staged",)),
-    "staged leftovers": (lambda session: images.staged_leftovers(session, 60, 500), ("staged_ended",)),
+    "staged leftovers": (lambda session: images.staged_ended(session, 60, 500), ("staged_ended",)),
     "unswept": (lambda session: images.take_unswept(session, 50), ("unswept",)),
+    "stored bytes of a user": (lambda session: images.stored_by(session, 7), ("images_stored",)),
+    "pictures of older releases": (lambda session: images.measure(session, 50), ("images_unmeasured",)),
+    "objects of older remakes": (lambda session: remakes.outdated(session, 60, 500), ("images_outdated",)),
+    "pictures of a pass": (lambda session: remakes.page(session, remakes.Chosen(DUE), after=70_000, limit=100), ()),
+    "tasks of a pass": (lambda session: remakes.states_of(session, ["queued1", "ended7"]), ("pk_",)),
     "token": (lambda session: tokens.is_revoked(session, "live7"), ("pk_",)),
     "old tasks": (lambda session: retention.OldTasks(60, is_failed=False).delete(session, 100), ("announced", "pk_")),
     "old failed tasks": (

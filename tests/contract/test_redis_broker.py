@@ -1,4 +1,4 @@
-"""What a broker that can be asked what it holds must do besides: Valkey and Redis."""
+"""Additional contract of brokers that can be asked for their messages: Valkey and Redis."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 from dramatiq import Message, Worker
 from dramatiq.common import dq_name
 
-from dream.broker import make_broker, send
-from dream.broker.redis import RedisBroker
-from dream.messages import DELIVERY_ID, IMAGES_QUEUE, PROCESS_IMAGES, SERIES, delivery_id
+from dream.messages.registry import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.runs.sending import own_broker
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.broker.redis import RedisBroker
+from dream.work.messages import DELIVERY_ID, SERIES, delivery_id
 from tests.conftest import wait_for
 from tests.contract.conftest import Worked, message
 
@@ -74,13 +76,13 @@ def test_a_lost_reply_to_a_fetch_strands_nothing(
         worker.stop(timeout=5000)
 
 
-def test_a_message_in_work_is_not_reclaimed(redis_broker: RedisBroker, broker_settings: Settings) -> None:
+def test_a_message_in_work_is_no_orphan(redis_broker: RedisBroker, broker_settings: Settings) -> None:
     queue = broker_settings.queue_prefix + IMAGES_QUEUE
     send(redis_broker, message(broker_settings))
     consumer = redis_broker.consume(queue, prefetch=1, timeout=50)
     held = next(consumer)
     assert held is not None
-    redis_broker.reclaim(queue)
+    redis_broker.requeue_orphans(queue)
     assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 0
     consumer.ack(held)
     assert redis_broker.do_qsize(queue) == 0
@@ -91,7 +93,7 @@ def test_a_dead_workers_messages_come_back(
 ) -> None:
     """A broker that fetched and was killed is noticed by its silence; here after 1 s."""
     settings = broker_settings.model_copy(update={"heartbeat_s": 1.0})
-    dead, alive = make_broker(settings), make_broker(settings)
+    dead, alive = own_broker(settings), own_broker(settings)
     assert isinstance(dead, RedisBroker)
     again = Worked(alive, settings)
     queue = settings.queue_prefix + IMAGES_QUEUE
@@ -108,7 +110,7 @@ def test_a_dead_workers_messages_come_back(
 def test_what_a_dead_worker_had_goes_before_a_backlog(redis_broker: RedisBroker, broker_settings: Settings) -> None:
     """It waited its turn once; behind ten thousand others it would wait for hours, not for 20 s."""
     settings = broker_settings.model_copy(update={"heartbeat_s": 0.3})
-    dead, alive = make_broker(settings), make_broker(settings)
+    dead, alive = own_broker(settings), own_broker(settings)
     queue = settings.queue_prefix + IMAGES_QUEUE
     send(redis_broker, message(settings, "in work"))
     assert dead.do_fetch(queue, 1)  # type: ignore[union-attr]
@@ -131,7 +133,7 @@ def test_a_workers_wrong_clock_kills_no_worker(
     queue = broker_settings.queue_prefix + IMAGES_QUEUE
     send(redis_broker, message(broker_settings))
     assert redis_broker.do_fetch(queue, 1)
-    ahead = make_broker(broker_settings)
+    ahead = own_broker(broker_settings)
     assert isinstance(ahead, RedisBroker)
     monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: int(time.time() * 1000) + 7_200_000)
     assert ahead.do_fetch(queue, 1) == []
@@ -158,7 +160,7 @@ def test_a_message_handed_back_is_never_removed_by_its_own_ack(
     consumer = redis_broker.consume(queue, prefetch=2, timeout=100)
     for _ in range(3):
         held = wait_for(lambda: next(consumer), what="the message")
-        redis_broker.hand_back(held)
+        redis_broker.requeue(held)
         next(consumer)
         consumer.ack(held)
         assert redis_broker.missing(queue, [delivery_id("task", 0)]) == set()
@@ -168,7 +170,7 @@ def test_a_message_that_is_put_back_before_the_ack_of_its_move_stays(
     redis_broker: RedisBroker, broker_settings: Settings
 ) -> None:
     """A delayed message that is due moves to its queue; another worker may run it and put it back at once."""
-    queue, other = broker_settings.queue_prefix + IMAGES_QUEUE, make_broker(broker_settings)
+    queue, other = broker_settings.queue_prefix + IMAGES_QUEUE, own_broker(broker_settings)
     send(redis_broker, message(broker_settings), delay_s=0.01)
     delaying, running = (b.consume(q, 1, 50) for b, q in ((redis_broker, dq_name(queue)), (other, queue)))
     delayed = wait_for(lambda: next(delaying), what="the delayed message")
@@ -221,14 +223,14 @@ def test_a_worker_that_was_taken_for_dead_hands_nothing_back(
 ) -> None:
     """Its message was run by another: the broker must not say for ever that it has it."""
     settings = broker_settings.model_copy(update={"heartbeat_s": 0.3})
-    queue, other = settings.queue_prefix + IMAGES_QUEUE, make_broker(settings)
+    queue, other = settings.queue_prefix + IMAGES_QUEUE, own_broker(settings)
     assert isinstance(other, RedisBroker)
     send(redis_broker, message(settings))
     paused = redis_broker.consume(queue, prefetch=1, timeout=50)
     held = wait_for(lambda: next(paused), what="the message")
     wait_for(lambda: other.do_fetch(queue, 1), what="the message, at another worker")
     other.do_ack(queue, delivery_id("task", 0))
-    redis_broker.hand_back(held)
+    redis_broker.requeue(held)
     paused.ack(held)
     assert redis_broker.missing(queue, [delivery_id("task", 0)]) == {delivery_id("task", 0)}
 
@@ -241,9 +243,9 @@ def test_a_message_that_was_handed_back_and_taken_again_is_held(
     send(redis_broker, message(broker_settings))
     consumer = redis_broker.consume(queue, prefetch=2, timeout=50)
     first = wait_for(lambda: next(consumer), what="the message")
-    redis_broker.put_back(queue, first)
+    redis_broker.requeue_now(queue, first)
     wait_for(lambda: next(consumer), what="the message again")
-    redis_broker.let_go(queue, first)
+    redis_broker.remove_in_work(queue, first)
     redis_broker.consume(queue, prefetch=2, timeout=50)
     assert redis_broker.client.llen(f"{redis_broker.namespace}:{queue}") == 0
 
@@ -254,7 +256,7 @@ def test_what_is_late_is_thrown_away_with_the_queue(redis_broker: RedisBroker, b
     names = [f"late-{number}" for number in range(3)]
     for name in names:
         send(redis_broker, message(broker_settings, name), delay_s=60)
-    other = make_broker(broker_settings)
+    other = own_broker(broker_settings)
     wait_for(lambda: next(other.consume(dq_name(queue), prefetch=1, timeout=50)), what="a late message")
     assert redis_broker.discard(queue) == 2
     assert len(redis_broker.missing(queue, [delivery_id(name, 0) for name in names])) == 2

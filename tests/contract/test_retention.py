@@ -12,9 +12,10 @@ from sqlalchemy import select, update
 
 from dream.db import Database, DreamImage, DreamPeriodic, DreamTask, dead_letters, periodic, retention, tasks
 from dream.db.clock import now
-from dream.messages import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, ImageState, TaskState
-from dream.outcomes import kept_of_pictures
-from dream.scheduler.retention import Retention
+from dream.messages.registry import CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
+from dream.messages.states import ImageState, TaskState
+from dream.runs.outcomes import kept_of_pictures
+from dream.scheduler.removal import Retention
 from dream.settings import Settings
 
 DAY_S = 86400.0
@@ -125,7 +126,7 @@ def test_a_deleted_picture_is_remembered_as_long_as_its_task_may_run(
 def test_the_rows_by_which_the_timetable_knows_its_runs_stay_for_days(
     database: Database, prune: Callable[..., dict[str, int]]
 ) -> None:
-    """However short rows live: no scheduler may submit a date's run once more."""
+    """Rows may live very short: no scheduler may submit a date's run once more."""
     add(database, "cleanup-expired-tokens:2026-01-02", name=CLEANUP_TOKENS, args=[], age_days=2.5)
     add(database, "cleanup-expired-tokens:2026-01-01", name=CLEANUP_TOKENS, args=[], age_days=3.5)
     prune(task_ttl_s=1)

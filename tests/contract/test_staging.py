@@ -1,4 +1,4 @@
-"""What every place for uploaded bytes must do: the object store, and a folder that all parts share."""
+"""The contract of every staging area: the object store, and a folder that all processes share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dream.errors import ObjectMissing, ObjectStoreUnavailable
-from dream.messages import STAGING_PREFIX
+from dream.messages.arguments import STAGING_PREFIX
 from dream.settings import Settings
 from dream.storage import StagingArea, Storage
-from dream.storage.folder import StagingFolder
+from dream.storage.staging import StagingFolder
 
 DATA = bytes(range(256)) * 1000
 
@@ -107,7 +107,7 @@ def test_a_part_that_sees_another_folder_says_so_and_takes_nothing_for_missing(
 BEGIN_TOGETHER = """
 import os, pathlib, sys
 from dream.errors import ObjectStoreUnavailable
-from dream.storage.folder import StagingFolder
+from dream.storage.staging import StagingFolder
 
 folder, links, dies_at, number = pathlib.Path(sys.argv[1]), sys.argv[2] == "links", sys.argv[3], int(sys.argv[4])
 
@@ -137,14 +137,14 @@ print(*sorted(set(ends)))
 
 
 def begin_together(folder: Path, keys: Path, volume: str, *, dies_at: str = "", number: int = 24) -> str:
-    """How the processes ended; each that lived has left its key in `keys`."""
+    """The ends of the processes; each that lived has left its key in `keys`."""
     keys.mkdir()
     command = [sys.executable, "-c", BEGIN_TOGETHER, str(folder), volume, dies_at, str(number), str(keys)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def all_are_read(folder: Path, keys: Path, target: Path) -> int:
-    """How many keys there are; each gives its own bytes back."""
+    """The number of keys; each gives its own bytes back."""
     for path in keys.iterdir():
         StagingFolder(folder).fetch(path.read_text(), target)
         assert target.read_text() == path.name
@@ -164,7 +164,7 @@ def test_processes_that_begin_together_agree_on_one_folder(folder: Path, tmp_pat
 #: A process on a volume without hard links that waits at each rename until it is told to go on.
 SLOW = """
 import os, pathlib, sys
-from dream.storage.folder import StagingFolder
+from dream.storage.staging import StagingFolder
 
 def refuse(*_):
     raise PermissionError(1, "Operation not permitted")

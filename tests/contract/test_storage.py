@@ -1,4 +1,4 @@
-"""What every object store must do; run against a real one."""
+"""The contract of every object store, run against a real one."""
 
 from __future__ import annotations
 
@@ -84,6 +84,18 @@ def test_a_presigned_get_needs_no_credentials_and_keeps_the_content_type(
         urllib.request.urlopen(f"{endpoint}/{settings.s3_bucket}/{KEY}")
     assert refused.value.code == 403
     refused.value.close()
+
+
+@pytest.mark.parametrize("forget_s", [0, 300])
+def test_a_public_picture_may_be_kept_for_the_forget_time(settings: Settings, tmp_path: Path, forget_s: int) -> None:
+    """Never `immutable`: a remade picture gets its key."""
+    public = settings.model_copy(update={"public_url": "https://cdn.example", "media_forget_s": forget_s})
+    storage, source = Storage(public), tmp_path / "in"
+    source.write_bytes(b"picture")
+    storage.put_file(settings.s3_bucket, KEY, source, "image/webp")
+    with urllib.request.urlopen(storage.presign(settings.s3_bucket, KEY)) as answer:
+        assert answer.headers["Cache-Control"] == f"public, max-age={forget_s}"
+        assert answer.headers["ETag"]
 
 
 def test_a_missing_bucket_is_its_own_error(storage: Storage, settings: Settings, tmp_path: Path) -> None:

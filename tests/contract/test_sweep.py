@@ -10,18 +10,21 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, update
 
-from dream.broker import make_broker, message_of, send
-from dream.broker.redis import RedisBroker
 from dream.db import Database, DreamTask, migrate, tasks
 from dream.db.clock import now
-from dream.messages import DELIVERY_ID, IMAGES_QUEUE, PROCESS_IMAGES, delivery_id
-from dream.notifications import Publisher
+from dream.messages.registry import IMAGES_QUEUE, PROCESS_IMAGES
+from dream.runs.connections import Connections
+from dream.runs.sending import message_of, own_broker
 from dream.scheduler.sweep import Sweep
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.broker.redis import RedisBroker
+from dream.work.messages import DELIVERY_ID, delivery_id
 from tests.conftest import wait_for
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
+from dream.messages.states import Failure
 
 pytestmark = pytest.mark.parametrize("broker_settings", ["valkey", "rabbitmq"], indirect=True)
 
@@ -39,7 +42,7 @@ def database(broker_settings: Settings) -> Iterator[Database]:
 
 
 def sweep_of(settings: Settings, database: Database, broker: AnyBroker) -> Sweep:
-    return Sweep(settings, database, broker, Publisher(settings))
+    return Sweep(settings, Connections(settings, database=database, broker=broker))
 
 
 def add_overdue(database: Database, count: int) -> list[str]:
@@ -89,7 +92,7 @@ def test_two_sweeps_at_once_send_what_is_lost_once(
 ) -> None:
     """Two schedulers, each with its own connections, at the same moment."""
     add_overdue(database, 50)
-    others_broker, others_database = make_broker(broker_settings), Database(broker_settings)
+    others_broker, others_database = own_broker(broker_settings), Database(broker_settings)
     sweeps = [
         sweep_of(broker_settings, database, broker),
         sweep_of(broker_settings, others_database, others_broker),
@@ -120,7 +123,7 @@ def test_what_waits_for_its_retry_or_is_in_work_is_not_sent(
     with database.begin() as session:
         claim = tasks.claim(session, later, 30)
         assert claim is not None
-        tasks.retry_later(session, claim, "store away", 600)
+        tasks.retry_later(session, claim, Failure("store away"), 600)
         assert tasks.claim(session, in_work, 30)
     send(broker, message_of(broker_settings, later, PROCESS_IMAGES, [1, [], []], attempt=1), delay_s=600)
     assert sweep_of(broker_settings, database, broker).resend() == 1
@@ -137,7 +140,7 @@ def test_a_retry_that_was_never_enqueued_is_sent_with_its_attempts(
     with database.begin() as session:
         claim = tasks.claim(session, task_id, 30)
         assert claim is not None
-        tasks.retry_later(session, claim, "store away", -3600)
+        tasks.retry_later(session, claim, Failure("store away"), -3600)
     assert sweep_of(broker_settings, database, broker).resend() == 1
     queue = broker_settings.queue_prefix + IMAGES_QUEUE
     consumer = broker.consume(queue, prefetch=1, timeout=1000)

@@ -12,18 +12,16 @@ import dramatiq
 import pytest
 from dramatiq import Message, Worker
 
-from dream.broker import make_broker, send
-from dream.messages import DEFAULT_QUEUE, DELIVERY_ID, SERIES
-from dream.middleware.answering import Answering
-from dream.middleware.asking import ask
-from dream.middleware.unknown import Unknown
-from dream.questions import Question
-from dream.results import ResultStore
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.messages import DEFAULT_QUEUE, DELIVERY_ID, SERIES
+from dream.work.questions import Question, ask
+from dream.work.results import ResultStore
 from tests.conftest import wait_for
+from tests.workers import answering_broker
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
 
 TASK = "shop.add"
 
@@ -31,9 +29,7 @@ TASK = "shop.add"
 @contextmanager
 def working(settings: Settings, name: str, ran: list[int] | None = None) -> Iterator[Worker]:
     """A worker that notes the runs of the task, or does not know it."""
-    broker = make_broker(settings)
-    broker.add_middleware(Answering(settings, name))
-    broker.add_middleware(Unknown(settings))
+    broker = answering_broker(settings, name)
     if ran is not None:
         queue = settings.queue_prefix + DEFAULT_QUEUE
         dramatiq.actor(actor_name=TASK, queue_name=queue, broker=broker)(lambda number, **_: ran.append(number))

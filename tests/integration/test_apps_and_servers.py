@@ -1,4 +1,4 @@
-"""Where tasks and results of an app are: on its own servers, whatever else the process does and looks at first."""
+"""Servers of an app: its tasks and results are on its own, independent of the process's first action."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from dream.db import migrate
-from dream.messages import CLEANUP_TOKENS
-from dream.results import ResultStore, meta_of
+from dream.messages.registry import CLEANUP_TOKENS
 from dream.settings import Settings
+from dream.work.results import ResultStore, meta_of
 
 HEAD = """
 import sys
@@ -104,7 +104,7 @@ def test_results_may_be_on_another_server_than_messages(two: tuple[Server, Serve
 
 
 def test_the_first_look_of_a_process_may_be_any(two: tuple[Server, Server], tmp_path: Path) -> None:
-    """What forgets or revokes as well as what reads; the configuration may come after the app."""
+    """Calls that forget or revoke as well as calls that read; the configuration may come after the app."""
     for task_id in ("t", "u"):
         two[0].results.put(meta_of(task_id, "SUCCESS", 7))
     program = """
@@ -125,7 +125,7 @@ def test_a_process_that_has_looked_before_it_was_configured_looks_anew(
     program = """
 from dream import producer
 app = Celery("shop", set_as_current=False)
-_ = producer.default().results
+_ = producer.default().connections.results
 app.conf.broker_url = first
 print(app.control.ping(timeout=0.1), app.AsyncResult("t").state, producer.default().settings.broker_url == first)
 """
@@ -172,18 +172,18 @@ def test_what_is_forked_makes_connections_of_its_own(two: tuple[Server, Server],
 import os
 one, other = Celery("one", broker=first), Celery("other", broker=second)
 one.AsyncResult("t").state, other.AsyncResult("t").state
-before = other.producer
+before = other.servers
 if not os.fork():
-    print(other.producer is before, other.AsyncResult("t").get(timeout=5), flush=True)
+    print(other.servers is before, other.AsyncResult("t").get(timeout=5), flush=True)
     os._exit(0)
 os.wait()
-print(other.producer is before)
+print(other.servers is before)
 """
     assert said(two, tmp_path, program) == ["False 7", "True"]
 
 
 def test_tasks_of_dreams_own_go_where_the_current_app_goes(two: tuple[Server, Server], tmp_path: Path) -> None:
-    """Where the environment names no broker, and before anything else is asked of the app: its workers are there."""
+    """If the environment names no broker, and before anything else is asked of the app: its workers are there."""
     program = """
 app = Celery("shop", broker=first)
 from dream.celery.tasks.token_tasks import cleanup_expired_tokens

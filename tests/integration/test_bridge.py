@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from dream.bridge import Moved, open_source
-from dream.bridge.replaying import replayed
+from dream.bridge.parked import replayed
 from dream.bridge.sources import MOST_BYTES
 from dream.db import DreamImage
 from dream.settings import Settings
@@ -224,7 +224,7 @@ def test_a_rabbitmq_whose_queues_are_ours_is_refused(environment: dict[str, str]
 
 
 def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dict[str, Any]]) -> None:
-    """What is taken is in memory: two hundred uploads of several megabytes would not fit."""
+    """Taken messages are in memory: two hundred uploads of several megabytes would not fit."""
     large = base64.b64encode(b" " * (MOST_BYTES // 2)).decode()
     old.put([{**made[0], "body": large}] * 5)
     source = open_source(old.settings, old.url, [old.queue])

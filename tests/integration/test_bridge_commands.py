@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from dream.bridge import Moved
+from dream.cli.running import look_for_processes
 from dream.settings import Settings
 from tests.commands import dream, only_line
 from tests.conftest import wait_for
@@ -54,7 +56,7 @@ def test_parked_messages_are_listed_and_replayed_when_their_app_is_there(
 
 
 def test_check_changes_nothing(old: Old, variables: dict[str, str], settings: Settings) -> None:
-    """What waits is there afterwards in its order; RabbitMQ marks it as redelivered."""
+    """Waiting messages are there afterwards in their order; RabbitMQ marks them as redelivered."""
     old.send('for each in range(30):\n    send("shop.add", [each, 2], task_id=str(each))\nsend("nobody.knows")')
     common = ("bridge", "--from", old.url, "--queues", old.queue, "-A", "shop", "--check")
     said = dream(variables, *common)
@@ -91,13 +93,18 @@ def test_check_tells_what_workers_hold_from_what_they_have_given_up(
             client.zadd("unacked_index", {tag: at})
     common = ("bridge", "--from", old_redis.url, "--queues", old_redis.queue, "-A", "shop", "--check")
     name = f"{old_redis.queue}\tshop.add"
-    assert dream(variables, *common).stdout == f"{name}\t1\theld by a worker of Celery's\n{name}\t1\tmoved\n"
+    assert dream(variables, *common).stdout == f"{name}\t1\theld by a Celery worker\n{name}\t1\tmoved\n"
     assert dream(variables, *common, "--take-unacked").stdout == f"{name}\t2\tmoved\n"
 
 
+def _bridges(settings: Settings) -> list[str]:
+    return [each.said for each in look_for_processes(settings) if each.said.startswith("bridge: ")]
+
+
 def test_it_says_how_far_it_is_and_ends_well_at_sigterm(
-    old_redis: Old, variables: dict[str, str], tmp_path: Path
+    old_redis: Old, variables: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
+    """`dream doctor` names it while it runs."""
     parts = Parts(variables, tmp_path)
     try:
         bridge = parts.start(
@@ -107,7 +114,10 @@ def test_it_says_how_far_it_is_and_ends_well_at_sigterm(
             old_redis.send('send("shop.add", [1, 2])')
             line = f"handed over {count}, duplicates 0, parked 0; "
             wait_for(lambda line=line: line in parts.log_of(bridge), what="a line of progress")  # type: ignore[misc]
+        bridges = partial(_bridges, settings)
+        wait_for(bridges, what="the bridge in the list")
         assert parts.stop(bridge) == 0
+        assert not bridges()
         *progress, last = parts.log_of(bridge).splitlines()
     finally:
         parts.end()

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import event
 
 from dream.bridge import Moved, Source, open_source
-from dream.bridge.replaying import replayed
+from dream.bridge.parked import replayed
 from dream.errors import DatabaseUnavailable, InvalidArguments
-from dream.messages import DELETE_IMAGES
+from dream.messages.registry import DELETE_IMAGES
 from dream.producer import Order, Producer, default
 from dream.settings import Settings
 from tests.old_system import CLEAN_UP, Old, rows, waiting

@@ -1,4 +1,4 @@
-"""Whoever waits for a task that the bridge has parked is told so: the real Celery's `get()`, and our own."""
+"""Results of parked tasks: the real Celery's `get()` and dream's own report that the bridge has parked the task."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 import redis
 
 from dream.bridge import Moved
-from dream.bridge.replaying import replayed
+from dream.bridge.parked import replayed
 from dream.compat import AsyncResult
 from dream.compat.exceptions import TaskParked, TaskRevokedError
-from dream.compat.worker.revoked import revoke
-from dream.messages import DELETE_IMAGES
-from dream.producer import default
-from dream.results import meta_of
+from dream.compat.worker.unwanted import revoke
+from dream.messages.registry import DELETE_IMAGES
 from dream.settings import Settings
+from dream.work.connection import default
+from dream.work.results import meta_of
 from tests.commands import dream
 from tests.old_system import Old, celery, waiting
 
@@ -48,7 +48,7 @@ PARKED = {
 
 
 def told(old: Old, ids: list[str]) -> list[list[Any]]:
-    """What the real Celery's `get` says of tasks."""
+    """The answers of the real Celery's `get` about tasks."""
     program = f"""
 import json
 for each in {ids!r}:
@@ -90,7 +90,7 @@ def test_from_rabbitmq_too(old: Old) -> None:
 
 
 def test_a_replayed_task_has_no_result_until_it_has_one(old_redis: Old, settings: Settings) -> None:
-    """What still cannot be run says why now."""
+    """A task that still cannot be run says why now."""
     ids = sent(old_redis, 'say(send("shop.later", [1]), send("nobody.knows"), send("shop.add", serializer="pickle"))')
     old_redis.move()
     with old_redis.handover("shop.later") as (handover, place):

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dream.bridge import Bridge, Moved, open_source
-from dream.messages import DELETE_IMAGES
+from dream.messages.registry import DELETE_IMAGES
 from dream.settings import Settings
 from tests.conftest import wait_for
 from tests.network import Proxy
@@ -97,7 +97,7 @@ def test_a_message_of_many_megabytes_is_moved(old: Old, settings: Settings) -> N
 
 
 def test_queues_with_any_name_are_found_also_those_that_come_later(old_redis: Old, settings: Settings) -> None:
-    """What is bound in that Redis is read; a prefix and a separator of the senders' own are an option each."""
+    """The bindings in that Redis are read; a prefix and a separator of the senders' own are an option each."""
     name = f"{old_redis.queue}: a/b*?[ü]"
     options = '{"global_keyprefix": "their[own]:", "sep": "::", "priority_steps": [0, 4, 8]}'
     source = open_source(settings, old_redis.url, key_prefix="their[own]:", separator="::")

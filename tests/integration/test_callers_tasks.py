@@ -13,13 +13,14 @@ from dramatiq import Message
 from pydantic import BaseModel
 
 from dream import producer
-from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.contrib.abortable import AbortableAsyncResult
 from dream.compat.exceptions import InvalidTaskError, Reject, TaskRevokedError, TimeLimitExceeded
 from dream.compat.worker.control import inspect_command
-from dream.compat.worker.revoked import Revoked
-from dream.messages import CLEANUP_TOKENS, DELIVERY_ID
+from dream.compat.worker.unwanted import Revoked
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.work.broker.redis import RedisBroker
+from dream.work.messages import DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import WORKER, Parts
 from tests.this_process import configured
@@ -229,7 +230,7 @@ def test_a_message_that_says_what_cannot_be_ends_as_a_failure(shop: Celery) -> N
     message: Message[None] = Message(
         "default", "shop.add", (1, 2), {}, {DELIVERY_ID: "broken:0", "celery": celery}, "broken"
     )
-    shop.producer.broker.enqueue(message)
+    shop.servers.broker.enqueue(message)
     with pytest.raises(InvalidTaskError, match="soon"):
         shop.AsyncResult("broken").get(timeout=10)
 

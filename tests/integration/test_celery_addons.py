@@ -195,7 +195,7 @@ def test_a_tracer_follows_a_task(shop: tuple[Celery, Path]) -> None:
 
 
 def test_the_alias_gives_dream_under_celerys_names() -> None:
-    """What is not there says so in one sentence, and real Celery that is loaded already is an error."""
+    """A missing feature says so in one sentence, and real Celery that is loaded already is an error."""
     program = """
 from dream.compat import alias
 alias.install()

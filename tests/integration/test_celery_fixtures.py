@@ -189,7 +189,7 @@ def test_what_no_worker_knows_or_reads_is_told_of(celery_app, depends_on_current
         with pytest.raises(NotRegistered):
             strange.get(timeout=20)
         broken = Envelope(task="shop.add", id="broken", queue="mine", expires="never").to_message()
-        celery_app.producer.broker.enqueue(broken)
+        celery_app.servers.broker.enqueue(broken)
         with pytest.raises(InvalidTaskError):
             celery_app.AsyncResult("broken").get(timeout=10)
     assert told == [
@@ -231,6 +231,7 @@ def folder(servers: dict[str, str], tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_callers_tests_run_on_a_worker_in_their_process(servers: dict[str, str], folder: Path) -> None:
     environment = environment_in(folder, servers)
     prepare(settings_from(environment))

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 import redis
 from PIL import Image
+from PIL.ExifTags import IFD, Base
 from sqlalchemy import func, select
 
-from dream import producer
+from dream import pictures, producer
 from dream.celery import celery_app
 from dream.celery.tasks.image_tasks import (
     celery_upload_images,
@@ -34,10 +35,12 @@ from dream.celery.tasks.image_tasks import (
 from dream.celery.tasks.token_tasks import cleanup_expired_tokens
 from dream.db import Database, DreamImage, DreamTask, RevokedToken, tasks
 from dream.errors import ImageRejected, InvalidArguments
-from dream.messages import DEFAULT_QUEUE, IMAGES_QUEUE, ImageState, TaskState
+from dream.messages.registry import IMAGES_QUEUE
+from dream.messages.states import ImageState, TaskState
 from dream.settings import Settings
 from dream.storage import Storage
 from dream.websocket.utils import send_image_update
+from dream.work.messages import DEFAULT_QUEUE
 from tests.pictures import noise
 from tests.processes import Parts
 from tests.this_process import forget
@@ -111,6 +114,35 @@ def test_a_direct_call_returns_the_urls_and_leaves_what_a_worker_leaves(
     assert task.announced_at is not None
     assert set(web.statuses(7)[:-1]) == {"processing"}
     assert web.statuses(7)[-1] == "completed"
+
+
+def test_facts_about_a_photo_are_in_its_row_and_nowhere_else(
+    web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The object, the events and the log have no facts, and the row of a deleted picture has none."""
+    caplog.set_level(logging.DEBUG, "dream")
+    monkeypatch.setenv("DREAM_KEEP_FACTS", "all")
+    monkeypatch.setenv("DREAM_KEEP_COPYRIGHT", "yes")
+    forget()
+    exif, photo = Image.Exif(), io.BytesIO()
+    exif[Base.Model], exif[Base.Artist] = "Dreamer 9", "Ada Lovelace"
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2024:05:06 07:08:09"
+    Image.open(io.BytesIO(noise())).save(photo, "JPEG", exif=exif)
+    [url] = process_and_upload_images(7, [encoded(photo.getvalue())], [0])
+    [image] = web.rows(DreamImage)
+    facts = {"taken_at": "2024-05-06T07:08:09", "model": "Dreamer 9"}
+    assert image.facts == pictures.facts(7, image.id) == facts
+    assert pictures.facts(8, image.id) is None
+    web.storage.download(web.settings.s3_bucket, image.storage_key, tmp_path / "stored")
+    stored = (tmp_path / "stored").read_bytes()
+    assert len(stored) == image.size_bytes
+    assert b"Ada Lovelace" in stored
+    events = b"".join(fields[b"event"] for _, fields in web.redis.xrange(f"{web.settings.redis_prefix}:events:7"))
+    assert not any(word in stored + events + caplog.text.encode() for word in (b"Dreamer 9", b"2024"))
+    delete_dream_images(7, [{"id": 1, "url": url}], "ann")
+    assert [image.facts for image in web.rows(DreamImage)] == [None]
+    with pytest.raises(InvalidArguments, match="image_id must be"):
+        pictures.facts(7, 0)
 
 
 def test_a_direct_call_raises_where_no_picture_is_good(web: Web) -> None:
@@ -291,7 +323,7 @@ def test_a_second_task_of_the_same_id_is_not_accepted(web: Web) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((7, [encoded(b"x")], [0, 1]), "1 files but 2 positions"),
+        ((7, [encoded(b"x")], [0, 1]), "1 file but 2 positions"),
         ((7, [], []), "empty"),
         ((7, [encoded(b"")], [0]), "is empty"),
         ((0, [encoded(b"x")], [0]), "dream_id"),

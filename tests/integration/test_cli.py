@@ -18,11 +18,13 @@ import pytest
 
 from dream.db import Database, images, migrate
 from dream.db.dreams import Owner, owner_of
-from dream.messages import ImageState
+from dream.messages.registry import IMAGES_QUEUE
+from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.commands import command, dream, on_a_terminal, only_line
 from tests.conftest import wait_for
+from tests.old_system import waiting
 from tests.pictures import noise
 from tests.processes import Parts
 
@@ -87,12 +89,14 @@ def test_upload_says_the_same_in_json(environment: Environment, settings: Settin
 
 
 def test_upload_prints_the_tasks_id_and_does_not_wait(
-    environment: Environment, database: Database, photo: Path
+    environment: Environment, settings: Settings, database: Database, photo: Path
 ) -> None:
     """Without --wait the id is all that is on standard output, and the rows are there."""
-    run = dream(environment, "upload", photo, photo, "--dream-id", 7, "--position", 4, "--position", -2)
+    which = ("--dream-id", 7, "--position", 4, "--position", -2, "--priority", 9)
+    run = dream(environment, "upload", photo, photo, *which)
 
     assert (run.returncode, run.stderr) == (0, "")
+    assert [each["options"]["turn"]["priority"] for each in waiting(settings, IMAGES_QUEUE)] == [9]
     with database.read() as session:
         rows = images.of_task(session, only_line(run.stdout))
     assert [(row.dream_id, row.filename, row.position, row.state) for row in rows] == [
@@ -183,7 +187,7 @@ def test_who_waits_without_a_worker_is_told_so(environment: Environment, setting
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=20)
 
-    assert said.startswith("dream: no worker has begun with it after 5 s; it is accepted and safe")
+    assert said.startswith("dream: no worker has begun after 5 s; the task is accepted")
     assert "`dream doctor`" in said
     assert "no worker has begun" not in rest
 
@@ -197,7 +201,7 @@ def test_a_time_limit_without_waiting_is_refused(
     named = [str(photo) if each == "photo.jpg" else each for each in arguments]
     run = dream(environment, *named, "--dream-id", 7, "--timeout", 3)
     assert (run.returncode, run.stdout) == (1, "")
-    assert only_line(run.stderr) == "dream: --timeout goes with --wait; nothing was done"
+    assert only_line(run.stderr) == "dream: --timeout works only with --wait; nothing was done"
     assert [row["state"] for row in listed(environment)] == ["pending"]
 
 
@@ -318,7 +322,7 @@ def test_to_delete_all_takes_a_yes(environment: Environment, settings: Settings,
 
     code, shown = on_a_terminal(environment, "n\n", "delete", "--dream-id", 7)
     assert (code, len(listed(environment))) == (1, 1)
-    assert "Delete all 1 pictures of dream 7?" in shown
+    assert "Delete 1 picture, all of dream 7?" in shown
 
     code, _ = on_a_terminal(environment, "y\n", "delete", "--dream-id", 7)
     assert (code, listed(environment)) == (0, [])
@@ -454,8 +458,8 @@ def test_a_worker_of_a_queue_that_is_not_there_is_refused(environment: Environme
         (["images", "--dream-id", "7"], "dream 7 has no pictures"),
         (["dlq", "list"], "none of dream's own tasks has failed for good"),
         (["dlq", "replay", "--all"], "none of dream's own tasks has failed for good"),
-        (["dlq", "purge", "--all", "--older-than-days", "1"], "no task failed as long ago"),
-        (["bridge", "parked"], "nothing is parked"),
+        (["dlq", "purge", "--all", "--older-than-days", "1"], "no task failed that long ago"),
+        (["bridge", "parked"], "no message is parked"),
     ],
 )
 def test_that_there_is_nothing_is_said(

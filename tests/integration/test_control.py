@@ -14,16 +14,15 @@ import pytest
 import redis
 from dramatiq import Worker
 
-from dream.broker import make_broker
 from dream.compat import Celery
 from dream.compat.exceptions import OperationalError, Unsupported
-from dream.messages import DEFAULT_QUEUE
-from dream.middleware.answering import Answering
-from dream.questions import Question, answers_key, channel_of
 from dream.settings import Settings, load
+from dream.work.messages import DEFAULT_QUEUE
+from dream.work.questions import Question, answers_key, channel_of
 from tests.conftest import wait_for
 from tests.queues import delete_queues
 from tests.this_process import configured
+from tests.workers import answering_broker
 
 
 class Shop:
@@ -35,8 +34,7 @@ class Shop:
         self.ran: list[tuple[Any, ...]] = []
         self.workers: list[Worker] = []
         for name in ("one", "two"):
-            broker = make_broker(settings)
-            broker.add_middleware(Answering(settings, name))
+            broker = answering_broker(settings, name)
             queue = settings.queue_prefix + DEFAULT_QUEUE
             self.send = dramatiq.actor(actor_name="shop.wait", queue_name=queue, broker=broker)(self._wait)
             self.workers.append(Worker(broker, worker_threads=1, worker_timeout=50))

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import redis
 
 from dream.db import DreamPeriodic, DreamTask, dead_letters, images, tasks
-from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
-from dream.notifications.keys import stream
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import Failure, ImageState, TaskState
+from dream.notifications.publish import events_key
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
@@ -24,13 +25,13 @@ PICTURE = {"name": "a.jpg", "data": b"to be processed"}
 
 def failed(producer: Producer, data: bytes = PICTURE["data"]) -> str:  # type: ignore[assignment]
     """An upload whose retries are used up."""
-    from dream import outcomes
+    from dream.runs import outcomes
 
     task_id = producer.upload_images(7, [{"name": "a.jpg", "data": data}], [0])
     with producer.database.begin() as session:
         claim = tasks.claim(session, task_id, 30)
         assert claim is not None
-        outcomes.conclude_failure(session, claim, "the object store answered 503")
+        outcomes.conclude_failure(session, claim, Failure("the object store answered 503"))
     return task_id
 
 
@@ -68,7 +69,7 @@ def test_words_of_the_store_are_for_operators_alone(
         parts.end()
         store.close()
     with redis.Redis.from_url(settings.events_url, decode_responses=True) as client:
-        events = [fields["event"] for _, fields in client.xrange(stream(settings.redis_prefix, 7))]
+        events = [fields["event"] for _, fields in client.xrange(events_key(settings.redis_prefix, 7))]
         result = client.get(f"celery-task-meta-{task_id}")
     with producer.database.read() as session:
         (image,) = images.of_task(session, task_id)

@@ -318,7 +318,7 @@ import django.core.cache, django.db
 from dream.compat import Celery
 from dream.compat.app.context import Context
 from dream.compat.app.trace import trace
-from dream.compat.worker.django import care_for_connections
+from dream.compat.django import care_for_connections
 app = Celery("shop")
 add = app.task(lambda x, y: x + y, name="shop.add")
 app.finalize()

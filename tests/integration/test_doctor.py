@@ -15,13 +15,13 @@ import pytest
 import redis
 from sqlalchemy import make_url
 
-from dream.cli.broker_checks import is_too_old
-from dream.cli.checks import judge_clock
+from dream.cli.checks import is_too_old, judge_clock, judge_space
 from dream.cli.findings import Outcome
 from dream.db.migrate import head
-from dream.presence import parts_there
 from dream.settings import Settings
 from dream.storage import Storage
+from dream.work.presence import services_there
+from tests import sentinels
 from tests.commands import dream, only_line
 from tests.conftest import wait_for
 from tests.processes import Parts
@@ -31,7 +31,7 @@ Environment = dict[str, str]
 
 
 def lines_of(run: subprocess.CompletedProcess[str], word: str, name: str) -> list[str]:
-    """What the report says with that word ("right", "wrong", …) of that check."""
+    """The report's lines with that word ("right", "wrong", …) about that check."""
     marks = {"right": "✓", "warn": "!", "wrong": "✗", "skip": "-"}
     start = f"{marks[word]} {word:5}  {name}: "
     return [line.removeprefix(start) for line in run.stdout.splitlines() if line.startswith(start)]
@@ -52,7 +52,7 @@ def test_all_is_well(environment: Environment, settings: Settings, tmp_path: Pat
         parts.start("worker", DREAM_WORKER_NAME="one")
         parts.start("scheduler")
         parts.start("gateway")
-        wait_for(lambda: len(parts_there(settings)) == 2, what="the scheduler and the gateway")
+        wait_for(lambda: len(services_there(settings)) == 2, what="the scheduler and the gateway")
         run = dream(environment, "doctor")
     finally:
         parts.end()
@@ -64,7 +64,7 @@ def test_all_is_well(environment: Environment, settings: Settings, tmp_path: Pat
         "scheduler",
         "gateway",
     ]
-    assert parts_there(settings) == {}  # those that were stopped have said so
+    assert services_there(settings) == {}  # those that were stopped have said so
     assert lines_of(run, "right", "broker's settings") == ["appendonly yes", "maxmemory-policy noeviction"]
     assert lines_of(run, "right", "migrations") == [f"at head ({head()})"]
     assert "in WAL mode" in lines_of(run, "right", "database")[0]
@@ -76,10 +76,10 @@ def test_that_no_worker_answers_is_worth_a_look(environment: Environment, settin
     """No failure: one may be about to start."""
     run = dream(environment, "doctor")
     assert run.returncode == 0
-    assert lines_of(run, "warn", "workers") == ["none answers: what is sent there waits"]
+    assert lines_of(run, "warn", "workers") == ["none answers: tasks wait"]
     assert [line.partition(":")[0] for line in lines_of(run, "warn", "scheduler and gateway")] == [
-        "no scheduler is there",
-        "no gateway is there",
+        "no scheduler is running",
+        "no gateway is running",
     ]
     assert "dream worker" in run.stdout
 
@@ -104,10 +104,12 @@ def test_what_is_away_is_wrong_and_what_depends_on_it_is_left_open(environment: 
     assert_no_secrets(run, environment)
 
 
-def test_a_wrong_setting_is_the_first_and_only_line(environment: Environment) -> None:
-    run = dream(environment, "doctor", DREAM_BROKER_URL="http://user:hunter2hunter2@host/")
-    assert run.returncode == 1
-    assert "DREAM_BROKER_URL" in lines_of(run, "wrong", "settings")[0]
+def test_all_wrong_settings_are_named_at_once_and_alone(environment: Environment) -> None:
+    wrong = {"DREAM_BROKER_URL": "http://user:hunter2hunter2@host/", "DREAM_PORT": "65536", "DREAM_TIMEZONE": "Mars"}
+    run = dream(environment, "doctor", **wrong)
+    assert run.returncode == 2
+    assert sorted(line.partition("=")[0] for line in lines_of(run, "wrong", "settings")) == sorted(wrong)
+    assert {line[:7] for line in run.stdout.splitlines()} == {"✗ wrong", "       "}
     assert "hunter2" not in run.stdout
 
 
@@ -115,8 +117,8 @@ def test_a_variable_that_is_nearly_a_setting_is_told(environment: Environment, s
     """A project's own, or another's, is not."""
     run = dream(environment, "doctor", DREAM_BROKR_URL="redis://h", DREAM_HOME="/srv", BROKER_URL="redis://h")
     assert run.returncode == 0
-    assert lines_of(run, "warn", "settings") == ["DREAM_BROKR_URL is no setting, and nothing reads it"]
-    assert "DREAM_BROKER_URL is one" in run.stdout
+    assert lines_of(run, "warn", "settings") == ["DREAM_BROKR_URL: unknown setting; it has no effect"]
+    assert "did you mean DREAM_BROKER_URL?" in run.stdout
 
 
 def test_a_database_without_tables_and_one_that_is_not_there(environment: Environment, settings: Settings) -> None:
@@ -131,7 +133,7 @@ def test_a_database_without_tables_and_one_that_is_not_there(environment: Enviro
     assert dream(environment, "images", "--dream-id", 1, **other).returncode == 1  # this makes an empty file
     empty = dream(environment, "doctor", **other)
     assert empty.returncode == 1
-    assert lines_of(empty, "wrong", "migrations") == ["the database has no tables of ours yet"]
+    assert lines_of(empty, "wrong", "migrations") == ["the database has no tables of dream yet"]
 
 
 def test_a_bucket_that_is_missing_and_a_key_that_is_refused(environment: Environment, settings: Settings) -> None:
@@ -142,6 +144,8 @@ def test_a_bucket_that_is_missing_and_a_key_that_is_refused(environment: Environ
     staging = dream(environment, "doctor", DREAM_S3_STAGING_BUCKET="not-there-either")
     assert staging.returncode == 1
     assert lines_of(staging, "wrong", "staging bucket") == ["the bucket not-there-either does not exist"]
+    originals = dream(environment, "doctor", DREAM_KEEP_ORIGINALS="yes", DREAM_ORIGINALS_BUCKET="nor-there")
+    assert lines_of(originals, "wrong", "originals bucket") == ["the bucket nor-there does not exist"]
 
     refused = dream(environment, "doctor", DREAM_S3_SECRET_KEY="another")
     assert refused.returncode == 1
@@ -254,6 +258,44 @@ def test_clocks_may_differ_by_two_seconds_and_must_not_by_sixty(ahead_s: float, 
     assert ("behind" in finding.said) == (outcome is not Outcome.RIGHT and ahead_s < 0)
 
 
+@pytest.mark.parametrize(
+    ("free_bytes", "outcome"),
+    [(2**30, Outcome.RIGHT), (2**30 - 1, Outcome.WARNING), (100 * 2**20, Outcome.WARNING), (10**8, Outcome.WRONG)],
+)
+def test_a_disk_that_fills_is_worth_a_look_and_a_full_one_is_wrong(free_bytes: int, outcome: Outcome) -> None:
+    finding = judge_space(free_bytes, "/data (staged uploads)")
+    assert (finding.outcome, finding.said.endswith("free in /data (staged uploads)")) == (outcome, True)
+
+
+def test_every_folder_that_dream_writes_to_is_looked_at(
+    environment: Environment, settings: Settings, tmp_path: Path
+) -> None:
+    run = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "staging"))
+    said = [line for word in ("right", "warn", "wrong") for line in lines_of(run, word, "disk space")]
+    for folder in (
+        f"{environment['DREAM_WORK_DIR']} (files",
+        f"{tmp_path}/staging (staged",
+        f"{tmp_path} (the database)",
+    ):
+        assert any(folder in line for line in said), run.stdout
+
+
+def test_processes_of_other_versions_are_named(environment: Environment, settings: Settings) -> None:
+    """No failure: an upgrade may be going on. A release that registers without a version is named, too."""
+    with redis.Redis.from_url(settings.events_url) as client:
+        clock = client.time()[0]
+        key = f"{settings.redis_prefix}:parts"
+        client.zadd(key, {"gateway@web1:7 0.0.9": clock, "scheduler@web2:8": clock})
+        run = dream(environment, "doctor")
+        client.delete(key)
+    assert run.returncode == 0, run.stdout
+    assert [line.partition(", this")[0] for line in lines_of(run, "warn", "versions")] == [
+        "gateway web1:7 is of version 0.0.9",
+        "scheduler web2:8 is of version unknown",
+    ]
+    assert lines_of(run, "right", "scheduler and gateway") == ["scheduler: web2:8", "gateway: web1:7"]
+
+
 @pytest.mark.parametrize(("version", "too_old"), [("5.0.14", True), ("6.0.20", True), ("6.2.0", False), ("8.1", False)])
 def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> None:
     """BLMOVE came with 6.2; a worker on an older one would take nothing."""
@@ -270,7 +312,7 @@ def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> No
         ({"DREAM_BROKER_URL": "redis://127.0.0.1:9/0"}, "broker", "nothing listens at this address"),
         ({"DREAM_BROKER_URL": "redis://nowhere.invalid/0"}, "broker", "the host's name is not known"),
         ({"DREAM_BROKER_URL": "{wrong}"}, "broker", "wrong password"),
-        ({"DREAM_BROKER_URL": "{without}"}, "broker", "it asks for a password, and none is given"),
+        ({"DREAM_BROKER_URL": "{without}"}, "broker", "the server asks for a password, and none is given"),
         ({"DREAM_REDIS_URL": "{wrong}"}, "events", "wrong password"),
         ({"DREAM_DATABASE_URL": "postgresql://somebody@127.0.0.1:9/dream"}, "database", "nothing listens"),
         ({"DREAM_DATABASE_URL": "postgresql://somebody@nowhere.invalid/dream"}, "database", "name is not known"),
@@ -319,7 +361,7 @@ def test_the_report_can_be_read_by_programs(environment: Environment, settings: 
     outcomes = {each["check"]: each["outcome"] for each in found}
     assert (outcomes["broker"], outcomes["events"], outcomes["database"]) == ("wrong", "unchecked", "right")
     settings_alone = dream(environment, "doctor", "--json", DREAM_BROKER_URL="http://host")
-    assert settings_alone.returncode == 1
+    assert settings_alone.returncode == 2
     assert [each["check"] for each in json.loads(settings_alone.stdout)] == ["settings"]
 
 
@@ -341,6 +383,20 @@ def test_the_owners_query_is_tried(
     run = dream(environment, "doctor", DREAM_OWNERS_SQL=query)
     assert run.returncode == (word == "wrong")
     assert said in lines_of(run, word, "owners")[0]
+
+
+def test_each_sentinel_is_asked(environment: Environment, settings: Settings, tmp_path: Path) -> None:
+    with sentinels.running(tmp_path) as there:
+        gone, left = there.sentinel_ports[0], there.sentinel_ports[1:]
+        there.kill(gone)
+        run = dream(environment, "doctor", DREAM_BROKER_URL=there.url, DREAM_REDIS_URL="")
+        master = there.redis_ports[0]
+    assert lines_of(run, "right", "broker")[1:] == [  # after the line of Redis itself
+        f"the sentinel 127.0.0.1:{port} knows {sentinels.SERVICE} at 127.0.0.1:{master}" for port in left
+    ]
+    assert lines_of(run, "warn", "broker")[0].startswith(f"the sentinel 127.0.0.1:{gone}: nothing listens")
+    assert sentinels.PASSWORD not in run.stdout
+    assert sentinels.SENTINELS_PASSWORD not in run.stdout
 
 
 def test_redis_cluster_is_told_and_every_part_refuses_to_start_on_it(

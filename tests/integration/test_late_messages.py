@@ -11,13 +11,16 @@ import pytest
 from dramatiq import Message
 from sqlalchemy import update
 
-from dream.broker import make_broker, message_of, send
-from dream.broker.redis import RedisBroker
 from dream.db import Database, DreamTask, tasks
 from dream.db.clock import now
-from dream.messages import CLEANUP_TOKENS, DEFAULT_QUEUE, DELIVERY_ID, TaskState
-from dream.scheduler.retention import Retention
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import TaskState
+from dream.runs.sending import message_of, own_broker
+from dream.scheduler.removal import Retention
 from dream.settings import Settings
+from dream.work.broker import send
+from dream.work.broker.redis import RedisBroker
+from dream.work.messages import DEFAULT_QUEUE, DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 from tests.queues import delete_queues
@@ -32,7 +35,7 @@ class Scene:
         self.settings = settings
         self.parts = parts
         self.database = Database(settings)
-        self.broker = make_broker(settings)
+        self.broker = own_broker(settings)
 
     def message(self, task_id: str, *, is_ours: bool, age_s: float = 0) -> Message[Any]:
         message = message_of(self.settings, task_id, CLEANUP_TOKENS, [])

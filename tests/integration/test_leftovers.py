@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from dream import outcomes
 from dream.db import DreamImage, dead_letters, images, tasks
 from dream.db.clock import now
-from dream.messages import ImageState
+from dream.messages.states import Failure, ImageState
 from dream.producer import Producer
-from dream.scheduler.leftovers import Leftovers
+from dream.runs import outcomes
+from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
 from dream.storage.keys import variant_key
@@ -21,8 +21,8 @@ PICTURE = {"name": "a.jpg", "data": b"to be processed"}
 
 
 @pytest.fixture
-def leftovers(settings: Settings, producer: Producer) -> Leftovers:
-    return Leftovers(settings, producer.database, producer.storage)
+def leftovers(settings: Settings, producer: Producer) -> Orphans:
+    return Orphans(settings, producer.connections)
 
 
 def uploaded(producer: Producer, state: ImageState) -> DreamImage:
@@ -32,7 +32,7 @@ def uploaded(producer: Producer, state: ImageState) -> DreamImage:
         if state is ImageState.FAILED:
             claim = tasks.claim(session, task_id, 30)
             assert claim is not None
-            outcomes.conclude_failure(session, claim, "gave up")
+            outcomes.conclude_failure(session, claim, Failure("gave up"))
         (row,) = images.of_task(session, task_id)
         key = f"{row.storage_key}.jpg"
         producer.storage.put_bytes(row.bucket or "", key, b"object")
@@ -49,9 +49,7 @@ def keys(settings: Settings) -> set[str]:
     return {key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")}
 
 
-def test_objects_of_failed_and_deleted_pictures_go(
-    producer: Producer, leftovers: Leftovers, settings: Settings
-) -> None:
+def test_objects_of_failed_and_deleted_pictures_go(producer: Producer, leftovers: Orphans, settings: Settings) -> None:
     """A run that died between its object and its row leaves nothing; completed and waiting pictures stay whole."""
     failed, _, done, waiting = [
         uploaded(producer, state)
@@ -65,7 +63,7 @@ def test_objects_of_failed_and_deleted_pictures_go(
 
 @pytest.mark.parametrize("state", [ImageState.FAILED, ImageState.DELETED])
 def test_variants_of_failed_and_deleted_pictures_go(
-    producer: Producer, leftovers: Leftovers, settings: Settings, state: ImageState
+    producer: Producer, leftovers: Orphans, settings: Settings, state: ImageState
 ) -> None:
     """Those that a run has wanted, in whatever format, though the settings want none by now."""
     row = uploaded(producer, state)
@@ -80,7 +78,7 @@ def test_variants_of_failed_and_deleted_pictures_go(
     assert keys(settings) - {row.staging_key} == {stranger}
 
 
-def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, leftovers: Leftovers) -> None:
+def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, leftovers: Orphans) -> None:
     """The sweep may still be deleting the old one."""
     failed = uploaded(producer, ImageState.FAILED)
     leftovers.remove()
@@ -100,8 +98,8 @@ def test_staged_bytes_without_a_row_go_when_they_are_old(
     producer.storage.put_bytes(settings.s3_bucket, "staging/20260101/orphan", b"x")
     producer.storage.put_bytes(settings.s3_bucket, "dreams/20200101/" + "a" * 32 + ".jpg", b"old, without a row")
     before = keys(settings)
-    Leftovers(settings, producer.database, producer.storage).remove()
+    Orphans(settings, producer.connections).remove()
     assert keys(settings) == before
     soon = settings.model_copy(update={"staging_orphan_s": 0.001})
-    Leftovers(soon, producer.database, producer.storage).remove()
+    Orphans(soon, producer.connections).remove()
     assert keys(settings) == before - {"staging/20260101/orphan"}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dream.broker import make_broker
-from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.exceptions import WorkerLostError
+from dream.runs.sending import own_broker
 from dream.settings import Settings
+from dream.work.broker.redis import RedisBroker
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import WORKER, Parts
 from tests.queues import delete_queues
@@ -74,7 +74,7 @@ class Shop:
         return self.parts.start("-A", "shop", "-c", "4", program=[str(WORKER)], cwd=self._folder, **changes)
 
     def dead_letters(self) -> int:
-        broker = make_broker(self.settings)
+        broker = own_broker(self.settings)
         queue = self.settings.queue_prefix + "default"
         try:
             if isinstance(broker, RedisBroker):

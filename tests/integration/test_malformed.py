@@ -1,4 +1,4 @@
-"""What strangers put into our Redis: it goes to the dead letters, or fails, and its neighbours are worked on."""
+"""Malformed messages of strangers in Redis become dead letters or fail, and workers run the messages beside them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import pytest
 from dramatiq import MessageProxy, Worker
 from dramatiq.middleware import SkipMessage
 
-from dream import outcomes
-from dream.broker import make_broker
-from dream.broker.rabbitmq import RabbitmqBroker
-from dream.broker.redis import RedisBroker
-from dream.db import Database, announcements, tasks
-from dream.messages import DELETE_IMAGES, PROCESS_IMAGES
-from dream.middleware.claims import Claims
-from dream.notifications import Publisher
+from dream.db import Database, tasks
+from dream.messages.registry import DELETE_IMAGES, PROCESS_IMAGES
+from dream.messages.states import Failure
 from dream.producer import Producer
-from dream.results import ResultStore
+from dream.runs import outcomes
+from dream.runs.claims import Claims
+from dream.runs.connections import Connections
+from dream.runs.ledger import RowLedger
 from dream.settings import Settings
+from dream.work.broker.rabbitmq import RabbitmqBroker
+from dream.work.broker.redis import RedisBroker
+from dream.work.middleware.answering import Answering
 from tests.conftest import wait_for
 from tests.queues import delete_queues
+from tests.workers import running_broker
 
 _THREADS = 2
 #: What replaces a field of a message that is whole.
@@ -43,7 +45,7 @@ MALFORMED: list[dict[str, Any]] = [
 
 @pytest.fixture
 def broker(settings: Settings) -> Iterator[RedisBroker]:
-    broker = make_broker(settings)
+    broker = running_broker(settings)
     assert isinstance(broker, RedisBroker)
     yield broker
     broker.flush_all()
@@ -76,11 +78,11 @@ def test_a_malformed_message_is_a_dead_letter_and_stops_no_thread(broker: RedisB
 def test_a_malformed_message_on_rabbitmq_is_a_dead_letter_too(
     environment: dict[str, str], settings_of: Callable[..., Settings], local_rabbitmq_url: str
 ) -> None:
-    """What stock would die of, or fetch again for ever; its neighbours are worked on."""
+    """Stock would die of such a message, or fetch it again for ever; its neighbours are worked on."""
     prefix = f"{environment['DREAM_REDIS_PREFIX']}-"
     settings = settings_of(environment, broker_url=local_rabbitmq_url, queue_prefix=prefix)
     queue = f"{prefix}default"
-    broker = make_broker(settings)
+    broker = running_broker(settings)
     assert isinstance(broker, RabbitmqBroker)
     done: list[int] = []
     actor = dramatiq.actor(done.append, broker=broker, actor_name="note", queue_name=queue)
@@ -108,7 +110,8 @@ def test_an_id_that_no_row_can_hold_is_a_dead_letter(
     """It came back every five seconds for ever, as if the database were away."""
     at_postgres = settings.model_copy(update={"database_url": postgres_url})
     database = Database(at_postgres)
-    broker.add_middleware(Claims(at_postgres, database, Publisher(at_postgres)))
+    ledger = RowLedger(at_postgres, Connections(at_postgres, database=database))
+    broker.add_middleware(Claims(at_postgres, database, ledger, Answering(at_postgres, "one")))
     actor = dramatiq.actor(print, broker=broker, actor_name="stranger's", durable=True)
     message = MessageProxy(actor.message().copy(message_id="x" * 300))
     with pytest.raises(SkipMessage):
@@ -134,7 +137,7 @@ def test_the_end_of_a_malformed_task_can_be_told(
         session.flush()
         claim = tasks.claim(session, "malformed", 30)
         assert claim is not None
-        outcomes.conclude_failure(session, claim, "wrong arguments")
-    outcomes.announce(producer.database, Publisher(settings), ResultStore(settings), "malformed")
+        outcomes.conclude_failure(session, claim, Failure("wrong arguments"))
+    outcomes.announce(producer.connections, "malformed")
     with producer.database.read() as session:
-        assert not announcements.unannounced(session, after_s=-1, limit=1)
+        assert not tasks.unannounced(session, after_s=-1, limit=1)

@@ -19,10 +19,10 @@ import redis
 
 from dream import notifications
 from dream.errors import InvalidArguments
-from dream.messages import ImageUpdate, UpdateStatus
-from dream.notifications import Publisher, keys
-from dream.notifications.subscribe import Events
-from dream.notifications.subscription import Subscription, is_after
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.notifications import Publisher, publish
+from dream.notifications.publish import events_key, wake_channel
+from dream.notifications.subscribe import Events, Subscription, is_after
 from dream.settings import Settings
 from tests.valkey import Valkey
 
@@ -105,9 +105,9 @@ def test_what_no_publisher_of_ours_wrote_ends_nothing(valkey: Valkey) -> None:
         assert progress(await take(subscription, 1)) == [1]
         with redis.Redis.from_url(valkey.url) as stranger:
             for noise in ("5", '{"dream_id": null}', "[" * 100_000, "no JSON"):
-                stranger.publish(keys.channel(settings.redis_prefix), noise)
-            stranger.xadd(keys.stream(settings.redis_prefix, 7), {"event": "5"})
-            stranger.xadd(keys.stream(settings.redis_prefix, 7), {"another": "5"})
+                stranger.publish(wake_channel(settings.redis_prefix), noise)
+            stranger.xadd(events_key(settings.redis_prefix, 7), {"event": "5"})
+            stranger.xadd(events_key(settings.redis_prefix, 7), {"another": "5"})
         assert publisher.publish(update(7, 2))
         assert await take(subscription, 2) == [None, None]
         assert progress(await take(subscription, 1)) == [2]
@@ -116,7 +116,7 @@ def test_what_no_publisher_of_ours_wrote_ends_nothing(valkey: Valkey) -> None:
 
 
 def test_a_subscription_begins_now(valkey: Valkey) -> None:
-    """What was published before is not sent to a new subscriber."""
+    """Earlier events are not sent to a new subscriber."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
         publisher.publish(update(7, 1))
@@ -139,7 +139,7 @@ def test_after_a_tasks_end_nothing_of_its_course_is_told(valkey: Valkey) -> None
         assert publisher.publish(ImageUpdate(dream_id=7, status=status, task_id=task_id))
     publisher.close()
     with redis.Redis.from_url(valkey.url) as client:
-        stream: Any = client.xrange(keys.stream(settings.redis_prefix, 7))
+        stream: Any = client.xrange(events_key(settings.redis_prefix, 7))
     events = [json.loads(fields[b"event"]) for _, fields in stream]
     assert [(event["status"], event.get("task_id")) for event in events] == [*told, again]
 
@@ -161,7 +161,7 @@ def test_an_event_with_a_once_name_is_appended_once(valkey: Valkey) -> None:
     publisher.publish(update(7, 100), once="task:failed")
     publisher.close()
     with redis.Redis.from_url(valkey.url) as client:
-        assert client.xlen(keys.stream("test", 7)) == 2
+        assert client.xlen(events_key("test", 7)) == 2
     assert answers == [True] * 8
 
 
@@ -172,8 +172,8 @@ def test_a_stream_is_capped_and_expires(valkey: Valkey) -> None:
         publisher.publish(update(7, number % 100))
     publisher.close()
     with redis.Redis.from_url(valkey.url) as client:
-        assert 50 <= int(client.xlen(keys.stream("test", 7))) < 250
-        assert 590 <= int(client.ttl(keys.stream("test", 7))) <= 600
+        assert 50 <= int(client.xlen(events_key("test", 7))) < 250
+        assert 590 <= int(client.ttl(events_key("test", 7))) <= 600
 
 
 def test_publishing_without_redis_is_false_and_quick(valkey: Valkey) -> None:
@@ -228,7 +228,7 @@ def test_a_subscription_made_while_redis_is_down_is_told_of_the_gap(valkey: Valk
 
 
 def test_a_stream_that_was_lost_is_a_gap(valkey: Valkey) -> None:
-    """Where Redis comes back without the stream, subscribers are told to read the database."""
+    """If Redis comes back without the stream, subscribers are told to read the database."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
         subscription = await events.subscribe(7)
@@ -279,7 +279,7 @@ def test_a_slow_subscriber_is_marked_and_never_waited_for(valkey: Valkey) -> Non
 
 
 def test_connections_do_not_grow_with_sockets(valkey: Valkey) -> None:
-    """However many sockets a process serves, it holds one connection that listens and one that reads."""
+    """A process holds one connection that listens and one that reads, for any number of sockets."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
         subscriptions = [await events.subscribe(number % 20) for number in range(200)]
@@ -314,10 +314,10 @@ def send(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     monkeypatch.setenv("DREAM_BROKER_URL", valkey.url)
     monkeypatch.setenv("DREAM_REDIS_PREFIX", "test")
     settings.load.cache_clear()
-    notifications._default_publisher.cache_clear()
+    publish._default_publisher.cache_clear()
     yield notifications.send_image_update
-    notifications._default_publisher().close()
-    notifications._default_publisher.cache_clear()
+    publish._default_publisher().close()
+    publish._default_publisher.cache_clear()
     settings.load.cache_clear()
 
 

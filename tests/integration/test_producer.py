@@ -10,20 +10,22 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from dream.broker.redis import RedisBroker
 from dream.db import DreamImage, DreamTask, images
 from dream.errors import DatabaseUnavailable, InvalidArguments, ObjectStoreUnavailable
-from dream.messages import IMAGES_QUEUE, ImageState
+from dream.messages.registry import IMAGES_QUEUE
+from dream.messages.states import ImageState
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
+from dream.work.broker.redis import RedisBroker
 from tests.network import Proxy
+from tests.old_system import waiting
 
 PICTURE = {"name": "a.jpg", "data": b"not decoded here"}
 
 
 def counts(producer: Producer, settings: Settings) -> dict[str, int]:
-    """What is stored: tasks, images, staged objects, queued messages."""
+    """The stored things: tasks, images, staged objects, queued messages."""
     broker = producer.broker
     assert isinstance(broker, RedisBroker)
     with producer.database.read() as session:
@@ -46,6 +48,20 @@ def test_an_accepted_upload_is_staged_recorded_and_sent(producer: Producer, sett
     assert [(row.index, row.position, row.state) for row in rows] == [(0, 3, ImageState.PENDING)] * 1 + [
         (1, 3, ImageState.PENDING)
     ]
+
+
+def test_the_priority_of_a_call_is_in_its_message(producer: Producer, settings: Settings) -> None:
+    """Without one it is 5, which no message names. Another number is refused, and nothing is stored."""
+    for priority in (None, 9, 0):
+        producer.upload_images(7, [PICTURE], [0], priority=priority)
+    producer.delete_images(7, [{"id": 1, "url": "http://x/media/dreams/1/a.jpg"}], "ann", priority=8)
+    sent = [each["options"].get("turn", {}) for each in waiting(settings, IMAGES_QUEUE)]
+    assert [turn.get("priority") for turn in sent] == [None, 9, 0, 8]
+    before = counts(producer, settings)
+    for wrong in (10, -1, True, "9"):
+        with pytest.raises(InvalidArguments, match="priority"):
+            producer.upload_images(7, [PICTURE], [0], priority=wrong)  # type: ignore[arg-type]
+    assert counts(producer, settings) == before
 
 
 def test_a_queued_6_mb_photo_costs_the_broker_under_2_kb(producer: Producer, settings: Settings) -> None:
@@ -185,6 +201,22 @@ def test_a_deletion_hides_its_images_at_once(producer: Producer, settings: Setti
         assert len(images.list_images(session, 7)) == 1
 
 
+@pytest.mark.parametrize("end", [".webp", "_thumb.webp", "-2_thumb.webp", ".webp?exp=1&signature=x"])
+def test_a_deletion_by_any_url_of_a_picture_deletes_the_picture(
+    producer: Producer, settings: Settings, end: str
+) -> None:
+    """Of one of its variants, signed, or as a remake has stored it; a picture of another dream stays."""
+    producer.upload_images(7, [PICTURE], [0])
+    producer.upload_images(8, [PICTURE], [0])
+    with producer.database.begin() as session:
+        stems = [images.list_images(session, dream_id)[0].storage_key for dream_id in (7, 8)]
+        for dream_id, stem in zip((7, 8), stems, strict=True):
+            images.list_images(session, dream_id)[0].storage_key = f"{stem}.webp"
+    producer.delete_images(7, [{"id": 1, "url": f"{settings.media_url}/{stem}{end}"} for stem in stems], "ann")
+    with producer.database.read() as session:
+        assert [len(images.list_images(session, dream_id)) for dream_id in (7, 8)] == [0, 1]
+
+
 def test_an_empty_url_names_nothing_for_the_id_beside_it_is_the_callers(producer: Producer) -> None:
     """A failed picture's URL is empty: deleting it must not take the picture that has this id here."""
     producer.upload_images(7, [PICTURE], [0])
@@ -206,7 +238,7 @@ def test_a_wrong_deletion_raises_and_stores_nothing(producer: Producer, settings
 
 
 def test_a_scheduled_task_is_submitted_once(producer: Producer, settings: Settings) -> None:
-    from dream.messages import CLEANUP_TOKENS
+    from dream.messages.registry import CLEANUP_TOKENS
 
     assert producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")
     assert not producer.submit(CLEANUP_TOKENS, [], task_id="cleanup-expired-tokens:2026-01-01")
@@ -254,7 +286,7 @@ def far(settings: Settings, postgres_url: str, network: Proxy) -> Iterator[Produ
 def test_a_commit_whose_answer_was_lost_is_looked_up(
     far: Producer, network: Proxy, settings: Settings, committed: bool
 ) -> None:
-    """Where it took place the call returns as ever; where it did not, nothing is left of it."""
+    """If it took place, the call returns as ever; if not, nothing is left of it."""
     with network.commits_cut(committed=committed, times=2) as cuts:
         if committed:
             far.upload_images(7, [PICTURE])

@@ -17,15 +17,16 @@ from uuid import UUID
 import pytest
 import redis
 
-from dream import outcomes, producer
+from dream import producer
 from dream.compat import AsyncResult, Celery, exceptions
 from dream.compat.failures import write_error
 from dream.db import tasks
 from dream.errors import DatabaseUnavailable
-from dream.messages import CLEANUP_TOKENS, TaskState
-from dream.notifications import Publisher
-from dream.results import ResultStore, meta_of
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import TaskState
+from dream.runs import outcomes
 from dream.settings import Settings
+from dream.work.results import ResultStore, meta_of
 from tests.this_process import forget
 
 NOT_JSON = {"at": datetime(2026, 1, 2, tzinfo=UTC), "id": UUID(int=7), "cost": Decimal("1.5"), "raw": b"\xff"}
@@ -144,7 +145,7 @@ store("runs", {{"pid": 1}}, states.STARTED)
 
 def test_a_failure_of_which_no_error_is_kept_is_an_error(store: ResultStore) -> None:
     store.put(meta_of("bare", "FAILURE"))
-    with pytest.raises(exceptions.TaskError, match="no error is kept"):
+    with pytest.raises(exceptions.TaskError, match="its error is not stored"):
         AsyncResult("bare").get(timeout=5)
 
 
@@ -166,7 +167,7 @@ def test_the_real_celery_returns_when_a_task_of_ours_ends(settings: Settings, st
         threading.Event().wait(0.02)
     with database.begin() as session:
         tasks.finish(session, claim, TaskState.SUCCEEDED, result=3)
-    outcomes.announce(database, Publisher(settings), store, "ours")
+    outcomes.announce(producer.default().connections, "ours")
     waiting.join()
     client.close()
     assert said == ["3"]

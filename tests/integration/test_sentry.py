@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from dream.celery.tasks import process_and_upload_images
 from dream.compat import Celery
-from dream.compat.tasks import process_and_upload_images
 from dream.db import RevokedToken
-from dream.messages import CLEANUP_TOKENS, PROCESS_IMAGES
+from dream.messages.registry import CLEANUP_TOKENS, PROCESS_IMAGES
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 from tests.this_process import configured
@@ -111,7 +112,7 @@ SET_UPS = {
 
 @dataclass
 class Told:
-    """What Sentry got, and which task is which."""
+    """The events that Sentry got, and which task is which."""
 
     envelopes: list[dict[str, Any]]
     ids: dict[str, str]
@@ -137,8 +138,9 @@ def told(
     prepare(settings_from(environment))
     with sqlite3.connect(folder / "dream.db") as database:
         database.execute(f"DROP TABLE {RevokedToken.__tablename__}")
-    with configured(environment):
+    with configured(environment), ExitStack() as stack:
         parts, app = Parts(environment, folder), Celery("caller")
+        stack.callback(parts.end)
         worker = parts.start(program=[str(folder / "shop.py")], cwd=folder)
         sent = {name: app.send_task(f"shop.{name}", (1, 2) if name == "add" else ()) for name in NAMES}
         sent["endless_too"] = app.send_task("shop.endless")

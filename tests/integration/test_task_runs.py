@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dream.broker.redis import RedisBroker
 from dream.compat import Celery
 from dream.compat.exceptions import EncodeError, TaskError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from dream.work.broker.redis import RedisBroker
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import WORKER, Parts
 from tests.this_process import configured
@@ -226,7 +226,7 @@ def test_a_retry_of_the_base_class_runs_again(shop: Celery) -> None:
 
 
 def dead_letters(shop: Celery) -> list[str]:
-    broker = shop.producer.broker
+    broker = shop.servers.broker
     assert isinstance(broker, RedisBroker)
     return [json.loads(data)["message_id"] for data in broker.client.hvals(f"{broker.namespace}:default.XQ.msgs")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -9,16 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
+from dream.actors.inline import run_recorded
 from dream.actors.upload import upload
-from dream.db import tasks
-from dream.errors import AccessDenied, InvalidArguments, LeaseLost
+from dream.db import DreamImage, images, tasks
+from dream.errors import AccessDenied, ImageRejected, InvalidArguments, LeaseLost
 from dream.imaging import Limits, Processed
-from dream.messages import PROCESS_IMAGES
-from dream.middleware.run import Run
-from dream.notifications import Publisher
-from dream.producer import Producer
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.registry import PROCESS_IMAGES
+from dream.producer import NOT_SENT, Producer
+from dream.runs.run import Run
 from dream.settings import Settings
+from tests.pictures import noise
 
 PICTURES = [{"name": f"{number}.jpg", "data": b"to be processed"} for number in range(3)]
 
@@ -34,7 +38,7 @@ class Pool:
         self.jobs: list[Job] = []
         self._at_last = at_last
 
-    def submit(self, source: Path, target: Path, limits: Limits) -> Job:  # noqa: ARG002
+    def submit(self, source: Path, target: Path, limits: Limits, group: str) -> Job:  # noqa: ARG002
         assert source.exists()
         if len(self.jobs) == 2:
             self._at_last()
@@ -55,13 +59,11 @@ class Job:
 
 
 class Parts:
-    """What a run works with."""
+    """The resources of a run."""
 
     def __init__(self, settings: Settings, producer: Producer, folder: Path, pool: Pool) -> None:
         self.settings = settings
-        self.database = producer.database
-        self.storage = producer.storage
-        self.publisher = Publisher(settings)
+        self.connections = producer.connections
         self.producer = producer
         self.pool = pool
         self._folder = folder
@@ -121,3 +123,64 @@ def test_a_message_that_names_a_picture_as_its_staged_bytes_is_refused(
     run = Run(claim, math.inf, threading.Event(), threading.Event())
     with pytest.raises(InvalidArguments, match="staged"):
         upload(parts, run, *claim.args)
+
+
+def rows_read(producer: Producer, settings: Settings, count: int) -> int:
+    """The number of rows of pictures that a run reads for an upload of so many."""
+    read: list[DreamImage] = []
+
+    def note(image: DreamImage, _: object) -> None:
+        read.append(image)
+
+    order = producer.order_upload(7, [{"name": "a.jpg", "data": noise(16, 16)}] * count, delivery=NOT_SENT)
+    assert producer.accept(order)
+    event.listen(DreamImage, "load", note)
+    try:
+        assert all(run_recorded(settings, producer, order.task_id))
+    finally:
+        event.remove(DreamImage, "load", note)
+    return len(read)
+
+
+def test_a_batch_reads_its_rows_in_proportion_to_its_pictures(producer: Producer, settings: Settings) -> None:
+    """A run that read the whole batch after each picture would read nine times as many rows for three times as many."""
+    few, many = rows_read(producer, settings, 4), rows_read(producer, settings, 12)
+    assert few > 0
+    assert many <= 3 * few
+
+
+def test_a_picture_that_is_deleted_during_the_run_hides_none_of_the_others(
+    producer: Producer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures after it are told as finished, and their staged bytes are removed."""
+    order = producer.order_upload(7, [{"name": "a.jpg", "data": noise(16, 16)}] * 3, delivery=NOT_SENT)
+    assert producer.accept(order)
+    told: list[ImageUpdate] = []
+
+    def publish(update: ImageUpdate, **_how: object) -> None:
+        told.append(update)
+        if update.message == "0 of 3 pictures done":  # the first one is deleted while it is in work
+            with producer.database.begin() as session:
+                images.mark_deleting(session, [images.of_task(session, order.task_id)[0].id])
+
+    monkeypatch.setattr(producer.connections.publisher, "publish", publish)
+    run_recorded(settings, producer, order.task_id)
+    in_progress = [(each.message, len(each.images)) for each in told if each.status is UpdateStatus.PROCESSING]
+    assert in_progress == [
+        ("0 of 3 pictures done", 0),
+        ("2 of 3 pictures done", 1),
+        ("3 of 3 pictures done", 2),
+    ]
+    with producer.database.read() as session:
+        assert [image.staging_key for image in images.of_task(session, order.task_id)] == [None] * 3
+
+
+def test_an_error_that_the_caller_gets_is_a_warning_in_the_log(
+    producer: Producer, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Error trackers would report it twice otherwise, and report what the caller has caught."""
+    order = producer.order_upload(7, [{"name": "a.jpg", "data": b"no picture"}], delivery=NOT_SENT)
+    assert producer.accept(order)
+    with caplog.at_level(logging.INFO), pytest.raises(ImageRejected):
+        run_recorded(settings, producer, order.task_id)
+    assert [each.levelname for each in caplog.records if each.getMessage().startswith("task_failed")] == ["WARNING"]

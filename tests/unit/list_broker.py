@@ -10,7 +10,9 @@ __all__ = ["ListBroker"]
 
 
 class ListBroker:
-    """What a producer asks of its broker."""
+    """The calls of a producer on its broker."""
+
+    system = "list"
 
     def __init__(self) -> None:
         self.sent: list[tuple[Message[Any], int | None]] = []

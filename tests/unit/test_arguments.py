@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import base64
+import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream.arguments import (
-    Refusal,
-    RefusalCode,
+from dream.errors import InvalidArguments
+from dream.messages.arguments import (
     check_deletion,
+    check_focus,
     check_inline,
     check_upload,
     decode_inline,
+    named,
     refusal_of,
 )
-from dream.errors import InvalidArguments
 from dream.settings import Settings
 
 SETTINGS = Settings(max_upload_bytes=10, max_files_per_upload=3)
@@ -26,6 +28,40 @@ FILE = {"name": "a.jpg", "data": b"123"}
 
 
 # --- uploads
+
+
+@pytest.mark.parametrize(
+    ("focus", "expected"),
+    [
+        (None, None),
+        ([0, 1], [0.0, 1.0]),
+        ((0.25, 0.5), [0.25, 0.5]),
+        ([1 / 3, 0.5], [0.3333, 0.5]),
+        ([Fraction(1, 4), 1], [0.25, 1.0]),
+    ],
+)
+def test_a_right_focal_point_is_two_shares(focus: Any, expected: Any) -> None:
+    assert check_focus(focus, "focus") == expected
+
+
+@pytest.mark.parametrize(
+    "focus",
+    [
+        *([], [0.5], [0.5, 0.5, 0.5], "ab", b"ab", "0.5,0.5", {"x": 0.5, "y": 0.5}, 0.5, True, {0.1, 0.2}),
+        *([1.01, 0], [0, -0.01], [math.nan, 0], [0, math.inf], [10**400, 0], [True, False], ["0.5", "0.5"]),
+        *([None, 0.5], [[0.5], [0.5]], [1j, 0]),
+    ],
+)
+def test_a_wrong_focal_point_names_its_file(focus: Any) -> None:
+    files = [FILE, {**FILE, "focus": focus}]
+    with pytest.raises(
+        InvalidArguments, match=r"image_files\[1\] \(a.jpg\): focus must be \[x, y\], two numbers from 0"
+    ):
+        check_upload(SETTINGS, 1, files, None)
+    encoded = base64.b64encode(b"123").decode()
+    for its in ({"data": encoded}, {"staged": "staging/1"}):
+        with pytest.raises(InvalidArguments, match=r"encoded_files\[0\] \(a.jpg\): focus must be \[x, y\]"):
+            check_inline(SETTINGS, 1, [{"name": "a.jpg", "focus": focus, **its}], None)
 
 
 def test_a_right_upload_gives_its_positions() -> None:
@@ -91,6 +127,7 @@ def test_wrong_files_are_one_clear_error(files: Any, reason: str) -> None:
         ("00", "positions must be a list of integers, not str"),
         ([], "2 files but 0 positions: each file needs one"),
         ([1, 2, 3], "2 files but 3 positions: each file needs one"),
+        ([1], "2 files but 1 position: each file needs one"),
         ([1, "2"], "positions[1] must be an integer, not '2'"),
         ([1.5, 2], "positions[0] must be an integer, not 1.5"),
         ([True, 2], "positions[0] must be an integer, not True"),
@@ -114,7 +151,9 @@ def test_wrong_positions_are_one_clear_error(positions: Any, reason: str) -> Non
 )
 def test_sizes_are_said_in_megabytes_with_one_decimal(size_bytes: int, most_bytes: int, fault: str) -> None:
     """Never two equal figures of which one is said to be more; what would be 0.0 is said in bytes."""
-    assert refusal_of("a", size_bytes, most_bytes) == Refusal(RefusalCode.FILE_TOO_LARGE, fault)
+    refusal = refusal_of("a", size_bytes, most_bytes)
+    assert refusal is not None
+    assert (refusal.code, str(refusal), named(refusal, "a")) == ("file_too_large", f"the file {fault}", f"a {fault}")
     assert refusal_of("a", most_bytes, most_bytes) is None
 
 
@@ -134,7 +173,7 @@ ANYTHING = st.recursive(
 
 @given(dream_id=ANYTHING, files=ANYTHING, positions=ANYTHING)
 def test_any_upload_passes_or_is_refused_by_name(dream_id: Any, files: Any, positions: Any) -> None:
-    """Whatever is passed, no other error than ours comes back, and what passes has a position for each file."""
+    """For any arguments, no other error than ours comes back, and accepted ones have a position for each file."""
     try:
         offsets = check_upload(SETTINGS, dream_id, files, positions)
     except InvalidArguments:

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from dream.middleware import aside
+from dream.work import aside
 
 _FORKED = """
 import os
-from dream.middleware import aside
+from dream.work import aside
 aside.run(os.getpid).result(10)
 child = os.fork()
 if not child:
@@ -22,7 +22,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_thread_that_is_done_has_the_next_call() -> None:
-    """Whoever waits for one call after the other needs one thread."""
+    """A caller that waits for one call after the other needs one thread."""
     ran_in = {aside.run(threading.get_ident).result(10) for _ in range(20)}
     assert len(ran_in) == 1
     assert threading.get_ident() not in ran_in

@@ -10,6 +10,7 @@ import pytest
 
 _CALLS = """
 import asyncio, warnings
+import dream.pictures
 from asgiref.sync import sync_to_async
 from starlette.concurrency import run_in_threadpool
 from dream.errors import DreamError
@@ -49,6 +50,7 @@ for one in caught:
         ("upload_images(0, [])", "upload_images"),
         ("delete_images(0, [], '')", "delete_images"),
         ("list_images(0)", "list_images"),
+        ("dream.pictures.list(0)", "dream.pictures.list"),
         ("set_owner(0, 0)", "set_owner"),
         ("process_image(b'', 'a.jpg')", "process_image"),
         ("send_image_update(1, status='nonsense')", "send_image_update"),
@@ -70,8 +72,9 @@ def test_a_blocking_call_on_a_loop_is_warned_of_once(tmp_path: Path, call: str, 
         assert remedy in message
 
 
-def test_the_producer_stays_light_with_its_list() -> None:
-    """Neither Pillow nor boto3 nor SQLAlchemy is imported with it."""
-    look = "import sys, dream.producer; print([m for m in ('PIL', 'boto3', 'sqlalchemy') if m in sys.modules])"
+def test_producer_and_pictures_stay_light() -> None:
+    """Neither Pillow nor boto3 nor SQLAlchemy nor Prometheus's client is imported with it."""
+    heavy = ("PIL", "boto3", "sqlalchemy", "prometheus_client")
+    look = f"import sys, dream.pictures; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What the bridge has parked, held to its exact JSON: a later release replays it, and operators read it."""
+"""Parked messages of the bridge in their exact JSON: a later release replays them, and operators read them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_golden_what_is_parked(parked_id: str, parked: Parked, text: str) -> Non
 
 
 def test_a_message_that_looks_like_one_of_ours_is_what_it_was() -> None:
-    """Whoever listed what is parked got a TypeError."""
+    """A list of the parked messages raised a TypeError."""
     strange = Parked(Taken("9", "celery", {"bytes": 5}), "it is none", AT)
     assert Parked.decode("x", strange.encode()).taken.raw == {"bytes": 5}
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
 from dream import errors
-from dream.errors import DreamError, HandedBack, InvalidArguments
+from dream.errors import DreamError, HandedBack, ImageRejected, InvalidArguments, Reason
 
-CLASSES = [getattr(errors, name) for name in errors.__all__]
+CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "Reason"]
 HOPELESS = {
     "AccessDenied",
     "BucketMissing",
     "ImageRejected",
     "InvalidArguments",
     "ObjectMissing",
+    "QuotaExceeded",
     "SettingsError",
     "StackError",
     "TaskRevoked",
     "TokenRejected",
+    "TooManyVariants",
 }
 
 
 def test_every_error_is_listed() -> None:
     defined = {name for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, Exception)}
-    assert defined == set(errors.__all__)
+    assert defined == set(errors.__all__) - {"Reason"}
 
 
 @pytest.mark.parametrize("error", CLASSES)
@@ -64,3 +69,49 @@ def test_what_is_handed_back_is_no_failure() -> None:
     handed_back = {error for error in CLASSES if issubclass(error, HandedBack)}
     assert handed_back == {HandedBack, errors.WorkerStopping, errors.RunContinues}
     assert not any(error.permanent for error in handed_back)
+
+
+# --- reasons
+
+#: Errors about one picture: their sentences are for its owner.
+OF_A_PICTURE = {"ImageRejected", "ImageTimedOut", "ImageCrashed"}
+SOURCES = sorted(Path(errors.__file__).parent.rglob("*.py"))
+
+
+def calls() -> list[tuple[str, ast.Call]]:
+    """Every call in the package, with its module's name."""
+    trees = [(path.stem, ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES]
+    return [(name, node) for name, tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_every_error_about_a_picture_is_made_of_a_reason() -> None:
+    """So each has a code; a call with words of its own names the code beside them."""
+    own_words = [
+        f"{module}:{call.lineno}"
+        for module, call in calls()
+        if isinstance(call.func, ast.Name)
+        and call.func.id in OF_A_PICTURE
+        and "code" not in {each.arg for each in call.keywords}
+    ]
+    assert own_words == []
+
+
+def test_every_reason_is_used() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert [each.name for each in Reason if not re.search(rf"\bReason\.{each.name}\b", code)] == []
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+def test_a_reason_is_a_code_and_a_clause(reason: Reason) -> None:
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)+", reason.code)
+    assert len(reason.code) <= 64
+    assert reason.sentence[0].islower()
+    assert not reason.sentence.endswith(".")
+
+
+def test_an_error_of_a_reason_has_its_code_and_its_sentence_in_every_process() -> None:
+    error = ImageRejected.because(Reason.TOO_MANY_FRAMES, most=300)
+    for each in (error, pickle.loads(pickle.dumps(error))):  # noqa: S301 (our own bytes)
+        assert (each.code, str(each)) == ("too_many_frames", "the animation has more than 300 frames")
+    assert ImageRejected("x").code == ImageRejected.code == "image_rejected"
+    assert DreamError("x").code == errors.SettingsError("x").code == "internal_error"

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
-from dream.middleware.isolation import Isolation
+from dream.work.isolation import Isolation
 
 LONG_S = 10.0
 #: How long a thread that may not pass is watched; a broken gate lets it through at once.

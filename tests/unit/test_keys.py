@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dream.db import DreamImage
 from dream.settings import MAX_URL_LENGTH, Settings
 from dream.storage.keys import (
     EXTENSIONS,
@@ -19,10 +21,12 @@ from dream.storage.keys import (
     locate,
     new_key_stem,
     new_staging_key,
+    object_key,
     stem_of_variant,
     user_bucket,
     user_buckets,
     variant_key,
+    variant_object_key,
 )
 
 HEX = "0123456789abcdef0123456789abcdef"
@@ -69,24 +73,58 @@ def test_the_extension_follows_the_format() -> None:
     assert content_key(KEY, "webp") == f"{STEM}.webp"
 
 
+def row(key: str, *wanted: str, **columns: Any) -> DreamImage:
+    return DreamImage(storage_key=key, wanted_variants=[[name, 320] for name in wanted], **columns)
+
+
 def test_a_picture_may_lie_under_every_extension_that_a_run_may_have_written() -> None:
     """An earlier run of its task may have made another format of it."""
-    assert keys_of(STEM) == [f"{STEM}.{extension}" for extension in EXTENSIONS]
-    assert set(keys_of(KEY)) == {KEY, *keys_of(STEM)}
-    assert f"{STEM}.JPEG" in keys_of(f"{STEM}.JPEG")
+    assert keys_of(row(STEM)) == [f"{STEM}.{extension}" for extension in EXTENSIONS]
+    assert set(keys_of(row(KEY))) == {KEY, *keys_of(row(STEM))}
+    assert f"{STEM}.JPEG" in keys_of(row(f"{STEM}.JPEG"))
 
 
 def test_variants_lie_beside_their_picture() -> None:
     assert variant_key(STEM, "thumb", "jpg") == variant_key(KEY, "thumb", "jpg") == f"{STEM}_thumb.jpg"
-    assert {f"{STEM}_a.jpg", f"{STEM}_a.webp", f"{STEM}_b-_b.avif", KEY} < set(keys_of(KEY, ["a", "b-_b"]))
+    assert {f"{STEM}_a.jpg", f"{STEM}_a.webp", f"{STEM}_b-_b.avif", KEY} < set(keys_of(row(KEY, "a", "b-_b")))
 
 
-def test_a_variants_key_leads_to_its_picture_and_names_no_picture_itself() -> None:
+def test_the_object_of_a_remade_picture_has_the_remakes_number_and_the_rows_format() -> None:
+    assert object_key(row(f"{STEM}.png", remakes=0, content_type="image/webp")) == f"{STEM}.png"
+    assert object_key(row(KEY, remakes=3, content_type="image/webp")) == f"{STEM}-3.webp"
+    assert object_key(row(KEY, remakes=3, content_type=None)) == f"{STEM}-3.jpg"
+
+
+def test_a_variants_object_is_where_the_row_says_or_else_where_its_url_says() -> None:
+    ref: Any = {"name": "thumb", "url": canonical_url(MINIO, f"{STEM}_thumb.jpg")}
+    assert variant_object_key(ref) == f"{STEM}_thumb.jpg"
+    assert variant_object_key({**ref, "key": f"{STEM}-2_thumb.webp"}) == f"{STEM}-2_thumb.webp"
+
+
+def test_a_remade_picture_may_have_objects_of_every_remake_that_was_begun() -> None:
+    kept: Any = {"name": "old", "url": "u", "key": f"{STEM}-1_old.avif"}
+    keys = keys_of(
+        row(KEY, "thumb", remakes=4, first_remake=3, last_remake=5, content_type="image/webp", variants=[kept])
+    )
+    assert {KEY, f"{STEM}_thumb.jpg", f"{STEM}-1_old.avif"} < set(keys)
+    for remake in (3, 4, 5):
+        assert {f"{STEM}-{remake}.webp", f"{STEM}-{remake}_thumb.jpg"} < set(keys)
+    assert not {key for key in keys if key.startswith((f"{STEM}-2", f"{STEM}-6"))}
+    assert len(keys) == len(set(keys))
+
+
+def test_the_key_of_a_remade_object_is_no_documented_one() -> None:
+    """No URL of dream's has it, and without a row nobody may delete it by such a name."""
+    assert not is_documented_key(f"{STEM}-2.jpg")
+    assert stem_of_variant(f"{STEM}-2_thumb.jpg") is None
+
+
+def test_a_variants_key_leads_to_its_picture() -> None:
+    """It is no documented key: without a row nothing is deleted at it."""
     key = variant_key(STEM, "thumb_2-x", "webp")
     assert stem_of_variant(key) == STEM
     assert not is_documented_key(key)
-    assert locate(MINIO, key) is None
-    assert locate(MINIO, canonical_url(MINIO, key)) is None
+    assert locate(MINIO, key) == locate(MINIO, canonical_url(MINIO, key)) == Location(STEM)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +246,14 @@ def test_an_old_url_names_the_bucket_of_its_user(settings: Settings, url: str) -
     assert locate(settings, url) == Location(KEY, "dreamlog-bob")
 
 
+@ALL
+@pytest.mark.parametrize("end", ["_thumb.webp", "-2.jpg", "-12_thumb.avif", "_a_b-c.jpg"])
+def test_another_object_of_a_picture_names_the_picture_without_an_extension(settings: Settings, end: str) -> None:
+    """A variant, and results of remakes: their URLs may be any of a picture's."""
+    for name in (f"{STEM}{end}", f"/media/{STEM}{end}", f"{canonical_url(settings, STEM)}{end}?exp=1&signature=x"):
+        assert locate(settings, name) == Location(STEM)
+
+
 def test_percent_signs_are_read() -> None:
     assert locate(MINIO, f"https://dream.example/media/{KEY.replace('/', '%2F')}") == Location(KEY)
 
@@ -242,6 +288,13 @@ def test_percent_signs_are_read() -> None:
         f"https://[::1/{KEY}",
         f"//dream.example/{KEY}",
         f"{KEY}?x=1",
+        f"{STEM}_thumb",
+        f"{STEM}_.jpg",
+        f"{STEM}_Thumb.jpg",
+        f"{STEM}-.jpg",
+        f"{STEM}-x.jpg",
+        f"{STEM}_thumb.jpg.exe",
+        f"{STEM}_a/b.jpg",
         f"../{KEY}",
         f"media/media/{KEY}",
         f"s3/{KEY}",

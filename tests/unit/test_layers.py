@@ -44,10 +44,21 @@ def test_imports_go_down_only() -> None:
     [
         ("dream/storage/keys.py", "import dream.producer", "dream.storage is not allowed to import dream.producer"),
         ("dream/storage/keys.py", "import dream.db.models", "dream.storage is not allowed to import dream.db"),
-        ("dream/messages.py", "def late():\n    import dream.broker", "dream.messages is not allowed to import"),
+        ("dream/work/messages.py", "def late():\n    import dream.producer", "dream.work is not allowed to import"),
+        ("dream/compat/signals.py", "import dream.producer", "dream.compat is not allowed to import dream.producer"),
+        ("dream/bridge/run.py", "def late():\n    import dream.db", "dream.bridge is not allowed to import dream.db"),
+        ("dream/runs/run.py", "import dream.compat.exceptions", "dream.runs is not allowed to import dream.compat"),
         ("dream/drawer.py", "", "dream.drawer"),
     ],
-    ids=["up", "sideways", "up inside a function", "in no layer"],
+    ids=[
+        "up",
+        "sideways",
+        "up inside a function",
+        "façade to product",
+        "bridge to rows",
+        "product to façade",
+        "nowhere",
+    ],
 )
 def test_a_wrong_import_is_found(copy: Path, module: str, line: str, told: str) -> None:
     append(copy, module, line)

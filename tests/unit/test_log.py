@@ -51,7 +51,13 @@ def only(lines: io.StringIO) -> dict[str, Any]:
 # --- redaction
 
 
-@pytest.mark.parametrize("piece", ["x", "eyJaaaaa-", "eyJaaaaa.", "a://", "a://b:c", "Bearer ", "token=", "@"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("x", "eyJaaaaa-", "eyJaaaaa.", "a://", "a://b:c", "redis://", "Bearer ", "token=", "@"),
+        *("token='", "authorization:", "secret_"),
+    ],
+)
 def test_a_long_text_is_redacted_in_no_time(piece: str) -> None:
     """A task that fails is logged with its arguments; a worker that searches them for minutes counts as dead."""
     text = piece * (1_000_000 // len(piece))
@@ -64,9 +70,25 @@ def test_a_long_text_is_redacted_in_no_time(piece: str) -> None:
     ("text", "expected"),
     [
         (f"redis://:{SECRET}@host:6379/0", "redis://***@host:6379/0"),
+        (f'{{"password": "{SECRET} 2", "id": "7"}}', '{"password": "***", "id": "7"}'),
+        (f"{{'s3_secret_key': '{SECRET}', 'id': '7'}}", "{'s3_secret_key': '***', 'id': '7'}"),
+        (f'sent {{\\"token\\": \\"{SECRET}\\"}}', 'sent {\\"token\\": \\"***\\"}'),
+        (f"host=h password='{SECRET} 2' dbname=d", "host=h password='***' dbname=d"),
+        (f"DREAM_S3_SECRET_KEY={SECRET}", "DREAM_S3_SECRET_KEY=***"),
+        (f"{{'Authorization': 'Basic {SECRET}=='}}", "{'Authorization': 'Basic ***'}"),
+        (f"authorization=Basic%20{SECRET}", "authorization=Basic%20***"),
         (f"amqps://user:{SECRET}@host/%2F", "amqps://***@host/%2F"),
         (f"postgresql+psycopg://user:{SECRET}@host/db", "postgresql+psycopg://***@host/db"),
         (f"redis://:p@{SECRET}@host/0", "redis://***@host/0"),
+        (f"redis://:p/{SECRET}@host/0", "redis://***@host/0"),
+        (
+            f"cannot use postgresql+psycopg://ann:p/{SECRET}@host/db now",
+            "cannot use postgresql+psycopg://***@host/db now",
+        ),
+        (
+            f"sentinel://ann:{SECRET}@one:1,two:2/pictures/0?sentinel_password={SECRET}&db=1",
+            "sentinel://***@one:1,two:2/pictures/0?sentinel_password=***&db=1",
+        ),
         (f"GET /ws/dream-images/7/?token={SECRET}&since=1-0", "GET /ws/dream-images/7/?token=***&since=1-0"),
         (f'"GET /?access_token={SECRET} HTTP/1.1"', '"GET /?access_token=*** HTTP/1.1"'),
         (
@@ -92,6 +114,8 @@ def test_secrets_are_taken_out_of_a_text(text: str, expected: str) -> None:
     [
         "",
         "3 pictures ready",
+        "tokens: DREAM_JWT_SECRET is set",
+        "{'token': None, 'task_name': 'cleanup_expired_tokens'}",
         "https://dream.example/media/dreams/20260101/0123456789abcdef0123456789abcdef.jpg",
         "redis://host:6379/0",
         "mail bob@example.com about https://h/a",
@@ -152,6 +176,7 @@ def test_lines_of_libraries_have_the_same_form(lines: io.StringIO) -> None:
         f"https://h/?token={SECRET}",
         [f"redis://:{SECRET}@host/0"],
         {"url": f"redis://:{SECRET}@host/0"},
+        {"headers": {"X-Api_Key": SECRET, "password": SECRET}},
         ({"deep": [f"Bearer {SECRET}"]},),
         OSError(f"no answer from redis://:{SECRET}@host/0"),
     ],

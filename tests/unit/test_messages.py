@@ -1,44 +1,33 @@
-"""What crosses a process, held to its exact JSON: other processes, older releases and browsers read it."""
+"""Messages and events in their exact JSON: other processes, older releases and browsers read them."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import pytest
 from dramatiq import Message
 
-from dream import messages
-from dream.broker import message_of
 from dream.db import Base, Database
 from dream.errors import DreamError
-from dream.messages import (
-    ALIASES,
-    CLEANUP_TOKENS,
-    DELETE_IMAGES,
-    PROCESS_IMAGES,
-    EncodedFile,
-    ImageFile,
-    ImageRef,
-    ImageState,
-    ImageUpdate,
-    TaskState,
-    UpdateStatus,
-    UrlToDelete,
-    VariantRef,
-    check_move,
-    queue_of,
-    sources_of,
-)
+from dream.messages.arguments import EncodedFile, ImageFile, UrlToDelete
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.pictures import ImageRef, VariantRef
+from dream.messages.registry import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES, QUEUES, queue_of
+from dream.messages.states import ImageState, TaskState, check_move, sources_of
 from dream.producer import Producer
+from dream.runs.connections import Connections
+from dream.runs.sending import message_of
 from dream.settings import Settings
+from dream.work import messages
 from tests.unit.list_broker import ListBroker
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
     from dream.storage import Storage
+    from dream.work.broker import AnyBroker
 
 URL = "https://dream.example/media/dreams/20260101/0123456789abcdef0123456789abcdef.jpg"
 TASKS = "dream.celery.tasks"
@@ -55,7 +44,7 @@ def test_names_of_tasks_and_queues_are_those_of_the_contract() -> None:
     assert f"{TASKS}.image_tasks.process_and_upload_images" == PROCESS_IMAGES
     assert f"{TASKS}.image_tasks.delete_dream_images" == DELETE_IMAGES
     assert f"{TASKS}.token_tasks.cleanup_expired_tokens" == CLEANUP_TOKENS
-    assert messages.QUEUES == ("default", "dream_image_processing")
+    assert QUEUES == ("default", "dream_image_processing")
 
 
 def test_older_names_lead_to_the_same_tasks() -> None:
@@ -89,8 +78,8 @@ SIZES = {"width_px": int, "height_px": int, "size_bytes": int, "content_type": s
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (ImageFile, {"name": str, "data": bytes}),
-        (EncodedFile, {"name": str, "staged": str, "data": str}),
+        (ImageFile, {"name": str, "data": bytes, "focus": Sequence[float] | None}),
+        (EncodedFile, {"name": str, "staged": str, "data": str, "focus": Sequence[float] | None}),
         (UrlToDelete, {"id": int, "url": str}),
         (VariantRef, {"name": str, "url": str, **SIZES}),
         (
@@ -102,7 +91,11 @@ SIZES = {"width_px": int, "height_px": int, "size_bytes": int, "content_type": s
                 **SIZES,
                 "placeholder": str,
                 "dominant_colour": str,
+                "found_focus": list[float],
                 "variants": list[VariantRef],
+                "focus": list[float],
+                "srcset": str,
+                "duplicate_of": int,
             },
         ),
     ],
@@ -128,15 +121,16 @@ def test_golden_an_event_with_every_field() -> None:
         images=({"id": 1, "url": URL, "position": 120},),
         timestamp=1767225600.0,
         message="1 picture ready, 1 failed",
+        code="image_rejected",
         progress=100,
-        errors=({"name": "梦.gif", "position": 3, "error": "the file is no picture"},),
+        errors=({"name": "梦.gif", "position": 3, "error": "the file is no picture", "code": "not_an_image"},),
         task_id="6f0c2f9e-5f0e-4a8e-9d6e-0d7f3a1b2c3d",
     )
     assert as_json(update.as_message(seq="1767225600000-0")) == (
         '{"type": "image_update", "dream_id": 7, "status": "completed", '
         f'"images": [{{"id": 1, "url": "{URL}", "position": 120}}], "timestamp": 1767225600.0, '
-        '"message": "1 picture ready, 1 failed", "progress": 100, '
-        '"errors": [{"name": "梦.gif", "position": 3, "error": "the file is no picture"}], '
+        '"message": "1 picture ready, 1 failed", "code": "image_rejected", "progress": 100, '
+        '"errors": [{"name": "梦.gif", "position": 3, "error": "the file is no picture", "code": "not_an_image"}], '
         '"task_id": "6f0c2f9e-5f0e-4a8e-9d6e-0d7f3a1b2c3d", "seq": "1767225600000-0"}'
     )
 
@@ -146,8 +140,9 @@ def test_golden_an_event_with_every_field() -> None:
     [
         ("message", "2 of 3 pictures done"),
         ("message", ""),
+        ("code", "image_damaged"),
         ("progress", 0),
-        ("errors", ({"name": "a", "position": 0, "error": "b"},)),
+        ("errors", ({"name": "a", "position": 0, "error": "b", "code": "c"},)),
         ("task_id", "t"),
     ],
 )
@@ -234,7 +229,7 @@ def test_golden_an_upload() -> None:
         '{"queue_name":"dream_image_processing",'
         '"actor_name":"dream.celery.tasks.image_tasks.process_and_upload_images",'
         '"args":[7,[{"name":"\\u68a6.jpg","staged":"staging/20260101/0123456789abcdef0123456789abcdef"}],[0]],'
-        '"kwargs":{},"options":{"delivery_id":"task-1:0"},'
+        '"kwargs":{},"options":{"delivery_id":"task-1:0","turn":{"group":"dream:7"}},'
         '"message_id":"task-1","message_timestamp":1767225600000}'
     )
 
@@ -246,9 +241,15 @@ def test_golden_the_second_retry_of_a_deletion_on_prefixed_queues() -> None:
         '{"queue_name":"blue.dream_image_processing",'
         '"actor_name":"dream.celery.tasks.image_tasks.delete_dream_images",'
         f'"args":[7,[{{"id":3,"url":"{URL}"}}],"bob"],'
-        '"kwargs":{},"options":{"delivery_id":"task-2:2"},'
+        '"kwargs":{},"options":{"delivery_id":"task-2:2","turn":{"group":"dream:7"}},'
         '"message_id":"task-2","message_timestamp":1767225600000}'
     )
+
+
+def test_golden_bulk_pictures_of_a_known_user() -> None:
+    args = [7, [{"name": "a.jpg", "staged": "staging/a"}] * 3, [0, 0, 0]]
+    message = message_of(Settings(), "task-3", PROCESS_IMAGES, args, priority=0, user_id=4)
+    assert message.options["turn"] == {"priority": 0, "group": "user:4", "cost": 3}
 
 
 def test_golden_the_nightly_clean_up() -> None:
@@ -276,7 +277,10 @@ def test_the_message_of_a_large_photo_is_small(tmp_path: Path) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/dream.db")
     database, storage, broker = Database(settings), MemoryStorage(), ListBroker()
     Base.metadata.create_all(database.engine)
-    producer = Producer(settings, database=database, storage=cast("Storage", storage), broker=cast("AnyBroker", broker))
+    producer = Producer(
+        settings,
+        Connections(settings, database=database, storage=cast("Storage", storage), broker=cast("AnyBroker", broker)),
+    )
     photo = random.Random(7).randbytes(6 * 2**20)
 
     task_id = producer.upload_images(7, [{"name": "photo.jpg", "data": photo}], [0])

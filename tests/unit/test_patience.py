@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dream.patience import patiently
+from dream.work.patience import patiently
 
 QUICK = {"first_pause_s": 0.001, "longest_pause_s": 0.004}
 

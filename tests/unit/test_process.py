@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dream.process import say_ready
 from dream.settings import Settings
+from dream.work.process import say_ready
 
 #: Signals at moments of no plan, many of them right when the wait begins.
 HAMMERED = """
 import os, random, signal, threading, time
-from dream.process import StopSignal
+from dream.work.process import StopSignal
 for _ in range(300):
     stop = StopSignal()
     delay_s = random.random() / 2000
@@ -32,12 +32,12 @@ def test_a_signal_to_stop_is_heard_whenever_it_comes() -> None:
 
 
 def test_a_wait_without_a_signal_ends_at_its_time() -> None:
-    code = "from dream.process import StopSignal; print(StopSignal().wait(0.05))"
+    code = "from dream.work.process import StopSignal; print(StopSignal().wait(0.05))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
 
 
 def test_readiness_is_a_file(tmp_path: Path) -> None:
-    say_ready(Settings())
-    say_ready(Settings(ready_file=str(tmp_path / "ready")))
+    say_ready(Settings(), doing="works")
+    say_ready(Settings(ready_file=str(tmp_path / "ready")), doing="works")
     assert (tmp_path / "ready").exists()

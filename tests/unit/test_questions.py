@@ -1,4 +1,4 @@
-"""What workers are asked and answer, held to its exact JSON: workers of other releases read it."""
+"""Questions to workers and their answers in their exact JSON: workers of other releases read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 import pytest
 
-from dream.questions import Answer, Question, RevokeArguments, RevokeReply, TakesArguments
+from dream.work.questions import Answer, Question, RevokeArguments, RevokeReply, TakesArguments
 
 
 def test_a_question_is_this_json() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from dream.db.session import make_engine
 from dream.errors import SettingsError
 from dream.settings import MAX_URL_LENGTH, Settings, load
+from dream.settings.sentinel import SentinelUrl
 from dream.storage.keys import canonical_url
+from dream.variants import VariantSpec
+from dream.work.redis_client import connect
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +67,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_secrets_do_not_show_in_the_representation() -> None:
-    shown = repr(Settings(jwt_secret="abracadabra", s3_secret_key="open-sesame"))
+    shown = repr(Settings(jwt_secret="abracadabra", s3_secret_key="open-sesame", media_keys="open-sesame" * 3))
     assert "abracadabra" not in shown
     assert "open-sesame" not in shown
 
@@ -95,9 +100,9 @@ def test_a_secrets_folder_that_is_none_is_an_error(tmp_path: Path, monkeypatch: 
 
 
 WRONG = {
-    "DREAM_BROKER_URL": ["kafka://host", "host:6379"],
+    "DREAM_BROKER_URL": ["kafka://host", "host:6379", "redis:/host", "amqp://host:port/"],
     "DREAM_REDIS_URL": ["amqp://host"],
-    "DREAM_DATABASE_URL": ["mysql://host/db", "dream.db"],
+    "DREAM_DATABASE_URL": ["mysql://host/db", "dream.db", "postgresql:/host/db"],
     "DREAM_DATABASE_SCHEMA": ["Dream", "1st", "pg_own", "information_schema", "a b", 'a"b', "a" * 64],
     "DREAM_OWNERS_SQL": [
         "SELECT 1, 2",
@@ -112,14 +117,31 @@ WRONG = {
     "DREAM_SIGN_WINDOW_S": ["-1", "604801", "1.5", "a day"],
     "DREAM_MEDIA_FORGET_S": ["-1", "604801", "soon"],
     "DREAM_PRESIGN_TTL_S": ["0", "604801", "soon"],
-    "DREAM_PUBLIC_URL": ["cdn.example.com", "https://cdn.example.com/?a=b", "https://cdn.example.com/#a"],
+    "DREAM_MEDIA_MODE": ["stream"],
+    "DREAM_MEDIA_CACHE": ["shared"],
+    "DREAM_MEDIA_ACCESS": ["private"],
+    "DREAM_MEDIA_TTL_S": ["0", "31622401", "1.5", "an hour"],
+    "DREAM_PUBLIC_URL": [
+        "cdn.example.com",
+        "https://cdn.example.com/?a=b",
+        "https://cdn.example.com/#a",
+        "https://cdn.example.com/a b",
+    ],
     "DREAM_GATEWAY_URL": [f"https://example.com/{'a' * 200}"],
+    "DREAM_KEEP_FACTS": ["yes", "when"],
+    "DREAM_KEEP_COPYRIGHT": ["all", "2"],
     "DREAM_MAX_UPLOAD_BYTES": ["0", "-1", "1.5"],
     "DREAM_MAX_EDGE_PX": ["15", "16384"],
+    "DREAM_HDR": ["yes", "KEEP"],
     "DREAM_VARIANTS": [
         "thumb",
         "thumb:",
         "thumb:320px",
+        "thumb:x",
+        "thumb:320x:cover",
+        "thumb:320:gif",
+        "thumb:320:0",
+        "thumb:320:101",
         "thumb:15",
         "thumb:16384",
         "Thumb:320",
@@ -130,8 +152,25 @@ WRONG = {
         "thumb:320;medium:640",
         "thumb:320,thumb:640",
         f"{'a' * 33}:320",
-        ",".join(f"v{number}:320" for number in range(11)),
+        ",".join(f"v{number}:320" for number in range(31)),
     ],
+    "DREAM_WIDTHS": [
+        "320px",
+        "15",
+        "16384",
+        "-320",
+        "320;640",
+        "320,",
+        "320,0320",
+        "320,,640",
+        "³²⁰",
+        ",".join(str(width) for width in range(100, 131)),
+    ],
+    "DREAM_LAZY_VARIANTS": ["card", "card:320px", "card:320,card:640", ",".join(f"v{n}:320" for n in range(31))],
+    "DREAM_VARIANT_WAIT_S": ["-1", "61", "nan", "soon"],
+    "DREAM_MAX_VARIANTS_AWAITED": ["-1", "1.5"],
+    "DREAM_MAX_VARIANTS_PER_PICTURE": ["0", "many"],
+    "DREAM_NEGOTIATE": ["avif"],
     "DREAM_WORKER_THREADS": ["0"],
     "DREAM_MAX_RETRIES": ["-1"],
     "DREAM_RETRY_FACTOR": ["0.9"],
@@ -157,6 +196,83 @@ def test_a_wrong_value_is_one_line_with_name_value_and_reason(
     assert value in line
     assert " is wrong: " in line
     assert "\n" not in line
+    assert "unable to" not in line, "a person does not parse"
+
+
+def test_every_wrong_value_is_named_at_once_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"DREAM_BROKER_URL": "kafka://h", "DREAM_PORT": "65536", "DREAM_REDIS_URL": "http://h"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert sorted(sentence.partition("=")[0] for sentence in caught.value.each) == sorted(wrong)
+    assert "\n" not in str(caught.value)
+    assert all(sentence in str(caught.value) for sentence in caught.value.each)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link"])
+def test_a_secret_that_is_no_file_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    """The default in its place would be a surprise. Other entries, as Kubernetes makes them, do not matter."""
+    monkeypatch.setenv("DREAM_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "..data").mkdir()
+    load()
+    load.cache_clear()
+    path = tmp_path / "dream_jwt_secret"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SettingsError, match=r"^DREAM_SECRETS_DIR=.* dream_jwt_secret in it must be a file$"):
+        load()
+
+
+def test_a_secret_that_cannot_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A credential that is no text: root, who runs the tests, may read every file."""
+    (tmp_path / "dream_jwt_secret").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("DREAM_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"^DREAM_SECRETS_DIR=.* cannot be read \(.*\)$"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DREAM_BROKER_URL", "user:s3cret@host"),
+        ("DREAM_BROKER_URL", "redis:/:s3cret@host"),
+        ("DREAM_BROKER_URL", "amqp://user:s3cret@host:port/"),
+        ("DREAM_BROKER_URL", "amqp://user:s3cret/1@host/"),
+        ("DREAM_DATABASE_URL", "user:s3cret@host/db"),
+        ("DREAM_DATABASE_URL", "mysql+x://user:s3cret@host/db"),
+        ("DREAM_DATABASE_URL", "mysql://host/db?passwd=s3cret"),
+        ("DREAM_MEDIA_KEYS", "s3cret"),
+        ("DREAM_MEDIA_KEYS", f"{'k' * 32},s3cret"),
+        ("DREAM_SENTRY_DSN", "https://s3cret/1"),
+        ("DREAM_SENTRY_DSN", "s3cret@host/1"),
+    ],
+)
+def test_a_wrong_value_shows_no_secret_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).startswith(f"{name}=")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_address_of_the_database_that_cannot_be_read_is_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"^DREAM_DATABASE_URL=postgresql://\*\*\*@\S+ is wrong: ") as caught:
+        make_engine("postgresql://user:s3cret@host:port/db")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:s3cret@host/0?db=one", "redis://host/0?passwd=s3cret"])
+def test_an_option_of_redis_that_cannot_be_read_is_one_line(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^redis://.* is wrong: ") as caught:
+        connect(url)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_wrong_value_does_not_show_the_password_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +288,60 @@ def test_a_wrong_value_does_not_show_the_password_in_it(monkeypatch: pytest.Monk
     ("variables", "reason"),
     [
         ({"DREAM_S3_BUCKET": "pictures-{username}"}, "DREAM_S3_STAGING_BUCKET must be set"),
+        ({"DREAM_KEEP_ORIGINALS": "yes"}, "DREAM_ORIGINALS_BUCKET must be set where DREAM_KEEP_ORIGINALS is yes"),
+        (
+            {"DREAM_ORIGINALS_BUCKET": "dream", "DREAM_PUBLIC_URL": "https://cdn.example"},
+            "DREAM_ORIGINALS_BUCKET must be another bucket than DREAM_S3_BUCKET where DREAM_PUBLIC_URL is set",
+        ),
+        (
+            {
+                "DREAM_S3_BUCKET": "pictures-{username}",
+                "DREAM_S3_STAGING_BUCKET": "incoming",
+                "DREAM_ORIGINALS_BUCKET": "pictures-originals",
+            },
+            r"DREAM_ORIGINALS_BUCKET=pictures-originals may be the bucket of a user \(pictures-\{username\}",
+        ),
+        ({"DREAM_ORIGINALS_BUCKET": "dreamlog-originals"}, "may be the bucket of a user"),
+        ({"DREAM_MEDIA_ACCESS": "signed"}, "DREAM_MEDIA_ACCESS=signed needs DREAM_MEDIA_KEYS"),
+        ({"DREAM_MEDIA_ACCESS": "owner"}, "DREAM_MEDIA_ACCESS=owner needs DREAM_MEDIA_KEYS"),
+        (
+            {"DREAM_MEDIA_ACCESS": "signed", "DREAM_MEDIA_KEYS": "k" * 32, "DREAM_PUBLIC_URL": "https://cdn.example"},
+            "DREAM_MEDIA_ACCESS=signed cannot protect pictures that DREAM_PUBLIC_URL makes public",
+        ),
+        ({"DREAM_MEDIA_CACHE": "public"}, "DREAM_MEDIA_CACHE=public needs DREAM_MEDIA_MODE=proxy"),
+        (
+            {
+                "DREAM_MEDIA_CACHE": "public",
+                "DREAM_MEDIA_MODE": "proxy",
+                "DREAM_MEDIA_ACCESS": "owner",
+                "DREAM_MEDIA_KEYS": "k" * 32,
+            },
+            "DREAM_MEDIA_ACCESS=owner needs DREAM_MEDIA_CACHE=private",
+        ),
+        (
+            {
+                "DREAM_S3_BUCKET": "pictures-{username}",
+                "DREAM_S3_STAGING_BUCKET": "incoming",
+                "DREAM_MEDIA_MODE": "accel",
+            },
+            "DREAM_MEDIA_MODE=accel needs DREAM_S3_ADDRESSING_STYLE=path",
+        ),
         ({"DREAM_BROKER_URL": "amqp://guest:guest@host/"}, "DREAM_REDIS_URL must be set"),
         ({"DREAM_GATEWAY_URL": f"https://{'a' * 185}", "DREAM_VARIANTS": "thumb:320"}, "too long for the names"),
+        ({"DREAM_GATEWAY_URL": f"https://{'a' * 186}", "DREAM_WIDTHS": "10000"}, "too long for the names"),
+        ({"DREAM_GATEWAY_URL": f"https://{'a' * 185}", "DREAM_LAZY_VARIANTS": "thumb:320"}, "too long for the names"),
+        ({"DREAM_GATEWAY_URL": f"https://{'a' * 187}", "DREAM_NEGOTIATE": "yes"}, "too long for the names"),
+        ({"DREAM_VARIANTS": "card:320", "DREAM_LAZY_VARIANTS": "card:640"}, "DREAM_LAZY_VARIANTS both name card"),
+        ({"DREAM_WIDTHS": "320", "DREAM_LAZY_VARIANTS": "w320:640"}, "may not name w320"),
+        ({"DREAM_NEGOTIATE": "yes", "DREAM_LAZY_VARIANTS": "full:640"}, "keeps the name full for the picture itself"),
+        (
+            {
+                "DREAM_WIDTHS": ",".join(f"{width}" for width in range(100, 120)),
+                "DREAM_LAZY_VARIANTS": ",".join(f"v{n}:320" for n in range(11)),
+            },
+            "DREAM_WIDTHS make 31 variants: together they may make 30",
+        ),
+        ({"DREAM_WIDTHS": "320,640", "DREAM_VARIANTS": "w640:640"}, "may not name w640"),
         (
             {"DREAM_SIGN_WINDOW_S": "604800"},
             r"DREAM_SIGN_WINDOW_S=604800 and DREAM_MEDIA_FORGET_S=300 add up to 605100 s: .* at most 604800 s",
@@ -230,9 +398,29 @@ def test_the_longest_base_url_still_gives_urls_of_255_characters() -> None:
         Settings(gateway_url=base + "a")
 
 
-def test_variants_are_names_and_edges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DREAM_VARIANTS", "thumb:320, medium_2-x:1280")
-    assert load().variants == (("thumb", 320), ("medium_2-x", 1280))
+def test_variants_are_read_from_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_VARIANTS", "thumb:320, medium_2-x:1280x:webp")
+    assert load().variants == (
+        VariantSpec("thumb", 320, 320),
+        VariantSpec("medium_2-x", 1280, None, format="webp"),
+    )
+
+
+def test_widths_make_a_ladder_beside_the_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_WIDTHS", " 640, 320")
+    monkeypatch.setenv("DREAM_VARIANTS", "thumb:100")
+    settings = load()
+    assert settings.widths == (320, 640)
+    assert [variant.row for variant in settings.upload_variants] == [["thumb", 100], ["w320", "320x"], ["w640", "640x"]]
+
+
+def test_a_visitor_may_ask_for_every_variant_that_a_setting_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_WIDTHS", "320")
+    monkeypatch.setenv("DREAM_VARIANTS", "thumb:100")
+    monkeypatch.setenv("DREAM_LAZY_VARIANTS", "card:64x48:cover")
+    settings = load()
+    assert set(settings.named_variants) == {"w320", "thumb", "card"}
+    assert "card" not in {variant.name for variant in settings.upload_variants}
 
 
 @pytest.mark.parametrize("value", ["", None])
@@ -250,3 +438,39 @@ def test_a_pool_without_a_size_has_a_process_for_each_cpu() -> None:
 def test_every_setting_says_what_it_means() -> None:
     missing = [name for name, field in Settings.model_fields.items() if not field.description]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sentinel://one,two:1/0", "it must name the service after the sentinels, as in sentinel://HOST:26379"),
+        ("sentinel://:s3cret/1@one/pictures/0", "percent-encode a password"),
+        ("sentinel://:s3cret@one,two:x/pictures/0", "each sentinel must be HOST or HOST:PORT"),
+        ("sentinel://one/pictures/zero", "the database after the service must be a number"),
+        ("redis://:s3cret/1@127.0.0.1:1/0", "percent-encode a password"),
+        (
+            "rediss://h/0?password=s3cret&ssl_ca_certs=/nowhere/ca",
+            "the file of ssl_ca_certs cannot be read: /nowhere/ca",
+        ),
+        ("sentinels://h/pictures/0?sentinel_ssl_keyfile=/nowhere/k", "the file of sentinel_ssl_keyfile cannot be read"),
+        ("memcached://:s3cret@h", "it must start with redis://, rediss://, sentinel://"),
+    ],
+)
+def test_a_wrong_address_of_redis_is_told_without_its_password(
+    url: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAM_BROKER_URL", url)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert told in str(raised.value)
+    assert str(raised.value).startswith("DREAM_BROKER_URL=")
+    assert "s3cret" not in str(raised.value)
+
+
+def test_sentinels_share_the_certificates_and_not_the_password() -> None:
+    url = SentinelUrl.parse(
+        "sentinels://ann:pw@one,[::1]:7/pictures/2?ssl_ca_certs=ca&client_name=x&sentinel_username=s&sentinel_password=y"
+    )
+    assert (url.hosts, url.service) == (("one:26379", "[::1]:7"), "pictures")
+    assert url.master == "rediss://ann:pw@localhost/2?ssl_ca_certs=ca&client_name=x"
+    assert url.sentinels == tuple(f"rediss://{host}?ssl_ca_certs=ca&username=s&password=y" for host in url.hosts)

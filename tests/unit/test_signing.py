@@ -71,7 +71,7 @@ KEYS = [KEY, "dreams/ä ö/€+%2F=&?#~*'()!$,:;@.jpg", "a//b/./c/../d", "~x_-.y
 def test_a_signature_is_that_of_botocore_for_the_same_second(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], token: str | None
 ) -> None:
-    """Whatever the endpoint, the style, the region, the credentials; for each bucket, key and method."""
+    """For any endpoint, style, region and credentials; for each bucket, key and method."""
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: HOUR.replace(tzinfo=None))
     own = settings(sign_window_s=3600, media_forget_s=60, **changes)
     if token:

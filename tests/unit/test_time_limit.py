@@ -13,8 +13,8 @@ from dramatiq import Message, MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import TimeLimitExceeded
 
-from dream.middleware import time_limit
-from dream.middleware.time_limit import TimeLimit
+from dream.work.middleware import time_limit
+from dream.work.middleware.time_limit import TimeLimit
 
 
 class Harness:
@@ -27,7 +27,7 @@ class Harness:
         self.broker.emit_after("process_boot")
 
     def run(self, work: Callable[[], object], **options: Any) -> BaseException | None:
-        """What the run ended with."""
+        """The end of the run."""
         ended_with: list[BaseException | None] = []
 
         def thread() -> None:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dream.messages import CLEANUP_TOKENS
+from dream.messages.registry import CLEANUP_TOKENS
 from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
 
 [CLEAN_UP] = TIMETABLE

@@ -1,6 +1,6 @@
-"""Pictures: what views call, and the tasks, under today's names and the older ones."""
+"""Pictures: the calls for views, and the tasks, under today's names and the older ones."""
 
-from dream.compat.tasks import delete_dream_images, process_and_upload_images
+from dream.celery.own import delete_dream_images, process_and_upload_images
 from dream.imaging import process_image
 from dream.producer import delete_images, upload_images
 

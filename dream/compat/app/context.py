@@ -1,4 +1,4 @@
-"""What a task sees of its run: `self.request`."""
+"""The request of a run: `self.request` in a task, and `request` in signals."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from typing import TYPE_CHECKING, Any
 from dream.compat.envelope import Envelope
 
 if TYPE_CHECKING:
-    from dream.compat.app.delivery import Delivered
+    from dream.compat.app.trace import Delivered
 
-__all__ = ["Context", "origin"]
+__all__ = [
+    "Context",
+    "Request",
+    "origin",
+]
 
 _HOST = socket.gethostname()
 _OF_THE_RUN = {"envelope", "delivered", "children", "most_retries", "sent_retries", "is_calling"}
 
 
 def origin() -> str:
-    """What a sender is called."""
+    """The name of this process as a sender: `<pid>@<host>`."""
     return f"{os.getpid()}@{_HOST}"
 
 
 class Context:
-    """One run's request; attributes as Celery names them, None where there is nothing to say.
+    """The request of one run. Its attributes have Celery's names; those without a value are None.
 
     Parameters:
-      envelope: the task as it came; None for a direct call.
-      delivered: what a worker can do with the message; None where there is none.
+      envelope: the message's task; None for a direct call.
+      delivered: the message in the worker's hands; None without a worker.
       **named: other attributes.
     """
 
@@ -73,11 +77,11 @@ class Context:
         self.delivered = delivered
         #: Ids of the tasks that this run has sent.
         self.children: list[str] = []
-        #: What `retry(max_retries=)` said in this run.
+        #: The argument of `retry(max_retries=)` in this run.
         self.most_retries: int | None = None
-        #: How often `retry` has been called in this run.
+        #: The number of `retry` calls in this run.
         self.sent_retries = 0
-        #: Whether a worker has called the task and its own code does not run yet: see `Task.__call__`.
+        #: Whether a worker has called the task, and the task's own code does not run yet: see `Task.__call__`.
         self.is_calling = False
         if envelope is not None:
             self.__dict__.update(_seen(envelope))
@@ -85,7 +89,7 @@ class Context:
 
     @property
     def argsrepr(self) -> str:
-        """The arguments as they look, or as the sender wants them shown."""
+        """The text of the arguments, or the text that the sender shows in their place."""
         given = self.envelope.argsrepr if self.envelope is not None else None
         return repr(tuple(self.args or ())) if given is None else given
 
@@ -106,7 +110,7 @@ class Context:
             self.time_limit, self.soft_time_limit = new["timelimit"] or (None, None)
 
     def clear(self) -> None:
-        """Forget all attributes but what the run itself needs."""
+        """Delete all attributes but those that the run itself needs."""
         for name in self.__dict__.keys() - _OF_THE_RUN:
             del self.__dict__[name]
 
@@ -152,6 +156,58 @@ def _seen(envelope: Envelope) -> dict[str, Any]:
         "ignore_result": envelope.ignore_result,
         "hostname": _HOST,
     }
-    # A header of the sender's own is an attribute too, unless it is called as one that is there.
+    # A header of the sender's own is an attribute too, unless an attribute has its name.
     own = {name: value for name, value in envelope.headers.items() if name not in _OF_THE_RUN}
     return {**{name: value for name, value in own.items() if not hasattr(Context, name)}, **seen}
+
+
+#: The headers of a message in Celery's protocol 2, and the fields that its worker adds.
+_OF_THE_MESSAGE = (
+    *("task", "id", "root_id", "parent_id", "group", "shadow", "eta", "expires", "retries", "timelimit", "origin"),
+    *("argsrepr", "kwargsrepr", "ignore_result", "lang"),
+    *("args", "kwargs", "headers", "reply_to", "correlation_id", "delivery_info", "hostname", "properties"),
+)
+
+
+class Request(Context):
+    """The `request` of `task_received` and `task_revoked`: `self.request`, with the names of a worker's request."""
+
+    @classmethod
+    def of(cls, context: Context) -> Request:
+        """The same request as this class."""
+        request = cls.__new__(cls)
+        request.__dict__.update(context.__dict__)
+        return request
+
+    @property
+    def task_id(self) -> str | None:
+        return self.id
+
+    @property
+    def name(self) -> str | None:
+        return self.task
+
+    task_name = name
+
+    @property
+    def _request_dict(self) -> dict[str, Any]:
+        """All fields by name, with the sender's own headers, as Celery's workers keep them."""
+        own = self.headers or {}
+        return {**own, **{name: getattr(self, name) for name in _OF_THE_MESSAGE}}
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """The fields that `control.inspect` shows.
+
+        Parameters:
+          safe: give the arguments themselves, not their text.
+        """
+        return {
+            "id": self.id,
+            "name": self.task,
+            "type": self.task,
+            "args": self.args if safe else self.argsrepr,
+            "kwargs": self.kwargs if safe else self.kwargsrepr,
+            "hostname": self.hostname,
+            "acknowledged": False,
+            "delivery_info": self.delivery_info,
+        }

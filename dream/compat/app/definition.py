@@ -1,45 +1,36 @@
-"""How a function, or a class, becomes a task; and what its definition may say."""
+"""Definitions of tasks: a function or a class becomes a task, and its options are checked."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import typing
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dream.compat.app import retrying
-from dream.compat.app.arguments import add_models
 from dream.compat.app.task import Task
-from dream.compat.conf.sources import resolve
+from dream.compat.conf import resolve
 from dream.compat.exceptions import ImproperlyConfigured, Unsupported
+from dream.compat.refused import TASK_OPTIONS
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
 
 __all__ = ["LaterBased", "base_from", "complete", "define_task", "give_base"]
 
-#: Options that would ask for what is not there, the values that ask for nothing, and what to do in place of others.
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "acks_late": ((True, False, None), "a message is always acknowledged after its run"),
-    "serializer": ((None, "json", "application/json"), "use json: nothing else is read"),
-    "backend": ((None, vars(Task)["backend"]), "results are kept in DREAM_REDIS_URL"),
-    "acks_on_failure": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
-    "acks_on_failure_or_timeout": ((True, None), "a message is acknowledged after its run; raise Reject in the task"),
-    "acks_on_timeout": ((True, None), "a message is acknowledged after its run"),
-    "trail": ((True, False, None), "the tasks that a run has sent are always its result's children"),
-}
-
 
 def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str, Any]) -> Task:
-    """The task that runs a function; the one of that name where there is one.
+    """Define a task that runs a function; return the task of that name if there is one.
 
     Parameters:
-      app: whose it is.
-      function: what it runs.
-      options: of `@app.task`; all but `name`, `bind` and `base` become its attributes.
+      app: the task's app.
+      function: the code that it runs.
+      options: of `@app.task`; all but `name`, `bind` and `base` become attributes of the task.
 
     Raises:
-      ImproperlyConfigured, Unsupported: an option cannot be.
+      ImproperlyConfigured, Unsupported: an option is wrong or refused.
     """
     rest = dict(options)
     name = rest.pop("name", None) or app.gen_task_name(function.__name__, function.__module__)
@@ -72,9 +63,9 @@ def define_task(app: Celery, function: Callable[..., Any], options: Mapping[str,
 
 
 class LaterBased(Task):
-    """Stands in for the base of an app's tasks while that is only a name, because its module may import the app.
+    """The base of an app's tasks while only its name is known: importing its module may need the app.
 
-    The first attribute access or call of a task finds the base.
+    The first attribute access or call of a task imports the module and finds the real base.
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -93,10 +84,10 @@ def _find_base(task: LaterBased) -> bool:
 
 
 def base_from(named: Any) -> type[Task]:
-    """The class of tasks that an app is told to use: a class, or the dotted name of one.
+    """The base class that an app is configured with: a class, or the dotted name of one.
 
     Raises:
-      ImproperlyConfigured: it is none.
+      ImproperlyConfigured: it is no class of tasks.
     """
     found = resolve(named) if isinstance(named, str) else named
     _check_base("task_cls", found)
@@ -104,7 +95,7 @@ def base_from(named: Any) -> type[Task]:
 
 
 def give_base(app: Celery, task: Task, base: type[Task]) -> None:
-    """Give a task that was defined without `base=` the app's new class, as if it were defined now.
+    """Give a task that was defined without `base=` the app's new base class, as if it were defined now.
 
     Raises:
       ImproperlyConfigured, Unsupported: see `complete`.
@@ -122,40 +113,71 @@ def _check_base(what: str, kind: Any) -> None:
 
 
 def complete(app: Celery, task: Task) -> None:
-    """Give a task what its app knows, and look at what its definition says.
+    """Complete a task with its app, and check its definition.
 
     Raises:
-      ImproperlyConfigured, Unsupported: something in it cannot be; the message names it.
+      ImproperlyConfigured, Unsupported: an option is wrong or refused; the message names it.
     """
     if not task.name:
         task.name = app.gen_task_name(type(task).__name__, type(task).__module__)
     task.app = app
     _check(task)
     if task.rate_limit:
-        said = f"{task.name}: rate_limit={task.rate_limit!r} has no effect here"
-        warnings.warn(f"{said}: use dramatiq.rate_limits in the task (docs/celery.md)", stacklevel=4)
+        problem = f"{task.name}: rate_limit={task.rate_limit!r} has no effect here"
+        warnings.warn(f"{problem}: use dramatiq.rate_limits in the task (docs/celery.md)", stacklevel=4)
     retrying.check_endless(task)
-    add_models(task)
+    _add_models(task)
     retrying.add_autoretry(task)
     task.on_bound(app)
 
 
 def _check(task: Task) -> None:
-    for option, (harmless, instead) in _REFUSED.items():
+    for option, (harmless, instead) in TASK_OPTIONS.items():
         value = inspect.getattr_static(task, option, None)
-        if value not in harmless:
+        if value not in (*harmless, vars(Task).get(option)):
             raise Unsupported(f"{task.name}: the task option {option}={value!r} is not supported: {instead}")
     if hasattr(task, "shadow_name"):
-        raise Unsupported(f"{task.name}: shadow_name is not called here: say shadow= where the task is sent")
+        raise Unsupported(f"{task.name}: shadow_name is not called here: use shadow= where the task is sent")
     for option in ("time_limit", "soft_time_limit"):
         value = getattr(task, option)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             raise ImproperlyConfigured(f"{task.name}: {option} must be a number of seconds above 0, not {value!r}")
-    # What the policy says needs no look; to read the settings here would be early.
-    most = task.max_retries if retrying.sets_numbers(task) else None
+    # The policy's own number needs no check, and the settings must not be read yet.
+    most = task.max_retries if task.sets_retry_numbers() else None
     if most is not None and (isinstance(most, bool) or not isinstance(most, int)):
         raise ImproperlyConfigured(f"{task.name}: max_retries must be an integer or None, not {most!r}")
     for option in ("autoretry_for", "dont_autoretry_for", "throws"):
         for kind in getattr(task, option):
             if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
                 raise ImproperlyConfigured(f"{task.name}: {option} must name exception classes, not {kind!r}")
+
+
+# --- models of Pydantic
+
+
+def _add_models(task: Task) -> None:
+    """Let a task with `pydantic=True` receive models as arguments, and return one: messages carry plain values."""
+    if not task.pydantic:
+        return
+    inner = task.run
+
+    @functools.wraps(inner)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from pydantic import BaseModel
+
+        hints = typing.get_type_hints(inspect.unwrap(inner))
+        bound = inspect.signature(inner).bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            kind = _model_of(hints.get(name), BaseModel)
+            if kind is not None and isinstance(value, Mapping):
+                bound.arguments[name] = kind.model_validate(value)
+        result = inner(*bound.args, **bound.kwargs)
+        return result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+
+    task.run = run  # type: ignore[method-assign]
+
+
+def _model_of(hint: Any, base: type) -> Any:
+    """The model that a type hint names, alone or beside None."""
+    kinds = [hint, *typing.get_args(hint)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, base)), None)

@@ -1,8 +1,8 @@
-"""When a task runs again, and how it says so.
+"""Retries of callers' tasks: `self.retry`, `autoretry_for`, and the wait before each.
 
-A task that sets none of Celery's numbers follows the documented policy: 60 s before the first retry, ×1.5 each time,
-never over 600 s, five times (`DREAM_RETRY_…`). One that sets any of them gets Celery's own: `max_retries` 3,
-`default_retry_delay` 180 s, `retry_backoff` ×2 with full jitter.
+A task that sets none of Celery's numbers follows dream's back-off: 60 s before the first retry, 1.5 times as long each
+time, at most 600 s, five retries (`DREAM_RETRY_…`). A task that sets any of them gets Celery's defaults: `max_retries`
+3, `default_retry_delay` 180 s, `retry_backoff` ×2 with full jitter.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dream.compat.app.publishing import changed, jsonable
+from dream.compat.envelope import Envelope
 from dream.compat.exceptions import Ignore, ImproperlyConfigured, Retry
-from dream.compat.stopping import is_callers
+from dream.compat.failures import is_callers
 
 if TYPE_CHECKING:
     from dream.compat.app.context import Context
     from dream.compat.app.task import Task
 
-__all__ = ["PolicyNumber", "add_autoretry", "backoff_s", "check_endless", "retry", "sets_numbers"]
+__all__ = ["NUMBERS", "PolicyNumber", "add_autoretry", "backoff_s", "check_endless", "retry"]
 
-_NUMBERS = (
+#: Celery's numbers of retries.
+NUMBERS = (
     "max_retries",
     "default_retry_delay",
     "retry_backoff",
@@ -32,15 +35,15 @@ _NUMBERS = (
     "retry_jitter",
     "retry_kwargs",
 )
-#: An endless retry is allowed from this delay on: what fails at once would fill the machine.
+#: The shortest delay of endless retries, in seconds: without it, a task that fails at once would occupy its worker.
 _LEAST_ENDLESS_S = 1.0
 
 
 class PolicyNumber:
-    """An attribute of a task that says what the documented policy has, unless the task sets Celery's numbers.
+    """A task's attribute: the number of dream's back-off, or Celery's default if the task sets any of Celery's numbers.
 
     Parameters:
-      setting: the policy's, of `Settings`.
+      setting: the field of `Settings` with dream's number.
       celerys: Celery's default.
     """
 
@@ -48,23 +51,15 @@ class PolicyNumber:
         self._setting, self._celerys = setting, celerys
 
     def __get__(self, task: Task | None, owner: type[Task]) -> Any:
-        if task is None or sets_numbers(task):
+        if task is None or task.sets_retry_numbers():
             return self._celerys
         from dream.settings import load
 
         return getattr(load(), self._setting)
 
 
-def sets_numbers(task: Task) -> bool:
-    """Whether a task sets any of Celery's numbers."""
-    from dream.compat.app.task import Task
-
-    own = [vars(task), *(vars(kind) for kind in type(task).__mro__ if issubclass(kind, Task) and kind is not Task)]
-    return any(name in each for each in own for name in _NUMBERS)
-
-
 def backoff_s(factor: int, retries: int, most_s: int, jitter: bool) -> int:
-    """Celery's back-off: factor × 2ⁿ, at most `most_s`, with jitter anything from 0 up to that."""
+    """Celery's back-off in seconds: factor × 2ⁿ, at most `most_s`; jitter takes a random number from 0 to that."""
     delay_s: int = min(most_s, factor * 2**retries)
     return max(0, random.randrange(delay_s + 1) if jitter else delay_s)  # noqa: S311
 
@@ -75,7 +70,7 @@ def check_endless(task: Task) -> None:
     Raises:
       ImproperlyConfigured
     """
-    if sets_numbers(task) and task.max_retries is None and task.default_retry_delay < _LEAST_ENDLESS_S:
+    if task.sets_retry_numbers() and task.max_retries is None and task.default_retry_delay < _LEAST_ENDLESS_S:
         raise ImproperlyConfigured(
             f"{task.name}: max_retries=None is endless, so default_retry_delay must be 1 s or more, "
             f"not {task.default_retry_delay!r}"
@@ -97,9 +92,9 @@ def retry(
 
     Parameters:
       args, kwargs: in place of those of this run.
-      exc: why; raised where no retry is left.
+      exc: the reason; raised if no retry is left.
       throw: raise `Retry`, which ends this run; else it is returned.
-      eta, countdown: when; by the task's numbers or the policy by default.
+      eta, countdown: the time of the next run; by default the back-off decides.
       max_retries: in place of the task's, for this run.
       options: others of `apply_async`.
 
@@ -127,16 +122,13 @@ def retry(
 def _send(
     task: Task, request: Context, arguments: Any, exc: BaseException | None, throw: bool, options: dict[str, Any]
 ) -> Retry:
-    from dream.compat.app.envelopes import changed, jsonable
-    from dream.compat.envelope import Envelope
-
     args, kwargs = _arguments(task, request, *arguments)
-    sent = request.envelope or Envelope(task=task.name, id=request.id or "")  # a test pushes runs that were not
+    sent = request.envelope or Envelope(task=task.name, id=request.id or "")  # tests push requests without one
     number = request.sent_retries
     branch = f"{sent.branch}.{request.retries + 1}-{number}" if number else sent.branch
     request.sent_retries += 1
     envelope = changed(replace(sent, retries=request.retries + 1, branch=branch), options, task.app)
-    if not request.is_eager:  # what is run in place does not go through JSON
+    if not request.is_eager:  # a run in place bypasses JSON
         args, kwargs = jsonable(task.name, args), jsonable(task.name, kwargs)
     envelope = replace(envelope, args=args, kwargs=kwargs)
     again = Retry(
@@ -162,18 +154,17 @@ def _exceeded(task: Task, request: Context, most: int) -> BaseException:
 
 
 def _delay_s(task: Task, retries: int) -> float:
-    if sets_numbers(task):
+    if task.sets_retry_numbers():
         delay_s: float = task.default_retry_delay
         return delay_s
-    from dream.middleware.retries import RetryPolicy
     from dream.settings import load
+    from dream.work.middleware.retries import RetryPolicy
 
     return RetryPolicy.of(load()).delay_s(retries)
 
 
 def _arguments(task: Task, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The arguments of the next run; a name that is given anew replaces what had its place, and a place what had its
-    name."""
+    """The arguments of the next run. A new argument replaces the old one of the same parameter, by place or by name."""
     if args is None and kwargs is not None and request.args:
         return _renamed(task, request.args, dict(kwargs))
     if kwargs is None and args is not None and request.kwargs:
@@ -183,7 +174,7 @@ def _arguments(task: Task, request: Context, args: Any, kwargs: Any) -> tuple[An
 
 
 def _renamed(task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """What was given by place, with what is now given by the names of these places."""
+    """The arguments by place, in which new arguments by name replace those of the same parameters."""
     places = [
         kwargs.pop(each.name, value) if each.kind is each.POSITIONAL_OR_KEYWORD else value
         for each, value in zip(_parameters(task), args, strict=False)
@@ -192,13 +183,13 @@ def _renamed(task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[A
 
 
 def _parameters(task: Task) -> list[inspect.Parameter]:
-    """Those that have a place."""
+    """The parameters that an argument by place can fill."""
     parameters = inspect.signature(task.run).parameters.values()
     return [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
 
 
 def _raise(exc: BaseException) -> NoReturn:
-    """Raise an error; where one is on its way already, as its consequence."""
+    """Raise an error; if another is being handled, name that as its cause."""
     current = sys.exc_info()[1]
     if current is exc or current is None:
         raise exc
@@ -209,7 +200,7 @@ def _raise(exc: BaseException) -> NoReturn:
 
 
 def add_autoretry(task: Task) -> None:
-    """Let the task's errors of `autoretry_for` retry it."""
+    """Let the errors in the task's `autoretry_for` retry it."""
     if not task.autoretry_for:
         return
     inner = task.run
@@ -223,7 +214,7 @@ def add_autoretry(task: Task) -> None:
         except unwanted:
             raise
         except wanted as exc:
-            if not is_callers(exc):  # an interrupt ends the run, or is meant for the process
+            if not is_callers(exc):  # an interrupt ends the run or the process
                 raise
             raise task.retry(exc=exc, **_how(task)) from exc
 
@@ -237,7 +228,7 @@ def _how(task: Task) -> dict[str, Any]:
         factor = int(max(1.0, float(task.retry_backoff)))
         how["countdown"] = backoff_s(factor, request.retries, int(task.retry_backoff_max), bool(task.retry_jitter))
         if task.max_retries is None:
-            # Jitter may say 0; nobody has written that.
+            # Jitter may give 0, which an endless retry may not have.
             how["countdown"] = max(_LEAST_ENDLESS_S, how["countdown"])
     if request.most_retries is not None:
         how["max_retries"] = request.most_retries

@@ -1,4 +1,4 @@
-"""A task: a function under a name, that runs here and now or is sent to a worker."""
+"""A task: a function under a name. A call runs it in this thread; `delay` and `apply_async` send it to a worker."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dream.compat import current
 from dream.compat.app import retrying
-from dream.compat.app.arguments import dumped
 from dream.compat.app.context import Context
+from dream.compat.app.publishing import publish
+from dream.compat.app.trace import run_in_place
+from dream.compat.canvas import Signature
 from dream.compat.exceptions import MaxRetriesExceededError, OperationalError, Unsupported
-from dream.compat.refused import TASK, refuse_attribute
-from dream.compat.work_flows import refuse
+from dream.compat.refused import TASK, refuse, refuse_attribute
 from dream.errors import InvalidArguments
 
 if TYPE_CHECKING:
     from dream.compat.app.backend import Backend
     from dream.compat.app.base import Celery
-    from dream.compat.canvas import Signature
     from dream.compat.result import AsyncResult, EagerResult
 
 __all__ = ["Task"]
 
 
 class Task:
-    """Called, it runs here and now; `delay` and `apply_async` send it.
+    """The base class of tasks.
 
-    Define one with `@app.task` or `@shared_task`; their options are attributes here, with Celery's meaning. So are
-    those of a subclass (`base=` or `app.register_task`).
+    Define one with `@app.task` or `@shared_task`. Their options are attributes here, with Celery's meaning, and
+    so are those of a subclass (`base=` or `app.register_task`).
     """
 
     MaxRetriesExceededError = MaxRetriesExceededError
@@ -67,13 +67,13 @@ class Task:
     retry_kwargs: Mapping[str, Any] = {}
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """What the task does."""
+        """The code of the task."""
         raise NotImplementedError(f"{self.name}: a task needs a run()")
 
-    # --- here and now
+    # --- in this thread
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it; a base class may override this, and workers call it as well."""
+        """Run it. A base class may override this; workers call it, too."""
         request = current.request_of(self)
         if request is None or not request.is_calling:
             return self._call_directly(args, kwargs)
@@ -93,15 +93,13 @@ class Task:
     def apply(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> EagerResult:
-        """Run it here and now as a worker would, retries and links included, without waiting between them.
+        """Run it in this thread as a worker would, with its retries and links, and without waits between them.
 
         Parameters:
-          throw: raise what the task raises; by default `task_eager_propagates`.
+          throw: raise the task's error; by default `task_eager_propagates`.
           **options: as for `apply_async`.
         """
-        from dream.compat.app.eager import apply
-
-        return apply(self, args, kwargs, **options)
+        return run_in_place(self, args, kwargs, **options)
 
     # --- sent
 
@@ -122,16 +120,16 @@ class Task:
         task_id: str | None = None,
         **options: Any,
     ) -> AsyncResult | EagerResult:
-        """Send it; with `task_always_eager` run it here and now.
+        """Send it; with `task_always_eager` run it in this thread.
 
         Parameters:
           args, kwargs: its arguments.
           task_id: the id to use; a new one by default.
-          **options: see `dream.compat.app.envelopes`.
+          **options: see `dream.compat.app.publishing`.
 
         Raises:
           TypeError: the function does not take these arguments.
-          InvalidArguments: an option has a value that it may not have, or is refused.
+          InvalidArguments: an option has a wrong value, or is refused.
           EncodeError: JSON cannot carry an argument.
           OperationalError: the broker is away.
         """
@@ -141,14 +139,12 @@ class Task:
         return self._send(args, kwargs, task_id, options)
 
     def _send(self, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> AsyncResult:
-        from dream.compat.app.publishing import publish
-
         if self.pydantic:
-            args, kwargs = dumped(args, kwargs)
+            args, kwargs = _plain(args, kwargs)
         return publish(self.app, self.name, args, kwargs, {**options, "task_id": task_id}, self)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
-        """Django: send it once the transaction has been committed, at once where there is none."""
+        """Django: send it once the transaction is committed; without one, at once."""
         self.apply_async_on_commit(args, kwargs)
 
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
@@ -180,7 +176,7 @@ class Task:
 
     @property
     def request(self) -> Context:
-        """The run that this thread is in; outside of one, an empty request with `called_directly`."""
+        """The request of this thread's run; outside of a run, an empty one with `called_directly`."""
         return current.request_of(self) or Context()
 
     def retry(
@@ -200,13 +196,13 @@ class Task:
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **_request_fields: Any
     ) -> None:
-        """Keep a state of the task's own, with what belongs to it; `AsyncResult.info` shows that."""
-        from dream.results import meta_of
+        """Store a state of the task's own, with its meta, which `AsyncResult.info` shows."""
+        from dream.work.results import meta_of
 
         task_id = task_id or self.request.id
         if task_id is None:
             raise InvalidArguments(f"{self.name}: update_state outside of a run needs a task_id")
-        self.app.producer.results.put(meta_of(task_id, state or "PENDING", meta))
+        self.app.servers.results.put(meta_of(task_id, state or "PENDING", meta))
 
     def replace(self, _sig: Any) -> Any:
         refuse("replace", self.name)
@@ -215,11 +211,11 @@ class Task:
 
     @property
     def backend(self) -> Backend:
-        """That of its app."""
+        """The backend of its app."""
         return self.app.backend
 
     def push_request(self, *attributes: Any, **named: Any) -> None:
-        """Let the code that follows see a run with these attributes, as tests do; until `pop_request`.
+        """Begin a request with these attributes, for tests; `pop_request` ends it.
 
         Parameters:
           *attributes: a mapping of them.
@@ -227,7 +223,7 @@ class Task:
         current.enter(self, Context(**dict(*attributes, **named)))
 
     def pop_request(self) -> None:
-        """What `push_request` began is over."""
+        """End the request that `push_request` began."""
         current.leave()
 
     # --- for subclasses
@@ -243,27 +239,25 @@ class Task:
         """Called after a run that has returned."""
 
     def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called after a run that another follows."""
+        """Called after a run that a retry follows."""
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called after a run that has failed for good."""
+        """Called after the final failure."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called last, whatever came of the run."""
+        """Called last, whatever the outcome."""
 
     # --- signatures
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
         """The task with arguments, to be sent later: `signature((1, 2), {"z": 3}, countdown=5)`."""
-        from dream.compat.canvas import Signature
-
         starkwargs.setdefault("app", self.app)
         return Signature(self, args, *starargs, **starkwargs)
 
     subtask = signature
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """The task with these arguments; what is given when it is sent comes before them."""
+        """The task with these arguments; those of the later call come before them."""
         return self.signature(args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
@@ -283,8 +277,18 @@ class Task:
         """The result of a run."""
         return self.app.AsyncResult(task_id)
 
+    @classmethod
+    def has_own_option(cls, name: str) -> bool:
+        """Whether a subclass has added an attribute of that name, which takes an option of `apply_async`."""
+        return hasattr(cls, name) and not hasattr(Task, name)
+
+    def sets_retry_numbers(self) -> bool:
+        """Whether the task or its class sets any of Celery's numbers of retries."""
+        kinds = (vars(kind) for kind in type(self).__mro__ if issubclass(kind, Task) and kind is not Task)
+        return any(name in each for each in (vars(self), *kinds) for name in retrying.NUMBERS)
+
     def _get_app(self) -> Celery:
-        """Its app; libraries ask Celery's tasks for it by this name."""
+        """Its app, under the name that libraries call."""
         return self.app
 
     def _get_current_object(self) -> Task:
@@ -304,3 +308,13 @@ class Task:
 def _registered(name: str) -> Task:
     found: Task = current.get_current_app().tasks[name]
     return found
+
+
+def _plain(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """The arguments as a message carries them: models of Pydantic as plain values."""
+    from pydantic import BaseModel
+
+    def plain(value: Any) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+    return [plain(each) for each in args or ()], {name: plain(each) for name, each in (kwargs or {}).items()}

@@ -1,1 +1,1 @@
-"""Celery's `celery.backends`, as far as callers import from it. `dream.results` keeps the results."""
+"""Celery's `celery.backends`. `dream.work.results` stores the results."""

@@ -1,11 +1,11 @@
-"""Celery's `celery.backends.base`: callers test with it whether an app has results."""
+"""Celery's `celery.backends.base`: a class with which callers test whether an app has results."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dream.compat.refused import BACKENDS, refuse_name
-from dream.results.states import EXCEPTION_STATES, PROPAGATE_STATES, READY_STATES, UNREADY_STATES
+from dream.work.results import EXCEPTION_STATES, PROPAGATE_STATES, READY_STATES, UNREADY_STATES
 
 __all__ = ["DisabledBackend"]
 
@@ -15,7 +15,7 @@ def __getattr__(name: str) -> Any:
 
 
 class DisabledBackend:
-    """The backend of an app without results, for `isinstance`. No app has it here: results are always kept."""
+    """The backend of an app without results, for `isinstance`. dream's apps always have results."""
 
     READY_STATES = READY_STATES
     UNREADY_STATES = UNREADY_STATES

@@ -1,6 +1,6 @@
-"""Celery's `celery.contrib.abortable`: a task that looks, as often as it likes, whether it is still wanted.
+"""Celery's `celery.contrib.abortable`: a task that asks whether it has been aborted.
 
-caller: result.abort() ─► ABORTED is kept ─► the run: self.is_aborted()
+caller: result.abort() ─► ABORTED is stored ─► the run: self.is_aborted()
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class AbortableAsyncResult(AsyncResult):
         return self.state == ABORTED
 
     def abort(self) -> None:
-        """Say that it is not wanted any more; whether the task listens is its own affair."""
-        from dream.results import meta_of
+        """Abort it. The task decides whether it asks."""
+        from dream.work.results import meta_of
 
         if not self.ready():
             self._results().put(meta_of(self.id, ABORTED))
@@ -39,11 +39,11 @@ class AbortableTask(Task):
         return AbortableAsyncResult(task_id, app=self.app)
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """As `Task.apply_async`; the result can be aborted."""
+        """Send it, as `Task.apply_async` does; the result can be aborted."""
         sent = super().apply_async(*args, **options)
         return self.AsyncResult(sent.id) if isinstance(sent, AsyncResult) else sent
 
     def is_aborted(self, **how: Any) -> bool:
-        """Whether the run of this thread, or that of `task_id=`, is not wanted any more."""
+        """Whether the run of this thread, or the task of `task_id=`, has been aborted."""
         task_id: str | None = how.get("task_id") or self.request.id
         return task_id is not None and self.AsyncResult(task_id).is_aborted()

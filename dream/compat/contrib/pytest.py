@@ -1,10 +1,10 @@
 """Celery's fixtures for pytest: `pytest_plugins = ("dream.compat.contrib.pytest",)`.
 
-    celery_config, celery_parameters, celery_includes, …   to be defined anew by the tests: what the others are made of
+    celery_config, celery_parameters, celery_includes, …   settings of the others, for the tests to override
     celery_app, celery_worker                              an app, and a worker in this process, for one test
-    celery_session_app, celery_session_worker              the same for all of them
+    celery_session_app, celery_session_worker              the same for all tests
 
-With NO_WORKER in the environment no worker is started: one runs beside the tests.
+With NO_WORKER in the environment no worker is started, because one runs beside the tests.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let tests be marked with settings of their own: `@pytest.mark.celery(result_extended=True)`."""
+    """Register the marker with settings of one test: `@pytest.mark.celery(result_extended=True)`."""
     config.addinivalue_line("markers", "celery(**overrides): override celery configuration for a test case")
 
 
-# --- what tests define anew
+# --- fixtures that tests override
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def celery_includes() -> Iterable[str]:
 
 @pytest.fixture(scope="session")
 def celery_class_tasks() -> Iterable[Any]:
-    """Tasks that are classes, which the app of the session is to have."""
+    """Classes of tasks, which the session's app registers."""
     return ()
 
 
@@ -97,7 +97,7 @@ def celery_worker_parameters() -> Mapping[str, Any]:
     return {}
 
 
-# --- what tests use
+# --- fixtures that tests use
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Celery's `celery.utils`, as far as callers import from it."""
+"""Celery's `celery.utils`: the names that callers import."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`get_task_logger`: a logger for tasks, on the path where Celery has it.
 
-It is an ordinary logger of that name. Lines that a task writes carry its id and name: the worker binds them to the
-thread that runs it (`dream.log`).
+It is an ordinary logger of that name. Lines of a run carry the task's id and name, which the worker binds to its thread
+(`dream.log`).
 """
 
 from __future__ import annotations

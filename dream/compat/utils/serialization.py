@@ -1,4 +1,4 @@
-"""Celery's `celery.utils.serialization`, as far as callers look for it."""
+"""Celery's `celery.utils.serialization`, the class that callers look for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["UnpickleableExceptionWrapper"]
 
 
 class UnpickleableExceptionWrapper(Exception):
-    """What Celery gives for an error that it cannot build again; here such an error is a `TaskError`."""
+    """Celery's stand-in for an error that it cannot build again; dream uses a `TaskError`."""
 
     def __init__(self, exc_module: str, exc_cls_name: str, exc_args: Any, text: str | None = None) -> None:
         self.exc_module, self.exc_cls_name, self.exc_args, self.text = exc_module, exc_cls_name, exc_args, text

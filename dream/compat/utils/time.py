@@ -1,11 +1,12 @@
-"""Celery's `celery.utils.time`, as far as callers import from it."""
+"""Celery's `celery.utils.time`: the names that callers import."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from dream.compat.schedules.base import zone_of
+from dream.compat.app.retrying import backoff_s
+from dream.compat.schedules import zone_of
 
 __all__ = [
     "get_exponential_backoff_interval",
@@ -44,7 +45,7 @@ def weekday(name: str) -> int:
 
 
 def rate(r: str | float | None) -> float:
-    """Tasks a second that a rate such as `"10/m"` allows; 0 where there is none."""
+    """Tasks a second that a rate such as `"10/m"` allows; 0 if there is none."""
     if not r:
         return 0.0
     if not isinstance(r, str):
@@ -109,6 +110,4 @@ def maybe_make_aware(dt: Any, tz: tzinfo | str | None = None, naive_as_utc: bool
 
 def get_exponential_backoff_interval(factor: int, retries: int, maximum: int, full_jitter: bool = False) -> int:
     """Seconds before a retry: factor × 2ⁿ, at most the maximum; with jitter anything from 0 up to that."""
-    from dream.compat.app.retrying import backoff_s
-
     return backoff_s(factor, retries, maximum, full_jitter)

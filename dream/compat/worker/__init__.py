@@ -1,1 +1,1 @@
-"""The workers' side of the façade: tasks that callers define run as Dramatiq messages."""
+"""The façade in a worker: callers' own tasks run as actors of Dramatiq."""

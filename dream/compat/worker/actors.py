@@ -1,4 +1,4 @@
-"""Makes an app's tasks actors of this worker process: one for each task that is not dream's own, on its queue."""
+"""Actors of a worker process for an app's tasks: one for each task that is not the host's own, on its queue."""
 
 from __future__ import annotations
 
@@ -10,90 +10,102 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Actor, Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
 
-from dream.broker import send, unavailable_as_error
 from dream.compat import signals
-from dream.compat.exceptions import NotRegistered
-from dream.compat.routes import queues_of
-from dream.compat.worker.commands import commands_of
-from dream.compat.worker.copies import Copies
-from dream.compat.worker.django import care_for_connections
+from dream.compat.django import care_for_connections
+from dream.compat.exceptions import NotRegistered, SoftTimeLimitExceeded
+from dream.compat.failures import AtLimit, Requeued, Stopped
+from dream.compat.host import host
+from dream.compat.queues import queues_of
+from dream.compat.worker.control import commands_of
 from dream.compat.worker.handling import handle
-from dream.compat.worker.limits import Watch
-from dream.compat.worker.patience import patiently
-from dream.compat.worker.revoked import Revoked
-from dream.compat.worker.suspects import Crowded, Suspects
+from dream.compat.worker.unwanted import Copies, Revoked
 from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import get_logger
-from dream.messages import DELIVERY_ID, OWN_TASKS, SERIES, SUSPECT
-from dream.middleware.answering import Answering
-from dream.middleware.claims import Claims
-from dream.middleware.isolation import Isolation
-from dream.middleware.sentry import Sentry
-from dream.middleware.time_limit import TimeLimit
-from dream.middleware.unknown import Unknown
-from dream.process import node_name
+from dream.work.broker import send, unavailable_as_error
+from dream.work.isolation import Crowded, Isolation, Suspects
+from dream.work.limits import Watch
+from dream.work.messages import DELIVERY_ID, SERIES, SUSPECT
+from dream.work.patience import for_a_minute
+from dream.work.process import node_name
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
     from dream.compat.app.base import Celery
     from dream.compat.app.task import Task
+    from dream.compat.host import HostRuns, WorkerHost
     from dream.settings import Settings
+    from dream.work.broker import AnyBroker
+    from dream.work.worker import WorkerMiddleware
 
 __all__ = ["Tasks", "register"]
 
 log = get_logger(__name__)
 
-#: Dramatiq's limit comes this much after ours; it stops what ours did not.
+#: Dramatiq's limit ends a run this many seconds after the façade's limit, if that had no effect.
 _BACKSTOP_S = 2.0
-#: A suspect that must run alone and cannot comes back after this long.
+#: Seconds after which a suspect comes back if it could not run alone.
 _COME_BACK_S = 30.0
-#: A stopping worker keeps this much of its time for handing back what runs: a second for runs that listen, and one to
-#: hand back those that do not.
-_HAND_BACK_S = 2.0
+#: Seconds that a stopping worker keeps for its runs: one in which runs can react, and one to requeue the messages of
+#: the others.
+_REQUEUE_S = 2.0
 
 
-def register(app: Celery, queues: Iterable[str] = ()) -> Tasks:
+def register(app: Celery, worker: WorkerHost, queues: Iterable[str] = ()) -> Tasks:
     """Make the app's tasks actors of this process.
 
     Parameters:
       app: finalized.
-      queues: those, without prefix, that the worker takes tasks from beside the app's own.
+      worker: the worker of this process.
+      queues: further queues, without prefix, beside the app's own.
     """
-    from dream.actors import broker, shared
-
-    tasks = Tasks(app, shared.settings, broker)
+    tasks = Tasks(app, worker.settings, worker.broker, worker.middleware, worker.runs)
     tasks.declare(queues)
-    broker.add_middleware(tasks)
-    app.producer = shared.producer
+    worker.broker.add_middleware(tasks)
     return tasks
 
 
 class Tasks(Middleware):
-    """An app's tasks in one worker process, and what their runs share."""
+    """An app's tasks in one worker process, and the objects that their runs share.
 
-    def __init__(self, app: Celery, settings: Settings, broker: AnyBroker) -> None:
+    Parameters:
+      app: finalized.
+      settings: the process's.
+      broker: gets the actors.
+      middleware: the worker's.
+      host_runs: the runs of the host's own tasks in this worker.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        broker: AnyBroker,
+        middleware: WorkerMiddleware,
+        host_runs: HostRuns | None = None,
+    ) -> None:
         self.app = app
         self.queue_prefix = settings.queue_prefix
         self.time_limit_s = settings.time_limit_s
         self.name = node_name(settings.worker_name)
-        self.watch = Watch()
+        self.watch = Watch[Stopped](SoftTimeLimitExceeded, AtLimit)
         self.revoked = Revoked(settings)
-        self._claims = next((each for each in broker.middleware if isinstance(each, Claims)), None)
-        self._suspects = Suspects(settings, self._claims.isolation if self._claims is not None else Isolation())
+        self._host_runs = host_runs
+        self._suspects = Suspects(settings, host_runs.isolation if host_runs is not None else Isolation())
         self._copies = Copies(settings)
-        self._patience_s = max(0.0, settings.shutdown_timeout_s - _HAND_BACK_S)
+        self._patience_s = max(0.0, settings.shutdown_timeout_s - _REQUEUE_S)
         self._broker = broker
-        self._limit = next(each for each in broker.middleware if isinstance(each, TimeLimit))
-        self._sentry = next(each for each in broker.middleware if isinstance(each, Sentry))
+        self._limit = middleware.limit
+        self._sentry = middleware.sentry
+        self._answering = middleware.answering
+        middleware.unknown.listeners.append(self._tell_of_unknown)
         self._worker: Worker | None = None
 
     def declare(self, queues: Iterable[str] = ()) -> None:
-        """An actor for each task that has none, and every queue that tasks may come by."""
+        """Declare an actor for each task without one, and each queue on which tasks may arrive."""
         for task in self._own():
             if task.name in self._broker.actors:
                 continue
             Actor(
-                partial(self._run_or_hand_back, task.name),
+                partial(self._run_or_requeue, task.name),
                 broker=self._broker,
                 actor_name=task.name,
                 queue_name=self._queue_of(task),
@@ -104,23 +116,23 @@ class Tasks(Middleware):
             self._broker.declare_queue(queue)
 
     def queues(self, queues: Iterable[str] = ()) -> set[str]:
-        """The queues, with prefix, that the app's tasks may come by, and those of these names."""
+        """The queues, with prefix, on which the app's tasks may arrive, and these further queues."""
         return {self.queue_prefix + self.app.queue_named(queue) for queue in (*queues_of(self.app), *queues)}
 
     def _own(self) -> list[Task]:
-        """The app's tasks that are not dream's."""
-        return [task for task in dict(self.app.tasks).values() if task.name not in OWN_TASKS]
+        """The app's tasks that are not the host's own."""
+        return [task for task in dict(self.app.tasks).values() if task.name not in host().tasks]
 
     def _queue_of(self, task: Task) -> str:
         return self.queue_prefix + self.app.queue_named(task.queue or self.app.default_queue)
 
-    def _run_or_hand_back(self, name: str, /, *_args: Any, **_kwargs: Any) -> None:
+    def _run_or_requeue(self, name: str, /, *_args: Any, **_kwargs: Any) -> None:
         try:
             self._run(name)
-        except ResultsUnavailable as error:  # a minute long: the task is not lost for that, but runs later
+        except ResultsUnavailable as error:  # away for a minute: the task is not lost, it runs later
             message: Any = CurrentMessage.get_current_message()
             log.warning("run_handed_back", task=name, task_id=message.message_id, reason=str(error))
-            self.hand_back(message)
+            self.requeue(message)
 
     def _run(self, name: str) -> None:
         message: Any = CurrentMessage.get_current_message()
@@ -143,40 +155,40 @@ class Tasks(Middleware):
                 handle(self, task, message._message, message, is_lost=is_lost)
         except Crowded:
             later = message.copy(options={SUSPECT: True})
-            later.options.pop(SERIES, None)  # it is not sent again but moved
-            patiently(lambda: send(self._broker, later, _COME_BACK_S))
+            later.options.pop(SERIES, None)  # the message only moves: it is no second one
+            for_a_minute(lambda: send(self._broker, later, _COME_BACK_S))
 
-    # --- what runs ask of the worker
+    # --- called by runs
 
     def is_suspect(self, message: Any) -> bool:
-        """Whether a worker died that had the message."""
+        """Whether a worker died that had fetched the message."""
         return message.message_id in self._broker.suspects or SUSPECT in message.options
 
     def set_backstop(self, hard_s: float) -> None:
-        """Let Dramatiq's own limit follow that of the run in this thread."""
+        """Let Dramatiq's own limit follow the limit of the run in this thread."""
         self._limit.restart((hard_s + _BACKSTOP_S) * 1000)
 
-    def hand_back(self, message: Any) -> None:
-        """Put a message back on its queue, in place of the ack."""
+    def requeue(self, message: Any) -> None:
+        """Requeue a message, in place of the ack."""
         try:
             with unavailable_as_error():
-                self._broker.hand_back(message)
-        except BrokerUnavailable:  # RabbitMQ: what is not acked comes back when the connection has ended
-            self._broker.hand_back(message, is_stopping=True)
+                self._broker.requeue(message)
+        except BrokerUnavailable:  # RabbitMQ requeues unacknowledged messages when the connection ends
+            self._broker.requeue(message, is_stopping=True)
 
-    def hand_back_now(self, message: Any) -> None:
-        """Put back a message whose run does not end; this worker stops."""
+    def requeue_now(self, message: Any) -> None:
+        """Requeue a message whose run does not end, because this worker stops."""
         self._suspects.forget(_delivery_of(message))
-        self._broker.hand_back(message, is_stopping=True)
+        self._broker.requeue(message, is_stopping=True)
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
 
     def report(self, message: Any, error: BaseException) -> None:
-        """Report a final failure to Sentry, where the caller uses it."""
+        """Report a final failure to Sentry, if the caller uses it."""
         self._sentry.report(message, error)
 
     def give_up(self, message: Any, thread_id: int) -> None:
-        """Ack a message whose run does not end, and let this worker be replaced."""
+        """Acknowledge a message whose run does not end, and let this worker be replaced."""
         self._limit.give_up(thread_id)
         if self._worker is not None:
             self._worker.consumers[message.queue_name].post_process_message(message)
@@ -192,11 +204,7 @@ class Tasks(Middleware):
         signals.worker_init.send(self)
         self.watch.start()
         self.revoked.start()
-        for each in self._broker.middleware:
-            if isinstance(each, Unknown):
-                each.listeners.append(self._tell_of_unknown)
-            if isinstance(each, Answering):
-                each.commands |= commands_of(self, self._claims)
+        self._answering.commands |= commands_of(self, self._host_runs)
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         signals.worker_process_init.send(self)
@@ -204,7 +212,7 @@ class Tasks(Middleware):
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         signals.worker_shutting_down.send(self, sig="SIGTERM", how="Warm", exitcode=0)
-        timer = threading.Timer(self._patience_s, self.watch.hand_back)
+        timer = threading.Timer(self._patience_s, self.watch.end_all, (Requeued,))
         timer.daemon = True
         timer.start()
 

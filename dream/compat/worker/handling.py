@@ -1,7 +1,7 @@
-"""What a worker does with one message of a caller's own task.
+"""One message of a caller's own task in a worker: from its fields to its acknowledgement.
 
-message ─► revoked, expired? ─► STARTED ─► the task ─► links ─► its end is kept ─► hooks ─► acked
-                │                              └─► Retry: RETRY is kept, the next message goes out, then acked
+message ─► revoked, expired? ─► STARTED ─► the task ─► links ─► its outcome is stored ─► hooks ─► acked
+                │                              └─► Retry: RETRY is stored, the next message is sent, then acked
                 └─► REVOKED
 """
 
@@ -10,31 +10,31 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import defaultdict
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq.middleware import SkipMessage
 
-from dream import serialization
 from dream.compat import signals
-from dream.compat.app import run_log
-from dream.compat.app.context import Context
-from dream.compat.app.envelopes import limits_of
-from dream.compat.app.publishing import put
-from dream.compat.app.trace import Ended, ExceptionInfo, conclude, trace
+from dream.compat.app.backend import keep
+from dream.compat.app.context import Context, Request
+from dream.compat.app.publishing import limits_of, put
+from dream.compat.app.trace import Ended, ExceptionInfo, conclude, log_received, trace
 from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Reject, Retry, TaskRevokedError, WorkerLostError
+from dream.compat.failures import Stopped
 from dream.compat.states import FAILURE, REJECTED, RETRY, REVOKED, STARTED, SUCCESS
-from dream.compat.stopping import Stopped
-from dream.compat.worker.keeping import keep
-from dream.compat.worker.patience import patiently
-from dream.compat.worker.request import Request
 from dream.compat.worker.state import successful_requests
-from dream.compat.worker.suspects import MAX_DEATHS
 from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import bind, get_logger
-from dream.messages import REDELIVERED
+from dream.observe import tracing
+from dream.work import serialization
+from dream.work.isolation import MAX_DEATHS
+from dream.work.messages import REDELIVERED
+from dream.work.middleware.metrics import note_outcome
+from dream.work.patience import for_a_minute
 
 if TYPE_CHECKING:
     from dream.compat.app.task import Task
@@ -45,18 +45,23 @@ __all__ = ["handle"]
 
 log = get_logger(__name__)
 
+#: Outcomes of runs in metrics; a task may also end in a state of its own.
+_OUTCOMES = defaultdict(
+    lambda: "succeeded", {FAILURE: "failed", RETRY: "retried", REVOKED: "revoked", REJECTED: "requeued"}
+)
+
 
 def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool = False) -> None:
-    """Run the task that a message carries, and say what came of it.
+    """Run the task of a message, and store its outcome.
 
     Parameters:
-      message: what was sent.
-      proxy: the same in Dramatiq's hands, which is acked, failed or handed back.
-      is_lost: it has killed its workers, and is not run again.
+      message: the message.
+      proxy: Dramatiq's proxy of it, which is acked, failed or requeued.
+      is_lost: its runs have killed their workers, so it is not run again.
 
     Raises:
-      SkipMessage: the message goes to the dead letters: the task has rejected it, or is lost.
-      ResultsUnavailable: Redis was away for a minute; the message is to be handed back.
+      SkipMessage: the message is dead-lettered: the task has rejected it, or is lost.
+      ResultsUnavailable: Redis was away for a minute; the caller requeues the message.
     """
     try:
         envelope = Envelope.from_message(message, worker.queue_prefix)
@@ -73,25 +78,34 @@ def handle(worker: Tasks, task: Task, message: Any, proxy: Any, *, is_lost: bool
         if REDELIVERED in message.options or worker.is_suspect(proxy):
             request.delivery_info["redelivered"] = True
         is_unwanted = envelope.id in worker.revoked or envelope.has_expired
-    except Exception as error:  # noqa: BLE001 (a stranger may have written anything)
+    except Exception as error:  # noqa: BLE001 (anybody may have written the message)
         _refuse_malformed(worker, task, proxy, error)
-    run_log.received(request)
+    log_received(request)
     signals.task_received.send(worker, request=Request.of(request))
     if is_unwanted:
         delivery.refuse(request)
         return
     with bind(task_id=envelope.id, task=task.name):
         if is_lost:
-            delivery.bury(request)
+            delivery.dead_letter(request)
         ended = trace(task, request)
+    _observe(envelope, ended)
     if ended.state == REJECTED:
         delivery.reject(ended.value)
     elif ended.state == SUCCESS:
         successful_requests.append(envelope.id)
 
 
+def _observe(envelope: Envelope, ended: Ended) -> None:
+    """Tell traces and metrics the end of a run."""
+    tracing.note(state=ended.state, attempt=envelope.retries + 1)
+    if ended.state == FAILURE:
+        tracing.fail(ended.value)
+    note_outcome(_OUTCOMES[ended.state])
+
+
 def _refuse_malformed(worker: Tasks, task: Task, message: Any, error: Exception) -> NoReturn:
-    """A message that says what cannot be, such as a time that is none."""
+    """Dead-letter a message with a wrong field, such as a time that is none."""
     log.error("message_malformed", task=task.name, task_id=message.message_id, error=repr(error))
     invalid = InvalidTaskError(f"the message of {task.name} is malformed: {error!r}")
     keep(task, Envelope(task=task.name, id=message.message_id), Ended(FAILURE, invalid, ExceptionInfo(invalid)))
@@ -101,7 +115,7 @@ def _refuse_malformed(worker: Tasks, task: Task, message: Any, error: Exception)
 
 
 def _opened(value: Any) -> Any:
-    """What JSON has no type for as what it was; a message of plain values is as it is."""
+    """The arguments with values of types that JSON lacks; plain values are returned as they are."""
     values = value.values() if isinstance(value, dict) else value
     if not any(isinstance(each, dict | list) for each in values):
         return value
@@ -109,14 +123,14 @@ def _opened(value: Any) -> Any:
 
 
 class _Unsent(Stopped):
-    """A retry cannot be sent for a minute: the task does not fail for that, but this run comes again."""
+    """A retry could not be sent for a minute. The task does not fail; its message is requeued."""
 
     state = REJECTED
     error = Reject("its retry cannot be sent", requeue=True)
 
 
 class _Delivery:
-    """See `dream.compat.app.delivery.Delivered`."""
+    """See `dream.compat.app.trace.Delivered`."""
 
     def __init__(self, worker: Tasks, task: Task, envelope: Envelope, message: Any) -> None:
         self._worker = worker
@@ -124,7 +138,7 @@ class _Delivery:
         self._envelope = envelope
         self._message = message
         self._is_given_up = False
-        #: Seconds, hard and soft, as far as they are set.
+        #: The hard and the soft time limit in seconds; None if not set.
         self.limits = limits_of(envelope, task)
         self.request: Context | None = None
 
@@ -145,23 +159,23 @@ class _Delivery:
     def retry(self, retry: Retry, envelope: Envelope) -> None:
         try:
             keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo.of_retry(retry)))
-            patiently(lambda: put(self._task.app, envelope))
+            for_a_minute(lambda: put(self._task.app, envelope))
         except (BrokerUnavailable, ResultsUnavailable) as error:
             log.warning("retry_not_sent", reason=str(error))
             raise _Unsent from error
 
     def follow(self, link: Signature, *args: Any, **options: Any) -> None:
-        patiently(lambda: link.apply_async(args, **options))
+        for_a_minute(lambda: link.apply_async(args, **options))
 
     def ended(self, ended: Ended) -> None:
-        # What a retry means has been kept before its message went out.
+        # RETRY was stored before the next message was sent.
         if ended.state != RETRY and not self._is_given_up:
             keep(self._task, self._envelope, ended, self.request)
             if ended.state == FAILURE and not isinstance(ended.value, tuple(self._task.throws)):
                 self._worker.report(self._message, ended.value)
 
     def refuse(self, request: Context) -> None:
-        """The task is not run: it was revoked, or it came too late."""
+        """Store REVOKED: the task was revoked or has expired, and is not run."""
         is_late = self._envelope.id not in self._worker.revoked
         error = TaskRevokedError("expired" if is_late else "revoked")
         keep(self._task, self._envelope, Ended(REVOKED, error))
@@ -170,28 +184,30 @@ class _Delivery:
         signals.task_revoked.send(self._task, request=seen, terminated=False, signum=None, expired=is_late)
 
     def reject(self, error: Any) -> None:
-        """Back on the queue, or to the dead letters."""
+        """Requeue or dead-letter the message, as the task's `Reject` asks."""
         if error.requeue:
-            self._worker.hand_back(self._message)
+            self._worker.requeue(self._message)
             return
         keep(self._task, self._envelope, Ended(FAILURE, error, ExceptionInfo(error)))
         self._message.fail()
         raise SkipMessage(f"the task has rejected its message: {error.reason}")
 
-    def bury(self, request: Context) -> None:
-        """The task is not run, for it would kill this worker, too."""
+    def dead_letter(self, request: Context) -> None:
+        """Dead-letter the message without a run, which would kill this worker, too."""
         error = WorkerLostError(f"its worker died {MAX_DEATHS} times while it ran")
         log.error("task_lost", reason=str(error))
         conclude(self._task, request, Ended(FAILURE, error, ExceptionInfo(error)))
         self._message.fail()
         raise SkipMessage(str(error))
 
-    def _give_up(self, thread_id: int, ended: Ended) -> None:
-        """The run's thread blocks: say how it ended, in its place, and let the worker be replaced."""
+    def _give_up(self, thread_id: int, interrupt: type[Stopped]) -> None:
+        """Store the outcome of a run whose thread blocks, and let the worker be replaced."""
         self._is_given_up = True
+        stop = interrupt()
+        ended = Ended(stop.state, stop.error, ExceptionInfo(stop.error))
         if ended.state == REJECTED:
             log.warning("run_handed_back", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
-            self._worker.hand_back_now(self._message)
+            self._worker.requeue_now(self._message)
             return
         log.warning("run_given_up", task=self._task.name, task_id=self._envelope.id, reason=str(ended.value))
         keep(self._task, self._envelope, ended)

@@ -1,9 +1,11 @@
-"""What `dramatiq dream.compat.worker.main` loads: dream's actors, and the tasks of the app that `DREAM_APP` names."""
+"""The module for `dramatiq dream.compat.worker.main`: the host's actors, and the tasks of the app in `DREAM_APP`."""
 
 from __future__ import annotations
 
-from dream.compat.conf.adoption import adopt
+from dream.compat.adoption import adopt
 from dream.compat.finding import finalize, find_app
+from dream.compat.host import host
+from dream.compat.worker.actors import register
 
 __all__ = ["app", "broker", "tasks"]
 
@@ -11,7 +13,6 @@ app = find_app()
 finalize(app)
 adopt(app.conf)
 
-from dream.actors import broker  # noqa: E402 (its settings are those that the app has been given)
-from dream.compat.worker.actors import register  # noqa: E402
-
-tasks = register(app)
+_worker = host().worker(app)  # it has the app's settings
+broker = _worker.broker
+tasks = register(app, _worker)

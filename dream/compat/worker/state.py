@@ -1,4 +1,4 @@
-"""Celery's `celery.worker.state`, as far as callers look into it; a worker keeps its own elsewhere."""
+"""Celery's `celery.worker.state`: the names that callers read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 
 __all__ = ["revoked_stamps", "successful_requests"]
 
-#: There are no stamps, so none are revoked.
+#: Always empty: there are no stamps.
 revoked_stamps: dict[str, object] = {}
-#: Ids of callers' tasks that have succeeded in this process, the last of them, as many as Celery keeps.
+#: Ids of the last callers' tasks that have succeeded in this process; Celery keeps as many.
 successful_requests: deque[str] = deque(maxlen=1000)

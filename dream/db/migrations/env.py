@@ -1,4 +1,4 @@
-"""What Alembic runs: our metadata on the connection that `dream.db.migrate` hands over."""
+"""Alembic's script: dream's metadata on the connection that `dream.db.migrate` gives it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     render_as_batch=True,
-    # Some indexes cannot be created in a transaction; where one is open already, all is in that.
+    # Some indexes cannot be created in a transaction; if one is open already, every statement is in that one.
     transaction_per_migration=True,
     version_table=VERSION_TABLE,
     found=context.config.attributes["found"],

@@ -49,7 +49,7 @@ def drop_index(name: str, table: str) -> None:
 
 
 def in_a_short_lock(change: Callable[[], object]) -> None:
-    """Make a change that locks the table for a moment (PostgreSQL), and try again where the lock is not free at once.
+    """Make a change that locks the table for a moment (PostgreSQL), and try again if the lock is not free at once.
 
     Raises:
       OperationalError: another transaction held the table for two minutes.

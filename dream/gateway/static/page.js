@@ -1,4 +1,6 @@
-// The page of one dream: its pictures as the database has them, kept fresh by the events of its socket.
+// The page of one dream: it lists the pictures from the database, and reads again what events name.
+
+import { blurred } from "./thumbhash.js";
 
 const element = (id) => document.getElementById(id);
 const WORDS = { pending: "waiting", processing: "processing", completed: "ready", failed: "failed" };
@@ -7,31 +9,33 @@ const REJECTED = 4001;
 const SILENCE_MS = 40_000; // the server pings every 15 s
 const RETRY_MAX_MS = 10_000;
 const PAGE_PICTURES = 100;
-const REFRESH_MS = 300; // events of this time are one question
-const NEWS_MS = 10_000; // how long a message about what is over stays
-// Of one request; the server's own limits are higher by default.
+const FRAME_RATIO = 4 / 3; // as in page.css
+const REFRESH_MS = 300; // events within this time cause one request
+const NEWS_MS = 10_000; // a message about finished work stays this long
+// The limits of one request; the server's limits are higher by default.
 const BATCH_FILES = 20;
 const BATCH_BYTES = 100e6;
 const MAX_BYTES = Number(element("files").dataset.maxBytes);
+const NEEDS_COOKIE = document.body.dataset.access === "owner"; // an <img> sends no token
 
 const state = { dream: 0, token: "", seq: "", socket: null, retryMs: 500, retry: 0, silence: 0, refresh: 0 };
 const shown = new Map(); // image id → { picture, item }
-// What of the dream is shown: pictures up to `last`; `next` is where the others are, `isStale` asks for all up to `last`.
+// The list shows pictures up to `last`; `next` is the address of the rest; `isStale` means that all must be read again.
 const list = { last: null, next: "", isStale: true, isReading: false, tasks: new Set() };
-const said = { about: "", timer: 0 }; // what the message is about
-const queue = []; // batches of files that wait to be sent
+const said = { about: "", timer: 0 }; // the subject of the message
+const queue = []; // batches of files to send
 const progressOf = new Map(); // task id → 0–100
 const deleting = new Set(); // image ids
 const sent = new Set(); // tasks that this page has uploaded
 
-// --- entry: by form, or by the address's fragment, from which the token is taken away at once
+// --- entry: by form, or by the address's fragment; the token is removed from there at once
 
 function enter(dream, token) {
   Object.assign(state, { dream: Number(dream), token: token.replace(/^Bearer\s+/i, ""), seq: "" });
   try {
     sessionStorage.setItem("dream", JSON.stringify({ dream, token }));
   } catch {
-    // storage is off: a reload asks again
+    // no storage: after a reload the user enters the token again
   }
   progressOf.clear();
   shown.clear();
@@ -52,7 +56,7 @@ function readFragment() {
   try {
     kept = JSON.parse(sessionStorage.getItem("dream") ?? "{}");
   } catch {
-    // nothing kept
+    // nothing stored
   }
   const dream = given.get("dream") || kept.dream || "";
   const token = given.get("token") || (String(kept.dream) === String(dream) ? kept.token : "") || "";
@@ -134,7 +138,7 @@ function update(message) {
   refreshSoon();
 }
 
-// --- the pictures: read page by page, then only those of uploads that events speak of
+// --- the pictures: read page by page, then only the uploads that events name
 
 async function call(method, path, headers = {}) {
   const answer = await fetch(path, { method, headers: { Authorization: `Bearer ${state.token}`, ...headers } });
@@ -169,8 +173,9 @@ async function refresh() {
   }
 }
 
-/** Read what is shown once more: as many pages as it takes, at least one. */
+/** Read all shown pictures again: as many pages as needed, at least one. */
 async function readAgain(isHere) {
+  if (NEEDS_COOKIE) await call("POST", "/api/auth/media-cookie");
   list.isStale = false;
   list.tasks.clear();
   const end = list.last;
@@ -212,7 +217,7 @@ async function readMore() {
   }
 }
 
-/** Read the pictures of one upload; those beyond what is shown come with their page, but for this page's own. */
+/** Read the pictures of one upload. Pictures after `last` come with their page later, except own uploads. */
 async function readTask(task, isHere) {
   const there = new Set();
   let next = address(`?${new URLSearchParams({ task_id: task, limit: PAGE_PICTURES })}`);
@@ -236,7 +241,7 @@ function isBefore(one, other) {
   return one.position < other.position || (one.position === other.position && one.id < other.id);
 }
 
-/** Show a picture where it belongs. */
+/** Show a picture at its place. */
 function put(picture) {
   const known = shown.get(picture.id);
   const item = known?.item ?? newItem(picture);
@@ -257,18 +262,18 @@ function forget(id) {
   deleting.delete(id);
 }
 
-/** An event names a deleted picture by its URL: the id beside it may be the caller's own. */
+/** Remove a deleted picture. Its URL names it, because the event's id may be the caller's own. */
 function forgetDeleted({ id, url }) {
   for (const { picture } of [...shown.values()]) {
     if (url ? picture.url === url : picture.id === id) forget(picture.id);
   }
 }
 
-/** What follows from the pictures that are shown. */
+/** Update the rest of the page after the list has changed. */
 function tidy() {
   element("empty").hidden = shown.size > 0 || Boolean(list.next);
   element("more").hidden = !list.next;
-  // What was said of work is over with it, though its last event may have been missed.
+  // The message about a task ends with the task, even where its last event was missed.
   const isWorking = ({ picture }) => WAITING.includes(picture.state) && said.about === `task ${picture.task_id}`;
   const isOver = said.about.startsWith("task ") && !said.timer && !list.tasks.has(said.about.slice("task ".length));
   if (isOver && !list.isStale && ![...shown.values()].some(isWorking)) unsay(said.about);
@@ -299,12 +304,26 @@ function fill(item, picture) {
   bar.setAttribute("aria-label", `Progress of ${picture.filename}`);
   item.querySelector(".detail").textContent = picture.error ?? detail(picture);
   item.querySelector("button").disabled = deleting.has(picture.id);
-  const image = item.querySelector("img");
-  if (picture.url && /^https?:/.test(picture.url) && image.src !== picture.url) {
-    image.src = picture.url;
-    image.alt = picture.filename;
-    image.hidden = false;
-  }
+  if (picture.url && /^https?:/.test(picture.url)) show(item.querySelector(".frame"), picture);
+}
+
+/** Show a stored picture in its frame: its placeholder at once, and the file that is wide enough for this screen. */
+function show(frame, picture) {
+  const image = frame.querySelector("img");
+  const [x, y] = (picture.focus ?? picture.found_focus ?? [0.5, 0.5]).map((share) => `${100 * share}%`);
+  image.style.objectPosition = `${x} ${y}`;
+  if (image.dataset.url === picture.url) return; // a signed URL is another one after a while
+  image.dataset.url = picture.url;
+  const placeholder = picture.placeholder && blurred(picture.placeholder);
+  if (placeholder) frame.style.background = `${picture.dominant_colour ?? ""} url(${placeholder}) ${x} ${y} / cover no-repeat`;
+  // A picture that is wider than its frame is cropped, so it is shown larger than the frame.
+  const stretch = Math.max(1, picture.width_px / picture.height_px / FRAME_RATIO || 1);
+  image.sizes = `(max-width: 25rem) ${Math.ceil(90 * stretch)}vw, ${Math.ceil(16 * stretch)}rem`;
+  const srcset = picture.signed_srcset ?? picture.srcset;
+  if (srcset) image.srcset = srcset;
+  image.src = picture.signed_url ?? picture.url;
+  image.alt = picture.filename;
+  image.hidden = false;
 }
 
 function detail(picture) {
@@ -339,7 +358,7 @@ function send(files) {
   let batch = null;
   for (const file of files) {
     if (file.size > MAX_BYTES) {
-      showRefused(file.name, tooLarge(file.size)); // a film need not be sent to be refused
+      showRefused(file.name, tooLarge(file.size)); // no need to send a large file
       continue;
     }
     const isFull = batch && (batch.files.length === BATCH_FILES || batch.bytes + file.size > BATCH_BYTES);
@@ -350,7 +369,7 @@ function send(files) {
   if (element("sending").hidden && queue.length > 0) sendNext();
 }
 
-/** What the server says of such a file (`dream.arguments.refusal_of`). */
+/** The server's sentence about such a file (`dream.messages.arguments.refusal_of`). */
 function tooLarge(bytes) {
   const text = (size) => (size >= 1e5 ? `${(size / 1e6).toFixed(1)} MB` : `${size} bytes`);
   const [size, most] = [text(bytes), text(MAX_BYTES)];
@@ -383,11 +402,11 @@ async function sendNext() {
   bar.hidden = true;
 }
 
-/** Send files; resolves to the server's answer, with `files` and `refused` in any case, and `error` where none went. */
+/** Send files; resolve to the server's answer, always with `files` and `refused`, and with `error` after a failure. */
 function post(files, onProgress) {
   const form = new FormData();
   for (const file of files) form.append("files", file);
-  const request = new XMLHttpRequest(); // fetch does not tell how much has been sent
+  const request = new XMLHttpRequest(); // fetch reports no progress
   request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
   request.open("POST", `/api/dreams/${state.dream}/images`);
   request.setRequestHeader("Authorization", `Bearer ${state.token}`);
@@ -398,7 +417,7 @@ function post(files, onProgress) {
       try {
         body = JSON.parse(request.responseText);
       } catch {
-        // no JSON: the connection was lost, or something else answered
+        // no JSON: the connection was lost, or another server answered
       }
       const failed = request.status ? `the server answered ${request.status}` : "the connection was lost";
       const error = request.status === 202 ? "" : (body.error ?? failed);
@@ -430,12 +449,12 @@ element("files").addEventListener("change", (event) => {
   event.target.value = "";
 });
 
-// A file may be dropped anywhere: a browser opens one that nobody takes, and the page is left.
+// Files may be dropped anywhere: the browser would open a file that the page does not take, and leave the page.
 const drop = element("drop");
 const isField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "file";
 const takes = (event) => event.dataTransfer.types.includes("Files") && !element("work").hidden && !state.isDraggingOwn;
 
-addEventListener("dragstart", () => (state.isDraggingOwn = true)); // a picture of this page is no upload
+addEventListener("dragstart", () => (state.isDraggingOwn = true)); // a picture of this page is not uploaded
 for (const name of ["dragend", "pointerdown"]) addEventListener(name, () => (state.isDraggingOwn = false));
 for (const name of ["dragenter", "dragover"]) {
   addEventListener(name, (event) => {
@@ -460,9 +479,9 @@ addEventListener("drop", (event) => {
   send(files);
 });
 
-// --- what is said
+// --- messages
 
-/** Show a message about something: until it is unsaid, or for `lastsMs`. */
+/** Show a message until `unsay` with the same subject, or for `lastsMs`. */
 function say(text, about = "", lastsMs = 0) {
   clearTimeout(said.timer);
   said.about = about;

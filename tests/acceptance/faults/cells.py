@@ -18,6 +18,7 @@ FLOWS: dict[str, dict[str, str]] = {
         "begin": "worker",
         "fetch": "worker",
         "decode": "child",
+        "original": "worker",
         "put": "worker",
         "complete": "worker",
         "drop": "worker",
@@ -32,6 +33,31 @@ FLOWS: dict[str, dict[str, str]] = {
         "mark": "worker",
         "remove": "worker",
         "bury": "worker",
+        "finish": "worker",
+        "notify": "worker",
+        "ack": "worker",
+    },
+    "variant": {
+        "submit": "web",
+        "enqueue": "web",
+        "claim": "worker",
+        "want": "worker",
+        "fetch": "worker",
+        "decode": "child",
+        "put": "worker",
+        "keep": "worker",
+        "finish": "worker",
+        "notify": "worker",
+        "ack": "worker",
+    },
+    "remake": {
+        "enqueue": "web",
+        "claim": "worker",
+        "number": "worker",
+        "fetch": "worker",
+        "decode": "child",
+        "put": "worker",
+        "switch": "worker",
         "finish": "worker",
         "notify": "worker",
         "ack": "worker",
@@ -102,7 +128,7 @@ class Cell:
 
     @property
     def action(self) -> str:
-        """What the process does at the step (`dream.fault_points.ACTIONS`)."""
+        """The action of the process at the step (`dream.fault_points.ACTIONS`)."""
         return "kill" if self.fault in ("killed", "RabbitMQ: killed") else "stop"
 
     def __str__(self) -> str:
@@ -111,7 +137,7 @@ class Cell:
     def has_sense(self) -> bool:
         """Whether the fault can meet the step at all."""
         if self.fault in _OF_STORE | {"child killed"}:
-            return self.flow != "schedule" and (self.fault in _OF_STORE or self.flow == "upload")
+            return self.flow != "schedule" and (self.fault in _OF_STORE or self.flow in ("upload", "variant", "remake"))
         if self.fault == "message doubled":
             return self.process in ("worker", "child") or self.point == "enqueue:after"
         # Between its writes and its COMMIT a transaction holds SQLite's lock itself.

@@ -19,12 +19,13 @@ from sqlalchemy import make_url
 from dream.db import migrate
 from tests.acceptance.faults import report
 from tests.acceptance.faults.cells import WORLDS, Cell, all_cells, pairwise
-from tests.acceptance.faults.preloaded import PreloadedParts
 from tests.acceptance.faults.scene import QUICK, Scene
-from tests.acceptance.faults.servers import Postgres, Valkey, postgres_programs, small_disk
+from tests.acceptance.faults.servers import Postgres, Valkey, small_disk
 from tests.acceptance.faults.stack_scene import StackScene, stack_environment
-from tests.conftest import IN_CI, environment_in, settings_from
+from tests.conftest import environment_in, settings_from
 from tests.network import Proxy
+from tests.postgresql import programs
+from tests.processes import Parts
 from tests.queues import delete_queues
 from tests.store_proxy import StoreProxy
 
@@ -37,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         is_all = metafunc.config.getoption("--faults") == "all"
         cells = all_cells() if is_all else pairwise(all_cells(), _MOST_CELLS)
         chosen = [
-            pytest.param(cell, id=str(cell), marks=pytest.mark.slow if number % 2 and not is_all else ())
+            pytest.param(cell, id=str(cell), marks=pytest.mark.slow if number % 4 and not is_all else ())
             for number, cell in enumerate(cells)
             if cell.flow == flow
         ]
@@ -78,16 +79,11 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    programs = postgres_programs()
-    if programs is None:
-        message = "there is no PostgreSQL to start under /usr/lib/postgresql"
-        if IN_CI:
-            pytest.fail(message)
-        pytest.skip(message)
+    found = programs()
     # Its user must reach its folder.
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"dream-postgres-{os.getpid()}"
     folder.mkdir(mode=0o755)
-    postgres = Postgres(folder, programs)
+    postgres = Postgres(folder, found)
     postgres.start()
     yield postgres
     postgres.stop()
@@ -123,9 +119,11 @@ def usual(
 ) -> dict[str, str]:
     """The variables of a cell on Valkey, SeaweedFS and SQLite."""
     shutil.copy(sqlite_template, tmp_path / "dream.db")
+    own = environment_in(tmp_path, servers)
     return {
-        **environment_in(tmp_path, servers),
+        **own,
         **QUICK,
+        "DREAM_ORIGINALS_BUCKET": own["DREAM_S3_BUCKET"],
         "DREAM_BROKER_URL": valkey.url,
         "DREAM_REDIS_URL": valkey.url,
         "DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}",
@@ -185,7 +183,7 @@ def world(cell: Cell, request: pytest.FixtureRequest) -> World:
 def scene(cell: Cell, world: World, tmp_path: Path, valkey: Valkey, store: StoreProxy) -> Iterator[Scene]:
     logs = tmp_path / "parts"
     logs.mkdir()
-    parts = PreloadedParts(world["environment"], logs)
+    parts = Parts(world["environment"], logs)
     made = StackScene if WORLDS.get(cell.fault) == "dream_up" else Scene
     scene = made(cell=cell, valkey=valkey, store=store, parts=parts, folder=tmp_path, **world)
     yield scene

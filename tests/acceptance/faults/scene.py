@@ -16,14 +16,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from dream.broker import make_broker
 from dream.db import Database, DreamImage, DreamTask, RevokedToken
 from dream.db.clock import now
-from dream.messages import CLEANUP_TOKENS, ImageState, TaskState
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import ImageState, TaskState
 from dream.producer import Producer
+from dream.runs.connections import Connections
+from dream.runs.sending import own_broker
 from dream.scheduler.timetable import TIMETABLE
 from dream.storage import Storage, new_key_stem
 from dream.storage.keys import canonical_url
+from dream.variants import VariantSpec
 from tests import promise
 from tests.acceptance.faults import web
 from tests.acceptance.faults.cells import Cell
@@ -49,15 +52,18 @@ QUICK = {
     "DREAM_SHUTDOWN_TIMEOUT_S": "5",
     "DREAM_WORKER_THREADS": "2",
     "DREAM_VARIANTS": "thumb:64",
+    "DREAM_KEEP_ORIGINALS": "yes",
+    "DREAM_WIDTHS": "48",
 }
 DREAM_ID = 7
+_CARD = VariantSpec.parse("card:64x64:cover")
 _HIT_S = 30.0
 _END_S = 75.0
 
 
 @dataclass
 class Scene:
-    """What a cell is played with.
+    """The parts that a cell is played with.
 
     Parameters:
       environment: the `DREAM_…` variables of its parts; its database has its tables, its bucket is there.
@@ -90,6 +96,11 @@ class Scene:
         self.database = Database(self.settings.model_copy(update={"database_url": url}))
         self._counter = self.folder / "strikes"
         self._fault = {"DREAM_FAULT": f"{self.cell.point}={self.cell.action}*1@{self._counter}"}
+
+    @property
+    def _fault_of_parts(self) -> dict[str, str]:
+        """The fault, unless it is for the web process: a scheduler submits at its start, too."""
+        return {} if self.cell.process == "web" else self._fault
 
     def close(self) -> None:
         self.database.dispose()
@@ -132,8 +143,8 @@ class Scene:
     def start_parts(self) -> None:
         """Start scheduler and workers, two where one is to be paused."""
         number = 2 if self.cell.fault == "paused" else 1
-        self.workers = [self.parts.start("worker", ready=False, **self._fault) for _ in range(number)]
-        self.scheduler = self.parts.start("scheduler", ready=False, **self._fault)
+        self.workers = [self.parts.start("worker", ready=False, **self._fault_of_parts) for _ in range(number)]
+        self.scheduler = self.parts.start("scheduler", ready=False, **self._fault_of_parts)
 
     def stop_parts(self) -> None:
         for part in [*self.workers, self.scheduler]:
@@ -151,6 +162,10 @@ class Scene:
         Storage(self.settings).ensure_bucket(self.settings.s3_bucket)
         if self.cell.flow == "upload":
             return {"dream_id": DREAM_ID, "paths": [str(self._picture(number)) for number in (1, 2)]}
+        if self.cell.flow == "variant":
+            return {"image_id": self._stored_picture()["id"], "definition": _CARD.definition}
+        if self.cell.flow == "remake":
+            return {"image_id": self._stored_picture()["id"]}
         if self.cell.flow == "delete":
             return {"dream_id": DREAM_ID, "image_urls": [self._stored_picture() for _ in range(2)]}
         with self.database.begin() as session:
@@ -179,6 +194,9 @@ class Scene:
                 bucket=bucket,
                 storage_key=key,
                 url=url,
+                width_px=160,
+                height_px=120,
+                content_type="image/jpeg",
             )
             session.add(image)
             session.flush()
@@ -200,11 +218,15 @@ class Scene:
             program = ("-m", "tests.acceptance.faults.web")
             self.web = self.parts.start(self.cell.flow, json.dumps(given), program=program, ready=False, **self._fault)
             return
-        with contextlib.closing(make_broker(self.settings)) as broker:
-            producer = Producer(self.settings, database=self.database, broker=broker)
+        with contextlib.closing(own_broker(self.settings)) as broker:
+            producer = Producer(self.settings, Connections(self.settings, database=self.database, broker=broker))
             if self.cell.flow == "upload":
                 files = [{"name": Path(path).name, "data": Path(path).read_bytes()} for path in given["paths"]]
                 self.accepted.append(producer.upload_images(DREAM_ID, files, [0] * len(files)))
+            elif self.cell.flow == "variant":
+                self.accepted.append(web.ask(producer, **given))
+            elif self.cell.flow == "remake":
+                self.accepted.append(web.remake(producer, **given))
             else:
                 self.accepted.append(producer.delete_images(DREAM_ID, given["image_urls"], "ann"))
 
@@ -227,11 +249,26 @@ class Scene:
         promise.sweep_the_night(self.environment)
         lost = self.cell.fault == "broker emptied"
         findings = promise.check(self.environment, self.accepted, events_were_lost=lost)
-        assert findings.broken == []
+        assert findings.broken == [], str(findings)
         if self.cell.flow == "schedule":
             with self.database.read() as session:
                 assert session.scalars(select(RevokedToken)).all() == []
             assert [task.name for task in self._unsettled()] == [CLEANUP_TOKENS]
+
+        if self.cell.flow == "variant":
+            [task] = self._unsettled() or [None]
+            with self.database.read() as session:
+                made = [each["name"] for each in session.scalars(select(DreamImage)).one().variants]
+            assert made == ["card"] * (task is not None and task.state is TaskState.SUCCEEDED)
+
+        if self.cell.flow == "remake":
+            tasks = self._unsettled()
+            is_made = [task.state for task in tasks] == [TaskState.SUCCEEDED]
+            with self.database.read() as session:
+                image = session.scalars(select(DreamImage)).one()
+            assert image.state is ImageState.COMPLETED
+            assert [each["name"] for each in image.variants] == ["thumb", "w48"] * is_made
+            assert (image.remakes > 0) == is_made
 
     def _outcome(self) -> str:
         """Nothing was accepted, or how the task ended and what that took; or that nothing met what was broken."""
@@ -246,7 +283,7 @@ class Scene:
 
 
 def hold(seconds: float) -> None:
-    """How long an outage lasts."""
+    """The length of an outage in seconds."""
     threading.Event().wait(seconds)
 
 

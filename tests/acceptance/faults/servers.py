@@ -14,11 +14,11 @@ from uuid import uuid4
 from psycopg import connect
 
 from dream.stack import ports, servers
-from dream.stack.processes import Part
 from dream.stack.state import DataFolder, State
+from dream.stack.supervisor import Program
 from tests.conftest import wait_for
 
-__all__ = ["Postgres", "Valkey", "postgres_programs", "small_disk"]
+__all__ = ["Postgres", "Valkey", "small_disk"]
 
 
 class Valkey:
@@ -33,7 +33,7 @@ class Valkey:
         with data.locked():
             state = data.load() or State()
             state.settle_ports()
-            self._part: Part = servers.valkey(data, state)
+            self._part: Program = servers.valkey(data, state)
         self.url = f"redis://:{state.valkey_password}@127.0.0.1:{state.ports['valkey']}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,12 +48,6 @@ class Valkey:
         assert self._process is not None
         self._process.kill()
         self._process.wait(10)
-
-
-def postgres_programs() -> Path | None:
-    """Where the newest `pg_ctl` of this machine is."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    return found[-1].parent if found else None
 
 
 class Postgres:

@@ -38,7 +38,9 @@ class StackScene(Scene):
 
     def start_parts(self) -> None:
         port = str(urlsplit(self.environment["DREAM_GATEWAY_URL"]).port)
-        self.up = up = self.parts.start("up", "--port", port, "--data", str(self._data), ready=False, **self._fault)
+        self.up = up = self.parts.start(
+            "up", "--port", port, "--data", str(self._data), ready=False, **self._fault_of_parts
+        )
         if self.cell.flow != "schedule":
             wait_for(lambda: "\nready " in f"\n{self.parts.log_of(up)}", 60, "the stack")
 

@@ -1,4 +1,4 @@
-"""What breaks while a process stands at its step, each under its name in `cells.FAULTS`."""
+"""Faults that strike while a process stands at its step, each under its name in `cells.FAULTS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import redis
 from dramatiq.brokers.redis import RedisBroker as StockRedisBroker
 from sqlalchemy import make_url
 
-from dream.broker import make_broker, message_of
+from dream.runs.sending import message_of, own_broker
 from tests.acceptance.faults.scene import Scene, hold, is_locked, lock_sqlite
 from tests.acceptance.faults.stack_scene import StackScene
 from tests.conftest import wait_for
@@ -71,7 +71,7 @@ def broker_emptied(scene: Scene) -> None:
 def message_doubled(scene: Scene) -> None:
     task = wait_for(scene.task, what="the task's row")
     assert task is not None
-    broker = make_broker(scene.settings)
+    broker = own_broker(scene.settings)
     # Past our own enqueue, which would not put it there twice.
     copy = message_of(scene.settings, task.id, task.name, task.args, attempt=task.attempts, queue=task.queue)
     StockRedisBroker.enqueue(broker, copy)  # type: ignore[arg-type]

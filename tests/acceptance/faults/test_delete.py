@@ -1,4 +1,4 @@
-"""Whatever breaks at whatever step of a deletion: the promise holds (docs/reliability.md)."""
+"""Every fault at every step of a deletion: the promise is kept (docs/reliability.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever breaks at whatever step of the nightly clean-up: the promise holds (docs/reliability.md)."""
+"""Every fault at every step of the nightly clean-up: the promise is kept (docs/reliability.md)."""
 
 from __future__ import annotations
 

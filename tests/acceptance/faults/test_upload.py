@@ -1,4 +1,4 @@
-"""Whatever breaks at whatever step of an upload: the promise holds (docs/reliability.md)."""
+"""Every fault at every step of an upload: the promise is kept (docs/reliability.md)."""
 
 from __future__ import annotations
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dream.celery.tasks.image_tasks import delete_images, upload_images
+from dream.db import DreamImage
+from dream.messages.registry import MAKE_VARIANT
+from dream.messages.variants import ask_for, task_of
+from dream.producer import Delivery, Producer, default, orders
+from dream.variants import VariantSpec
 
-__all__ = ["accepted"]
+__all__ = ["accepted", "ask", "remake"]
 
 _ACCEPTED = "accepted "
 
@@ -21,11 +27,31 @@ def accepted(output: str) -> list[str]:
     return [line.removeprefix(_ACCEPTED) for line in output.splitlines() if line.startswith(_ACCEPTED)]
 
 
+def ask(producer: Producer, image_id: int, definition: str) -> str:
+    """Record and send the task that the gateway would for a visitor; returns its id."""
+    with producer.database.read() as session:
+        image = session.get_one(DreamImage, image_id)
+    task_id, arguments = task_of(image, ask_for(image, VariantSpec.parse(f"card:{definition}")))
+    producer.submit(MAKE_VARIANT, arguments, task_id=task_id, delivery=Delivery(priority=8))
+    return task_id
+
+
+def remake(producer: Producer, image_id: int) -> str:
+    """Record and send the task that `dream reprocess` would; returns its id."""
+    order = orders.remake(image_id, datetime.now(UTC))
+    producer.accept(order)
+    return order.task_id
+
+
 def main(flow: str, arguments: str) -> None:
     given = json.loads(arguments)
     if flow == "upload":
         files = [{"name": Path(path).name, "data": Path(path).read_bytes()} for path in given["paths"]]
         task_id = upload_images(given["dream_id"], files, [0] * len(files))
+    elif flow == "variant":
+        task_id = ask(default(), **given)
+    elif flow == "remake":
+        task_id = remake(default(), **given)
     else:
         task_id = delete_images(given["dream_id"], given["image_urls"], "ann")
     sys.stdout.write(f"{_ACCEPTED}{task_id}\n")

@@ -37,7 +37,7 @@ def test_an_owners_query_that_fails_is_called_that(start: Callable[..., Gateway]
     with start(owners_sql=owners_sql) as gateway:
         assert refused_socket(gateway) == (1013, OWNERS)
         answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth())
-        assert (answer.status_code, answer.json()) == (503, {"error": OWNERS})
+        assert (answer.status_code, answer.json()) == (503, {"error": OWNERS, "code": "database_unavailable"})
         log = gateway.log.read_text()
         assert log.count("DREAM_OWNERS_SQL") == 2
         assert said in log
@@ -63,7 +63,7 @@ def test_missing_tables_are_called_that(start: Callable[..., Gateway]) -> None:
         Base.metadata.drop_all(gateway.database.engine)
         assert refused_socket(gateway) == (1013, sentence)
         answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(token(jti="a token's own")))
-        assert (answer.status_code, answer.json()) == (503, {"error": sentence})
+        assert (answer.status_code, answer.json()) == (503, {"error": sentence, "code": "database_unavailable"})
         assert "run `dream migrate`" in gateway.log.read_text()
 
 
@@ -75,5 +75,5 @@ def test_a_database_that_is_away_is_said_to_be_away(
     with Gateway({**environment, "DREAM_DATABASE_URL": away}, settings, tmp_path) as gateway:
         assert refused_socket(gateway) == (1013, sentence)
         answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth())
-        assert (answer.status_code, answer.json()) == (503, {"error": sentence})
+        assert (answer.status_code, answer.json()) == (503, {"error": sentence, "code": "database_unavailable"})
         assert "Connection refused" in gateway.log.read_text()

@@ -13,7 +13,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from dream.db import DreamImage, DreamTask
-from dream.messages import PROCESS_IMAGES, ImageState
+from dream.messages.registry import PROCESS_IMAGES
+from dream.messages.states import ImageState
 from tests.conftest import wait_for
 from tests.gateway import DREAM, OTHER_DREAM, STRANGER, Gateway, auth, closing_code, receive, token
 
@@ -71,7 +72,8 @@ def test_a_large_list_is_whole_and_an_empty_one_is_empty(gateway: Gateway) -> No
     assert [image["filename"] for image in whole.json()] == [f"ä {number}.jpg" for number in range(1001)]
     assert set(whole.json()[0]) == {
         "id", "url", "position", "state", "status", "filename", "width_px", "height_px", "size_bytes", "content_type",
-        "placeholder", "dominant_colour", "variants", "error", "task_id",
+        "placeholder", "dominant_colour", "found_focus", "focus", "variants", "srcset", "error", "error_code",
+        "duplicate_of", "task_id",
     }  # fmt: skip
     assert [len(page) for page in pages(gateway, "?limit=1000")] == [1000, 1]
 

@@ -1,4 +1,4 @@
-"""Whatever strangers send, by HTTP or by WebSocket: no 500, no traceback, no dead process. With a seed, and bounded."""
+"""Odd input of strangers, by HTTP or WebSocket: no 500, no traceback, no dead process. Seeded, and bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dream.messages import ImageState
+from dream.messages.states import ImageState
 from tests.gateway import DREAM, Gateway, auth, token
 from tests.integration.gateway.test_crowds import HANDSHAKE, answer, plug
 

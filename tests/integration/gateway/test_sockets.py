@@ -14,7 +14,7 @@ import jwt
 import pytest
 from websockets.sync.client import ClientConnection
 
-from dream.messages import ImageState
+from dream.messages.states import ImageState
 from tests.conftest import wait_for
 from tests.gateway import DREAM, KEY, OTHER_DREAM, OWNER, SECRET, STRANGER, Gateway, auth, closing_code, receive, token
 
@@ -100,7 +100,7 @@ def test_since_gives_what_was_missed(gateway: Gateway) -> None:
 
 
 def test_since_beyond_the_stream_gives_a_snapshot(gateway: Gateway) -> None:
-    """Where the stream does not reach back, the client gets what the database has."""
+    """If the stream does not reach back, the client gets the state of the database."""
     image_id = gateway.add_image()
     with gateway.socket(f"?token={token()}&since=5-0") as websocket:
         receive(websocket)
@@ -125,13 +125,13 @@ def test_request_status_is_answered_from_the_database(gateway: Gateway) -> None:
         assert answer["status"] == "completed"
         url = f"{gateway.settings.media_url}/{KEY.replace('0' * 32, f'{2:032x}')}"
         assert answer["images"] == [{"id": done, "url": url, "position": 2}]
-        assert answer["errors"] == [{"name": "1.jpg", "position": 1, "error": "not a picture"}]
+        assert answer["errors"] == [{"name": "1.jpg", "position": 1, "error": "not a picture", "code": ""}]
         gateway.add_image(ImageState.PENDING, number=3)
         assert status()["status"] == "processing"
 
 
 def test_malformed_messages_get_an_error_and_the_socket_stays(gateway: Gateway) -> None:
-    """Whatever a client says wrongly is answered with `error`; `ping` gets `pong`, `pong` gets nothing."""
+    """Wrong messages are answered with `error`; `ping` gets `pong`, `pong` gets nothing."""
     with gateway.watching() as websocket:
         odd = ["nonsense", "[]", "{}", '{"type": 5}', '{"type": "x"}', b"\xff\xfe", "[" * 20000]
         for message in odd:
@@ -169,7 +169,10 @@ def test_logging_out_closes_sockets_and_refuses_the_token(start: Callable[..., G
         assert closing_code(websocket) == 4001
         assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
         answer = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own))
-        assert (answer.status_code, answer.json()) == (401, {"error": "the token was revoked"})
+        assert (answer.status_code, answer.json()) == (
+            401,
+            {"error": "the token was revoked", "code": "token_rejected"},
+        )
         answer = gateway.http.post("/api/auth/logout", headers=auth())
         assert answer.status_code == 400
         assert "jti" in answer.json()["error"]

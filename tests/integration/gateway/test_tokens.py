@@ -79,7 +79,7 @@ def test_an_odd_claim_is_401_everywhere(gateway: Gateway, odd: str) -> None:
         answer = gateway.http.request(method, path, headers=auth(odd))
         # A head of more than 16 KiB is not read.
         assert answer.status_code == (401 if len(odd) < 16_000 else 400), (path, answer.text)
-        assert set(answer.json()) == {"error"}
+        assert answer.json().get("code") == ("token_rejected" if answer.status_code == 401 else None)
     with gateway.socket() as websocket:
         websocket.send(json.dumps({"type": "authenticate", "token": odd}))
         assert closing_code(websocket) in (4001, 1009)
@@ -92,7 +92,7 @@ def test_an_odd_claim_is_401_everywhere(gateway: Gateway, odd: str) -> None:
         {"jti": "ünï"},
         {"jti": "x" * 255},
         {"exp": 253402300799, "jti": "last"},
-        {"exp": time.time() + 600.5, "jti": "half"},
+        {"exp": 4102444800.5, "jti": "half"},
         {"iat": "odd", "sub": 5, "aud": ["a"], "jti": "others"},
         {"user_id": str(OWNER), "jti": "text"},
     ],

@@ -6,10 +6,10 @@ import pika
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dream.broker.rabbitmq import patient
-from dream.compat.addresses import client_url
+from dream.compat.adoption import client_url
 from dream.errors import InvalidArguments
-from dream.redis_client import connect
+from dream.work.broker.rabbitmq import patient
+from dream.work.redis_client import connect
 
 #: With the database or virtual host that kombu finds by it.
 URLS = {
@@ -29,8 +29,8 @@ WRONG = {
     "localhost": "must be",
     "sqs://": "must be",
     "redis://h/abc": "a Redis database is a number, not 'abc'",
-    "sentinel://a:1;sentinel://b:2": "several brokers",
-    "sentinel://a:1/0": "name the master itself",
+    "sentinel://a:1;sentinel://b:2": "must name all sentinels and the service: sentinel://HOST:PORT,HOST:PORT/SERVICE/0",
+    "sentinel://a:1/0": "must name the service after the sentinels",
     "amqp://h:port//": "is no URL",
 }
 HOSTS = {

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dream.compat.celery_arguments import CommandLine, Refused, parse_beat, parse_worker
+from dream.compat.commandline import CommandLine, Refused, parse_beat, parse_worker
 from dream.settings import load
 
 

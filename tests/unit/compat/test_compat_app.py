@@ -13,7 +13,14 @@ from dream.celery.tasks import image_tasks, token_tasks
 from dream.compat import Celery, Task
 from dream.compat.exceptions import ImproperlyConfigured, NotRegistered, Unsupported
 from dream.compat.schedules import crontab
-from dream.messages import ALIASES, CLEANUP_TOKENS, DELETE_IMAGES, PROCESS_IMAGES
+from dream.messages.registry import (
+    ALIASES,
+    CLEANUP_TOKENS,
+    DELETE_IMAGES,
+    MAKE_VARIANT,
+    PROCESS_IMAGES,
+    REMAKE_IMAGE,
+)
 
 
 def test_there_is_one_app_under_all_its_names() -> None:
@@ -21,7 +28,8 @@ def test_there_is_one_app_under_all_its_names() -> None:
 
 
 def test_the_documented_tasks_are_registered_under_new_and_old_names() -> None:
-    assert set(app.tasks) == {PROCESS_IMAGES, DELETE_IMAGES, CLEANUP_TOKENS, *ALIASES}
+    documented = {PROCESS_IMAGES, DELETE_IMAGES, CLEANUP_TOKENS, *ALIASES}
+    assert set(app.tasks) == documented | {MAKE_VARIANT, REMAKE_IMAGE}
     assert app.tasks[PROCESS_IMAGES] is image_tasks.process_and_upload_images is image_tasks.celery_upload_images
     assert app.tasks[DELETE_IMAGES] is image_tasks.delete_dream_images is image_tasks.celery_delete_images
     assert app.tasks[CLEANUP_TOKENS] is token_tasks.cleanup_expired_tokens

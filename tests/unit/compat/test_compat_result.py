@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from dream.compat import AsyncResult, exceptions
-from dream.compat.joining import allow_join_result, denied_join_result
-from dream.compat.result import EagerResult, result_from_tuple
+from dream.compat.result import EagerResult, allow_join_result, denied_join_result, result_from_tuple
 from dream.db import Database, tasks
 from dream.db.tasks import Claim
 from dream.errors import DatabaseUnavailable, ImageRejected, ResultsUnavailable
-from dream.messages import CLEANUP_TOKENS, TaskState
+from dream.messages.registry import CLEANUP_TOKENS
+from dream.messages.states import Failure, TaskState
 
 
 def claimed(database: Database) -> Claim:
@@ -42,7 +42,7 @@ def test_a_waiting_task_is_pending_and_a_running_one_started(database: Database)
 def test_a_task_between_two_runs_is_in_retry(database: Database) -> None:
     claim = claimed(database)
     with database.begin() as session:
-        tasks.retry_later(session, claim, "not now", 60)
+        tasks.retry_later(session, claim, Failure("not now"), 60)
     assert AsyncResult("t").state == "RETRY"
 
 
@@ -56,7 +56,7 @@ def test_success_gives_the_result(database: Database) -> None:
 
 
 def test_failure_raises_its_error_or_gives_it(database: Database) -> None:
-    end(database, claimed(database), TaskState.FAILED, error="no picture")
+    end(database, claimed(database), TaskState.FAILED, failure=Failure("no picture"))
     result = AsyncResult("t")
     assert (result.state, result.failed(), str(result.result)) == ("FAILURE", True, "no picture")
     with pytest.raises(exceptions.TaskError, match="no picture"):
@@ -65,8 +65,8 @@ def test_failure_raises_its_error_or_gives_it(database: Database) -> None:
 
 
 def test_the_error_is_of_its_own_class_where_the_row_names_one(database: Database) -> None:
-    named = {"error": "it is a text", "error_class": "dream.errors:ImageRejected"}
-    end(database, claimed(database), TaskState.FAILED, **named)
+    named = Failure("it is a text", "dream.errors:ImageRejected")
+    end(database, claimed(database), TaskState.FAILED, failure=named)
     with pytest.raises(ImageRejected, match="it is a text"):
         AsyncResult("t").get(timeout=5)
 

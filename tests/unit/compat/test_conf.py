@@ -1,4 +1,4 @@
-"""What an app is set to: where settings come from, which wins, and what is refused."""
+"""Configuration of an app: its sources, their precedence, and refused settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery.app import defaults
 
-from dream.compat import Celery
-from dream.compat.conf import Conf, names
-from dream.compat.conf.adoption import adopt, results_elsewhere
-from dream.compat.conf.names import new_name
+from dream.compat import Celery, refused
+from dream.compat.adoption import adopt, results_elsewhere
+from dream.compat.conf import DEFAULTS, WARNED, Conf, is_without_effect, new_name
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.errors import SettingsError
 from dream.settings import load
@@ -210,9 +209,9 @@ def test_an_app_that_is_set_to_nothing_changes_nothing(unset: None) -> None:
 
 def test_every_setting_that_celery_has_is_known_here_under_its_old_name_too() -> None:
     """Only what is warned of is warned of: none of Celery's passes for misspelt."""
-    suspected = {name for name in defaults.DEFAULTS if names.is_without_effect(name)}
-    assert suspected == names.WARNED
-    renamed = {defaults._TO_OLD_KEY[name]: name for name in names.DEFAULTS}
+    suspected = {name for name in defaults.DEFAULTS if is_without_effect(name)}
+    assert suspected == WARNED
+    renamed = {defaults._TO_OLD_KEY[name]: name for name in DEFAULTS}
     assert {key: new_name(key) for key in renamed} == renamed
 
 
@@ -282,7 +281,7 @@ def test_what_is_asked_for_in_vain_or_misspelt_is_one_warning() -> None:
 
 @pytest.mark.parametrize("name", ["shop.celeryconfig", "shop.celeryconfig:Config"])
 def test_what_a_module_or_class_misspells_is_told_and_what_is_its_own_stays(shop: Path, name: str) -> None:
-    """What is only used there, or named by a setting, is no setting."""
+    """A name that is only used there, or named by a setting, is no setting."""
     lines = ["task_rotes = {'a': 'b'}", "currency = 'EUR'", "task_routes = task_route = lambda *_: None"]
     body = "\n".join(["import json as task_json", "from os import getenv as task_getenv", *lines])
     (shop / "celeryconfig.py").write_text(f"{body}\nclass Config:\n    " + "\n    ".join(lines) + "\n")
@@ -299,7 +298,7 @@ def test_what_a_module_or_class_misspells_is_told_and_what_is_its_own_stays(shop
 
 def test_the_page_names_every_setting_that_is_not_accepted_in_silence() -> None:
     page = (Path(__file__).parents[3] / "docs/celery.md").read_text(encoding="utf-8")
-    expected = {*names.DEFAULTS, *names.REFUSED, *names.WARNED}
+    expected = {*DEFAULTS, *refused.SETTINGS, *WARNED}
     assert {name for name in expected if f"`{name}`" not in page} == set()
 
 

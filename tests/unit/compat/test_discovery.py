@@ -1,4 +1,4 @@
-"""What workers and schedulers import for an app, and who is told once its configuration is there."""
+"""Imports of workers and schedulers for an app, and calls after its configuration."""
 
 from __future__ import annotations
 

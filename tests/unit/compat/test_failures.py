@@ -10,8 +10,7 @@ import pytest
 from dramatiq.middleware import Shutdown
 
 from dream.compat import exceptions
-from dream.compat.failures import read_error, write_error
-from dream.compat.stopping import Stopped
+from dream.compat.failures import Stopped, read_error, write_error
 from dream.errors import ImageRejected
 
 

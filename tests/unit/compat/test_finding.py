@@ -1,4 +1,4 @@
-"""Which app `-A` means."""
+"""The app that `-A` means."""
 
 from __future__ import annotations
 

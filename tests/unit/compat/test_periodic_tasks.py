@@ -13,7 +13,7 @@ from dream.compat import Celery
 from dream.compat.exceptions import ImproperlyConfigured
 from dream.compat.periodic import periodic_tasks
 from dream.compat.schedules import BaseSchedule, crontab, schedstate, schedule
-from dream.messages import CLEANUP_TOKENS
+from dream.messages.registry import CLEANUP_TOKENS
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Where tasks go by `task_routes`, and the queues that an app names."""
+"""Routes of tasks by `task_routes`, and the queues that an app names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from dream.compat import Celery
 from dream.compat.exceptions import ImproperlyConfigured
-from dream.compat.queues import Queue
-from dream.compat.routes import queue_names, queues_of, routed
+from dream.compat.queues import Queue, queue_names, queues_of, routed
 
 
 def by_function(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> Any:

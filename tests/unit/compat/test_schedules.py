@@ -13,8 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dream.compat.exceptions import ImproperlyConfigured
-from dream.compat.schedules import ParseException, crontab, crontab_parser, maybe_schedule, schedule, solar
-from dream.compat.schedules.wall_clock import moments, offset, round_down, wall_clock
+from dream.compat.schedules import (
+    ParseException,
+    crontab,
+    crontab_parser,
+    maybe_schedule,
+    moments,
+    offset,
+    round_down,
+    schedule,
+    solar,
+    wall_clock,
+)
 
 NEW_YORK, HAVANA, LORD_HOWE = (ZoneInfo(name) for name in ("America/New_York", "America/Havana", "Australia/Lord_Howe"))
 
@@ -33,7 +43,7 @@ class ClockApp:
 
 
 def next_local(due: crontab | schedule, *local: int, fold: int = 0) -> str:
-    """When it is due after a run at a local time, in local time."""
+    """The time at which it is due after a run at a local time, in local time."""
     moment = datetime(*local, fold=fold, tzinfo=due.tz)  # type: ignore[arg-type,misc]
     return due.next_after(moment.astimezone(UTC)).astimezone(due.tz).isoformat(timespec="minutes")
 

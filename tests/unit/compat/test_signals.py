@@ -12,12 +12,12 @@ import pytest
 from dream.compat import Celery, signals
 from dream.compat.envelope import Envelope
 from dream.compat.signals import Signal
-from dream.producer import Producer
 from dream.settings import Settings
+from dream.work.connection import Connection
 from tests.unit.list_broker import ListBroker
 
 if TYPE_CHECKING:
-    from dream.broker import AnyBroker
+    from dream.work.broker import AnyBroker
 
 
 def test_a_run_tells_of_its_way() -> None:
@@ -92,7 +92,7 @@ def test_a_listener_that_nobody_holds_is_forgotten() -> None:
 
 def test_headers_that_a_listener_adds_are_the_tasks() -> None:
     app, broker = Celery("shop"), ListBroker()
-    app.producer = Producer(Settings(), broker=cast("AnyBroker", broker))
+    app.servers = Connection(Settings(), broker=cast("AnyBroker", broker))
 
     def add(headers: dict[str, Any], **_: Any) -> None:
         headers["request_id"] = "r1"

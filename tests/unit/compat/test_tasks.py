@@ -8,7 +8,7 @@ import pytest
 
 import dream.compat
 from dream.compat import Celery, Task, current_app, current_task, shared_task, signals
-from dream.compat.app.envelopes import envelope_of
+from dream.compat.app.publishing import envelope_of
 from dream.compat.app.retrying import backoff_s
 from dream.compat.exceptions import (
     EncodeError,

@@ -1,4 +1,4 @@
-"""What numbers in a colour space are in sRGB, worked out from the formulas of the specifications in plain Python.
+"""Conversion of colour numbers to sRGB, computed from the formulas of the specifications in plain Python.
 
 Sources: ITU-T H.273, tables 2 and 3; ITU-R BT.2100, tables 4 and 5; IEC 61966-2-1; SMPTE RP 177 for the matrices.
 """

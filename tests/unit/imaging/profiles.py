@@ -78,13 +78,13 @@ def _lab_8(colour: Colour) -> bytes:
 
 
 def to_srgb(colour: tuple[int, int, int], primaries: Primaries, gamma: float = 2.2) -> tuple[int, ...]:
-    """What numbers in such a space are in sRGB, cut where sRGB has no such colour."""
+    """Numbers of such a space in sRGB, cut where sRGB has no such colour."""
     light = [(value / 255) ** gamma for value in colour]
     return _xyz_to_srgb(tuple(sum(light[i] * primaries[i][axis] for i in range(3)) for axis in range(3)))  # type: ignore[arg-type]
 
 
 def lab_to_srgb(colour: Colour) -> tuple[int, ...]:
-    """What a CIELAB colour (D50) is in sRGB."""
+    """A CIELAB colour (D50) in sRGB."""
     lightness, a, b = colour
     y = (lightness + 16) / 116
     axes = (y + a / 500, y, y - b / 200)

@@ -11,7 +11,7 @@ from imaging_pictures import BLUE, GREEN, RED, encoded, is_near, noise, pixel, q
 from PIL import Image, ImageSequence
 
 from dream.errors import ImageRejected
-from dream.imaging import Limits, VariantSize, process_file, variant_path
+from dream.imaging import Limits, VariantSpec, process_file, variant_path
 
 COLOURS = (RED, GREEN, BLUE)
 
@@ -63,7 +63,7 @@ def test_it_is_reduced_to_the_longest_edge_and_the_budget(tmp_path: Path) -> Non
 def test_its_variants_are_stills(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(animation("GIF"))
-    processed = process_file(source, target, Limits(variants=(VariantSize("thumb", 30),)))
+    processed = process_file(source, target, Limits(variants=(VariantSpec.within("thumb", 30),)))
     assert processed.variants[0].content_type == "image/jpeg"
     assert is_near(pixel(Image.open(io.BytesIO(variant_path(target, "thumb").read_bytes())), 0.5, 0.5), RED)
 

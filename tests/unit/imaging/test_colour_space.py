@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageSequence
 from pillow_heif import from_bytes, from_pillow
 from profiles import ADOBE_RGB, DISPLAY_P3, rgb_profile, to_srgb
 
-from dream.imaging import Limits, VariantSize, process_file, variant_path
+from dream.imaging import Limits, VariantSpec, process_file, variant_path
 
 Colour = tuple[int, int, int]
 COLOURS: tuple[Colour, ...] = ((200, 60, 60), (60, 160, 90), (70, 80, 190), (128, 128, 128), (255, 255, 255), (0, 0, 0))
@@ -250,14 +250,14 @@ def test_a_palette_and_a_transparent_colour(tmp_path: Path) -> None:
 def test_variants_placeholders_and_colours_are_of_it(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(avif_of(P3_RED, 12, 13))
-    processed = process_file(source, target, Limits(variants=(VariantSize("thumb", 32),)))
+    processed = process_file(source, target, Limits(variants=(VariantSpec.within("thumb", 32),)))
     with Image.open(variant_path(target, "thumb")) as small:
         assert is_near(pixel(small, 0.5, 0.5), P3_RED_IN_SRGB, 4)
     assert is_near(tuple(bytes.fromhex(processed.dominant_colour[1:])), P3_RED_IN_SRGB, 4)
 
 
 def greys(folder: Path, make: Any, levels: list[int]) -> list[int]:
-    """What greys of these levels come out as."""
+    """The levels that greys of these levels become."""
     out = []
     for level in levels:
         colour = seen(folder, make((level,) * 3))

@@ -1,4 +1,4 @@
-"""How large a picture comes out: at most the longest edge, at least 75% of it where the decoder gives such a size."""
+"""Size of a result: at most the longest edge, and at least 75% of it if the decoder gives such a size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from dream.imaging import Limits
 from dream.imaging.decode import decode, open_image
-from dream.imaging.resize import resize, swatch
+from dream.imaging.transform import resize, swatch
 
 
 def jpeg(size: tuple[int, int]) -> bytes:

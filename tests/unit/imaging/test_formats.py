@@ -1,4 +1,4 @@
-"""What goes in by its content, and what comes out by `DREAM_OUTPUT_FORMAT`."""
+"""Formats of files by their content, and formats of results by `DREAM_OUTPUT_FORMAT`."""
 
 from __future__ import annotations
 

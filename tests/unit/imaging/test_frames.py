@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import base64
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from imaging_pictures import is_near, run
 from moving import BLUE, CLEAR, GREEN, RED, WHITE, Part, apng, gif
 from PIL import Image, ImageSequence
-from playwright.sync_api import Page, sync_playwright
-
-from tests.conftest import IN_CI
+from playwright.sync_api import Browser, Page
 
 #: Top left, inside the small box below, the middle, bottom right.
 PLACES = ((2, 2), (12, 12), (20, 20), (37, 37))
@@ -154,20 +150,11 @@ def test_where_no_animation_is_wanted_its_first_frame_is_taken(tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        if IN_CI:
-            pytest.fail("no chromium is installed")
-        pytest.skip("no chromium is installed")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--force-color-profile=srgb"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        page = browser.new_page()
-        page.route("https://pictures.test/", lambda route: route.fulfill(body=CANVAS, content_type="text/html"))
-        page.goto("https://pictures.test/")  # a secure context, which ImageDecoder wants
-        yield page
-        browser.close()
+def page(browser: Browser) -> Page:
+    page = browser.new_page()
+    page.route("https://pictures.test/", lambda route: route.fulfill(body=CANVAS, content_type="text/html"))
+    page.goto("https://pictures.test/")  # a secure context, which ImageDecoder wants
+    return page
 
 
 _DECODE = """async ([kind, data]) => {

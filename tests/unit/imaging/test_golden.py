@@ -15,6 +15,7 @@ from imaging_pictures import encoded, run
 from PIL import Image, ImageSequence
 from PIL.ExifTags import Base
 
+from dream.imaging import Limits, VariantSpec, process_file, variant_path
 from dream.imaging.decode import Decoded
 from dream.imaging.transform import prepare
 
@@ -72,6 +73,24 @@ def test_a_wide_space_looks_the_same_in_srgb(tmp_path: Path, kind: str, space: p
     assert_like(patches_of(out), expected, 10 if kind == "AVIF" else TOLERANCE)
 
 
+@pytest.mark.parametrize("row", range(3))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("output_format", ["jpeg", "webp", "avif"])
+def test_a_crop_has_the_colours_of_its_place(tmp_path: Path, kind: str, output_format: str, row: int) -> None:
+    lossless = {"quality": 100, "subsampling": "4:4:4"} if kind == "JPEG" else {}
+    profile = profiles.rgb_profile(profiles.DISPLAY_P3)
+    data = encoded(chart("RGB", COLOURS), kind, icc_profile=profile, **lossless)
+    text = f"strip:{ACROSS * PATCH_PX}x{PATCH_PX}:cover:{output_format}"
+    focus = (0.5, (row + 0.5) / (len(COLOURS) // ACROSS))
+    (tmp_path / "source").write_bytes(data)
+    limits = Limits(variants=(VariantSpec.parse(text),), focus=focus)
+    process_file(tmp_path / "source", tmp_path / "target", limits)
+    expected = [profiles.to_srgb(colour, profiles.DISPLAY_P3) for colour in COLOURS]  # type: ignore[arg-type]
+    with Image.open(variant_path(tmp_path / "target", "strip")) as strip:
+        assert strip.size == (ACROSS * PATCH_PX, PATCH_PX)
+        assert_like(patches_of(strip), expected[row * ACROSS : (row + 1) * ACROSS], 10)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_a_grey_profile_is_heeded(tmp_path: Path, kind: str) -> None:
     """Grey of gamma 1.0, as scanners write it, is far darker than its numbers."""
@@ -95,7 +114,7 @@ PRESS: dict[tuple[int, ...], profiles.Colour] = {
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_a_cmyk_profile_is_heeded(tmp_path: Path, kind: str) -> None:
-    """What the inks look like, only the profile can tell."""
+    """Only the profile can tell the look of the inks."""
     lossless = {"quality": 100, "subsampling": "4:4:4"} if kind == "JPEG" else {}
     picture = chart("CMYK", [tuple(255 * ink for ink in inks) for inks in PRESS])
     _, out = run(tmp_path, encoded(picture, kind, icc_profile=profiles.cmyk_profile(PRESS), **lossless))

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends ends as a valid picture or as one clear reason, soon, and in bounded memory."""
+"""Hostile files end as a valid picture or as one clear reason, soon, and in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import hostile
 import pytest
+from described import KINDS, file_of, photo_exif, xmp_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imaging_pictures import encoded, heic, noise, reason, run
-from PIL import ImageChops
+from PIL import Image, ImageChops
 
 from dream.errors import ImageRejected
+from dream.imaging import Limits, VariantSpec, process_file, variant_path
 
 
 @pytest.mark.parametrize("name", hostile.BOMBS)
@@ -41,7 +43,7 @@ def test_what_is_broken_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", hostile.ODD)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_odd_is_a_picture_all_the_same(tmp_path: Path, name: str) -> None:
-    run(tmp_path, hostile.ODD[name])
+    run(tmp_path, hostile.ODD[name], keep_facts="all")
     assert hostile.SECRET not in (tmp_path / "target").read_bytes()
 
 
@@ -50,14 +52,32 @@ def test_what_is_wild_is_a_picture_or_refused(tmp_path: Path, name: str) -> None
     ends_well(tmp_path, hostile.WILD[name])
 
 
+@pytest.mark.parametrize("name", [*hostile.ODD, *hostile.WILD])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_crops_of_the_odd_and_the_wild_are_pictures_without_secrets(tmp_path: Path, name: str) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes((hostile.ODD | hostile.WILD)[name])
+    variants = tuple(map(VariantSpec.parse, ("a:32:cover:jpeg", "b:48x16:cover:avif:30", "c:16x900:cover:webp")))
+    try:
+        made = process_file(source, target, Limits(variants=variants, focus=(1, 0))).variants
+    except ImageRejected:
+        return
+    for each in made:
+        path = variant_path(target, each.name)
+        assert hostile.SECRET not in path.read_bytes()
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.size == (each.width_px, each.height_px)
+
+
 def ends_well(folder: Path, data: bytes) -> bool:
     """Whether it became a picture; where not, it was refused as it should be."""
     for part in ("refused", "processed"):
         (folder / part).mkdir(exist_ok=True)
     try:
-        run(folder / "processed", data)
+        run(folder / "processed", data, keep_facts="all", keep_copyright=True)
     except ImageRejected:
-        reason(folder / "refused", data)
+        reason(folder / "refused", data, keep_facts="all", keep_copyright=True)
         return False
     return True
 
@@ -71,6 +91,7 @@ def samples() -> dict[str, bytes]:
     see_through = picture.copy()
     see_through.putalpha(noise(40, 30).getchannel("R"))
     frames: dict[str, Any] = {"save_all": True, "append_images": [other]}
+    xmp = xmp_of("<dc:creator><rdf:Seq><rdf:li>Ada</rdf:li></rdf:Seq></dc:creator>", 'exif:GPSLatitude="48,51.5N"')
     return {
         "jpeg": encoded(picture, "JPEG"),
         "jpeg, progressive": encoded(picture, "JPEG", progressive=True, icc_profile=bytes(200)),
@@ -90,6 +111,7 @@ def samples() -> dict[str, bytes]:
         "bmp": encoded(picture, "BMP"),
         "avif": encoded(picture, "AVIF"),
         "heic": heic(picture),
+        **{f"{kind.lower()}, described": file_of(picture, kind, photo_exif(Artist="Ada"), xmp) for kind in KINDS},
     }
 
 

@@ -1,4 +1,4 @@
-"""What takes too much memory to be decoded is refused by its header, with a sentence."""
+"""Pictures that need too much memory to be decoded are refused by their header, with a sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from dream.imaging.decode import open_image
 from dream.imaging.jpeg_segments import FRAMES, segments
 from dream.imaging.limits import Limits
-from dream.imaging.memory import coefficient_bytes
+from dream.imaging.structure import coefficient_bytes
 
 PIXELS = 200 * 100
 

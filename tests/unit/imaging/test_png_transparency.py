@@ -1,4 +1,4 @@
-"""What a PNG's tRNS makes transparent, in each kind of picture; seen at its left and right half.
+"""Transparency by a PNG's tRNS, in each kind of picture; seen at its left and right half.
 
 The values are the specification's (3rd edition, clause 11.3.1.1); for lists that are too long, libpng's.
 """

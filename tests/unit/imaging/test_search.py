@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from dream.errors import ImageRejected
-from dream.imaging.budget import Qualities, Rung, Task, search
+from dream.imaging.budget import Grade, Qualities, Task, search
 
 QUALITIES = Qualities(highest=90, lowest=80, lowest_share=0.58)
 #: Bytes for each pixel at quality 90.
 DENSE = 1.3
 
-Encoder = Callable[[Path, Rung], None]
+Encoder = Callable[[Path, Grade], None]
 
 
-def encoder(seen: list[Rung], edge_exponent: float, quality_growth: float) -> Encoder:
+def encoder(seen: list[Grade], edge_exponent: float, quality_growth: float) -> Encoder:
     """Writes as many bytes as pixels and quality make; keeps what it was asked for in `seen`."""
 
-    def save(path: Path, rung: Rung) -> None:
-        seen.append(rung)
-        edge = math.sqrt(rung.size[0] * rung.size[1])
-        size_bytes = DENSE * 2000 ** (2 - edge_exponent) * edge**edge_exponent * quality_growth ** (rung.quality - 90)
+    def save(path: Path, grade: Grade) -> None:
+        seen.append(grade)
+        edge = math.sqrt(grade.size[0] * grade.size[1])
+        size_bytes = DENSE * 2000 ** (2 - edge_exponent) * edge**edge_exponent * quality_growth ** (grade.quality - 90)
         path.write_bytes(bytes(int(size_bytes)))
 
     return save
@@ -43,9 +43,9 @@ def run(folder: Path, max_bytes: int, encode: Encoder, floor_px: float = 1920) -
 @pytest.mark.parametrize("share", [0.97, 0.8, 0.6, 0.4, 0.1, 0.01])
 def test_it_is_found_in_few_tries(tmp_path: Path, share: float, exponent: float, growth: float) -> None:
     """Files are filled to 85% at least, by three tries mostly, and up to six far from the law that is expected."""
-    seen: list[Rung] = []
+    seen: list[Grade] = []
     encode = encoder(seen, exponent, growth)
-    encode(tmp_path / "target", Rung(90, (2400, 1800)))
+    encode(tmp_path / "target", Grade(90, (2400, 1800)))
     whole = (tmp_path / "target").stat().st_size
     seen.clear()
     assert run(tmp_path, int(whole * share), encode) >= 0.85 * int(whole * share)
@@ -54,15 +54,15 @@ def test_it_is_found_in_few_tries(tmp_path: Path, share: float, exponent: float,
 
 
 def test_what_fits_is_written_once(tmp_path: Path) -> None:
-    seen: list[Rung] = []
+    seen: list[Grade] = []
     run(tmp_path, 10**8, encoder(seen, 1.75, 1.05))
-    assert seen == [Rung(90, (2400, 1800))]
+    assert seen == [Grade(90, (2400, 1800))]
 
 
 def test_pixels_give_way_first_then_quality_then_pixels(tmp_path: Path) -> None:
-    last: list[Rung] = []
+    last: list[Grade] = []
     for share in (0.75, 0.5, 0.2):
-        seen: list[Rung] = []
+        seen: list[Grade] = []
         run(tmp_path, int(share * DENSE * 2400 * 1800), encoder(seen, 2.0, 1.055))
         last.append(seen[-1])
     assert last[0].quality == 90
@@ -74,7 +74,7 @@ def test_pixels_give_way_first_then_quality_then_pixels(tmp_path: Path) -> None:
 
 
 def test_a_small_picture_keeps_its_pixels_while_quality_can_give_way(tmp_path: Path) -> None:
-    seen: list[Rung] = []
+    seen: list[Grade] = []
     run(tmp_path, int(0.8 * DENSE * 2400 * 1800), encoder(seen, 2.0, 1.055), floor_px=3000)
     assert seen[-1].size == (2400, 1800)
     assert 80 <= seen[-1].quality < 90

@@ -12,9 +12,8 @@ import pytest
 from imaging_pictures import encoded, noise, quarters
 from PIL import Image
 
-from dream.errors import ImageRejected
+from dream.errors import ImageRejected, Reason
 from dream.imaging import Limits
-from dream.imaging.damage import DAMAGED
 from dream.imaging.structure import check_structure
 
 LIMITS = Limits(max_jpeg_scans=20, max_parts=200)
@@ -25,7 +24,7 @@ def is_refused(data: bytes, limits: Limits = LIMITS) -> bool:
     try:
         check_structure(io.BytesIO(data), limits)
     except ImageRejected as error:
-        return str(error) != DAMAGED
+        return str(error) != Reason.IMAGE_DAMAGED.sentence
     return False
 
 
@@ -53,7 +52,7 @@ def test_scans_of_thumbnails_and_behind_the_picture_do_not_count() -> None:
 
 
 def test_a_sequential_jpeg_is_read_no_further_than_its_scan() -> None:
-    """What follows is pixels: a photo of 4 MB is not searched for markers."""
+    """Pixels follow: a photo of 4 MB is not searched for markers."""
     assert not is_refused(encoded(quarters(), "JPEG") + b"\xff\xda\0\x02" * 500)
 
 
@@ -92,7 +91,7 @@ def test_a_few_parts_are_let_through(make: Callable[[int], bytes]) -> None:
     ids=["png", "gif", "animated gif", "apng", "tiff", "jpeg", "cmyk", "webp", "bmp"],
 )
 def test_ordinary_files_are_let_through(data: bytes) -> None:
-    """Wherever they are cut."""
+    """At any place of the cut."""
     for length in range(8, len(data), max(1, len(data) // 50)):
         assert not is_refused(data[:length])
     assert not is_refused(data)

@@ -30,7 +30,7 @@ def tiff(kind: str) -> bytes:
 
 
 def strip(data: bytes) -> slice:
-    """Where the middle strip's bytes are."""
+    """The place of the middle strip's bytes."""
     tags = TiffImageFile(io.BytesIO(data)).tag_v2
     middle = len(tags[273]) // 2
     return slice(tags[273][middle], tags[273][middle] + tags[279][middle])

@@ -27,7 +27,7 @@ def test_transparency_is_kept(tmp_path: Path, kind: str) -> None:
 
 
 def test_hidden_colours_do_not_bleed_into_edges_when_reduced(tmp_path: Path) -> None:
-    """Where half a pixel is red and half is hidden black, it is red at half opacity."""
+    """A pixel that is half red and half hidden black is red at half opacity."""
     _, out = run(tmp_path, encoded(half_transparent().resize((512, 256)), "PNG"), max_edge_px=65)
     edge = [pixel(out, x / out.width, 0.5) for x in range(out.width)]
     assert any(20 < colour[3] < 235 for colour in edge)

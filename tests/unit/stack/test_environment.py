@@ -1,4 +1,4 @@
-"""What a part of the stack gets for an environment."""
+"""The environment of each process of the stack."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 LOOK = """
 import sys
-from dream.stack.environment import for_part
-print(for_part(dict([sys.argv[1].split("=")]), {}).get("DREAM_LOG_FORMAT"))
+from dream.stack.environment import for_process
+print(for_process(dict([sys.argv[1].split("=")]), {}).get("DREAM_LOG_FORMAT"))
 """
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from dream.stack.backoff import BackOff
 from dream.stack.logs import Follower, last_line, rotate
+from dream.work.respawn import BackOff
 
 
 def test_a_file_past_the_limit_is_set_aside_and_a_smaller_one_stays(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Which servers `dream up` embeds, and which are the caller's."""
+"""Embedded servers and the caller's own servers under `dream up`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from dream.errors import SettingsError
-from dream.stack.environment import for_part
-from dream.stack.own import complete, described, own_values, uses_seaweedfs, uses_valkey, without_own
+from dream.stack.environment import (
+    complete,
+    described,
+    for_process,
+    own_values,
+    printed,
+    uses_seaweedfs,
+    uses_valkey,
+    without_own,
+)
 
 EMBEDDED = {
     "DREAM_BROKER_URL": "redis://:a@127.0.0.1:1/0",
@@ -67,16 +75,26 @@ def test_a_shell_that_was_pointed_at_the_last_run_names_no_server_of_its_own() -
     assert own_values(EMBEDDED, EMBEDDED) == {}
     moved = EMBEDDED | {"DREAM_BROKER_URL": "redis://:a@127.0.0.1:9/0"}
     own = {"DREAM_S3_ENDPOINT_URL": "https://h"}
-    part = for_part(EMBEDDED | own, complete(own, moved))
+    part = for_process(EMBEDDED | own, complete(own, moved))
     assert part["DREAM_BROKER_URL"] == moved["DREAM_BROKER_URL"]
     assert "DREAM_S3_ACCESS_KEY" not in part
+
+
+def test_another_shell_has_the_settings_of_pictures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dream.media.sign` and `dream reprocess --variants` need the settings that `dream up` was started with."""
+    monkeypatch.chdir(tmp_path)
+    caller = {"PATH": "/bin", "dream_variants": "thumb:320", "DREAM_WIDTHS": "", "DREAM_SECRETS_DIR": "secrets"}
+    old = {"DREAM_BROKER_URL": "redis://old", "DREAM_READY_FILE": "/r", "DREAM_PORT": "1"}
+    shell = printed(caller | old, EMBEDDED)
+    assert shell == EMBEDDED | {"DREAM_VARIANTS": "thumb:320", "DREAM_SECRETS_DIR": f"{tmp_path}/secrets"}
+    assert "DREAM_PUBLIC_URL" not in printed({"DREAM_PUBLIC_URL": "https://left-out"}, EMBEDDED)
 
 
 def test_secrets_files_and_other_spellings_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dream_database_url").write_text("postgresql://from-a-file/d\n")
     own = own_values({"DREAM_SECRETS_DIR": str(tmp_path), "dream_broker_url": "redis://h", "DREAM_REDIS_URL": ""}, {})
     assert own == {"DREAM_DATABASE_URL": "postgresql://from-a-file/d", "DREAM_BROKER_URL": "redis://h"}
-    assert "dream_broker_url" not in for_part({"dream_broker_url": "redis://old"}, EMBEDDED)
+    assert "dream_broker_url" not in for_process({"dream_broker_url": "redis://old"}, EMBEDDED)
     monkeypatch.chdir(tmp_path)
     relative = own_values({"DREAM_DATABASE_URL": "sqlite:///mine.db"}, {})
     assert relative == {"DREAM_DATABASE_URL": f"sqlite:///{tmp_path}/mine.db"}

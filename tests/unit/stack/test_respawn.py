@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from dream.stack.supervisor import SAME_SIGNAL_S
+from dream.work.process import SAME_SIGNAL_S
 from tests.conftest import wait_for
 
 START = """
 import os, signal, sys, time
-from dream.stack.respawn import keep_running
+from dream.work.respawn import keep_running
 
 def say(word):
     os.write(1, f"{word} {os.getpid()}\\n".encode())
@@ -48,6 +48,10 @@ def wrong():
 def failing():
     say("up")
     raise RuntimeError("broken")
+
+def refusing():
+    say("up")
+    sys.exit("not like this")
 
 def leaving_badly():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
@@ -105,6 +109,12 @@ def test_a_child_that_fails_says_why_and_is_started_again() -> None:
     with keeping("failing") as kept:
         assert kept.says("up") != kept.says("up")
         assert "RuntimeError: broken\n" in kept.errors_until("starting again")
+
+
+def test_a_child_that_exits_with_a_text_prints_it() -> None:
+    with keeping("refusing") as kept:
+        kept.says("up")
+        assert "not like this\n" in kept.errors_until("starting again")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""Parts that are kept up, given up, and stopped, with small real processes."""
+"""Programs that are kept up, given up, and stopped, with small real processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import time
 import pytest
 
 from dream.errors import SettingsError, StackError
-from dream.stack.processes import Part, Process, stop_all
-from dream.stack.supervisor import Stopped, Supervisor
+from dream.stack.supervisor import Process, Program, Stopped, Supervisor, stop_all
 
 LASTING = "import time; open('lives', 'a').write('.'); open('ready', 'w'); time.sleep(600)"
 HANGING_ONCE = """
@@ -28,14 +27,14 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 @pytest.fixture
 def make(tmp_path):
-    """A part that runs some Python in a folder of the test's."""
+    """A program that runs some Python in a folder of the test's."""
 
-    def part(code: str, name: str = "part", **fields) -> Part:
+    def program(code: str, name: str = "program", **fields) -> Program:
         given = {"ready_file": tmp_path / "ready", "is_ready": (tmp_path / "ready").exists} | fields
         argv = [sys.executable, "-c", code]
-        return Part(name=name, argv=argv, env=os.environ, cwd=tmp_path, log=tmp_path / f"{name}.log", **given)
+        return Program(name=name, argv=argv, env=os.environ, cwd=tmp_path, log=tmp_path / f"{name}.log", **given)
 
-    return part
+    return program
 
 
 @pytest.fixture
@@ -45,36 +44,36 @@ def supervisor():
     supervisor.kill()
 
 
-def test_a_part_that_is_killed_is_started_again(make, supervisor, tmp_path) -> None:
+def test_a_program_that_is_killed_is_started_again(make, supervisor, tmp_path) -> None:
     supervisor.start(make(LASTING))
     supervisor.wait_ready(timeout_s=10)
     deadline = time.monotonic() + 10
 
-    os.kill(supervisor.pid_of("part"), signal.SIGKILL)
+    os.kill(supervisor.pid_of("program"), signal.SIGKILL)
     while (tmp_path / "lives").read_text() != "..":
         assert time.monotonic() < deadline
         supervisor.step(0.02)
 
 
-def test_a_part_that_lives_and_does_no_rounds_is_replaced(make, supervisor, tmp_path) -> None:
-    """It showed life, then hangs; a part that goes on showing life is left alone."""
+def test_a_program_that_lives_and_does_no_rounds_is_replaced(make, supervisor, tmp_path) -> None:
+    """It showed life, then hangs; a program that goes on showing life is left alone."""
     supervisor.start(make(HANGING_ONCE, life_timeout_s=0.5))
     supervisor.wait_ready(timeout_s=10)
-    first = supervisor.pid_of("part")
+    first = supervisor.pid_of("program")
     deadline = time.monotonic() + 10
     while not (tmp_path / "lives").exists() or (tmp_path / "lives").read_text() != "..":
         assert time.monotonic() < deadline
         supervisor.step(0.02)
-    second = supervisor.pid_of("part")
+    second = supervisor.pid_of("program")
     assert second != first
     watched = time.monotonic() + 1
     while time.monotonic() < watched:
         supervisor.step(0.02)
-    assert supervisor.pid_of("part") == second
+    assert supervisor.pid_of("program") == second
 
 
-def test_a_part_that_answers_is_not_hung(make, supervisor, tmp_path) -> None:
-    """A busy part that has no time to show life is asked before it is killed; a slow answer holds up nobody."""
+def test_a_program_that_answers_is_not_hung(make, supervisor, tmp_path) -> None:
+    """A busy program that has no time to show life is asked before it is killed; a slow answer holds up nobody."""
     asked: list[bool] = []
     may_answer = threading.Event()
 
@@ -85,7 +84,7 @@ def test_a_part_that_answers_is_not_hung(make, supervisor, tmp_path) -> None:
 
     supervisor.start(make(LASTING, life_timeout_s=0.2, answers=answers))
     supervisor.wait_ready(timeout_s=10)
-    first, deadline = supervisor.pid_of("part"), time.monotonic() + 20
+    first, deadline = supervisor.pid_of("program"), time.monotonic() + 20
     watched = time.monotonic() + 0.6
     while time.monotonic() < watched:
         supervisor.step(0.02)
@@ -93,18 +92,18 @@ def test_a_part_that_answers_is_not_hung(make, supervisor, tmp_path) -> None:
     while len(asked) < 2:
         assert time.monotonic() < deadline
         supervisor.step(0.02)
-        assert supervisor.pid_of("part") == first
+        assert supervisor.pid_of("program") == first
     while (tmp_path / "lives").read_text() != "..":
         assert time.monotonic() < deadline
         supervisor.step(0.02)
     assert asked[:3] == [True, True, False]
 
 
-def test_the_log_of_a_running_part_stays_bounded(make, supervisor, tmp_path) -> None:
-    """A part that writes and writes goes on writing, and its newest lines are there."""
+def test_the_log_of_a_running_program_stays_bounded(make, supervisor, tmp_path) -> None:
+    """A program that writes and writes goes on writing, and its newest lines are there."""
     code = "import itertools, sys; open('ready', 'w')\nfor n in itertools.count(): print(f'{n:01000}')"
     supervisor.start(make(code))
-    log, aside = tmp_path / "part.log", tmp_path / "part.log.1"
+    log, aside = tmp_path / "program.log", tmp_path / "program.log.1"
     deadline = time.monotonic() + 30
     while not aside.exists() or log.stat().st_size < 2_000_000:
         assert time.monotonic() < deadline
@@ -116,14 +115,14 @@ def test_the_log_of_a_running_part_stays_bounded(make, supervisor, tmp_path) -> 
     assert aside.stat().st_size < 200 * 2**20
 
 
-def test_a_part_that_keeps_dying_at_the_start_is_given_up_with_its_last_words(make, supervisor) -> None:
+def test_a_program_that_keeps_dying_at_the_start_is_given_up_with_its_last_words(make, supervisor) -> None:
     supervisor.start(make("print('no such disk', flush=True); raise SystemExit(7)"))
 
-    with pytest.raises(StackError, match=r"part did not start \(exit code 7\): no such disk; see .*part\.log"):
+    with pytest.raises(StackError, match=r"program did not start \(exit code 7\): no such disk; see .*program\.log"):
         supervisor.wait_ready(timeout_s=20)
 
 
-def test_a_part_of_ours_with_a_wrong_setting_is_given_up_at_once_with_its_line(make, supervisor) -> None:
+def test_a_program_of_ours_with_a_wrong_setting_is_given_up_at_once_with_its_line(make, supervisor) -> None:
     code = "print('dream: DREAM_X is wrong', flush=True); raise SystemExit(2)"
     supervisor.start(make(code, is_ours=True))
 
@@ -131,22 +130,22 @@ def test_a_part_of_ours_with_a_wrong_setting_is_given_up_at_once_with_its_line(m
         supervisor.wait_ready(timeout_s=10)
 
 
-def test_a_part_of_ours_that_says_what_is_wrong_is_given_up_with_its_line(make, supervisor) -> None:
+def test_a_program_of_ours_that_says_what_is_wrong_is_given_up_with_its_line(make, supervisor) -> None:
     code = "print('dream: DREAM_X=y: nothing listens', flush=True); raise SystemExit(1)"
 
-    with pytest.raises(StackError, match=r"^DREAM_X=y: nothing listens; see .*part\.log$"):
+    with pytest.raises(StackError, match=r"^DREAM_X=y: nothing listens; see .*program\.log$"):
         supervisor.run_once(make(code, is_ours=True), timeout_s=10)
 
 
-def test_a_part_that_never_answers_is_named(make, supervisor) -> None:
+def test_a_program_that_never_answers_is_named(make, supervisor) -> None:
     supervisor.start(make(LASTING, is_ready=lambda: False))
 
-    with pytest.raises(StackError, match=r"part did not answer within 0\.2 s"):
+    with pytest.raises(StackError, match=r"program did not answer within 0\.2 s"):
         supervisor.wait_ready(timeout_s=0.2)
 
 
 def test_a_program_that_is_not_there_is_told(make, supervisor, tmp_path) -> None:
-    part = Part(
+    program = Program(
         name="absent",
         argv=["/no/such/program"],
         env=os.environ,
@@ -154,25 +153,25 @@ def test_a_program_that_is_not_there_is_told(make, supervisor, tmp_path) -> None
         log=tmp_path / "absent.log",
         is_ready=lambda: False,
     )
-    supervisor.start(part)
+    supervisor.start(program)
 
     with pytest.raises(StackError, match=r"absent did not start .*No such file"):
         supervisor.wait_ready(timeout_s=10)
 
 
-def test_a_part_that_ends_by_itself_is_waited_for_and_its_failure_is_told(make, supervisor) -> None:
+def test_a_program_that_ends_by_itself_is_waited_for_and_its_failure_is_told(make, supervisor) -> None:
     supervisor.run_once(make("pass"), timeout_s=10)
 
-    with pytest.raises(StackError, match=r"part did not start \(exit code 1\)"):
+    with pytest.raises(StackError, match=r"program did not start \(exit code 1\)"):
         supervisor.run_once(make("raise SystemExit(1)"), timeout_s=10)
 
 
-def test_a_part_that_ignores_sigterm_is_killed_after_its_time(make, supervisor) -> None:
+def test_a_program_that_ignores_sigterm_is_killed_after_its_time(make, supervisor) -> None:
     supervisor.start(make(STUBBORN, stop_timeout_s=0.3))
     supervisor.wait_ready(timeout_s=10)
     begun = time.monotonic()
 
-    supervisor.stop(["part"])
+    supervisor.stop(["program"])
 
     assert 0.3 <= time.monotonic() - begun < 3
 
@@ -208,11 +207,11 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path, wait_until, is_runn
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from dream.stack.processes import Part, Process\n"
+        "from dream.stack.supervisor import Process, Program\n"
         "here = Path(sys.argv[1])\n"
         "argv = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
-        "part = Part(name='p', argv=argv, env={}, cwd=here, log=here / 'p.log')\n"
-        "print(Process(part).pid, flush=True)\n"
+        "program = Program(name='p', argv=argv, env={}, cwd=here, log=here / 'p.log')\n"
+        "print(Process(program).pid, flush=True)\n"
         "time.sleep(600)"
     )
     argv = [sys.executable, "-c", code, str(tmp_path)]
@@ -226,17 +225,17 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path, wait_until, is_runn
 
 
 def test_a_process_whose_parent_is_gone_already_ends_when_it_is_tied() -> None:
-    code = "import os; from dream.tether import die_with; die_with(os.getpid()); print('alive')"
+    code = "import os; from dream.work.tether import die_with; die_with(os.getpid()); print('alive')"
     orphan = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert (orphan.returncode, orphan.stdout) == (-signal.SIGKILL, "")
 
 
-def test_a_kept_child_of_a_part_dies_with_it(make, supervisor, tmp_path, wait_until, is_running) -> None:
+def test_a_kept_child_of_a_program_dies_with_it(make, supervisor, tmp_path, wait_until, is_running) -> None:
     """`dream up` → `dream worker` → the process that does the work."""
     code = (
         "import os, time\n"
-        "from dream.stack.respawn import keep_running\n"
+        "from dream.work.respawn import keep_running\n"
         "def work():\n"
         "    open('child.new', 'w').write(str(os.getpid())); os.rename('child.new', 'child')\n"
         "    while True: time.sleep(0.02)\n"
@@ -252,7 +251,7 @@ def test_a_kept_child_of_a_part_dies_with_it(make, supervisor, tmp_path, wait_un
     wait_until(lambda: not is_running(child))
 
 
-def test_a_part_is_not_started_from_a_thread_it_would_die_with(make) -> None:
+def test_a_program_is_not_started_from_a_thread_it_would_die_with(make) -> None:
     raised: list[StackError] = []
 
     def start() -> None:
@@ -278,7 +277,7 @@ def test_stopping_what_has_ended_already_is_no_error(make) -> None:
 def test_importing_the_stack_imports_no_heavy_library() -> None:
     """`dream worker` forks before it imports anything heavy, so the fork's own imports are light."""
     code = (
-        "import sys, dream.stack, dream.stack.respawn, dream.stack.up\n"
+        "import sys, dream.stack, dream.work.respawn, dream.stack.up\n"
         "heavy = {'boto3', 'sqlalchemy', 'dramatiq', 'pydantic', 'PIL', 'redis', 'starlette', 'alembic'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -1,4 +1,4 @@
-"""Celery's `celery.contrib.testing.app`: an app for tests, which is the current one for as long as they want it."""
+"""Celery's `celery.contrib.testing.app`: an app for tests, which can be the current app for a while."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dream.compat.app.base import Celery
 
 __all__ = ["DEFAULT_TEST_CONFIG", "TestApp", "Trap", "set_trap", "setup_default_app"]
 
-#: Tests' messages have a queue of their own, called as Celery's default is: no worker of `default` takes them.
+#: Messages of tests have a queue of their own, with the name of Celery's default: no worker of `default` takes them.
 DEFAULT_TEST_CONFIG: Mapping[str, Any] = {"enable_utc": True, "timezone": "UTC", "task_default_queue": "celery"}
 
 
 class Trap:
-    """Stands in the current app's place, and raises where somebody uses it."""
+    """Replaces the current app, and raises an error at each use."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError("Test depends on current_app")
@@ -36,7 +36,7 @@ def TestApp(  # noqa: N802 (Celery's name)
 
     Parameters:
       name: its name.
-      config: its settings; those of `DEFAULT_TEST_CONFIG` where it names none.
+      config: its settings; `DEFAULT_TEST_CONFIG` gives the others.
       set_as_current, backend, broker, **parameters: as for `Celery`.
     """
     changes = {**DEFAULT_TEST_CONFIG, **(config or {})}
@@ -45,12 +45,12 @@ def TestApp(  # noqa: N802 (Celery's name)
     return Celery(name or "celery.tests", set_as_current=set_as_current, changes=changes, **parameters)
 
 
-TestApp.__test__ = False  # type: ignore[attr-defined]  # pytest looks for what is called so
+TestApp.__test__ = False  # type: ignore[attr-defined]  # pytest collects classes of such names
 
 
 @contextmanager
 def set_trap(app: Celery) -> Iterator[None]:  # noqa: ARG001 (Celery's)
-    """Raise where the current app is used, instead of the one that is passed on."""
+    """Raise an error if code inside uses the current app."""
     with current.keeping_current_app():
         current.set_current_app(Trap())  # type: ignore[arg-type]
         yield
@@ -58,6 +58,6 @@ def set_trap(app: Celery) -> Iterator[None]:  # noqa: ARG001 (Celery's)
 
 @contextmanager
 def setup_default_app(app: Celery, use_trap: bool = False) -> Iterator[None]:
-    """Let the current app be the same afterwards as before; `use_trap` as `set_trap`."""
+    """Restore the current app at the end of the block; `use_trap` works as `set_trap`."""
     with set_trap(app) if use_trap else current.keeping_current_app():
         yield

@@ -1,4 +1,4 @@
-"""Celery's `celery.contrib.testing.manager`: what tests of tasks wait for."""
+"""Celery's `celery.contrib.testing.manager`: waits for the states of tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dream.compat import exceptions
 from dream.compat.result import AsyncResult
-from dream.results.states import STARTED, SUCCESS
+from dream.work.results import STARTED, SUCCESS
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -19,11 +19,11 @@ __all__ = ["Manager", "ManagerMixin", "Sentinel"]
 
 
 class Sentinel(Exception):
-    """What is waited for has not come."""
+    """The awaited state has not come."""
 
 
 class ManagerMixin:
-    """What a `Manager` can do, for a class that has an `app`."""
+    """The methods of a `Manager`, for a class that has an `app`."""
 
     app: Celery
 
@@ -40,10 +40,10 @@ class ManagerMixin:
         interval_max: float = 5.0,
         **_how: Any,
     ) -> Any:
-        """What `fun` returns, once it raises none of `catch`; after `max_retries` more calls its error is raised.
+        """Call `fun` until it raises none of `catch`; after `max_retries` more calls its error is raised.
 
         Parameters:
-          interval_start, interval_step, interval_max: seconds between two calls: the first, what is added, the longest.
+          interval_start, interval_step, interval_max: the first pause between two calls, its growth, the longest, in s.
         """
         for number in itertools.count():
             try:
@@ -57,10 +57,10 @@ class ManagerMixin:
     def ensure_not_for_a_while(
         self, fun: Callable[..., Any], catch: Sequence[type[BaseException]], desc: str = "thing", **how: Any
     ) -> None:
-        """Be sure that `fun` raises one of `catch` for some time.
+        """Check for some time that `fun` raises one of `catch`.
 
         Raises:
-          AssertionError: it did not.
+          AssertionError: it returned.
         """
         how = {"max_retries": 20, "interval_step": 0.02, "interval_max": 1.0, **how}
         try:
@@ -70,7 +70,7 @@ class ManagerMixin:
         raise AssertionError(f"Should not have happened: {desc}")
 
     def join(self, r: Any, propagate: bool = False, max_retries: int = 10, **how: Any) -> Any:
-        """What a task returned, or several did.
+        """Wait for a task, or for several; return their values.
 
         Parameters:
           r: a result, or several.
@@ -84,11 +84,11 @@ class ManagerMixin:
             try:
                 return r.get(propagate=propagate, **how)
             except exceptions.TimeoutError:
-                print(f"still waiting for {r}")  # noqa: T201 (for who watches the tests)
+                print(f"still waiting for {r}")  # noqa: T201 (for people who watch the tests)
         raise AssertionError(f"Test failed: Missing task results: {r}")
 
     def inspect(self, timeout: float = 3.0) -> Inspect:
-        """What asks workers."""
+        """An `Inspect` that asks workers."""
         return self.app.control.inspect(timeout=timeout)
 
     def assert_received(self, ids: Iterable[str], **policy: Any) -> Any:
@@ -104,7 +104,7 @@ class ManagerMixin:
         return self._assert(lambda: all(each.state in (STARTED, SUCCESS) for each in async_results), **policy)
 
     def wait_until_idle(self) -> None:
-        """Throw away what waits, until nothing does, and wait until nothing runs."""
+        """Discard waiting messages until none is left, and wait until no task runs."""
         while self.app.control.purge():
             pass
         while self._held("active"):
@@ -127,10 +127,10 @@ class ManagerMixin:
 
 
 class Manager(ManagerMixin):
-    """What tests of an app wait for.
+    """Waits in tests of an app.
 
     Parameters:
-      app: whose tasks and workers they are.
+      app: the app of the tasks and workers.
     """
 
     def __init__(self, app: Celery, **_how: Any) -> None:

@@ -1,16 +1,16 @@
-"""Celery's `celery.contrib.testing.tasks`: what a worker of tests is asked first."""
+"""Celery's `celery.contrib.testing.tasks`: the first task that a worker of tests runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dream.compat.app.shared import shared_task
+from dream.compat.app.registry import shared_task
 
 __all__ = ["ping"]
 
 
 def _ping() -> str:
-    """Say that a worker is there."""
+    """Return "pong": a worker runs tasks."""
     return "pong"
 
 

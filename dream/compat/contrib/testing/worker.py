@@ -1,8 +1,8 @@
 """Celery's `celery.contrib.testing.worker`: a worker in the process of the tests, on a real broker.
 
-It runs the app's own tasks; those of dream, which want a database and a store of objects, are left to `dream worker`.
-A thread that blocks past its time limit is not replaced, as it would be there.
-Signals, logs and `dream.compat.worker.state` are those of the process: a test sees them.
+It runs the app's own tasks. Dream's own need a database and an object store, so `dream worker` runs those.
+A thread that blocks past its time limit is not replaced here.
+A test sees the worker's signals, logs and `dream.compat.worker.state`, because both share a process.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware import Middleware
 
-from dream.broker import make_broker
 from dream.compat.contrib.testing.tasks import ping
-from dream.compat.joining import allow_join_result
+from dream.compat.result import allow_join_result
 from dream.compat.signals import Signal
 from dream.compat.worker.actors import Tasks
-from dream.middleware.answering import Answering
-from dream.middleware.unknown import Unknown
-from dream.process import node_name
+from dream.work.broker import make_broker
+from dream.work.process import node_name
+from dream.work.worker import WorkerMiddleware
 
 if TYPE_CHECKING:
     from dream.compat.app.base import Celery
@@ -33,7 +32,7 @@ __all__ = ["TestWorkController", "start_worker", "test_worker_started", "test_wo
 
 WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
 
-#: The sender's thread needs this much in a process of many threads.
+#: Seconds that the sender's thread needs in a process of many threads.
 _SENDER_FIRST_S = 0.01
 
 test_worker_starting = Signal("test_worker_starting")
@@ -42,7 +41,7 @@ test_worker_stopped = Signal("test_worker_stopped")
 
 
 class _SenderFirst(Middleware):
-    """What a test does right behind `delay()` comes before the run: tests were written for a worker that is slower."""
+    """Delays each run a little: tests expect the line after `delay()` to come before the run."""
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
         time.sleep(_SENDER_FIRST_S)
@@ -54,8 +53,8 @@ class TestWorkController:
     Parameters:
       app: finalized.
       concurrency: tasks at a time, each in a thread.
-      hostname: what it calls itself.
-      queues: those that it takes tasks from beside the app's own.
+      hostname: the worker's name.
+      queues: further queues beside the app's own.
       shutdown_timeout: seconds that runs have when it stops.
     """
 
@@ -68,11 +67,9 @@ class TestWorkController:
         self.app = app
         self.hostname = hostname or node_name(own.worker_name)
         settings = own.model_copy(update={"shutdown_timeout_s": shutdown_timeout, "worker_name": self.hostname})
-        self._broker = make_broker(settings)
-        self._broker.add_middleware(Answering(settings, self.hostname))
-        self._broker.add_middleware(Unknown(settings))
-        self._broker.add_middleware(_SenderFirst())
-        self._tasks = Tasks(app, settings, self._broker)
+        middleware = WorkerMiddleware(settings, app.servers.results)
+        self._broker = make_broker(settings, middleware=middleware.in_order(others=[_SenderFirst()]))
+        self._tasks = Tasks(app, settings, self._broker, middleware)
         self._broker.add_middleware(self._tasks)
         self._more_queues, self._queues = tuple(queues), set[str]()
         self._timeout_ms = round(shutdown_timeout * 1000)
@@ -84,7 +81,7 @@ class TestWorkController:
         self._worker.consumer_whitelist = self._queues
 
     def reload(self, *_modules: Any, **_how: Any) -> None:
-        """Know the tasks that the app has been given since."""
+        """Declare the tasks that the app has got since the start."""
         self.app.define_shared()
         self._queues |= self._tasks.queues(self._more_queues)
         self._tasks.declare(self._more_queues)
@@ -96,7 +93,7 @@ class TestWorkController:
         test_worker_started.send(self.app, worker=self, consumer=self)
 
     def stop(self) -> None:
-        """Take no more, and let what runs end; what is not done in time goes back on its queue."""
+        """Take no more messages, and wait for the runs; requeue the messages of runs that do not end in time."""
         self._worker.stop(timeout=self._timeout_ms)
         self._broker.close()
 
@@ -105,9 +102,9 @@ class TestWorkController:
 def start_worker(
     app: Celery,
     concurrency: int = 1,
-    pool: str = "threads",  # noqa: ARG001 (Celery's: tasks run in threads, whatever it says)
+    pool: str = "threads",  # noqa: ARG001 (Celery's: tasks always run in threads)
     loglevel: str | int = WORKER_LOGLEVEL,
-    logfile: str | None = None,  # noqa: ARG001 (Celery's: lines go where the tests' go)
+    logfile: str | None = None,  # noqa: ARG001 (Celery's: the tests' own logging gets the lines)
     perform_ping_check: bool = True,
     ping_task_timeout: float = 10.0,
     shutdown_timeout: float = 10.0,
@@ -115,18 +112,18 @@ def start_worker(
     queues: str | Iterable[str] = (),
     **_how: Any,
 ) -> Iterator[TestWorkController]:
-    """Around what wants a worker of the app in this process.
+    """Run a worker of the app in this process while the block lasts.
 
     Parameters:
       concurrency: tasks at a time.
-      loglevel: of the lines that tell of tasks.
-      perform_ping_check: begin when a task has run, which must be within `ping_task_timeout` seconds.
+      loglevel: the level of log lines about tasks.
+      perform_ping_check: first run a task, which must end within `ping_task_timeout` seconds.
       shutdown_timeout: seconds that runs have when it stops.
-      hostname: what it calls itself.
-      queues: those that it takes tasks from beside the app's own; a text separates them by commas.
+      hostname: the worker's name.
+      queues: further queues beside the app's own, as a list or separated by commas.
 
     Raises:
-      ImproperlyConfigured, SettingsError: the app names no broker that there can be.
+      ImproperlyConfigured, SettingsError: dream has no broker of the kind that the app names.
       TimeoutError: no task ran in time.
     """
     app.finalize()

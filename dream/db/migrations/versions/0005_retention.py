@@ -1,4 +1,4 @@
-"""Rows may be removed after their time: pictures outlive their task, entries say when they were last seen."""
+"""Columns for the removal of old rows: pictures outlive their task, and entries have the time of their last use."""
 
 from __future__ import annotations
 

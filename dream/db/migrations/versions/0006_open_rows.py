@@ -1,4 +1,4 @@
-"""Indexes over what is open, staged or past its time, in place of those over all rows."""
+"""Indexes over rows that are open, staged or past their time, in place of indexes over all rows."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def _is_an_older_releases() -> bool:
-    """Whether the table is ours: an older release's migrations came first, and it looks as they made it."""
+    """Whether an older release's migrations made the table: they ran, and the table has their form."""
     inspector = sa.inspect(op.get_bind())
     if op.get_context().opts["found"] is None or not inspector.has_table("revoked_tokens"):
         return False
@@ -62,12 +62,12 @@ def _rename_on_sqlite() -> None:
 
 
 def _rename_on_postgresql() -> None:
-    """Done at once, however many rows there are."""
+    """Rename the table and create the view; quick for any number of rows."""
     op.rename_table("revoked_tokens", "dream_revoked_tokens")
     op.execute("ALTER TABLE dream_revoked_tokens RENAME CONSTRAINT pk_revoked_tokens TO pk_dream_revoked_tokens")
     op.execute("ALTER INDEX ix_revoked_tokens_expires_at RENAME TO ix_dream_revoked_tokens_expires_at")
     op.execute("CREATE VIEW revoked_tokens AS SELECT * FROM dream_revoked_tokens")
-    # Other roles get their rights on the table for the view too.
+    # Other roles get the same rights on the view as on the table.
     op.execute(
         "DO $$ DECLARE each record; BEGIN FOR each IN SELECT grantee, privilege_type"
         " FROM information_schema.role_table_grants WHERE table_name = 'dream_revoked_tokens'"

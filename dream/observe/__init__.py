@@ -1,0 +1,1 @@
+"""Metrics, traces and error reports for operators. Any package from `work` up may record here."""
