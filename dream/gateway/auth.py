@@ -44,11 +44,13 @@ class Identity:
       user_id: the user.
       expires_at: the end of the token.
       jti: the token's id, which a revocation needs; None if it has none.
+      is_operator: whether the token lets its user see and change the work of the whole system (`DREAM_OPERATOR_CLAIM`).
     """
 
     user_id: int
     expires_at: datetime
     jti: str | None
+    is_operator: bool = False
 
 
 def check_secret(settings: Settings) -> str:
@@ -127,7 +129,9 @@ def decode(token: str, settings: Settings) -> Identity:
         raise TokenRejected("the token is malformed") from None
     if claims.get("token_type") == "refresh":
         raise TokenRejected("this is a refresh token; an access token is needed")
-    return Identity(_user_id(claims), _expiry(claims), _jti(claims))
+    # Only JSON's true counts: a text such as "false" makes nobody an operator.
+    is_operator = claims.get(settings.operator_claim) is True
+    return Identity(_user_id(claims), _expiry(claims), _jti(claims), is_operator)
 
 
 def _user_id(claims: dict[str, Any]) -> int:

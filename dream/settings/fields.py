@@ -293,6 +293,9 @@ class Settings(BaseSettings):
     )
     jwt_secret: SecretStr | None = Field(None, description="Key that signs and checks tokens.")
     jwt_algorithms: Algorithms = Field(("HS256",), description="Accepted algorithms, separated by commas.")
+    operator_claim: str = Field(
+        "dream_operator", min_length=1, description="The claim that makes a token's user an operator when it is `true`."
+    )
     token_blacklist: Literal["dream", "simplejwt"] = Field(
         "dream", description="Tables of revoked tokens: dream's own, or those of Django simplejwt's `token_blacklist`."
     )

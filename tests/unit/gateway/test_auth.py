@@ -83,6 +83,15 @@ def test_the_issuers_own_claims_do_not_matter() -> None:
     assert decode(signed(aud="web", sub=5, iat=ahead, nbf=ahead, jti="j"), settings()).jti == "j"
 
 
+@pytest.mark.parametrize("value", [None, False, "true", "false", 1, [True]])
+def test_only_true_makes_an_operator(value: object) -> None:
+    """Another value of the claim is no rank, and another claim neither."""
+    assert decode(signed(dream_operator=True), settings()).is_operator
+    assert decode(signed(ops=True), settings(operator_claim="ops")).is_operator
+    assert not decode(signed(dream_operator=value), settings()).is_operator
+    assert not decode(signed(dream_operator=True), settings(operator_claim="ops")).is_operator
+
+
 @pytest.mark.parametrize("value", ["Bearer abc", "bearer  abc ", "abc", " abc"])
 def test_a_token_may_be_bare_or_a_bearers(value: str) -> None:
     assert bearer_token(value) == "abc"
