@@ -33,12 +33,13 @@ from dream.gateway.access import drop_cookie
 from dream.gateway.auth import check_secret, decode, token_of
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
-from dream.gateway.images import delete_image, list_images, show_image, upload
+from dream.gateway.images import delete_image, list_images, show_image
 from dream.gateway.media import media, media_cookie
 from dream.gateway.originals import original
 from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
 from dream.gateway.traced import Traced
+from dream.gateway.uploads import upload
 from dream.imaging.limits import picker_types
 from dream.log import get_logger
 from dream.observe import tracing

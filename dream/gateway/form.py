@@ -13,21 +13,21 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from dream.errors import ImageRejected, Reason
 from dream.messages.arguments import ImageFile, check_focus, check_positions, refusal_of
-from dream.work.text import counted, is_text, size_text
+from dream.messages.refusals import RefusedFile, refused_file
+from dream.work.text import counted, size_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["RefusedFile", "Upload", "parse_focus", "parse_positions", "read_upload"]
+__all__ = ["Upload", "parse_focus", "parse_positions", "read_upload"]
 
 #: Room for positions and the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
@@ -67,22 +67,6 @@ class SpooledFile(Mapping[str, Any]):
         return 3
 
 
-class RefusedFile(TypedDict):
-    """A refused file in the answer.
-
-    Parameters:
-      index: its number among the files of the request, from 0.
-      name: its name; `picture` if it has none.
-      code: the code of a `dream.errors.Reason`.
-      error: a sentence for a person.
-    """
-
-    index: int
-    name: str
-    code: str
-    error: str
-
-
 @dataclass(frozen=True)
 class Upload:
     """The files of a request: the accepted ones with their positions, and the refused ones."""
@@ -90,18 +74,6 @@ class Upload:
     files: Sequence[ImageFile]
     positions: Sequence[int]
     refused: Sequence[RefusedFile]
-
-    @property
-    def refusal_status(self) -> int:
-        """The status of the answer if no file is accepted."""
-        return 413 if self.refused[0]["code"] == Reason.FILE_TOO_LARGE.code else 400
-
-    @property
-    def refusal_text(self) -> str:
-        """The error of the answer if no file is accepted."""
-        first, *others = self.refused
-        more = f" (and {len(others)} more refused)" if others else ""
-        return f"{first['name']}: {first['error']}{more}"
 
 
 def _name_of(file: UploadFile) -> str:
@@ -250,17 +222,12 @@ def _upload_of(form: FormData, sizes_bytes: Mapping[UploadFile, int], max_bytes:
     return Upload(
         files=cast("list[ImageFile]", [SpooledFile(sent[index], focuses[index]) for index in accepted]),
         positions=[positions[index] for index in accepted],
-        refused=[_refused(index, sent[index], refusal) for index, refusal in enumerate(refusals) if refusal],
+        refused=[refused_file(index, _name_of(sent[index]), each) for index, each in enumerate(refusals) if each],
     )
 
 
 def _texts(items: Sequence[tuple[str, Any]], field: str) -> list[str]:
     return [value for name, value in items if name in {field, f"{field}[]"} and isinstance(value, str)]
-
-
-def _refused(index: int, file: UploadFile, refusal: ImageRejected) -> RefusedFile:
-    name = "".join(character if is_text(character) else "\N{REPLACEMENT CHARACTER}" for character in _name_of(file))
-    return {"index": index, "name": name, "code": refusal.code, "error": str(refusal)}
 
 
 def parse_positions(texts: Sequence[str]) -> list[int] | None:

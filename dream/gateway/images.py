@@ -1,4 +1,4 @@
-"""A dream's pictures over REST: upload, list, delete.
+"""A dream's pictures over REST: list, show, delete.
 
 The list comes page by page, or as one JSON array. The array is read, encoded and sent in portions, so thousands of
 pictures delay no other request and take little memory.
@@ -26,14 +26,12 @@ from dream.db.dreams import Owner
 from dream.errors import InvalidArguments
 from dream.gateway.auth import Identity, decode, token_of
 from dream.gateway.faults import DATABASE_FAULTS, log_fault
-from dream.gateway.form import read_upload
 from dream.gateway.services import Services, services_of
 from dream.media.signatures import viewable_with
 from dream.messages.arguments import MAX_ID
 from dream.messages.pictures import image_info
 from dream.messages.srcset import srcset_of
 from dream.messages.states import ImageState
-from dream.producer.backlog import check_backlog, check_quota
 from dream.producer.listing import cursor_behind, parse_cursor
 from dream.work.messages import MAX_ID_LENGTH
 
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from dream.gateway.limits import User
     from dream.settings import Settings
 
-__all__ = ["delete_image", "image_of", "list_images", "no_such_image", "owned", "show_image", "upload"]
+__all__ = ["delete_image", "image_of", "list_images", "no_such_image", "owned", "show_image"]
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
 #: Pictures of the whole list that are read at a time.
@@ -50,29 +48,6 @@ _PORTION = 250
 _AS_ONE_REQUEST = 100
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _TASK = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_LENGTH}}}")
-
-
-async def upload(request: Request) -> Response:
-    """Accept pictures: 202 with the task's id, or an error after which nothing is stored.
-
-    The answer lists refused files under `refused`; the others are accepted.
-    """
-    services, dream_id, owner = await owned(request)
-    # A user at the limit is refused before the bytes are sent.
-    await run_in_threadpool(_check_limits, services, dream_id, owner.user_id)
-    async with read_upload(request, services.settings) as form, services.handing_over:
-        if not form.files:
-            return JSONResponse({"error": form.refusal_text, "refused": form.refused}, form.refusal_status)
-        accept = partial(services.producer.upload_images, user_id=owner.user_id)
-        task_id = await run_in_threadpool(accept, dream_id, form.files, form.positions)
-        answer = {"task_id": task_id, "dream_id": dream_id, "files": len(form.files), "refused": form.refused}
-    return JSONResponse(answer, 202)
-
-
-def _check_limits(services: Services, dream_id: int, user_id: int) -> None:
-    settings, database = services.settings, services.connections.database
-    check_backlog(settings, database, 1, dream_id, user_id)
-    check_quota(settings, database, 1, user_id)
 
 
 async def list_images(request: Request) -> Response:

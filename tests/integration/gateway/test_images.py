@@ -188,9 +188,10 @@ def test_an_upload_without_a_bad_file_refuses_none(strict: Gateway) -> None:
 def test_an_upload_of_bad_files_alone_is_refused(
     strict: Gateway, status: int, error: str, parts: list[bytes], refused: list[dict[str, Any]]
 ) -> None:
-    """Today's status and `error`, and each file by its name; nothing stays behind."""
+    """Today's status and `error`, the code of the first file, and each file by its name; nothing stays behind."""
     answer = post(strict, *parts)
-    assert (answer.status_code, answer.json()) == (status, {"error": error, "refused": refused})
+    code = refused[0]["code"]
+    assert (answer.status_code, answer.json()) == (status, {"error": error, "code": code, "refused": refused})
     assert strict.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json() == []
     assert staged(strict) == 0
 
