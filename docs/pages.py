@@ -22,7 +22,7 @@ from typer.main import get_command
 from dream import errors
 from dream.cli import app
 from dream.messages.events import ImageUpdate, UpdateStatus
-from dream.messages.pictures import DeletionError, ImageError, ImageInfo, ImageRef
+from dream.messages.pictures import DeletionError, ImageError, ImageInfo, ImageRef, ImageStep
 from dream.observe.metrics import CATALOGUE
 from dream.settings import Settings
 
@@ -167,7 +167,7 @@ def _default(value: Any) -> str:
 
 def _events() -> Iterator[str]:
     yield "# Events\n\nThe WebSocket sends these objects. The [contract](../contract.md) has the protocol.\n"
-    for kind in (ImageUpdate, ImageRef, ImageError, DeletionError, ImageInfo):
+    for kind in (ImageUpdate, ImageRef, ImageStep, ImageError, DeletionError, ImageInfo):
         yield f"## {kind.__name__}\n\n{inspect.cleandoc(kind.__doc__ or '').partition(chr(10))[0]}\n"
         yield "| field | type |\n| --- | --- |"
         for name, hint in get_type_hints(kind, include_extras=False).items():

@@ -124,6 +124,7 @@ class _Job:
         self._source = source
         self._target = target
         self._limits = limits
+        self.has_begun = False
 
     def wait(self, poll: Callable[[], None]) -> Processed:
         """Process the picture.
@@ -132,6 +133,7 @@ class _Job:
           ImageRejected: the picture is refused.
           ImageCrashed: there is not enough memory.
         """
+        self.has_begun = True
         poll()
         try:
             return process_file(self._source, self._target, self._limits)

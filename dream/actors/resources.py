@@ -35,6 +35,9 @@ _NICENESS = 10
 class Job(Protocol):
     """One picture in work."""
 
+    @property
+    def has_begun(self) -> bool: ...
+
     def wait(self, poll: Callable[[], None]) -> Processed: ...
 
     def cancel(self) -> None: ...

@@ -15,14 +15,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dream.actors.progress import Progress
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import owner_of
 from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing, Reason
 from dream.fault_points import step
 from dream.imaging import Limits, variant_path
 from dream.log import get_logger
-from dream.messages.events import ImageUpdate, UpdateStatus
-from dream.messages.pictures import KNOWN, StoredVariant, image_ref
+from dream.messages.pictures import KNOWN, StoredVariant
 from dream.messages.states import ImageState
 from dream.observe import tracing
 from dream.observe.metrics import BYTES_IN, BYTES_OUT, PICTURES
@@ -94,6 +94,7 @@ class Upload:
         self._run = run
         self._claim = run.claim
         self._dream_id = 0
+        self._progress: Progress
         #: The task's pictures, as the rows were read at the begin and as this run has written them.
         self._images: Sequence[DreamImage] = ()
         self._bucket = ""
@@ -114,7 +115,9 @@ class Upload:
             images.begin_task(session, self._claim.task_id, self._bucket, self._limits.variants)
             self._images = images.of_task(session, self._claim.task_id)
             self._plan_originals()
-        self._tell_progress(once="started")
+        publisher, most = self._resources.connections.publisher, self._settings.max_retries
+        self._progress = Progress(publisher, self._claim, dream_id, most)
+        self._progress.tell(self._images, once="started")
 
     def _plan_originals(self) -> None:
         """Write the place of each original into its row, before there is any object."""
@@ -156,6 +159,8 @@ class Upload:
                     )
                     jobs.callback(job.cancel)
                     in_work.append(InWork(image, job, source, target, time.time_ns()))
+                    self._progress.watch(image, job)
+                    self._progress.tell_begun(self._images)
         return in_work
 
     @step("fetch")
@@ -173,9 +178,13 @@ class Upload:
         image = work.image
         with _Attempt(self, image):
             with tracing.span("process", began_ns=work.since_ns, image_id=image.id):
-                processed = work.job.wait(self._run.check)
+                processed = work.job.wait(self._poll)
             with self._run.whole():
                 self._store_and_record(work, processed)
+
+    def _poll(self) -> None:
+        self._run.check()
+        self._progress.tell_begun(self._images)
 
     def _store_and_record(self, work: InWork, processed: Processed) -> None:
         image = work.image
@@ -192,7 +201,7 @@ class Upload:
             self._run.has_progressed = True
             PICTURES.add("completed", processed.content_type.removeprefix("image/"))
             BYTES_OUT.add(amount=processed.size_bytes + sum(each.size_bytes for each in processed.variants))
-            self._tell_progress(once=f"image:{image.id}")
+            self._progress.tell(self._images, once=f"image:{image.id}")
         else:
             self._take_back(image)
 
@@ -331,22 +340,6 @@ class Upload:
             raise ImageRejected(sentence, code=codes.pop() if len(codes) == 1 else None)
         with self._database.read() as session:
             return outcomes.of_upload(session, self._claim.task_id)
-
-    def _tell_progress(self, once: str) -> None:
-        done = [image for image in self._images if image.state is ImageState.COMPLETED]
-        ended = [image for image in self._images if image.state is not ImageState.PROCESSING]
-        update = ImageUpdate(
-            dream_id=self._dream_id,
-            status=UpdateStatus.PROCESSING,
-            images=tuple(image_ref(image) for image in done),
-            message=f"{len(ended)} of {len(self._images)} pictures done",
-            # 100 belongs to the last event, which follows the update of the task's row.
-            progress=min(99, round(100 * len(ended) / max(1, len(self._images)))),
-            task_id=self._claim.task_id,
-        )
-        self._resources.connections.publisher.publish(
-            update, once=f"{self._claim.task_id}:{self._claim.attempts}:{once}"
-        )
 
 
 def _bucket_of(resources: Resources, run: Run, dream_id: int) -> str:

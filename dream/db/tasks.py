@@ -47,6 +47,7 @@ __all__ = [
     "renew",
     "replace_args",
     "requeue",
+    "retries_of",
     "retry_later",
     "revoke",
     "to_send",
@@ -259,6 +260,18 @@ def retry_later(session: Session, claim: Claim, failure: Failure, delay_s: float
     again = {"state": TaskState.QUEUED, "attempts": attempts, **failure._asdict()}
     _write(session, claim, _RELEASE.values(due_at=now(delay_s)), **again)
     return attempts
+
+
+def retries_of(session: Session, task_ids: Collection[str]) -> dict[str, tuple[int, datetime]]:
+    """The failed attempts, and the time of the next one, of those tasks that wait for another attempt."""
+    if not task_ids:
+        return {}
+    rows = session.execute(
+        select(_tasks.c.id, _tasks.c.attempts, _tasks.c.due_at).where(
+            _tasks.c.id.in_(task_ids), _tasks.c.state == TaskState.QUEUED, _tasks.c.attempts > 0
+        )
+    )
+    return {task_id: (attempts, due_at) for task_id, attempts, due_at in rows}
 
 
 def requeue(session: Session, claim: Claim) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from dream.db import DreamImage, images
+from dream.db import DreamImage, images, tasks
 from dream.db.dreams import Owner
 from dream.errors import InvalidArguments
 from dream.gateway.auth import Identity, decode, token_of
@@ -214,10 +215,21 @@ def _portion(
 ) -> _Portion:
     with services.connections.database.read() as session:
         rows = images.page(session, dream_id, after=after, limit=limit + 1, task_id=task_id)
-    shown = rows[:limit]
-    listed = [_listed(services.settings, row) for row in shown]
+        shown = rows[:limit]
+        retries = tasks.retries_of(session, {row.task_id for row in shown if row.state == ImageState.PENDING})
+    listed = [
+        {**_listed(services.settings, row), **_retry(services.settings, retries.get(row.task_id))} for row in shown
+    ]
     text = json.dumps(listed, separators=(",", ":"), ensure_ascii=False)[1:-1]
     return _Portion(text, len(shown), (shown[-1].position, shown[-1].id) if len(rows) > limit else None)
+
+
+def _retry(settings: Settings, waiting: tuple[int, datetime] | None) -> dict[str, Any]:
+    """The field `retry` of a picture whose upload waits for its next attempt."""
+    if waiting is None:
+        return {}
+    attempts, due_at = waiting
+    return {"retry": {"attempt": attempts, "max_retries": settings.max_retries, "retry_at": due_at.timestamp()}}
 
 
 def _listed(settings: Settings, row: Any) -> Mapping[str, Any]:

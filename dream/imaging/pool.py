@@ -66,6 +66,8 @@ class Job:
         self.arguments = str(source), str(target), limits
         self.group = group
         self._starts = 0
+        #: Whether a child has taken it.
+        self.has_begun = False
         self._future: Future[Any]
         self._enter()
 
@@ -116,6 +118,7 @@ class Job:
     def started(self, inner: ProcessPool, future: Future[child.Report]) -> None:
         """A child takes the job next."""
         self._starts += 1
+        self.has_begun = True
         self._inner, self._future = inner, future
         self._waiting_since = time.monotonic()
         self._in_line.set_result(None)  # wakes a thread that waits

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from dream.messages.pictures import DeletionError, ImageError, ImageRef
+from dream.messages.pictures import DeletionError, ImageError, ImageRef, ImageStep
 
 __all__ = ["ImageUpdate", "UpdateStatus"]
 
@@ -41,6 +41,10 @@ class ImageUpdate:
       progress: 0–100, or None.
       errors: the files that failed; for a deletion, the pictures that are not deleted.
       task_id: the task that the event is about; None for a caller's own updates.
+      steps: the pictures whose step has changed; the last event of an upload, and a snapshot, have all.
+      attempt: the number of failed attempts, if there is one.
+      max_retries: the most retries, if there was a failed attempt.
+      retry_at: when the next attempt begins, in seconds since the epoch; None if none is waited for.
     """
 
     dream_id: int
@@ -52,6 +56,10 @@ class ImageUpdate:
     progress: int | None = None
     errors: tuple[ImageError, ...] | tuple[DeletionError, ...] = ()
     task_id: str | None = None
+    steps: tuple[ImageStep, ...] = ()
+    attempt: int | None = None
+    max_retries: int | None = None
+    retry_at: float | None = None
 
     def as_message(self, seq: str | None = None) -> dict[str, Any]:
         """The JSON object that a socket sends. `seq` is the event's place in its stream."""
@@ -68,6 +76,10 @@ class ImageUpdate:
             "progress": self.progress,
             "errors": list(self.errors) or None,
             "task_id": self.task_id,
+            "steps": list(self.steps) or None,
+            "attempt": self.attempt,
+            "max_retries": self.max_retries,
+            "retry_at": self.retry_at,
             "seq": seq,
         }
         message.update({name: value for name, value in optional.items() if value is not None})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from dream.messages.srcset import srcset_of
+from dream.messages.states import ImageState, Step
 
 __all__ = [
     "KNOWN",
@@ -20,12 +21,14 @@ __all__ = [
     "ImageFacts",
     "ImageInfo",
     "ImageRef",
+    "ImageStep",
     "PhotoFacts",
     "StoredVariant",
     "VariantRef",
     "image_error",
     "image_info",
     "image_ref",
+    "image_step",
 ]
 
 
@@ -128,6 +131,16 @@ class ImageError(TypedDict):
     code: str
 
 
+class ImageStep(TypedDict):
+    """How far a picture of an upload is, as events name it."""
+
+    id: int
+    name: str
+    position: int
+    #: One of `Step`.
+    step: str
+
+
 class DeletionError(TypedDict):
     """A picture that was not deleted, as events name it; `id` is the caller's own."""
 
@@ -166,6 +179,12 @@ class ImageInfo(TypedDict):
     task_id: str
 
 
+_STEPS = {
+    ImageState.PENDING: Step.STAGED,
+    ImageState.PROCESSING: Step.PROCESSING,
+    ImageState.COMPLETED: Step.STORED,
+    ImageState.FAILED: Step.FAILED,
+}
 #: The names of `ImageFacts`.
 KNOWN = tuple(ImageFacts.__annotations__)
 #: The columns of a picture's row that lists show.
@@ -188,6 +207,18 @@ def image_error(image: Any) -> ImageError:
         "error": image.error or "the picture failed",
         "code": image.error_code or "",
     }
+
+
+def image_step(image: Any, step: Step | None = None) -> ImageStep | None:
+    """The step of a picture as events name it, from its row or from the columns `LISTED`; None if it is deleted.
+
+    Parameters:
+      step: the step, if the caller knows more than the row.
+    """
+    known = step or _STEPS.get(image.state)
+    if known is None:
+        return None
+    return {"id": image.id, "name": image.filename, "position": image.position, "step": str(known)}
 
 
 def image_info(image: Any) -> ImageInfo:

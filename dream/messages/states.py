@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dream.errors import DreamError
 
-__all__ = ["Failure", "ImageState", "TaskState", "check_move", "owners_line", "sources_of"]
+__all__ = ["Failure", "ImageState", "Step", "TaskState", "check_move", "owners_line", "sources_of"]
 
 
 class TaskState(StrEnum):
@@ -57,6 +57,16 @@ class ImageState(StrEnum):
     FAILED = "failed"
     DELETING = "deleting"
     DELETED = "deleted"
+
+
+class Step(StrEnum):
+    """How far one picture of an upload is, as events say it."""
+
+    #: Its bytes are stored; it waits for its turn, or for the next attempt.
+    STAGED = "staged"
+    PROCESSING = "processing"
+    STORED = "stored"
+    FAILED = "failed"
 
 
 _MOVES: dict[ImageState, frozenset[ImageState]] = {

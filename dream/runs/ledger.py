@@ -8,6 +8,7 @@ run ─► succeeded: the result            ─► announced
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import MessageProxy
@@ -19,6 +20,7 @@ from dream.errors import LeaseLost
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages.events import ImageUpdate
+from dream.messages.pictures import ImageStep
 from dream.messages.registry import kind_of
 from dream.messages.states import Failure, ImageState, TaskState
 from dream.runs import outcomes
@@ -104,16 +106,16 @@ class RowLedger:
             return True
         claim, failure = run.claim, failure_of(exception)
 
-        def write(session: Session) -> int:
+        def write(session: Session) -> tuple[int, tuple[ImageStep, ...]]:
             attempts = tasks.retry_later(session, claim, failure, delay_s)
             images.move_task(session, claim.task_id, ImageState.PROCESSING, ImageState.PENDING)
-            return attempts
+            return attempts, outcomes.steps_of(session, claim.task_id)
 
         try:
-            attempts = self._database.persist(write)
+            attempts, steps = self._database.persist(write)
             message.options[DELIVERY_ID] = delivery_id(claim.task_id, attempts)
             log.warning("task_will_retry", in_s=delay_s, error=failure.error)
-            self._tell_of_retry(claim, attempts, delay_s, reason_of(exception), failure.error_code)
+            self._tell_of_retry(claim, steps, attempts, delay_s, exception)
         except LeaseLost:
             log.info("lease_lost")
             return False
@@ -121,14 +123,24 @@ class RowLedger:
             end(run)
         return True
 
-    def _tell_of_retry(self, claim: Claim, attempts: int, delay_s: float, reason: str, code: str | None) -> None:
+    def _tell_of_retry(
+        self, claim: Claim, steps: tuple[ImageStep, ...], attempts: int, delay_s: float, exception: BaseException
+    ) -> None:
         kind = kind_of(claim.name)
         if kind is None or kind.in_progress is None:
             return
-        runs = self._settings.max_retries + 1
-        text = f"{reason}; attempt {attempts + 1} of {runs} in {delay_s:g} s"
-        dream_id, status = claim.args[0], kind.in_progress
-        update = ImageUpdate(dream_id=dream_id, status=status, message=text, code=code, task_id=claim.task_id)
+        most = self._settings.max_retries
+        update = ImageUpdate(
+            dream_id=claim.args[0],
+            status=kind.in_progress,
+            message=f"{reason_of(exception)}; attempt {attempts + 1} of {most + 1} in {delay_s:g} s",
+            code=failure_of(exception).error_code,
+            task_id=claim.task_id,
+            steps=steps,
+            attempt=attempts,
+            max_retries=most,
+            retry_at=round(time.time() + delay_s, 3),
+        )
         self._connections.publisher.publish(update, once=f"{claim.task_id}:retry:{attempts}")
 
     def has_failed(self, message: MessageProxy, exception: BaseException) -> None:  # noqa: ARG002

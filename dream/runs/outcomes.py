@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from dream.db import DreamTask, images, tasks
+from dream.db import DreamImage, DreamTask, images, tasks
 from dream.db.tasks import Claim
 from dream.errors import Reason, ResultsUnavailable
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages.events import ImageUpdate, UpdateStatus
-from dream.messages.pictures import DeletionError, ImageRef, image_error, image_ref
+from dream.messages.pictures import DeletionError, ImageRef, ImageStep, image_error, image_ref, image_step
 from dream.messages.registry import PROCESS_IMAGES, kind_of, load
 from dream.messages.states import Failure, ImageState, TaskState, owners_line
 from dream.work import results as states
@@ -34,6 +34,7 @@ __all__ = [
     "kept_of",
     "kept_of_pictures",
     "of_upload",
+    "steps_of",
     "update_of",
     "upload_event",
 ]
@@ -105,7 +106,17 @@ def upload_event(session: Session, task: DreamTask) -> ImageUpdate:
         code=task.error_code if failed else None,
         progress=100,
         task_id=task.id,
+        steps=_steps(rows),
     )
+
+
+def steps_of(session: Session, task_id: str) -> tuple[ImageStep, ...]:
+    """How far the pictures of a task are; none for a task without pictures."""
+    return _steps(images.of_task(session, task_id))
+
+
+def _steps(rows: Sequence[DreamImage]) -> tuple[ImageStep, ...]:
+    return tuple(step for image in rows if (step := image_step(image)))
 
 
 def _summary(stored: int, failed: int) -> str:

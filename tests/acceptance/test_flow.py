@@ -158,8 +158,15 @@ def test_failures_are_retried_by_the_policy_and_then_final(parts: Parts, system:
     assert [event["status"] for event in told].count("failed") == 1
     assert told[-1]["status"] == "failed"
     between = [event["message"] for event in told if "attempt" in event.get("message", "")]
+    rows = system.images(task_id)
     assert ["attempt 2 of 3 in 0.3 s" in between[0], "attempt 3 of 3 in 0.45 s" in between[1]] == [True, True]
-    assert [row.state for row in system.images(task_id)] == [ImageState.FAILED]
+    numbers = [(event["attempt"], event["max_retries"]) for event in told if "retry_at" in event]
+    assert numbers == [(1, 2), (2, 2)]
+    ahead_s = [event["retry_at"] - event["timestamp"] for event in told if "retry_at" in event]
+    assert ahead_s == [pytest.approx(0.3, abs=0.1), pytest.approx(0.45, abs=0.1)]
+    assert [event["steps"][0]["step"] for event in told if "retry_at" in event] == ["staged", "staged"]
+    assert told[-1]["steps"] == [{"id": row.id, "name": "a.jpg", "position": 0, "step": "failed"} for row in rows]
+    assert [row.state for row in rows] == [ImageState.FAILED]
 
 
 def test_an_image_deleted_before_it_is_processed_leaves_nothing(parts: Parts, system: System, jpeg: bytes) -> None:

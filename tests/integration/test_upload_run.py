@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,8 @@ class Pool:
 
 
 class Job:
+    has_begun = False
+
     def __init__(self) -> None:
         self.is_cancelled = False
 
@@ -166,6 +169,7 @@ def test_a_picture_that_is_deleted_during_the_run_hides_none_of_the_others(
     monkeypatch.setattr(producer.connections.publisher, "publish", publish)
     run_recorded(settings, producer, order.task_id)
     in_progress = [(each.message, len(each.images)) for each in told if each.status is UpdateStatus.PROCESSING]
+    in_progress = list(dict.fromkeys(in_progress))  # a picture in work may have been worth an event
     assert in_progress == [
         ("0 of 3 pictures done", 0),
         ("2 of 3 pictures done", 1),
@@ -184,3 +188,58 @@ def test_an_error_that_the_caller_gets_is_a_warning_in_the_log(
     with caplog.at_level(logging.INFO), pytest.raises(ImageRejected):
         run_recorded(settings, producer, order.task_id)
     assert [each.levelname for each in caplog.records if each.getMessage().startswith("task_failed")] == ["WARNING"]
+
+
+# --- steps
+
+
+def events_of(
+    producer: Producer, settings: Settings, files: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> list[ImageUpdate]:
+    """The events of an upload that runs at once."""
+    order = producer.order_upload(7, files, delivery=NOT_SENT)
+    assert producer.accept(order)
+    told: list[ImageUpdate] = []
+    monkeypatch.setattr(producer.connections.publisher, "publish", lambda update, **_: not told.append(update))
+    assert run_recorded(settings, producer, order.task_id)
+    return told
+
+
+def test_events_say_the_steps_of_each_picture(
+    producer: Producer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only changes are said. The last event has all pictures; no failed attempt means no `attempt`."""
+    files = [{"name": "good.jpg", "data": noise(16, 16)}, {"name": "bad.jpg", "data": b"no picture"}]
+    told = events_of(producer, settings, files, monkeypatch)
+    steps = [[(each["name"], each["step"]) for each in event.steps] for event in told]
+    assert steps == [
+        [("good.jpg", "staged"), ("bad.jpg", "staged")],
+        [("good.jpg", "processing")],
+        [("good.jpg", "stored")],
+        [("good.jpg", "stored"), ("bad.jpg", "failed")],
+    ]
+    assert {event.attempt for event in told} == {event.retry_at for event in told} == {None}
+
+
+def test_a_large_upload_sends_hardly_more_events_than_it_has_pictures(
+    producer: Producer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step alone is worth an event once a second at most."""
+    began = time.monotonic()
+    told = events_of(producer, settings, [{"name": "a.jpg", "data": noise(16, 16)}] * 30, monkeypatch)
+    took_s = time.monotonic() - began
+    assert 32 <= len(told) <= 30 + 3 + took_s
+
+
+def test_without_redis_a_run_tries_no_event_for_a_step_alone(
+    producer: Producer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try may take seconds. The changes come with the next event that Redis takes."""
+    tried: list[ImageUpdate] = []
+    order = producer.order_upload(7, [{"name": "a.jpg", "data": noise(16, 16)}] * 3, delivery=NOT_SENT)
+    assert producer.accept(order)
+    monkeypatch.setattr(producer.connections.publisher, "publish", lambda update, **_: bool(tried.append(update)))
+    assert run_recorded(settings, producer, order.task_id)
+    in_work = [each for each in tried if not each.images and each.status is UpdateStatus.PROCESSING]
+    assert len(in_work) == 2  # the beginning, and one step
+    assert [len(each.steps) for each in tried] == [3] * len(tried)

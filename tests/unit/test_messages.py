@@ -125,13 +125,19 @@ def test_golden_an_event_with_every_field() -> None:
         progress=100,
         errors=({"name": "梦.gif", "position": 3, "error": "the file is no picture", "code": "not_an_image"},),
         task_id="6f0c2f9e-5f0e-4a8e-9d6e-0d7f3a1b2c3d",
+        steps=({"id": 1, "name": "a.jpg", "position": 120, "step": "stored"},),
+        attempt=2,
+        max_retries=5,
+        retry_at=1767225660.0,
     )
     assert as_json(update.as_message(seq="1767225600000-0")) == (
         '{"type": "image_update", "dream_id": 7, "status": "completed", '
         f'"images": [{{"id": 1, "url": "{URL}", "position": 120}}], "timestamp": 1767225600.0, '
         '"message": "1 picture ready, 1 failed", "code": "image_rejected", "progress": 100, '
         '"errors": [{"name": "梦.gif", "position": 3, "error": "the file is no picture", "code": "not_an_image"}], '
-        '"task_id": "6f0c2f9e-5f0e-4a8e-9d6e-0d7f3a1b2c3d", "seq": "1767225600000-0"}'
+        '"task_id": "6f0c2f9e-5f0e-4a8e-9d6e-0d7f3a1b2c3d", '
+        '"steps": [{"id": 1, "name": "a.jpg", "position": 120, "step": "stored"}], '
+        '"attempt": 2, "max_retries": 5, "retry_at": 1767225660.0, "seq": "1767225600000-0"}'
     )
 
 
@@ -144,12 +150,18 @@ def test_golden_an_event_with_every_field() -> None:
         ("progress", 0),
         ("errors", ({"name": "a", "position": 0, "error": "b", "code": "c"},)),
         ("task_id", "t"),
+        ("steps", ({"id": 1, "name": "a.jpg", "position": 3, "step": "staged"},)),
+        ("attempt", 2),
+        ("max_retries", 5),
+        ("retry_at", 1767225660.25),
     ],
 )
 def test_golden_each_optional_field_alone(field: str, value: Any) -> None:
     update = ImageUpdate(dream_id=7, status=UpdateStatus.FAILED, timestamp=1.0, **{field: value})
     expected = {"type": "image_update", "dream_id": 7, "status": "failed", "images": [], "timestamp": 1.0}
-    assert as_json(update.as_message()) == as_json({**expected, field: list(value) if field == "errors" else value})
+    assert as_json(update.as_message()) == as_json(
+        {**expected, field: list(value) if isinstance(value, tuple) else value}
+    )
 
 
 def test_the_place_in_the_stream_is_there_only_where_it_is_known() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin
 
@@ -87,6 +88,20 @@ def test_what_comes_and_goes_between_two_pages_shifts_nothing(gateway: Gateway) 
         row.state = ImageState.DELETING
     rest = gateway.http.get(first.links["next"]["url"], headers=auth())
     assert [image["filename"] for image in rest.json()] == ["ä 3.jpg", "ä 4.jpg", "ä 5.jpg"]
+
+
+def test_a_list_says_when_a_picture_is_tried_again(gateway: Gateway) -> None:
+    """A page that has just loaded shows it, too; a picture that waits for its first run has no `retry`."""
+    waiting = gateway.add_image(ImageState.PENDING, number=1)
+    gateway.add_image(ImageState.PENDING, number=2)
+    due_at = datetime(2030, 1, 1, tzinfo=UTC)
+    with gateway.database.begin() as session:
+        task = session.get_one(DreamTask, "task1")
+        task.attempts, task.due_at = 2, due_at
+    listed = {each["id"]: each.get("retry") for each in gateway.http.get(ADDRESS, headers=auth()).json()}
+    expected = {"attempt": 2, "max_retries": gateway.settings.max_retries, "retry_at": due_at.timestamp()}
+    assert listed.pop(waiting) == expected
+    assert list(listed.values()) == [None]
 
 
 def test_the_pictures_of_one_upload_can_be_asked_for(gateway: Gateway) -> None:
