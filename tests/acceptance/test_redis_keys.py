@@ -35,7 +35,10 @@ def test_a_finished_upload_leaves_its_result_and_one_short_lived_key(parts: Part
         assert 0 < int(system.redis.ttl(told)) <= 3600
         assert 3600 < int(system.redis.ttl(result)) <= 86400
         statuses = [event["status"] for event in system.events(dream_id)]
-        assert statuses == ["processing"] * (count + 1) + ["completed"]
+        assert statuses[-1] == "completed"
+        # The beginning, each picture, and at most once a second that pictures are in work.
+        assert set(statuses[:-1]) == {"processing"}
+        assert count + 1 <= len(statuses[:-1]) <= count + 6
 
 
 def test_what_an_older_release_has_told_is_not_told_again(system: System) -> None:

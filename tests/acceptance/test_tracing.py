@@ -116,7 +116,7 @@ def traced(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
                     pass
             site = [sys.executable, "site.py", CLEANUP_TOKENS]
             subprocess.run(site, cwd=folder, env={**os.environ, **environment}, check=True, timeout=60)
-            ends = {"process default": 5, RUN: 3, "process events": 3}
+            ends = {"process default": 5, RUN: 3, "process events": 4}
             wait_for(
                 lambda: all(len(collector.named(name)) >= count for name, count in ends.items()),
                 what=lambda: f"the spans of every run, not {sorted(each.name for each in collector.spans)}",
