@@ -2,6 +2,7 @@
 
 /ws/dream-images/{dream_id}/          the socket of a dream
 /api/dreams/{dream_id}/images[/{id}]  upload, list, delete; also …/{id}/original and …/{id}/focus
+/api/client-settings                  the limits and formats that a page needs
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
 /media/{key}                          a picture: a redirect, through nginx, or from here
@@ -114,6 +115,13 @@ async def _page(request: Request) -> Response:
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
+async def _client_settings(request: Request) -> Response:
+    """The limits and formats that a page needs before it sends a file."""
+    settings = services_of(request).settings
+    limits = {"max_upload_bytes": settings.max_upload_bytes, "media_access": settings.media_access}
+    return JSONResponse({"accept": picker_types(), **limits})
+
+
 async def _healthz(_request: Request) -> Response:
     """The process is up."""
     return JSONResponse({"status": "ok"})
@@ -157,6 +165,7 @@ def _routes() -> list[Route | WebSocketRoute | Mount]:
         Route("/api/dreams/{dream_id:id}/images/{image_id:id}", _image, methods=["GET", "DELETE"]),
         Route("/api/dreams/{dream_id:id}/images/{image_id:id}/original", original),
         Route("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", put_focus, methods=["PUT"]),
+        Route("/api/client-settings", _client_settings),
         Route("/api/auth/logout", _log_out, methods=["POST"]),
         Route("/api/auth/media-cookie", media_cookie, methods=["POST"]),
         Route("/readyz", _readyz),
