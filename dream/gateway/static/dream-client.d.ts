@@ -31,7 +31,7 @@ export interface Picture {
   /** While its task runs: how far this picture is. */
   step?: "staged" | "processing" | "stored" | "failed";
   /** While its task waits for another attempt: failed attempts, the most retries, and when (seconds since the epoch). */
-  retry?: { attempt: number; max: number; at: number };
+  retry?: { attempt: number; max_retries: number; retry_at: number };
   /** The address of the file that this page has sent, until the picture is stored. */
   preview?: string;
   /** Private facts about the photo, after `detail(id)`. */

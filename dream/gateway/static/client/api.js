@@ -363,9 +363,9 @@ export class DreamClient extends EventTarget {
   }
 
   #progressOf(id, work) {
-    const { progress, retry, steps } = work ?? {};
-    const step = steps?.get(id);
-    return { progress, retry, step, ...(step && step !== "staged" ? { state: step === "failed" ? "failed" : "processing" } : {}) };
+    if (!work) return {};
+    const { progress, retry } = work;
+    return { progress, retry, step: work.steps.get(id) };
   }
 
   #patch(id, changes) {
@@ -455,10 +455,10 @@ export class DreamClient extends EventTarget {
       this.#work.delete(task);
       return;
     }
-    const { progress, attempt, max_retries: max, retry_at: at, steps = [] } = message;
+    const { progress, attempt, max_retries, retry_at, steps = [] } = message;
     const work = this.#work.get(task) ?? { steps: new Map() };
     for (const each of steps) work.steps.set(each.id, each.step);
-    Object.assign(work, { progress, retry: at ? { attempt, max, at } : undefined });
+    Object.assign(work, { progress, retry: retry_at ? { attempt, max_retries, retry_at } : undefined });
     this.#work.set(task, work);
     for (const picture of this.pictures.values()) {
       if (picture.task_id === task && !ENDED.includes(picture.state)) this.#patch(picture.id, this.#progressOf(picture.id, work));

@@ -58,7 +58,8 @@ export function sentence(text) {
 /** The state of a picture that is not ready, in words: `trying again in 60 s, 2 of 5`. */
 export function stateText(picture) {
   const { retry, state } = picture;
-  if (!retry || state === "completed" || state === "failed") return say(`state.${state}`);
-  const seconds = retry.at - Date.now() / 1000;
-  return say(seconds > 0 ? "retry" : "retry.now", { n: retry.attempt, max: retry.max, s: timeText(seconds) });
+  if (state === "completed" || state === "failed") return say(`state.${state}`);
+  if (!retry) return say(picture.step === "processing" || picture.step === "stored" ? "state.processing" : `state.${state}`);
+  const seconds = retry.retry_at - Date.now() / 1000;
+  return say(seconds > 0 ? "retry" : "retry.now", { n: retry.attempt, max: retry.max_retries, s: timeText(seconds) });
 }
