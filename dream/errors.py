@@ -41,6 +41,7 @@ __all__ = [
     "TablesMissing",
     "TaskRevoked",
     "TaskTimedOut",
+    "TokenKeysUnavailable",
     "TokenRejected",
     "TooManyPending",
     "TooManyVariants",
@@ -305,6 +306,13 @@ class TokenRejected(DreamError):
 
     code = "token_rejected"
     permanent = True
+
+
+class TokenKeysUnavailable(DreamError):
+    """The keys that check tokens were not read yet, because the issuer in DREAM_JWT_JWKS does not answer."""
+
+    code = "token_keys_unavailable"
+    is_for_owner = False
 
 
 class TooManyPending(DreamError):

@@ -468,16 +468,26 @@ def _redis_clock(settings: Settings) -> Iterator[Finding]:
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:
-    from dream.gateway.auth import missing_key_bytes
+    from dream.gateway.keys import Keys
 
-    algorithms = ", ".join(settings.jwt_algorithms)
-    if missing := missing_key_bytes(settings):
+    keys, accepted = Keys(settings), ", ".join(settings.jwt_algorithms)
+    if missing := keys.missing_bytes():
         yield wrong(
-            f"DREAM_JWT_SECRET is {missing} bytes too short for {algorithms}: it can be guessed",
+            f"DREAM_JWT_SECRET is {missing} bytes too short for {accepted}: it can be guessed",
             f"{_KEY_ADVICE}; a new key makes all tokens of the old one invalid",
         )
-    else:
-        yield right(f"DREAM_JWT_SECRET is set and long enough for {algorithms}")
+    elif settings.jwt_secret is not None:
+        yield right(f"DREAM_JWT_SECRET is set and long enough for {accepted}")
+    for source, place in (("DREAM_JWT_KEY_FILE", settings.jwt_key_file), ("DREAM_JWT_JWKS", settings.jwt_jwks)):
+        found = [f"{key.kid or 'without a name'} ({', '.join(key.algorithms)})" for key in keys if key.source == source]
+        if found:
+            yield right(f"{source}={place} has {len(found)} keys: {', '.join(found)}")
+        elif place is not None:
+            yield wrong(f"{source}={place} was not read: the log above says why", "look at the address and the network")
+    if settings.jwt_jwks is not None and not settings.jwt_audience:
+        yield warning(
+            "tokens of this issuer for other applications are accepted too", "set DREAM_JWT_AUDIENCE to this site's"
+        )
 
 
 def _report_checks(settings: Settings) -> list[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -58,17 +58,19 @@ def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
     """
     import jwt
 
-    from dream.gateway.auth import check_secret
+    from dream.gateway.keys import Keys
 
-    key, algorithm = check_secret(settings), settings.jwt_algorithms[0]
-    if not algorithm.startswith("HS"):
-        raise SettingsError(
-            f"DREAM_JWT_ALGORITHMS={algorithm}: DREAM_JWT_SECRET can only check such tokens; "
-            "sign them with the private key"
-        )
+    key = next((key for key in Keys(settings) if isinstance(key.material, str)), None)
+    if key is None:
+        raise SettingsError("`dream token` needs DREAM_JWT_SECRET: with public keys the issuer signs tokens")
     issued_at = int(time.time())
-    claims = {"user_id": user_id, "jti": uuid4().hex, "iat": issued_at, "exp": issued_at + ttl_s}
+    claims: dict[str, Any] = {settings.jwt_user_claim: user_id, "jti": uuid4().hex, "iat": issued_at}
+    if settings.jwt_audience:
+        claims["aud"] = settings.jwt_audience[0]
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer[0]
+    claims["exp"] = issued_at + ttl_s
     with warnings.catch_warnings():
         # `dream doctor` reports a short key.
         warnings.simplefilter("ignore")
-        return jwt.encode(claims, key, algorithm)
+        return jwt.encode(claims, key.material, key.algorithms[0])

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dream.errors import TokenRejected
-from dream.gateway.auth import Identity, decode, token_of
+from dream.errors import TokenKeysUnavailable, TokenRejected
+from dream.gateway.auth import Identity, token_of
 from dream.gateway.catalogue import Kept
 from dream.media.signatures import COOKIE, Grant, cookie_of, read_cookie, verify
 
@@ -100,8 +100,8 @@ class Access:
         if not token:
             return read_cookie(self._settings, request.cookies) if "cookie" in request.headers else None
         try:
-            identity = decode(token, self._settings)
-        except TokenRejected:
+            identity = self._authenticator.decode(token)
+        except (TokenRejected, TokenKeysUnavailable):
             return None
         return _grant(identity)
 

@@ -31,7 +31,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dream.gateway.access import drop_cookie
-from dream.gateway.auth import check_secret, decode, token_of
+from dream.gateway.auth import token_of
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
 from dream.gateway.images import delete_image, list_images, show_image
@@ -79,7 +79,6 @@ def make_app(settings: Settings) -> Starlette:
     Raises:
       SettingsError: there is no usable key for tokens.
     """
-    check_secret(settings)
     tracing.set_up(settings, "dream-gateway")
     traced = [Middleware(Traced, is_trusted=bool(settings.trusted_proxies))] if tracing.is_on() else []
     app = Starlette(
@@ -134,7 +133,7 @@ async def _readyz(request: Request) -> Response:
 async def _log_out(request: Request) -> Response:
     """Revoke the token of this request; a repetition gives 204 too."""
     services = services_of(request)
-    identity = decode(token_of(request), services.settings)
+    identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     if identity.jti is None:
         raise HTTPException(400, "the token has no jti claim, so it cannot be revoked; it ends when it expires")

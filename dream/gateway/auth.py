@@ -1,21 +1,26 @@
 """Check tokens, and look up the owners of dreams.
 
-The user comes from the token alone (`user_id`), the owner of a dream from the database alone.
+The user comes from the token alone (`DREAM_JWT_USER_CLAIM`), the owner of a dream from the database alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jwt
 from sqlalchemy.exc import IntegrityError
+from starlette.concurrency import run_in_threadpool
 
 from dream.db import dreams
 from dream.db.blacklist import blacklist_of
-from dream.errors import SettingsError, TokenRejected
+from dream.errors import TokenKeysUnavailable, TokenRejected
+from dream.gateway.keys import REFRESH_S, Keys, UnknownKey
 from dream.messages.arguments import MAX_ID
 from dream.work.text import is_text
 
@@ -26,13 +31,13 @@ if TYPE_CHECKING:
     from dream.db.dreams import Owner
     from dream.settings import Settings
 
-__all__ = ["Authenticator", "Identity", "bearer_token", "check_secret", "decode", "missing_key_bytes", "token_of"]
+__all__ = ["Authenticator", "Identity", "bearer_token", "decode", "token_of"]
 
-#: An HMAC key must be as long as its hash, because a shorter one can be guessed (RFC 7518, 3.2).
-_HMAC_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _MAX_CLAIM_LENGTH = 255
 #: The issuer's clock may be ahead by this: a fresh token is accepted although its `nbf` is in the future.
 _CLOCKS_DIFFER_S = 10
+#: Types of tokens for requests (RFC 8725, 3.11; RFC 9068). Others are for other uses, such as a logout.
+_TYPES = frozenset({"jwt", "at+jwt"})
 _EXPIRED = "the token has expired"
 
 
@@ -53,41 +58,6 @@ class Identity:
     is_operator: bool = False
 
 
-def check_secret(settings: Settings) -> str:
-    """The key for signatures.
-
-    Raises:
-      SettingsError: it is missing, or an algorithm is unknown, or the algorithms need different keys.
-    """
-    algorithms = settings.jwt_algorithms
-    known = jwt.algorithms.get_default_algorithms()
-    unknown = [name for name in algorithms if name not in known]
-    if unknown:
-        raise SettingsError(
-            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: {unknown[0]} is not known "
-            "(public-key algorithms need the package cryptography)"
-        )
-    if settings.jwt_secret is None:
-        raise SettingsError("DREAM_JWT_SECRET is missing: the gateway checks every token with it")
-    secret = settings.jwt_secret.get_secret_value()
-    shared = [name for name in algorithms if name in _HMAC_KEY_BYTES]
-    if shared and len(shared) < len(algorithms):
-        raise SettingsError(
-            f"DREAM_JWT_ALGORITHMS={','.join(algorithms)} is wrong: HS… and public-key algorithms cannot share a key"
-        )
-    return secret
-
-
-def missing_key_bytes(settings: Settings) -> int:
-    """The number of bytes that the key lacks for its algorithms; 0 if it is long enough.
-
-    A short key is reported, not refused: existing tokens of a site must stay valid.
-    """
-    key_bytes = len(check_secret(settings).encode())
-    wanted = max((_HMAC_KEY_BYTES.get(name, 0) for name in settings.jwt_algorithms), default=0)
-    return max(0, wanted - key_bytes)
-
-
 def bearer_token(value: str) -> str:
     """The token in `Bearer <token>`, or in a value without `Bearer`."""
     scheme, _, token = value.strip().partition(" ")
@@ -99,23 +69,63 @@ def token_of(connection: HTTPConnection) -> str:
     return bearer_token(connection.headers.get("authorization", ""))
 
 
-def decode(token: str, settings: Settings) -> Identity:
-    """Check a token's signature and times, and read its user.
+def decode(token: str, settings: Settings, keys: Keys) -> Identity:
+    """Check a token's signature, times, audience and issuer, and read its user.
 
     Raises:
-      TokenRejected: the token is not accepted, with the reason.
+      TokenRejected: the token is not accepted, with the reason. `UnknownKey`: new keys may help.
+      TokenKeysUnavailable: no key of the issuer was read yet.
     """
     if not token:
         raise TokenRejected("there is no token")
+    claims = _claims(token, settings, keys)
+    # Keycloak writes the kind of its tokens into a claim, simplejwt into another one.
+    if claims.get("token_type") == "refresh" or claims.get("typ") in ("Refresh", "Offline"):
+        raise TokenRejected("this is a refresh token; an access token is needed")
+    if claims.get("typ") == "ID":
+        raise TokenRejected("this is an ID token; an access token is needed")
+    # Only JSON's true counts: a text such as "false" makes nobody an operator.
+    is_operator = claims.get(settings.operator_claim) is True
+    return Identity(_user_id(claims, settings.jwt_user_claim), _expiry(claims), _jti(claims), is_operator)
+
+
+def _claims(token: str, settings: Settings, keys: Keys) -> dict[str, Any]:
+    """The claims of a token that one of the keys has signed."""
+    with _rejecting():
+        header = jwt.get_unverified_header(token)
+        if str(header.get("typ", "JWT")).lower().removeprefix("application/") not in _TYPES:
+            raise TokenRejected("the token is of another type: its typ is neither JWT nor at+jwt")
+        algorithm = str(header.get("alg"))
+        for key in keys.fitting(algorithm, header.get("kid")):
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return _checked(token, settings, key.material, algorithm)
+        raise jwt.InvalidSignatureError
+
+
+def _checked(token: str, settings: Settings, key: Any, algorithm: str) -> dict[str, Any]:
+    return jwt.decode(
+        token,
+        key,
+        algorithms=[algorithm],  # one that fits the key and that the operator accepts
+        audience=settings.jwt_audience or None,
+        issuer=settings.jwt_issuer or None,
+        # Subject and issue time matter to the issuer alone.
+        options={
+            "require": ["exp"],
+            "verify_aud": bool(settings.jwt_audience),
+            "verify_iss": bool(settings.jwt_issuer),
+            "verify_sub": False,
+            "verify_iat": False,
+        },
+        leeway=_CLOCKS_DIFFER_S,
+    )
+
+
+@contextlib.contextmanager
+def _rejecting() -> Iterator[None]:
+    """Turn the library's errors into sentences."""
     try:
-        claims = jwt.decode(
-            token,
-            check_secret(settings),
-            algorithms=list(settings.jwt_algorithms),
-            # Audience, subject and issue time matter to the issuer alone.
-            options={"require": ["exp"], "verify_aud": False, "verify_sub": False, "verify_iat": False},
-            leeway=_CLOCKS_DIFFER_S,
-        )
+        yield
     except jwt.ExpiredSignatureError:
         raise TokenRejected(_EXPIRED) from None
     except jwt.ImmatureSignatureError:
@@ -124,24 +134,23 @@ def decode(token: str, settings: Settings) -> Identity:
         raise TokenRejected(f"the token has no {error.claim} claim") from None
     except jwt.InvalidSignatureError:
         raise TokenRejected("the token's signature is wrong") from None
+    except jwt.InvalidAudienceError:
+        raise TokenRejected("the token is for another audience: see its aud claim") from None
+    except jwt.InvalidIssuerError:
+        raise TokenRejected("the token is from another issuer: see its iss claim") from None
     except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
         # PyJWT lets some through: an exp that is a list or Infinity, half a surrogate pair, deep nesting.
         raise TokenRejected("the token is malformed") from None
-    if claims.get("token_type") == "refresh":
-        raise TokenRejected("this is a refresh token; an access token is needed")
-    # Only JSON's true counts: a text such as "false" makes nobody an operator.
-    is_operator = claims.get(settings.operator_claim) is True
-    return Identity(_user_id(claims), _expiry(claims), _jti(claims), is_operator)
 
 
-def _user_id(claims: dict[str, Any]) -> int:
-    value = claims.get("user_id")
+def _user_id(claims: dict[str, Any], claim: str) -> int:
+    value = claims.get(claim)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TokenRejected("the token has no user_id claim that is a number")
+        raise TokenRejected(f"the token has no {claim} claim that is a number")
     if not -MAX_ID <= value <= MAX_ID:
-        raise TokenRejected("the token's user_id claim is larger than any id")
+        raise TokenRejected(f"the token's {claim} claim is larger than any id")
     return value
 
 
@@ -165,25 +174,50 @@ def _jti(claims: dict[str, Any]) -> str | None:
 
 
 class Authenticator:
-    """Checks tokens against the database. Its methods block: call them in a thread.
+    """Checks tokens by the keys, and against the database. Methods that ask the database block: call them in a thread.
 
     Parameters:
-      settings: key, algorithms, and the query for owners.
+      settings: keys, algorithms, and the query for owners.
       database: has the revoked tokens and the owners.
+
+    Raises:
+      SettingsError: there is no usable key for tokens.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
         self._blacklist = blacklist_of(settings)
+        self.keys = Keys(settings)
 
-    def identify(self, token: str) -> Identity:
-        """The user and times of a token.
+    def decode(self, token: str) -> Identity:
+        """The content of a token, by the keys that are there now. It does not block.
 
         Raises:
-          TokenRejected: it is malformed, expired or revoked.
+          TokenRejected: the token is not accepted, with the reason.
+          TokenKeysUnavailable: no key of the issuer was read yet.
         """
-        return self.confirm(decode(token, self._settings))
+        return decode(token, self._settings, self.keys)
+
+    async def identity_of(self, token: str) -> Identity:
+        """The content of a token. If its key is unknown, the keys are read again, at most once a minute.
+
+        Raises:
+          TokenRejected: the token is not accepted, with the reason.
+          TokenKeysUnavailable: no key of the issuer was read yet.
+        """
+        try:
+            return self.decode(token)
+        except (UnknownKey, TokenKeysUnavailable):
+            if not self.keys.can_change or not await run_in_threadpool(partial(self.keys.refresh, is_unknown=True)):
+                raise
+        return self.decode(token)
+
+    async def keep_keys(self) -> None:
+        """Read the keys again every few minutes, until the task is cancelled."""
+        while self.keys.can_change:
+            await asyncio.sleep(REFRESH_S)
+            await run_in_threadpool(self.keys.refresh)
 
     def confirm(self, identity: Identity) -> Identity:
         """Return the identity of a token that was not revoked.

@@ -26,6 +26,7 @@ from dream.errors import (
     QuotaExceeded,
     Reason,
     TablesMissing,
+    TokenKeysUnavailable,
     TokenRejected,
     TooManyPending,
 )
@@ -52,6 +53,7 @@ _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
     (DatabaseUnavailable, "the database does not answer; nothing was changed, try again later"),
     (AccessDenied, f"the object store refuses this site's credentials; nothing was changed, {_SEE_LOG}"),
     (BucketMissing, f"this site's bucket does not exist; nothing was changed, {_SEE_LOG}"),
+    (TokenKeysUnavailable, "the keys that check tokens were not read yet; try again later"),
     (ObjectStoreUnavailable, "the object store does not answer; nothing was changed, try again later"),
 )
 
@@ -127,6 +129,7 @@ HANDLERS: Mapping[Any, Any] = {
     BucketMissing: _unavailable,
     DatabaseUnavailable: _unavailable,
     ObjectStoreUnavailable: _unavailable,
+    TokenKeysUnavailable: _unavailable,
     SQLAlchemyError: _unavailable,
     Exception: _unexpected,
 }

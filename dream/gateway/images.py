@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import Owner
 from dream.errors import InvalidArguments
-from dream.gateway.auth import Identity, decode, token_of
+from dream.gateway.auth import Identity, token_of
 from dream.gateway.faults import DATABASE_FAULTS, log_fault
 from dream.gateway.services import Services, services_of
 from dream.media.signatures import viewable_with
@@ -90,7 +90,7 @@ async def owned(request: Request) -> tuple[Services, int, Owner]:
       HTTPException: 404 if there is no such dream, 403 if it has another owner, 429 after too many requests.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
-    identity = decode(token_of(request), services.settings)
+    identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from dream.errors import TokenRejected
 from dream.gateway.access import set_cookie
-from dream.gateway.auth import decode, token_of
+from dream.gateway.auth import token_of
 from dream.gateway.proxied import Proxied, has_it, not_modified
 from dream.gateway.services import Services, services_of
 from dream.gateway.versions import Answer
@@ -142,7 +142,7 @@ def _through_nginx(url: str, keep_s: int, headers: dict[str, str]) -> Response:
 async def media_cookie(request: Request) -> Response:
     """Give a browser the cookie that shows the pictures of the token's user, until the end of the token."""
     services = services_of(request)
-    identity = decode(token_of(request), services.settings)
+    identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     if services.settings.media_access == "link":
         raise HTTPException(404, "this site shows pictures without a cookie")

@@ -15,7 +15,6 @@ import uvicorn
 
 from dream.errors import SettingsError
 from dream.gateway.app import make_app
-from dream.gateway.auth import missing_key_bytes
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
 from dream.gateway.protocol import GuardedConfig
 from dream.log import get_logger
@@ -100,7 +99,7 @@ def run(settings: Settings) -> int:
     sentry.set_up(settings)
     app = make_app(settings)
     refuse_wrong_redis(settings)
-    if missing := missing_key_bytes(settings):
+    if missing := app.state.services.authenticator.keys.missing_bytes():
         log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
     exposition.start(settings, "gateway")
     door = Door(settings, most_connections(settings, raise_open_files()))

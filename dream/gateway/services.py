@@ -55,11 +55,13 @@ class Services:
         self.handing_over = asyncio.Semaphore(_HANDED_OVER_AT_ONCE)
 
     async def start(self) -> None:
-        """Begin to listen for events."""
+        """Begin to listen for events, and to read the keys of tokens again."""
         await self.events.start()
+        self._keeping_keys = asyncio.create_task(self.authenticator.keep_keys(), name="token-keys")
 
     async def stop(self) -> None:
         """Stop listening, and close all connections."""
+        self._keeping_keys.cancel()
         await self.events.stop()
         await self.versions.stop()
         self.objects.close()

@@ -21,8 +21,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from dream.db import images
-from dream.errors import TokenRejected
-from dream.gateway.auth import bearer_token, decode
+from dream.errors import TokenKeysUnavailable, TokenRejected
+from dream.gateway.auth import bearer_token
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import Services, services_of
@@ -142,13 +142,13 @@ class _Watcher:
         if not 0 < self._dream_id <= MAX_ID:
             raise _Close(REJECTED, "there is no such dream")
         try:
-            identity = decode(token, self._services.settings)
+            identity = await self._services.authenticator.identity_of(token)
             self._user = self._services.limits.of(identity.user_id)
             async with self._user.turn:
                 await run_in_threadpool(self._services.authenticator.authorize, identity, self._dream_id)
         except TokenRejected as error:
             raise _Close(REJECTED, str(error)) from None
-        except DATABASE_FAULTS as error:
+        except (*DATABASE_FAULTS, TokenKeysUnavailable) as error:
             log_fault("socket_refused", error, dream_id=self._dream_id)
             raise _Close(TRY_LATER, sentence_of(error)) from None
         self._token = token
@@ -219,10 +219,11 @@ class _Watcher:
         while True:
             await asyncio.sleep(self._services.settings.ping_interval_s)
             try:
-                await run_in_threadpool(self._services.authenticator.identify, self._token)
+                identity = await self._services.authenticator.identity_of(self._token)
+                await run_in_threadpool(self._services.authenticator.confirm, identity)
             except TokenRejected as error:
                 raise _Close(REJECTED, str(error)) from None
-            except DATABASE_FAULTS as error:
+            except (*DATABASE_FAULTS, TokenKeysUnavailable) as error:
                 # A database that is away cuts no socket; an expired token was rejected before.
                 log_fault("token_not_rechecked", error)
             await self._send({"type": "ping", "timestamp": time.time()})

@@ -32,9 +32,11 @@ from dream.settings.types import (
     Fault,
     Folder,
     HttpUrl,
+    KeySet,
     Lifetime,
     Limit,
     MediaKeys,
+    Names,
     Networks,
     OwnersSql,
     RedisUrl,
@@ -292,7 +294,21 @@ class Settings(BaseSettings):
         60, description="Time for the body, and 1 s more for each KiB that the client has sent."
     )
     jwt_secret: SecretStr | None = Field(None, description="Key that signs and checks tokens.")
-    jwt_algorithms: Algorithms = Field(("HS256",), description="Accepted algorithms, separated by commas.")
+    jwt_old_secret: SecretStr | None = Field(
+        None, description="The key before it, which checks tokens until the last of them has expired."
+    )
+    jwt_key_file: str | None = Field(
+        None, description="File of public keys (PEM) that check tokens; a line `kid: name` before a key names it."
+    )
+    jwt_jwks: KeySet | None = Field(
+        None, description="The issuer's set of public keys (JWKS): a file, or an https:// address."
+    )
+    jwt_algorithms: Algorithms = Field(
+        ("HS256",), description="Accepted algorithms, separated by commas; unset means the usual one of each key."
+    )
+    jwt_audience: Names = Field((), description="Accepted `aud` of tokens, separated by commas; empty means any.")
+    jwt_issuer: Names = Field((), description="Accepted `iss` of tokens, separated by commas; empty means any.")
+    jwt_user_claim: str = Field("user_id", min_length=1, description="The claim that names the user, such as `sub`.")
     operator_claim: str = Field(
         "dream_operator", min_length=1, description="The claim that makes a token's user an operator when it is `true`."
     )

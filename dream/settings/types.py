@@ -36,9 +36,11 @@ __all__ = [
     "Fault",
     "Folder",
     "HttpUrl",
+    "KeySet",
     "Lifetime",
     "Limit",
     "MediaKeys",
+    "Names",
     "Networks",
     "OwnersSql",
     "RedisUrl",
@@ -201,6 +203,21 @@ def _algorithms(value: object) -> object:
     return names
 
 
+def _key_set(value: str) -> str:
+    parts = urlsplit(value)
+    is_here = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if "://" in value and not (parts.scheme == "https" and parts.hostname) and not is_here:
+        raise ValueError("it must be a file, or an address that starts with https://")
+    return value
+
+
+def _names(value: object) -> object:
+    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+    if isinstance(names, tuple) and not all(names):
+        raise ValueError("it must be names, separated by commas, and none may be empty")
+    return names
+
+
 def _media_keys(value: SecretStr) -> SecretStr:
     keys = [key.strip() for key in value.get_secret_value().split(",")]
     if min(map(len, keys)) < LEAST_KEY_CHARACTERS:
@@ -269,6 +286,8 @@ SentryDsn = Annotated[str, AfterValidator(_sentry_dsn)]
 Tracing = Annotated[Literal["off", "otlp"], AfterValidator(_tracing)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
+KeySet = Annotated[str, AfterValidator(_key_set)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 MediaKeys = Annotated[SecretStr, AfterValidator(_media_keys)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)]
 Variants = Annotated[tuple[VariantSpec, ...], NoDecode, BeforeValidator(_variants)]
