@@ -35,11 +35,11 @@ from dream.errors import (
 )
 from dream.messages.registry import QUEUES
 from dream.settings.sentinel import SentinelUrl, is_sentinel
-from dream.stack.server_words import sentence_of
 from dream.storage import Storage, new_staging_key
 from dream.storage.staging import StagingFolder
 from dream.work.presence import NO_CLUSTER, is_cluster
 from dream.work.redis_client import connect
+from dream.work.server_words import sentence_of
 from dream.work.text import size_text
 
 if TYPE_CHECKING:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dream.cli.command import AsJson, Command, CommandGroup, confirm, load_quietly, opened
-from dream.errors import InvalidArguments, ResultsUnavailable
+from dream.errors import InvalidArguments
 from dream.messages.states import owners_line
 from dream.work.text import counted
 
@@ -87,30 +86,24 @@ def show(
     )
 
 
-@dlq.command(cls=Command)
-def replay(
+@dlq.command("replay", cls=Command)
+def replay_(
     task_ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All failed tasks.")] = False,
 ) -> None:
     """Run failed tasks again from the start, with all retries. A file that is no picture is refused again."""
-    from dream.db import dead_letters
-    from dream.storage import new_key_stem
+    from dream.producer.dead_letters import replay
 
     settings = load_quietly()
     with opened(settings) as producer:
         for task_id in _chosen(producer, task_ids, everything=everything):
-            with producer.database.begin() as session:
-                task = dead_letters.revive(session, task_id, new_key_stem)
-            if task is None:
+            if not replay(producer, task_id):
                 raise InvalidArguments(f"no failed task has the ID {task_id} any more")
-            with suppress(ResultsUnavailable):  # the next end overwrites it
-                producer.connections.results.forget(task_id)
-            producer.send_again(task)
             typer.echo(task_id)
 
 
-@dlq.command(cls=Command)
-def purge(
+@dlq.command("purge", cls=Command)
+def purge_(
     task_ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All failed tasks.")] = False,
     older_than_days: Annotated[
@@ -119,6 +112,8 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete failed tasks and their staged bytes; they cannot be replayed after that."""
+    from dream.producer.dead_letters import purge
+
     settings = load_quietly()
     with opened(settings) as producer:
         if task_ids and older_than_days:
@@ -130,7 +125,11 @@ def purge(
                 "use --yes to delete them; nothing was deleted",
             )
         for task_id in chosen:
-            _purge(producer, task_id)
+            errors = purge(producer, task_id)
+            if errors is None:
+                raise InvalidArguments(f"no failed task has the ID {task_id} any more")
+            for error in errors:
+                raise error
             typer.echo(task_id)
 
 
@@ -146,21 +145,6 @@ def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool,
     if not found:
         typer.echo(_NONE if not older_than_s else "no task failed that long ago", err=True)
     return found
-
-
-def _purge(producer: Producer, task_id: str) -> None:
-    from dream.db import dead_letters
-    from dream.storage.keys import places_of
-
-    # Rows first: a task that was replayed meanwhile keeps its bytes. The nightly sweep removes staged bytes that stay.
-    with producer.database.begin() as session:
-        pictures = dead_letters.forget(session, task_id)
-    if pictures is None:
-        raise InvalidArguments(f"no failed task has the ID {task_id} any more")
-    unstaged = producer.connections.staging.delete(each.staging_key for each in pictures if each.staging_key)
-    failed = producer.storage.delete_places(set().union(*map(places_of, pictures)))
-    for error in (*unstaged.values(), *failed.values()):
-        raise error
 
 
 def _found(session: Session, task_id: str) -> DreamTask:

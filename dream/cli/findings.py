@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dream.errors import DreamError
-from dream.stack.server_words import sentence_of
+from dream.work.server_words import sentence_of
 
 __all__ = ["Check", "Finding", "Outcome", "examine", "right", "warning", "wrong"]
 

@@ -1,61 +1,20 @@
-"""The processes of dream that run now, on any host: workers answer questions, the others register in Redis."""
+"""The findings of `dream doctor` about the processes that run now: workers, the other services, their versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from dream.cli.findings import Finding, right, warning
 from dream.messages.registry import QUEUES
 from dream.version import __version__
 from dream.work.presence import services_there
-from dream.work.questions import Question, ask
+from dream.work.running import answers, running
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Running", "answers", "look_at_versions", "look_for_processes", "look_for_workers", "running"]
-
-#: Running workers answer within milliseconds.
-_ANSWER_S = 2.0
-
-
-class Running(NamedTuple):
-    """A process.
-
-    Parameters:
-      kind: `worker`, `scheduler`, `gateway` or `bridge`.
-      name: of a worker its own name; else host and process.
-      version: of dream; None from a release that does not report it.
-    """
-
-    kind: str
-    name: str
-    version: str | None
-
-
-def answers(settings: Settings, command: str) -> dict[str, Any]:
-    """The answers of all workers, by name.
-
-    Raises:
-      RedisError: Redis is away.
-    """
-    return ask(settings, Question(command=command), timeout_s=_ANSWER_S).by_worker
-
-
-def running(settings: Settings, stats: dict[str, Any]) -> list[Running]:
-    """Every process, in the order of kinds and names.
-
-    Parameters:
-      stats: the workers' answers to `stats`.
-
-    Raises:
-      RedisError: Redis is away.
-    """
-    found = [Running("worker", name, reply.get("dream")) for name, reply in stats.items()]
-    for kind, parts in services_there(settings).items():
-        found += [Running(kind, part.name, part.version) for part in parts]
-    return sorted(found, key=lambda each: (each.kind, each.name, each.version or ""))
+__all__ = ["look_at_versions", "look_for_processes", "look_for_workers"]
 
 
 def look_for_workers(settings: Settings) -> Iterator[Finding]:

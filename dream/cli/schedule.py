@@ -50,14 +50,11 @@ def schedule(
 
 
 def _timetable(session: Session, local_now: datetime) -> Iterator[Row]:
-    from dream.db import tasks
-    from dream.scheduler.timetable import TIMETABLE
+    from dream.runs.figures import timetable
 
-    for entry in TIMETABLE:
-        run = tasks.newest_of(session, f"{entry.name}:")
-        outcome = f"{run.state}, result {run.result}" if run and run.result is not None else run.state if run else "-"
-        date = run.id.rpartition(":")[2] if run else "never"
-        yield entry.name, date, outcome, _minutes(entry.next_after(local_now))
+    for entry in timetable(session, local_now):
+        outcome = f"{entry.outcome}, result {entry.result}" if entry.result is not None else entry.outcome or "-"
+        yield entry.name, entry.last_for or "never", outcome, _minutes(entry.next_at) if entry.next_at else "-"
 
 
 def _of_app(session: Session, name: str, local_now: datetime) -> Iterator[Row]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, bindparam, literal
+from sqlalchemy import BigInteger, DateTime, Dialect, Float, bindparam, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UTCDateTime", "as_of", "now"]
+__all__ = ["UTCDateTime", "as_of", "minute_of", "now"]
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -73,3 +73,20 @@ def _on_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(as_of, "postgresql")
 def _as_of_on_postgresql(element: as_of, compiler: SQLCompiler, **options: Any) -> str:
     return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+
+
+class minute_of(FunctionElement[int]):  # noqa: N801 (as above)
+    """The minutes from the epoch to a time, as a whole number."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(minute_of, "sqlite")
+def _minute_on_sqlite(element: minute_of, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(CAST(strftime('%s', {compiler.process(element.clauses, **options)}) AS INTEGER) / 60)"
+
+
+@compiles(minute_of, "postgresql")
+def _minute_on_postgresql(element: minute_of, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(floor(extract(epoch FROM {compiler.process(element.clauses, **options)}) / 60) AS BIGINT)"

@@ -12,11 +12,12 @@ from datetime import datetime
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from dream.db.batches import at_most
 from dream.db.clock import now
 from dream.db.models import DreamPeriodic
 from dream.db.session import rows_hit
 
-__all__ = ["add", "note_seen", "ran_at", "sent", "take", "take_over"]
+__all__ = ["add", "newest", "note_seen", "ran_at", "sent", "take", "take_over"]
 
 
 def add(session: Session, name: str) -> None:
@@ -44,6 +45,12 @@ def ran_at(session: Session, names: Collection[str]) -> dict[str, datetime]:
     """The time from which the next run of each entry is counted; entries without a row are left out."""
     known = select(DreamPeriodic.name, DreamPeriodic.ran_at).where(DreamPeriodic.name.in_(names))
     return {row.name: row.ran_at for row in session.execute(known)}
+
+
+def newest(session: Session, limit: int) -> list[tuple[str, datetime]]:
+    """Entries of every schedule with the time from which their next run is counted, the newest first."""
+    query = select(DreamPeriodic.name, DreamPeriodic.ran_at).order_by(DreamPeriodic.ran_at.desc(), DreamPeriodic.name)
+    return [(row.name, row.ran_at) for row in session.execute(query.limit(at_most(limit)))]
 
 
 def take(session: Session, name: str, counted_from: datetime, due_at: datetime, task_id: str) -> bool:

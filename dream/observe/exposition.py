@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import stat
 import struct
@@ -24,7 +25,7 @@ import threading
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from dream.log import get_logger
 from dream.observe import metrics
@@ -32,9 +33,9 @@ from dream.observe.watching import watch_steps
 from dream.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["Listening", "start"]
+__all__ = ["Listening", "Series", "figures", "start"]
 
 log = get_logger(__name__)
 
@@ -43,6 +44,23 @@ _FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livem
 _FILE_BYTES = 1 << 20
 #: Seconds between two tries to listen on a port that another program has.
 _TRY_AGAIN_S = 5.0
+
+
+#: The folder of this process, once metrics are on.
+_joined: list[_Folder] = []
+
+
+class Series(TypedDict):
+    """One series of a counter or a histogram.
+
+    Parameters:
+      value: of a counter; of a histogram the sum of its durations in seconds.
+      buckets: of a histogram, pairs (upper bound in seconds or None, number of durations up to it).
+    """
+
+    labels: dict[str, str]
+    value: float
+    buckets: list[tuple[float | None, float]]
 
 
 class Listening(Protocol):
@@ -79,10 +97,44 @@ def start(settings: Listening, part: str) -> None:
 
     slot = folder.slot
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+    _joined[:] = [folder]
     # The collector of the files is in a registry of its own, else each metric would be served twice.
     metrics.switch_on(part, CollectorRegistry())
     watch_steps()
     threading.Thread(target=_serve, args=(settings, folder), name="metrics", daemon=True).start()
+
+
+def figures(names: Collection[str]) -> dict[str, list[Series]]:
+    """The series of these counters and histograms as this process has counted them; none if metrics are off.
+
+    They are those that `/metrics` adds up, from the same files.
+    """
+    if not _joined:
+        return {}
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    folder = _joined[0]
+    files = [str(folder.path / f"{kind}_{folder.slot}.db") for kind in ("counter", "histogram")]
+    found: dict[str, list[Series]] = {}
+    for family in MultiProcessCollector.merge(files):  # type: ignore[no-untyped-call]
+        name = family.name + ("_total" if family.type == "counter" else "")
+        if name in names:
+            found[name] = _series(family.samples)
+    return found
+
+
+def _series(samples: Sequence[Any]) -> list[Series]:
+    """The samples of one metric, those of a histogram by its labels."""
+    by_labels: dict[tuple[tuple[str, str], ...], Series] = {}
+    for sample in samples:
+        labels = {key: value for key, value in sample.labels.items() if key != "le"}
+        series = by_labels.setdefault(tuple(labels.items()), Series(labels=labels, value=0.0, buckets=[]))
+        if sample.name.endswith("_bucket"):
+            bound = float(sample.labels["le"])
+            series["buckets"].append((None if math.isinf(bound) else bound, sample.value))
+        elif not sample.name.endswith("_count"):
+            series["value"] = sample.value
+    return list(by_labels.values())
 
 
 def _serve(settings: Listening, folder: _Folder) -> None:
@@ -215,6 +267,7 @@ class _Folder:
         for descriptor in self._held:
             os.close(descriptor)
         self._held.clear()
+        _joined.clear()
 
 
 def _try_lock(descriptor: int) -> bool:

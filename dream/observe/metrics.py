@@ -317,6 +317,21 @@ PICTURES_UNFINISHED = Gauge(
     _SCHEDULER,
     over="mostrecent",
 )
+STORED_BYTES = Gauge(
+    "dream_stored_bytes",
+    "Bytes of all stored pictures, with their variants and originals, by their rows.",
+    (),
+    _SCHEDULER,
+    over="mostrecent",
+)
+STORED_PICTURES = Gauge("dream_stored_pictures", "Stored pictures, by their rows.", (), _SCHEDULER, over="mostrecent")
+STAGED_FILES = Gauge(
+    "dream_staged_files",
+    "Uploaded files that wait, or that a failed task keeps for a replay; at most 10,000 are counted.",
+    (),
+    _SCHEDULER,
+    over="mostrecent",
+)
 JOB_SECONDS = Histogram("dream_job_seconds", "Duration of the scheduler's jobs.", ("job",), _SCHEDULER)
 JOB_FAILURES = Counter("dream_job_failures_total", "Jobs of the scheduler that failed.", ("job",), _SCHEDULER)
 JOB_SUCCESS = Gauge(

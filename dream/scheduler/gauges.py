@@ -14,7 +14,7 @@ from dream.observe.metrics import (
     TIMETABLE_SUCCESS,
 )
 from dream.runs.queues import depths, due
-from dream.scheduler.timetable import TIMETABLE
+from dream.runs.timetable import TIMETABLE
 
 if TYPE_CHECKING:
     from dream.runs.connections import Connections

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dream.db import Database
     from dream.producer import Producer
-    from dream.scheduler.timetable import Daily
+    from dream.runs.timetable import Daily
 
 __all__ = ["Entry", "OwnEntry", "Periodic"]
 

@@ -22,11 +22,12 @@ from dream.observe import exposition, sentry, tracing
 from dream.observe.metrics import JOB_FAILURES, JOB_SECONDS, JOB_SUCCESS
 from dream.producer import Producer
 from dream.runs.connections import Connections
+from dream.runs.timetable import NIGHTLY_AT, TIMETABLE
 from dream.scheduler.gauges import Gauges
 from dream.scheduler.periodic import Entry, OwnEntry, Periodic
 from dream.scheduler.removal import Orphans, Retention
 from dream.scheduler.sweep import Sweep
-from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE
+from dream.scheduler.usage import UsageLook
 from dream.work.notify import Pulse
 from dream.work.presence import Presence, refuse_wrong_redis
 from dream.work.process import StopSignal, say_ready, say_stopping, show_life
@@ -67,6 +68,7 @@ class Runner:
         self._orphans = Orphans(settings, self._connections)
         self._retention = Retention(settings, self._connections.database)
         self._gauges = Gauges(settings, self._connections) if settings.metrics_port else None
+        self._usage = UsageLook(settings, self._connections)
         self._sweep_every_s = settings.resend_after_s / 4
         own = [OwnEntry(daily, self._producer, self._zone) for daily in TIMETABLE]
         # Apart: a caller's schedule or `apply_async` that hangs must not hold up the timetable.
@@ -96,6 +98,8 @@ class Runner:
         if self._gauges is not None:
             looking = IntervalTrigger(seconds=self._gauges.every_s, timezone=self._zone)
             add(_guarded(self._gauges.look, "gauges"), looking, id="gauges", next_run_time=local_now)
+        measuring = IntervalTrigger(seconds=self._usage.every_s, timezone=self._zone)
+        add(_guarded(self._usage.look, "usage"), measuring, id="usage", next_run_time=local_now)
         self.pulse.moved("timetable")
         self._scheduler.start()
         for thread in self._threads:

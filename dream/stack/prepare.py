@@ -74,7 +74,7 @@ def _make_buckets(settings: Settings) -> None:
 def _named(variable: str) -> Iterator[None]:
     """Begin each error with the variable that names the server."""
     from dream.errors import DreamError, SettingsError
-    from dream.stack.server_words import sentence_of
+    from dream.work.server_words import sentence_of
 
     try:
         yield
@@ -91,7 +91,7 @@ def _reach_servers(settings: Settings) -> None:
       BrokerUnavailable: a server does not answer, or refuses; the text names its variable.
     """
     from dream.errors import BrokerUnavailable
-    from dream.stack.server_words import sentence_of
+    from dream.work.server_words import sentence_of
 
     deadline = time.monotonic() + _SERVER_TIMEOUT_S
     for name, url in {"DREAM_BROKER_URL": settings.broker_url, "DREAM_REDIS_URL": settings.events_url}.items():

@@ -58,10 +58,10 @@ class WorkerMiddleware:
         policy = RetryPolicy.of(settings)
         self.sentry = Sentry(aliases or {})
         self.tracing = Tracing(aliases or {})
-        self.metrics = Metrics(settings, aliases or {})
         self.retries = Retries(max_retries=policy.max_retries, policy=policy, ledger=ledger)
         self.limit = TimeLimit.of(settings)
         self.answering = Answering(settings, node_name(settings.worker_name))
+        self.metrics = Metrics(settings, aliases or {}, self.answering)
         self.unknown = Unknown(settings, results, self.answering)
 
     def in_order(self, claims: Iterable[Middleware] = (), others: Iterable[Middleware] = ()) -> list[Middleware]:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from dream.cli.running import running
 from dream.db import DreamTask
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.version import __version__
 from dream.work.presence import services_there
+from dream.work.running import running
 from tests.commands import dream, on_a_terminal
 from tests.conftest import wait_for
 from tests.pictures import noise

@@ -40,7 +40,7 @@ from dream.actors import broker
 from dream.celery import celery_app
 from dream.db import Database, Base
 from dream.messages.registry import ALIASES, OWN_TASKS, queue_of
-from dream.scheduler.timetable import TIMETABLE
+from dream.runs.timetable import TIMETABLE
 from dream.settings import load
 
 Base.metadata.create_all(Database(load()).engine)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dream.messages.registry import CLEANUP_TOKENS
-from dream.scheduler.timetable import NIGHTLY_AT, TIMETABLE, Daily
+from dream.runs.timetable import NIGHTLY_AT, TIMETABLE, Daily
 
 [CLEAN_UP] = TIMETABLE
 

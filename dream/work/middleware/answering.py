@@ -190,6 +190,8 @@ class Answering(Middleware):
         return {
             "pid": os.getpid(),
             "dream": __version__,
+            # Askers leave out workers that do not know a later release's command: these would log it, and not answer.
+            "commands": sorted(self.commands),
             "uptime": round(time.monotonic() - self._began_at),
             "total": dict(self._total),
             "pool": {"implementation": "threads", "max-concurrency": self._worker().worker_threads},

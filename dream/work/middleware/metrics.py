@@ -1,4 +1,7 @@
-"""Metrics of runs: the wait before each, its duration, its outcome, and deliveries after the first one."""
+"""Metrics of runs: the wait before each, its duration, its outcome, and deliveries after the first one.
+
+A worker with metrics answers the question `figures` with some of them, for the page of operators.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,27 @@ from dramatiq.middleware import Middleware
 
 from dream.errors import HandedBack, ImageRejected, LeaseLost, TaskRevoked
 from dream.observe import exposition
-from dream.observe.metrics import IN_WORK, OUTCOMES, REDELIVERIES, RUN_SECONDS, RUNS, THREADS, WAIT_SECONDS
+from dream.observe.metrics import (
+    IN_WORK,
+    OUTCOMES,
+    PICTURES,
+    REDELIVERIES,
+    RUN_SECONDS,
+    RUNS,
+    STEP_SECONDS,
+    THREADS,
+    WAIT_SECONDS,
+)
 from dream.work.messages import REDELIVERED
 
 if TYPE_CHECKING:
+    from dream.work.middleware.answering import Answering
     from dream.work.settings import Settings
 
-__all__ = ["Metrics", "note_outcome"]
+__all__ = ["SHOWN", "Metrics", "note_outcome"]
+
+#: The metrics in the answer to `figures`.
+SHOWN = frozenset(each.name for each in (WAIT_SECONDS, RUN_SECONDS, STEP_SECONDS, RUNS, PICTURES))
 
 #: The label of tasks that this worker does not know: a stranger may send any name.
 _UNKNOWN = "unknown"
@@ -37,10 +54,12 @@ class Metrics(Middleware):
     Parameters:
       settings: where metrics are served.
       aliases: older names of tasks, and their present ones, which are the labels.
+      answering: gets the command.
     """
 
-    def __init__(self, settings: Settings, aliases: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, aliases: Mapping[str, str], answering: Answering) -> None:
         self._settings = settings
+        self._answering = answering
         self._aliases = aliases
         self._queue_prefix = settings.queue_prefix
         self._is_on = False
@@ -48,6 +67,8 @@ class Metrics(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         exposition.start(self._settings, "worker")
         self._is_on = RUNS.is_on
+        if self._is_on:
+            self._answering.commands["figures"] = lambda _: exposition.figures(SHOWN)
         THREADS.set(worker.worker_threads)
         for name in set(broker.actors) - set(self._aliases):
             for outcome in OUTCOMES:

@@ -23,7 +23,7 @@ from dream.messages.states import ImageState, TaskState
 from dream.producer import Producer
 from dream.runs.connections import Connections
 from dream.runs.sending import own_broker
-from dream.scheduler.timetable import TIMETABLE
+from dream.runs.timetable import TIMETABLE
 from dream.storage import Storage, new_key_stem
 from dream.storage.keys import canonical_url
 from dream.variants import VariantSpec
