@@ -11,7 +11,19 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from dream.db import Database, backlog, dead_letters, images, migrate, remakes, retention, tasks, tokens, variants
+from dream.db import (
+    Database,
+    backlog,
+    dead_letters,
+    images,
+    migrate,
+    remakes,
+    retention,
+    tasks,
+    tokens,
+    usage,
+    variants,
+)
 from dream.db.models import DreamImage, DreamTask, RevokedToken
 from dream.messages.states import ImageState, TaskState
 from dream.settings import Settings
@@ -155,6 +167,11 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     "newest of the timetable": (lambda session: tasks.newest_of(session, "cleanup-expired-tokens:"), ("pk_",)),
     "waiting, for metrics": (backlog.waiting, ("never_resent", "resent")),
     "ended, for `dream top`": (lambda session: backlog.ended(session, 60), ("announced",)),
+    "ended by minute": (lambda session: backlog.ended_by_minute(session, 3600), ("announced",)),
+    "delayed, for operators": (backlog.delayed, ("never_resent", "resent")),
+    "stored bytes by user": (lambda session: usage.of_users(session, 7, 100), ("images_stored",)),
+    "stored bytes of no known user": (usage.of_nobody, ("images_stored",)),
+    "staged files": (usage.staged, ("staged",)),
     "a picture with its facts": (lambda session: images.detail(session, LARGE, 1000), ()),
     "counts, for metrics": (backlog.counts, ("leased", "failed", "images_pending")),
     "last success of the timetable": (
