@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ __all__ = [
     "STRANGER",
     "Gateway",
     "auth",
+    "check_refusal",
     "closing_code",
     "emptied",
     "receive",
@@ -47,10 +49,22 @@ SECRET = "a secret of the tests, 32 bytes or more"
 OWNER, STRANGER = 11, 22
 DREAM, OTHER_DREAM = 7, 8
 KEY = "dreams/20260101/" + "0" * 32 + ".jpg"
+_CODES = set(
+    re.findall(r"^\| `([a-z_]+)` \|", (Path(__file__).parents[1] / "docs/errors.md").read_text("utf-8"), re.MULTILINE)
+)
 
 
 def token(user_id: Any = OWNER, *, lasts_s: float = 60, **claims: Any) -> str:
     return jwt.encode({"user_id": user_id, "exp": time.time() + lasts_s, **claims}, SECRET, "HS256")
+
+
+def check_refusal(answer: httpx.Response) -> None:
+    """Every error says a sentence to people and a code that `docs/errors.md` explains to programs."""
+    if answer.status_code >= 400 and answer.request.method != "HEAD" and answer.request.url.host == "127.0.0.1":
+        answer.read()
+        refusal = answer.json()
+        assert isinstance(refusal["error"], str), refusal
+        assert refusal["code"] in _CODES, refusal
 
 
 class Gateway:
@@ -71,7 +85,9 @@ class Gateway:
         wait_for(lambda: self._ready.exists() or self.process.poll() is not None, what="the gateway")
         assert self.process.poll() is None, self.log.read_text()
         self.port = int(self._ready.read_text())
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=20, event_hooks={"response": [check_refusal]}
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -37,6 +36,7 @@ from dream.gateway.focus import put_focus
 from dream.gateway.images import delete_image, list_images, show_image
 from dream.gateway.media import media, media_cookie
 from dream.gateway.originals import original
+from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
 from dream.gateway.traced import Traced
@@ -136,7 +136,9 @@ async def _log_out(request: Request) -> Response:
     identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     if identity.jti is None:
-        raise HTTPException(400, "the token has no jti claim, so it cannot be revoked; it ends when it expires")
+        raise Refused(
+            Code.TOKEN_NOT_REVOCABLE, "the token has no jti claim, so it cannot be revoked; it ends when it expires"
+        )
     await run_in_threadpool(services.authenticator.revoke, identity)
     response = Response(status_code=204)
     if services.settings.media_access != "link":

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dream.gateway.faults import RETRY_AFTER_S
+from dream.gateway.refusals import code_of_status
 from dream.log import get_logger
 from dream.observe.metrics import CONNECTIONS, MOST_CONNECTIONS, REFUSED_CONNECTIONS
 
@@ -92,7 +93,7 @@ def most_connections(settings: Settings, open_files: int) -> int:
 
 def answer_bytes(status: int, sentence: str) -> bytes:
     """An HTTP/1.1 answer that ends its connection, for cases in which ASGI has no request."""
-    body = json.dumps({"error": sentence}).encode()
+    body = json.dumps({"error": sentence, "code": code_of_status(status)}).encode()
     retry = f"retry-after: {RETRY_AFTER_S}\r\n" if status in (429, 503) else ""
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
@@ -353,4 +354,5 @@ class FullHouse:
             await self._app(scope, receive, send_last)
             return
         headers = {"Retry-After": str(RETRY_AFTER_S)}
-        await JSONResponse({"error": _FULL[self._status]}, self._status, headers)(scope, receive, send_last)
+        refusal = {"error": _FULL[self._status], "code": code_of_status(self._status)}
+        await JSONResponse(refusal, self._status, headers)(scope, receive, send_last)

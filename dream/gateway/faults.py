@@ -30,9 +30,10 @@ from dream.errors import (
     TokenRejected,
     TooManyPending,
 )
+from dream.gateway.refusals import Code, Refused, code_of_status
 from dream.log import get_logger
 
-__all__ = ["DATABASE_FAULTS", "HANDLERS", "RETRY_AFTER_S", "log_fault", "sentence_of"]
+__all__ = ["DATABASE_FAULTS", "HANDLERS", "RETRY_AFTER_S", "SERVER_FAULTS", "STATUSES", "log_fault", "sentence_of"]
 
 log = get_logger(__name__)
 
@@ -70,9 +71,8 @@ def log_fault(event: str, error: Exception, **fields: object) -> None:
     log.error(event, error=f"{type(error).__name__}: {known}", **fields)
 
 
-def _answer(status: int, text: str, headers: Mapping[str, str] | None = None, *, code: str | None = None) -> Response:
-    """An answer with the code of dream's own error; for the others the status says as much as a code."""
-    return JSONResponse({"error": text} if code is None else {"error": text, "code": code}, status, headers)
+def _answer(status: int, text: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": text, "code": code}, status, headers)
 
 
 def _code_of(error: Exception) -> str:
@@ -84,52 +84,45 @@ async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (narrowing: registered for this class only)
     is_bare = error.detail == HTTPStatus(error.status_code).phrase
     text = _SENTENCES.get(error.status_code, error.detail) if is_bare else error.detail
-    return _answer(error.status_code, text, error.headers)
+    code = error.code if isinstance(error, Refused) else code_of_status(error.status_code)
+    return _answer(error.status_code, text, code, error.headers)
 
 
-async def _rejected(_request: Request, error: Exception) -> Response:
-    return _answer(401, str(error), {"WWW-Authenticate": "Bearer"}, code=_code_of(error))
-
-
-async def _invalid(_request: Request, error: Exception) -> Response:
-    return _answer(400, str(error), code=_code_of(error))
-
-
-async def _too_many(_request: Request, error: Exception) -> Response:
-    return _answer(429, str(error), {"Retry-After": str(RETRY_AFTER_S)}, code=_code_of(error))
-
-
-async def _too_large(_request: Request, error: Exception) -> Response:
-    return _answer(413, str(error), code=_code_of(error))
+async def _of_dream(_request: Request, error: Exception) -> Response:
+    """The answer to an error of dream's own whose sentence is for clients."""
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    return _answer(status, str(error), _code_of(error), _HEADERS.get(status))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log_fault("server_fault", error, path=request.scope["path"])
-    return _answer(503, sentence_of(error), {"Retry-After": str(RETRY_AFTER_S)}, code=_code_of(error))
+    return _answer(503, sentence_of(error), _code_of(error), _HEADERS[503])
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
     # The client is gone; the status is for the log.
-    return _answer(400, "the connection ended before the request was whole")
+    reason = Code.REQUEST_MALFORMED
+    return _answer(reason.status, "the connection ended before the request was whole", reason.code)
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:
     # Starlette raises the error again, and the server logs it with its traceback.
-    return _answer(500, "an unexpected error happened; it is logged", code=_code_of(error))
+    return _answer(500, "an unexpected error happened; it is logged", _code_of(error))
 
 
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": str(RETRY_AFTER_S)},
+    503: {"Retry-After": str(RETRY_AFTER_S)},
+}
+#: The statuses of errors whose sentences are for clients.
+STATUSES: Mapping[type, int] = {TokenRejected: 401, InvalidArguments: 400, TooManyPending: 429, QuotaExceeded: 413}
+#: Faults of the servers behind the gateway: 503.
+SERVER_FAULTS = (AccessDenied, BucketMissing, DatabaseUnavailable, ObjectStoreUnavailable, TokenKeysUnavailable)
 HANDLERS: Mapping[Any, Any] = {
     HTTPException: _http,
     ClientDisconnect: _gone,
-    TokenRejected: _rejected,
-    InvalidArguments: _invalid,
-    TooManyPending: _too_many,
-    QuotaExceeded: _too_large,
-    AccessDenied: _unavailable,
-    BucketMissing: _unavailable,
-    DatabaseUnavailable: _unavailable,
-    ObjectStoreUnavailable: _unavailable,
-    TokenKeysUnavailable: _unavailable,
-    SQLAlchemyError: _unavailable,
+    **dict.fromkeys(STATUSES, _of_dream),
+    **dict.fromkeys((*SERVER_FAULTS, SQLAlchemyError), _unavailable),
     Exception: _unexpected,
 }

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dream.gateway.images import no_such_image, owned
+from dream.gateway.refusals import Code, Refused
 from dream.messages.arguments import MAX_ID, check_focus
 from dream.pictures.focus import give_focus
 
@@ -36,17 +36,19 @@ async def _given(request: Request) -> Any:
     """The `focus` of the body.
 
     Raises:
-      HTTPException: 400 if the body is no such JSON, 413 if it is too long.
+      Refused: 400 if the body is no such JSON, 413 if it is too long.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MOST_BYTES:
-            raise HTTPException(413, f"the body has more than the {_MOST_BYTES} bytes allowed")
+            raise Refused(Code.BODY_TOO_LARGE, f"the body has more than the {_MOST_BYTES} bytes allowed")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict) or given.keys() != {"focus"}:
-        raise HTTPException(400, 'the body must be JSON: {"focus": [x, y]}, or {"focus": null} for the found point')
+        raise Refused(
+            Code.BODY_INVALID, 'the body must be JSON: {"focus": [x, y]}, or {"focus": null} for the found point'
+        )
     return given["focus"]

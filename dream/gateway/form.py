@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from dream.gateway.refusals import Code, Refused
 from dream.messages.arguments import ImageFile, check_focus, check_positions, refusal_of
 from dream.messages.refusals import RefusedFile, refused_file
 from dream.work.text import counted, size_text
@@ -128,7 +128,9 @@ class _Parser(MultiPartParser):
         if file is not None:
             self.sizes_bytes[file] = self._part_bytes
         if len(self.sizes_bytes) > self._most_files:
-            raise HTTPException(413, f"there are more than the {self._most_files} files allowed in one upload")
+            raise Refused(
+                Code.TOO_MANY_FILES, f"there are more than the {self._most_files} files allowed in one upload"
+            )
 
 
 @asynccontextmanager
@@ -136,7 +138,7 @@ async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upl
     """Read the request's files and positions. The files exist until the block ends.
 
     Raises:
-      HTTPException: 400 for a malformed form, 408 for a client that stopped sending, 413 for a request that is too
+      Refused: 400 for a malformed form, 408 for a client that stopped sending, 413 for a request that is too
         large or has too many files, 415 for another content type.
       InvalidArguments: the positions do not match the files.
     """
@@ -151,17 +153,21 @@ async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upl
 
 async def _parse(request: Request, settings: Settings) -> tuple[FormData, Mapping[UploadFile, int]]:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise HTTPException(415, "send the files as multipart/form-data")
+        raise Refused(Code.TYPE_NOT_ACCEPTED, "send the files as multipart/form-data")
     body = request.stream()
     try:
         _check_length(request, settings)
         parser = _Parser(request.headers, _bounded(body, _most_bytes(settings)), settings)
         return await parser.parse(), parser.sizes_bytes
     except MultiPartException as error:
-        raise HTTPException(400, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}") from None
+        raise Refused(
+            Code.FORM_INVALID, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}"
+        ) from None
     except UnicodeError:  # Starlette does not catch all errors of a codec
-        raise HTTPException(400, "the form is malformed: its text is not in the charset that it names") from None
-    except HTTPException as error:
+        raise Refused(
+            Code.FORM_INVALID, "the form is malformed: its text is not in the charset that it names"
+        ) from None
+    except Refused as error:
         # A client with `Expect: 100-continue` has not sent its body.
         if error.status_code == 413 and "100-continue" not in request.headers.get("expect", ""):
             await _drain(body)
@@ -172,9 +178,9 @@ def _most_bytes(settings: Settings) -> int:
     return settings.max_request_bytes + _OVERHEAD_BYTES
 
 
-def _too_large(most_bytes: int) -> HTTPException:
+def _too_large(most_bytes: int) -> Refused:
     most = size_text(most_bytes - _OVERHEAD_BYTES)
-    return HTTPException(413, f"the upload has more than the {most} allowed; send the files in several")
+    return Refused(Code.BODY_TOO_LARGE, f"the upload has more than the {most} allowed; send the files in several")
 
 
 def _check_length(request: Request, settings: Settings) -> None:
@@ -190,7 +196,7 @@ async def _bounded(body: AsyncGenerator[bytes, None], most_bytes: int) -> AsyncG
             async with asyncio.timeout(_SILENCE_S):
                 chunk = await anext(body, None)
         except TimeoutError:
-            raise HTTPException(408, "the upload stopped") from None
+            raise Refused(Code.REQUEST_TOO_SLOW, "the upload stopped") from None
         if chunk is None:
             return
         read_bytes += len(chunk)
@@ -214,7 +220,7 @@ def _upload_of(form: FormData, sizes_bytes: Mapping[UploadFile, int], max_bytes:
     # Browsers send an empty file field as a file without name and bytes.
     sent = [value for _, value in items if isinstance(value, UploadFile) and (value.filename or sizes_bytes[value])]
     if not sent:
-        raise HTTPException(400, "there are no files in the form")
+        raise Refused(Code.FORM_INVALID, "there are no files in the form")
     positions = check_positions(parse_positions(_texts(items, "positions")), len(sent))
     focuses = parse_focus(_texts(items, "focus"), list(map(_name_of, sent)))
     refusals = [refusal_of(_name_of(file), sizes_bytes[file], max_bytes) for file in sent]
@@ -234,7 +240,7 @@ def parse_positions(texts: Sequence[str]) -> list[int] | None:
     """Parse positions from repeated fields, or from one field with commas or a JSON list; None if there are none.
 
     Raises:
-      HTTPException: 400 if a position is no whole number.
+      Refused: 400 if a position is no whole number.
     """
     try:
         if len(texts) == 1 and texts[0].strip().startswith("["):
@@ -247,7 +253,7 @@ def parse_positions(texts: Sequence[str]) -> list[int] | None:
             raise ValueError
         return [int(value) for value in values] or None
     except (ValueError, TypeError, RecursionError):
-        raise HTTPException(400, "positions must be whole numbers, one for each file") from None
+        raise Refused(Code.FORM_INVALID, "positions must be whole numbers, one for each file") from None
 
 
 def parse_focus(texts: Sequence[str], names: Sequence[str]) -> list[list[float] | None]:
@@ -258,18 +264,20 @@ def parse_focus(texts: Sequence[str], names: Sequence[str]) -> list[list[float] 
       names: the names of the files.
 
     Raises:
-      HTTPException: 400 if they do not match the files.
+      Refused: 400 if they do not match the files.
       InvalidArguments: one is no pair of numbers from 0 to 1.
     """
     try:
         points = [_parsed(text) for text in texts]
     except (ValueError, RecursionError):
-        raise HTTPException(400, "focus must be x,y for each file, or one JSON list of [x, y] or null") from None
+        raise Refused(
+            Code.FORM_INVALID, "focus must be x,y for each file, or one JSON list of [x, y] or null"
+        ) from None
     if len(points) == 1 and isinstance(points[0], list) and not any(map(_is_number, points[0])):
         points = points[0]  # the list of all points
     if len(points) not in (0, len(names)):
         counts = f"{counted(len(names), 'file')} but {counted(len(points), 'focal point')}"
-        raise HTTPException(400, f"{counts}: each file needs one, or null")
+        raise Refused(Code.FORM_INVALID, f"{counts}: each file needs one, or null")
     given = points or [None] * len(names)
     return [check_focus(point, f"{name}: focus") for point, name in zip(given, names, strict=True)]
 

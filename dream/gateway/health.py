@@ -20,6 +20,7 @@ from dream.db import migrate
 from dream.db.faults import explain
 from dream.errors import DatabaseRefused, DatabaseUnavailable, DreamError, TablesMissing
 from dream.gateway.faults import RETRY_AFTER_S, log_fault
+from dream.gateway.refusals import Code
 
 if TYPE_CHECKING:
     from dream.db import Database
@@ -60,8 +61,13 @@ class Readiness:
         if not away:
             return JSONResponse({"status": "ok", **answers})
         return JSONResponse(
-            {"status": "unavailable", "error": f"not ready: {', '.join(away)}", **answers},
-            503,
+            {
+                "status": "unavailable",
+                "error": f"not ready: {', '.join(away)}",
+                "code": Code.NOT_READY.code,
+                **answers,
+            },
+            Code.NOT_READY.status,
             {"Retry-After": str(RETRY_AFTER_S)},
         )
 

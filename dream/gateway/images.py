@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -27,6 +26,7 @@ from dream.db.dreams import Owner
 from dream.errors import InvalidArguments
 from dream.gateway.auth import Identity, token_of
 from dream.gateway.faults import DATABASE_FAULTS, log_fault
+from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.media.signatures import viewable_with
 from dream.messages.arguments import MAX_ID
@@ -87,16 +87,16 @@ async def owned(request: Request) -> tuple[Services, int, Owner]:
 
     Raises:
       TokenRejected: the token is not accepted.
-      HTTPException: 404 if there is no such dream, 403 if it has another owner, 429 after too many requests.
+      Refused: 404 if there is no such dream, 403 if it has another owner, 429 after too many requests.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
     identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:
-        raise HTTPException(404, "there is no such dream")
+        raise Refused(Code.DREAM_NOT_FOUND, "there is no such dream")
     if owner.user_id != identity.user_id:
-        raise HTTPException(403, "this dream belongs to somebody else")
+        raise Refused(Code.DREAM_NOT_YOURS, "this dream belongs to somebody else")
     return services, dream_id, owner
 
 
@@ -105,9 +105,9 @@ def _owner_of(services: Services, identity: Identity, dream_id: int) -> Owner | 
     return services.authenticator.owner_of(dream_id) if 0 < dream_id <= MAX_ID else None
 
 
-def no_such_image() -> HTTPException:
+def no_such_image() -> Refused:
     """The answer to an id that names no picture of the dream."""
-    return HTTPException(404, "there is no such image in this dream")
+    return Refused(Code.IMAGE_NOT_FOUND, "there is no such image in this dream")
 
 
 def _detail_of(services: Services, dream_id: int, image_id: int) -> Row[Any] | None:
@@ -162,13 +162,13 @@ def _wanted_of(query: Mapping[str, str]) -> _Wanted:
     """Parse the query.
 
     Raises:
-      HTTPException: 400 if a parameter is wrong.
+      Refused: 400 if a parameter is wrong.
     """
     limit, cursor, task_id = query.get("limit"), query.get("cursor"), query.get("task_id")
     if limit is not None and not (_LIMIT.fullmatch(limit) and 1 <= int(limit) <= _MAX_LIMIT):
-        raise HTTPException(400, f"limit must be a whole number from 1 to {_MAX_LIMIT}")
+        raise Refused(Code.QUERY_INVALID, f"limit must be a whole number from 1 to {_MAX_LIMIT}")
     if task_id is not None and not _TASK.fullmatch(task_id):
-        raise HTTPException(400, "task_id must be the task_id in the answer to an upload")
+        raise Refused(Code.QUERY_INVALID, "task_id must be the task_id in the answer to an upload")
     is_paged = limit is not None or cursor is not None
     return _Wanted(int(limit or _DEFAULT_LIMIT) if is_paged else None, _after(cursor), task_id)
 
@@ -179,7 +179,9 @@ def _after(cursor: str | None) -> tuple[int, int] | None:
     try:
         return parse_cursor(cursor)
     except InvalidArguments:
-        raise HTTPException(400, "cursor must come from a page's Link header; leave it out to begin anew") from None
+        raise Refused(
+            Code.QUERY_INVALID, "cursor must come from a page's Link header; leave it out to begin anew"
+        ) from None
 
 
 async def _listing(request: Request, services: Services, user: User, dream_id: int) -> Response:

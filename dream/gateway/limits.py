@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from starlette.exceptions import HTTPException
+from dream.gateway.refusals import Code, Refused
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -109,12 +109,12 @@ class Limits:
         """Count a request.
 
         Raises:
-          HTTPException: 429 after too many requests.
+          Refused: 429 after too many requests.
         """
         user = self.of(user_id)
         if not user.requests.take():
-            raise HTTPException(
-                429,
+            raise Refused(
+                Code.TOO_MANY_REQUESTS,
                 f"you send more than {self._settings.max_requests_per_user_s} requests a second; try again later",
                 {"Retry-After": str(math.ceil(user.requests.wait_s))},
             )

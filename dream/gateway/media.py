@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +22,7 @@ from dream.errors import TokenRejected
 from dream.gateway.access import set_cookie
 from dream.gateway.auth import token_of
 from dream.gateway.proxied import Proxied, has_it, not_modified
+from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.gateway.versions import Answer
 from dream.messages.disposition import attachment, picture_name
@@ -46,13 +46,13 @@ async def media(request: Request) -> ASGIApp:
     services, key = services_of(request), request.path_params["key"]
     permission = services.access.permit(request, key)
     if permission is None:
-        raise HTTPException(404, "there is no such picture")
+        raise Refused(Code.IMAGE_NOT_FOUND, "there is no such picture")
     shown = await services.catalogue.find(key)
     if not await services.access.confirm(permission, shown) or shown is None:
-        raise HTTPException(404, "there is no such picture")
+        raise Refused(Code.IMAGE_NOT_FOUND, "there is no such picture")
     version = await _version(request, services, key, shown)
     if version is None:
-        raise HTTPException(404, "there is no such picture")
+        raise Refused(Code.IMAGE_NOT_FOUND, "there is no such picture")
     shown = version.shown
     keep_s = shown.keep_s(services.settings.media_forget_s) if version.is_final else 0
     if permission.expires_at is not None:
@@ -145,7 +145,7 @@ async def media_cookie(request: Request) -> Response:
     identity = await services.authenticator.identity_of(token_of(request))
     services.limits.request(identity.user_id)
     if services.settings.media_access == "link":
-        raise HTTPException(404, "this site shows pictures without a cookie")
+        raise Refused(Code.MEDIA_COOKIE_NOT_USED, "this site shows pictures without a cookie")
     await run_in_threadpool(services.authenticator.confirm, identity)
     left_s = identity.expires_at.timestamp() - time.time()
     if left_s < 1:

@@ -9,13 +9,13 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dream.errors import ObjectMissing
 from dream.gateway.images import image_of, owned
+from dream.gateway.refusals import Code, Refused
 from dream.messages.disposition import attachment
 from dream.messages.states import ImageState
 
@@ -34,7 +34,7 @@ async def original(request: Request) -> Response:
     services, dream_id, _ = await owned(request)
     image = await run_in_threadpool(image_of, services, dream_id, int(request.path_params["image_id"]))
     if image is None or image.state is not ImageState.COMPLETED or not image.original_key:
-        raise HTTPException(404, "there is no original of such a picture in this dream")
+        raise Refused(Code.ORIGINAL_NOT_FOUND, "there is no original of such a picture in this dream")
     if request.method == "HEAD":  # the store's signed URL is for a GET
         return Response(headers=_about(image, image.original_bytes), media_type=_TYPE)
     storage = services.connections.storage
@@ -50,7 +50,7 @@ async def _streamed(storage: Storage, image: DreamImage) -> Response:
             storage.read_in_portions, image.original_bucket or "", image.original_key or ""
         )
     except ObjectMissing:
-        raise HTTPException(404, "there is no original of such a picture in this dream") from None
+        raise Refused(Code.ORIGINAL_NOT_FOUND, "there is no original of such a picture in this dream") from None
     return _Streamed(portions, headers=_about(image, size_bytes), media_type=_TYPE)
 
 

@@ -16,7 +16,6 @@ from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from dream.errors import AccessDenied, ObjectStoreUnavailable
 from dream.gateway.faults import RETRY_AFTER_S, log_fault
 from dream.gateway.objects import Objects, StoreSilent
+from dream.gateway.refusals import Code, Refused
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -131,10 +131,10 @@ class Proxied:
             return
         if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             size = {"Content-Range": answer.headers["content-range"]} if "content-range" in answer.headers else {}
-            raise HTTPException(416, "the picture has no such range of bytes", size)
+            raise Refused(Code.RANGE_NOT_THERE, "the picture has no such range of bytes", size)
         if answer.status == HTTPStatus.NOT_FOUND:
             self._is_gone()
-            raise HTTPException(404, "there is no such picture")
+            raise Refused(Code.IMAGE_NOT_FOUND, "there is no such picture")
         if answer.status == HTTPStatus.FORBIDDEN:
             raise AccessDenied("could not read an object: the object store refused our credentials")
         raise ObjectStoreUnavailable(f"could not read an object: the object store answered {answer.status}")
@@ -168,4 +168,4 @@ def _told(error: ObjectStoreUnavailable) -> Exception:
         return error
     log_fault("server_fault", error)
     retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return HTTPException(504, "the object store does not answer; try again later", retry)
+    return Refused(Code.STORE_TOO_SLOW, "the object store does not answer; try again later", retry)

@@ -16,6 +16,7 @@ from dream import errors
 from dream.cli import app
 from dream.db.models import Base
 from dream.errors import Reason
+from dream.gateway.refusals import Code
 from dream.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,6 +227,20 @@ def test_the_page_of_errors_lists_every_code_once_and_no_other() -> None:
     _, _, section = (ROOT / "docs/errors.md").read_text(encoding="utf-8").partition("\n## Codes\n")
     rows = re.findall(r"^\| `([a-z_]+)` \| \S.+ \| \S.+ \|$", section.partition("\n## ")[0], re.MULTILINE)
     assert sorted(rows) == sorted(CODES)
+
+
+def test_the_page_of_errors_lists_every_code_of_http_with_its_status() -> None:
+    """Each is listed in one of the two tables of codes."""
+    _, _, section = (ROOT / "docs/errors.md").read_text(encoding="utf-8").partition("\n## Codes of HTTP answers\n")
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\d+) \| \S.+ \| \S.+ \|$", section.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(rows) == sorted((each.code, str(each.status)) for each in Code if each.code not in CODES)
+
+
+def test_the_gateway_refuses_no_request_without_a_code() -> None:
+    """A bare `HTTPException` has none."""
+    sources = (ROOT / "dream/gateway").glob("*.py")
+    bare = [path.name for path in sources if re.search(r"\bHTTPException\(\w", path.read_text(encoding="utf-8"))]
+    assert bare == []
 
 
 def test_the_page_of_pictures_names_codes_that_are_there() -> None:

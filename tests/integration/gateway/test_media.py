@@ -165,7 +165,7 @@ def test_what_is_no_single_range_gets_the_whole_picture(proxying: Gateway, asked
 def test_a_range_behind_the_end_is_416(proxying: Gateway) -> None:
     answer = proxying.http.get(stored(proxying, 7), headers={"Range": f"bytes={len(BYTES)}-"})
     assert (answer.status_code, answer.headers["cache-control"]) == (416, "no-store")
-    assert answer.json() == {"error": "the picture has no such range of bytes"}
+    assert answer.json() == {"error": "the picture has no such range of bytes", "code": "range_not_there"}
 
 
 def test_a_range_of_another_object_is_not_mixed_with_this_one(proxying: Gateway) -> None:
