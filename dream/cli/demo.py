@@ -15,6 +15,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,10 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Stop after the pictures; exit 0 only if every step worked.")
     ] = False,
+    is_opening: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the page in a browser. By default, if a terminal has a screen."),
+    ] = None,
 ) -> None:
     """Start everything, send sample pictures through it, and run until Ctrl-C."""
     # SIGTERM ends the stack in order, as Ctrl-C does.
@@ -71,11 +76,14 @@ def demo(
     try:
         with _stack(data, port) as stack:
             url = _ready(stack)
-            problem = _try_out(stack, data, url, once=once)
+            address, problem = _try_out(stack, data, url)
             if problem is not None:
                 typer.echo(f"dream: the demo did not work: {problem}", err=True)
             code = EXIT_FAILURE if problem is not None else 0
             if not once:
+                if address is not None:
+                    typer.echo(f"look at them: {address}")
+                    _show(address, is_opening)
                 typer.echo("Ctrl-C stops everything.")
                 code = stack.wait() or EXIT_FAILURE
     except KeyboardInterrupt:
@@ -129,8 +137,15 @@ def _ready(stack: subprocess.Popen[str]) -> str:
     return line.removeprefix(_READY).strip()
 
 
-def _try_out(stack: subprocess.Popen[str], data: Path, url: str, *, once: bool) -> str | None:
-    """Send the samples through the stack; return the problem, or None."""
+def _show(address: str, is_opening: bool | None) -> None:
+    """Open the page in the user's browser, if there is one to see it."""
+    has_screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if is_opening or (is_opening is None and has_screen and sys.stdout.isatty()):
+        webbrowser.open(address)
+
+
+def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> tuple[str | None, str | None]:
+    """Send the samples through the stack; return the address of the page with them, or the problem."""
     from dream.stack.environment import for_process, without_own
     from dream.stack.up import running_variables
 
@@ -143,12 +158,9 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str, *, once: bool) 
     os.environ.clear()
     os.environ.update(pointed)
     try:
-        address = _send_samples(data / "samples", url, check_stack)
+        return _send_samples(data / "samples", url, check_stack), None
     except DreamError as error:
-        return str(error)
-    if not once:
-        typer.echo(f"look at them: {address}")
-    return None
+        return None, str(error)
 
 
 # --- pictures

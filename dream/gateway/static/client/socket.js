@@ -20,6 +20,7 @@ export class LiveSocket {
   #silence = 0;
   #isRenewed = false;
   #isWanted = false;
+  #isConnecting = false;
 
   /**
    * @param {URL} address without a query
@@ -50,18 +51,19 @@ export class LiveSocket {
 
   /** The machine may have slept, or its network has changed: connect now, or ask whether the server is still there. */
   wake() {
-    if (!this.#isWanted) return;
-    if (this.#socket?.readyState !== WebSocket.OPEN) {
-      this.#retryMs = RETRY_MS;
-      this.#connect();
-    } else {
+    if (!this.#isWanted || this.#isConnecting) return;
+    if (this.#socket?.readyState === WebSocket.OPEN) {
       this.#socket.send(JSON.stringify({ type: "ping" }));
       this.#expect(PROBE_MS);
+    } else {
+      this.#retryMs = RETRY_MS;
+      this.#connect();
     }
   }
 
   async #connect(isNew = false) {
     this.#drop();
+    this.#isConnecting = true;
     const attempt = this.#attempt;
     let token;
     try {
@@ -87,7 +89,7 @@ export class LiveSocket {
     if (message.type === "ping") this.#socket.send(JSON.stringify({ type: "pong" }));
     if (message.type === "connection_established") {
       this.#retryMs = RETRY_MS;
-      this.#isRenewed = false;
+      this.#isRenewed = this.#isConnecting = false;
       this.#onState("live");
     }
     this.#onMessage(message);
@@ -118,6 +120,7 @@ export class LiveSocket {
 
   #drop() {
     this.#attempt++;
+    this.#isConnecting = false;
     clearTimeout(this.#retry);
     clearTimeout(this.#silence);
     if (!this.#socket) return;
