@@ -129,8 +129,14 @@ def scheduler(
     raise typer.Exit(run(settings))
 
 
-def gateway() -> None:
+def gateway(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Number of processes on the port.")
+    ] = None,
+) -> None:
     """Serve the page, uploads, pictures and WebSockets."""
+    if workers is not None:
+        os.environ["DREAM_GATEWAY_WORKERS"] = str(workers)
     settings = _load()
     from dream.gateway.server import run
 

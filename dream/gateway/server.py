@@ -1,4 +1,4 @@
-"""Run the gateway process: uvicorn around the application, until SIGTERM or SIGINT."""
+"""Run the gateway: uvicorn around the application, in one process or in several, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import logging
 import signal
 import socket
+import sys
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ import uvicorn
 from dream.errors import SettingsError
 from dream.gateway.app import make_app
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
+from dream.gateway.keys import Keys
 from dream.gateway.protocol import GuardedConfig
+from dream.gateway.workers import Alone, Board, Life, Member
 from dream.log import get_logger
 from dream.observe import exposition, sentry
 from dream.work.presence import Presence, refuse_wrong_redis
-from dream.work.process import say_ready, say_stopping, show_life
+from dream.work.process import exit_code
+from dream.work.respawn import keep_all_running
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -30,6 +34,8 @@ __all__ = ["run"]
 #: The largest message of a client, which contains a token and a type.
 _MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
+#: Seconds after which a parent kills a process that was asked to stop: its connections to servers close meanwhile, too.
+_KILLED_AFTER_S = 15
 _ROUND_S = 1.0
 _LOGGED_EVERY_S = 60.0
 #: Errors of `accept` where the machine or the process can open no more files.
@@ -39,11 +45,11 @@ log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Creates the ready file when it serves. Each second it touches that file and checks the connections."""
+    """Says when it serves. Each second it says that it lives, and checks the connections."""
 
-    def __init__(self, config: GuardedConfig) -> None:
+    def __init__(self, config: GuardedConfig, life: Life) -> None:
         super().__init__(config)
-        self._settings, self._door = config.settings, config.door
+        self._door, self._life = config.door, life
         self._rounds: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -51,12 +57,11 @@ class _Server(uvicorn.Server):
         loop.set_exception_handler(_AcceptErrors())
         await super().startup(sockets)
         if self.started:
-            port = sockets[0].getsockname()[1] if sockets else self.config.port
-            say_ready(self._settings, f"{port}\n", doing=f"listens on {self._settings.host}, port {port}")
+            self._life.serves()
             self._rounds = asyncio.create_task(self._do_rounds(), name="rounds")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        say_stopping()
+        self._life.stops()
         await super().shutdown(sockets)
         if self._rounds is not None:
             self._rounds.cancel()
@@ -64,7 +69,7 @@ class _Server(uvicorn.Server):
     async def _do_rounds(self) -> None:
         """Do the rounds by a timer of its own, because uvicorn's callback may come a minute late."""
         while True:
-            show_life(self._settings)
+            self._life.goes_on()
             try:
                 self._door.check()
             except Exception:
@@ -93,12 +98,41 @@ class _AcceptErrors:
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the process's exit code.
 
+    With several processes, this one opens the port, starts the others, and starts one again that dies. A new connection
+    goes to any process that is free to take it.
+
     Raises:
       SettingsError: there is no usable key for tokens, the gateway cannot listen on its address, or Redis is a cluster.
     """
+    refuse_wrong_redis(settings)
+    count = settings.gateway_workers
+    if count > 1 and sys.platform == "darwin":
+        log.warning("gateway_workers_ignored", do="use Linux for several processes of one gateway")
+        count = 1
+    with _listen(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        log.info("gateway_ready", host=host, port=port, processes=count)
+        if count == 1:
+            _serve(settings, listener, Alone(settings, port))
+            code = 0
+        else:
+            Keys(settings)  # without usable keys one error is enough
+            board = Board(settings, port, count)
+            code = keep_all_running(
+                lambda number: exit_code(lambda: _serve(settings, listener, Member(board, number))),
+                count,
+                stop_timeout_s=_KILLED_AFTER_S,
+                name="gateway",
+                look=board.look,
+            )
+    log.info("gateway_stopped")
+    return code
+
+
+def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
+    """Serve in this process."""
     sentry.set_up(settings)
     app = make_app(settings)
-    refuse_wrong_redis(settings)
     if missing := app.state.services.authenticator.keys.missing_bytes():
         log.warning("jwt_secret_short", missing_bytes=missing, do="set a longer DREAM_JWT_SECRET")
     exposition.start(settings, "gateway")
@@ -123,12 +157,8 @@ def run(settings: Settings) -> int:
     # uvicorn raises the signal again after it has stopped; this must not kill the process.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_stopped)
-    with _listen(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        log.info("gateway_ready", host=host, port=port)
-        with Presence(settings, "gateway"):
-            _Server(config).run([listener])
-    log.info("gateway_stopped")
+    with Presence(settings, "gateway"):
+        _Server(config, life).run([listener])
     return 0
 
 

@@ -277,6 +277,9 @@ class Settings(BaseSettings):
     # --- the gateway
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port that the gateway listens on.")
+    gateway_workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Processes of the gateway, on one port; one for each core that it may use."
+    )
     trusted_proxies: Networks = Field(
         (), description="Proxies before the gateway, as `10.0.0.0/8`: it believes their X-Forwarded-For."
     )
