@@ -110,8 +110,7 @@ def run(settings: Settings) -> int:
         log.warning("gateway_workers_ignored", do="use Linux for several processes of one gateway")
         count = 1
     with _listen(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        log.info("gateway_ready", host=host, port=port, processes=count)
+        port = listener.getsockname()[1]
         if count == 1:
             _serve(settings, listener, Alone(settings, port))
             code = 0

@@ -14,6 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from dream.log import get_logger
 from dream.work.notify import Pulse
 from dream.work.process import say_ready, say_stopping, show_life
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["Alone", "Board", "Life", "Member"]
+
+log = get_logger(__name__)
 
 _SIGN = struct.Struct("d")
 
@@ -46,13 +49,19 @@ class Alone:
         self._port = port
 
     def serves(self) -> None:
-        say_ready(self._settings, f"{self._port}\n", doing=f"listens on {self._settings.host}, port {self._port}")
+        _say_ready(self._settings, self._port, 1)
 
     def goes_on(self) -> None:
         show_life(self._settings)
 
     def stops(self) -> None:
         say_stopping()
+
+
+def _say_ready(settings: Settings, port: int, count: int) -> None:
+    log.info("gateway_ready", host=settings.host, port=port, processes=count)
+    doing = f"listens on {settings.host}, port {port}"
+    say_ready(settings, f"{port}\n", doing=doing if count == 1 else f"{doing}, with {count} processes")
 
 
 class Board:
@@ -81,8 +90,7 @@ class Board:
         if not self._is_ready:
             if all(signs):
                 self._is_ready = True
-                doing = f"listens on {self._settings.host}, port {self._port}, with {self._count} processes"
-                say_ready(self._settings, f"{self._port}\n", doing=doing)
+                _say_ready(self._settings, self._port, self._count)
             return
         now = time.monotonic()
         for number, moment in enumerate(signs):
