@@ -1,6 +1,6 @@
 // The page of one dream: it lists the pictures from the database, and reads again what events name.
 
-import { blurred } from "./thumbhash.js";
+import { blurred } from "./client/thumbhash.js";
 
 const element = (id) => document.getElementById(id);
 const WORDS = { pending: "waiting", processing: "processing", completed: "ready", failed: "failed" };
