@@ -6,11 +6,12 @@
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
 /media/{key}                          a picture: a redirect, through nginx, or from here
-/healthz  /readyz  /                  health, readiness, the page
+/healthz  /readyz  /openapi.json  /    health, readiness, the description of all this, the page
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,16 +26,19 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dream.gateway.access import drop_cookie
+from dream.gateway.answers import ClientSettings, Health, Readiness
 from dream.gateway.auth import token_of
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
 from dream.gateway.images import delete_image, list_images, show_image
 from dream.gateway.media import media, media_cookie
+from dream.gateway.openapi import document
+from dream.gateway.operations import Resource, Returns, operation
 from dream.gateway.originals import original
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
@@ -49,7 +53,7 @@ from dream.observe.metrics import REQUEST_SECONDS
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["content_security_policy", "make_app"]
+__all__ = ["content_security_policy", "document_text", "make_app", "routes"]
 
 log = get_logger(__name__)
 
@@ -82,7 +86,7 @@ def make_app(settings: Settings) -> Starlette:
     tracing.set_up(settings, "dream-gateway")
     traced = [Middleware(Traced, is_trusted=bool(settings.trusted_proxies))] if tracing.is_on() else []
     app = Starlette(
-        routes=_routes(),
+        routes=routes(),
         middleware=[*traced, Middleware(_AccessLog), Middleware(_SecurityHeaders, settings)],
         exception_handlers=HANDLERS,
         lifespan=_lifespan,
@@ -108,12 +112,14 @@ def _page_text(max_upload_bytes: int, access: str) -> str:
     return text.replace("{{max_bytes}}", str(max_upload_bytes)).replace("{{access}}", access)
 
 
+@operation("Open dream's own page", {200: Returns("the page", {"type": "string"}, "text/html")}, access="anybody")
 async def _page(request: Request) -> Response:
     settings = services_of(request).settings
     text = _page_text(settings.max_upload_bytes, settings.media_access)
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
+@operation("Read the limits and formats of uploads", {200: Returns("the limits", ClientSettings)}, access="anybody")
 async def _client_settings(request: Request) -> Response:
     """The limits and formats that a page needs before it sends a file."""
     settings = services_of(request).settings
@@ -121,15 +127,30 @@ async def _client_settings(request: Request) -> Response:
     return JSONResponse({"accept": picker_types(), **limits})
 
 
+@operation("Ask whether the process is up", {200: Returns("it is up", Health)}, access="anybody")
 async def _healthz(_request: Request) -> Response:
     """The process is up."""
     return JSONResponse({"status": "ok"})
 
 
+@operation(
+    "Ask whether the servers behind the gateway answer",
+    {
+        200: Returns("all answer", Readiness),
+        503: Returns("one is away", Readiness, headers={"Retry-After": "seconds until the next attempt"}),
+    },
+    access="anybody",
+)
 async def _readyz(request: Request) -> Response:
     return await services_of(request).readiness.answer()
 
 
+@operation(
+    "Log out: revoke the token",
+    {204: Returns("the token is revoked", media_type=None)},
+    refusals=(Code.TOKEN_NOT_REVOCABLE,),
+    access="user",
+)
 async def _log_out(request: Request) -> Response:
     """Revoke the token of this request; a repetition gives 204 too."""
     services = services_of(request)
@@ -146,31 +167,35 @@ async def _log_out(request: Request) -> Response:
     return response
 
 
-async def _images(request: Request) -> Response:
-    """Serve both methods by one route, because the `Allow` header of a 405 names the methods of one route."""
-    return await (upload(request) if request.method == "POST" else list_images(request))
+@cache
+def document_text() -> bytes:
+    """The OpenAPI document as JSON."""
+    return json.dumps(document(routes()), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-async def _image(request: Request) -> Response:
-    return await (delete_image(request) if request.method == "DELETE" else show_image(request))
+@operation("Read this document", {200: Returns("OpenAPI 3.1", {"type": "object"})}, access="anybody")
+async def _openapi(_request: Request) -> Response:
+    return Response(await run_in_threadpool(document_text), media_type="application/json")
 
 
-def _routes() -> list[Route | WebSocketRoute | Mount]:
+def routes() -> list[BaseRoute]:
+    """The addresses of the application."""
     return [
         # The first route that matches serves a request, so the busiest one is first.
-        Route("/media/{key:path}", media),
-        Route("/healthz", _healthz),
+        Resource("/media/{key:path}", GET=media),
+        Resource("/healthz", GET=_healthz),
         WebSocketRoute("/ws/dream-images/{dream_id:id}/", watch_dream),
         WebSocketRoute("/ws/dream-images/{dream_id:id}", watch_dream),
-        Route("/api/dreams/{dream_id:id}/images", _images, methods=["GET", "POST"]),
-        Route("/api/dreams/{dream_id:id}/images/{image_id:id}", _image, methods=["GET", "DELETE"]),
-        Route("/api/dreams/{dream_id:id}/images/{image_id:id}/original", original),
-        Route("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", put_focus, methods=["PUT"]),
-        Route("/api/client-settings", _client_settings),
-        Route("/api/auth/logout", _log_out, methods=["POST"]),
-        Route("/api/auth/media-cookie", media_cookie, methods=["POST"]),
-        Route("/readyz", _readyz),
-        Route("/", _page),
+        Resource("/api/dreams/{dream_id:id}/images", GET=list_images, POST=upload),
+        Resource("/api/dreams/{dream_id:id}/images/{image_id:id}", GET=show_image, DELETE=delete_image),
+        Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/original", GET=original),
+        Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", PUT=put_focus),
+        Resource("/api/client-settings", GET=_client_settings),
+        Resource("/api/auth/logout", POST=_log_out),
+        Resource("/api/auth/media-cookie", POST=media_cookie),
+        Resource("/readyz", GET=_readyz),
+        Resource("/openapi.json", GET=_openapi),
+        Resource("/", GET=_page),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
 

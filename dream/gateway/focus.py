@@ -9,7 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from dream.errors import InvalidArguments
+from dream.gateway.answers import Focus, FocusOfImage
 from dream.gateway.images import no_such_image, owned
+from dream.gateway.operations import Body, Returns, operation
 from dream.gateway.refusals import Code, Refused
 from dream.messages.arguments import MAX_ID, check_focus
 from dream.pictures.focus import give_focus
@@ -19,6 +22,12 @@ __all__ = ["put_focus"]
 _MOST_BYTES = 1024
 
 
+@operation(
+    "Give a picture its focal point",
+    {200: Returns("both points", FocusOfImage)},
+    refusals=(Code.IMAGE_NOT_FOUND, Code.BODY_INVALID, InvalidArguments, Code.BODY_TOO_LARGE),
+    body=Body(Focus),
+)
 async def put_focus(request: Request) -> Response:
     """Give a picture its focal point, or take it back: 200 with both points, 404 if the dream lacks the picture."""
     services, dream_id, _ = await owned(request)

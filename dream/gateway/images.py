@@ -24,8 +24,10 @@ from starlette.types import Receive, Scope, Send
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import Owner
 from dream.errors import InvalidArguments
+from dream.gateway.answers import AcceptedImage, ImageDetail, ListedImage
 from dream.gateway.auth import Identity, token_of
 from dream.gateway.faults import DATABASE_FAULTS, log_fault
+from dream.gateway.operations import Parameter, Returns, operation
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.media.signatures import viewable_with
@@ -33,7 +35,7 @@ from dream.messages.arguments import MAX_ID
 from dream.messages.pictures import image_info
 from dream.messages.srcset import srcset_of
 from dream.messages.states import ImageState
-from dream.producer.listing import cursor_behind, parse_cursor
+from dream.producer.listing import CURSOR, cursor_behind, parse_cursor
 from dream.work.messages import MAX_ID_LENGTH
 
 if TYPE_CHECKING:
@@ -51,12 +53,29 @@ _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _TASK = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_LENGTH}}}")
 
 
+_TASK_PARAMETER = Parameter(
+    "task_id", {"type": "string", "pattern": f"^{_TASK.pattern}$"}, "the pictures of one upload"
+)
+_LIST_PARAMETERS = (
+    Parameter("limit", {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT}, "one page of so many pictures"),
+    Parameter("cursor", {"type": "string", "pattern": CURSOR}, "the page after another; from its `Link` header"),
+    Parameter("task_id", {"type": "string", "pattern": f"^{_TASK.pattern}$"}, "the pictures of one upload"),
+)
+
+
+@operation(
+    "List the pictures of a dream",
+    {200: Returns("the pictures", list[ListedImage], headers={"Link": '`<…>; rel="next"`: the next page'})},
+    refusals=(Code.QUERY_INVALID,),
+    parameters=_LIST_PARAMETERS,
+)
 async def list_images(request: Request) -> Response:
     """List the dream's pictures in the order of its text: all of them, or one page."""
     services, dream_id, owner = await owned(request)
     return await _listing(request, services, services.limits.of(owner.user_id), dream_id)
 
 
+@operation("Show a picture", {200: Returns("the picture", ImageDetail)}, refusals=(Code.IMAGE_NOT_FOUND,))
 async def show_image(request: Request) -> Response:
     """Show one picture as lists do, and the private facts about the photo."""
     services, dream_id, _ = await owned(request)
@@ -67,6 +86,9 @@ async def show_image(request: Request) -> Response:
     return JSONResponse({**_listed(services.settings, image), "facts": image.facts})
 
 
+@operation(
+    "Delete a picture", {202: Returns("the task that deletes it", AcceptedImage)}, refusals=(Code.IMAGE_NOT_FOUND,)
+)
 async def delete_image(request: Request) -> Response:
     """Delete one picture: 202 with the task's id. From then on no reader sees it."""
     services, dream_id, owner = await owned(request)

@@ -21,6 +21,8 @@ from starlette.responses import Response
 from dream.errors import TokenRejected
 from dream.gateway.access import set_cookie
 from dream.gateway.auth import token_of
+from dream.gateway.faults import SERVER_FAULTS
+from dream.gateway.operations import Parameter, Returns, operation
 from dream.gateway.proxied import Proxied, has_it, not_modified
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
@@ -41,6 +43,21 @@ _STORE = "/dream-store"
 _SANDBOX = "default-src 'none'; sandbox"
 
 
+@operation(
+    "Show a picture to a browser",
+    {
+        200: Returns("the picture, from the gateway or through nginx", {"type": "string"}, "image/*"),
+        206: Returns("a part of the picture", {"type": "string"}, "image/*"),
+        302: Returns("a presigned URL", media_type=None, headers={"Location": "the URL"}),
+        304: Returns("the browser has it", media_type=None),
+    },
+    refusals=(Code.IMAGE_NOT_FOUND, Code.RANGE_NOT_THERE, TokenRejected, *SERVER_FAULTS, Code.STORE_TOO_SLOW),
+    parameters=(
+        Parameter("v", {"type": "string"}, "the name of a variant"),
+        Parameter("download", {"type": "string"}, "save the picture under the name of the uploaded file"),
+    ),
+    access="anybody",
+)
 async def media(request: Request) -> ASGIApp:
     """Lead to the object; 404 for a picture that is unknown, unfinished or deleted, or that the client may not see."""
     services, key = services_of(request), request.path_params["key"]
@@ -139,6 +156,12 @@ def _through_nginx(url: str, keep_s: int, headers: dict[str, str]) -> Response:
     return Response(headers={**headers, "X-Accel-Redirect": f"{_STORE}/{keep_s}{parts.path}?{parts.query}"})
 
 
+@operation(
+    "Get the cookie that shows a user's own pictures",
+    {204: Returns("the cookie", media_type=None, headers={"Set-Cookie": "the cookie"})},
+    refusals=(Code.MEDIA_COOKIE_NOT_USED,),
+    access="user",
+)
 async def media_cookie(request: Request) -> Response:
     """Give a browser the cookie that shows the pictures of the token's user, until the end of the token."""
     services = services_of(request)

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from dream.errors import ObjectMissing
 from dream.gateway.images import image_of, owned
+from dream.gateway.operations import Returns, operation
 from dream.gateway.refusals import Code, Refused
 from dream.messages.disposition import attachment
 from dream.messages.states import ImageState
@@ -29,6 +30,14 @@ _PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nos
 _TYPE = "application/octet-stream"
 
 
+@operation(
+    "Download the original of a picture",
+    {
+        200: Returns("the uploaded file", media_type=_TYPE),
+        302: Returns("a presigned URL", media_type=None, headers={"Location": "the URL"}),
+    },
+    refusals=(Code.ORIGINAL_NOT_FOUND,),
+)
 async def original(request: Request) -> Response:
     """Give the original: a redirect to a signed URL in redirect mode, else the file itself; 404 if there is none."""
     services, dream_id, _ = await owned(request)

@@ -12,16 +12,39 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from dream.errors import Reason
+from dream.errors import InvalidArguments, QuotaExceeded, Reason, TooManyPending
+from dream.gateway.answers import AcceptedUpload
 from dream.gateway.form import read_upload
 from dream.gateway.images import owned
+from dream.gateway.operations import Body, Returns, operation
+from dream.gateway.refusals import Code
 from dream.gateway.services import Services
 from dream.messages.refusals import RefusedFile, all_refused_text
 from dream.producer.backlog import check_backlog, check_quota
 
 __all__ = ["upload"]
 
+#: The fields of a form; files may be in any field.
+_FORM = {
+    "type": "object",
+    "properties": {
+        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+        "positions": {"type": "array", "items": {"type": "integer"}},
+        "focus": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["files"],
+}
 
+
+@operation(
+    "Upload pictures",
+    {202: Returns("the task that processes the accepted files", AcceptedUpload)},
+    refusals=(
+        *(Code.FORM_INVALID, InvalidArguments, Code.TOO_MANY_FILES, Code.BODY_TOO_LARGE, Code.TYPE_NOT_ACCEPTED),
+        *(QuotaExceeded, TooManyPending),
+    ),
+    body=Body(_FORM, "multipart/form-data"),
+)
 async def upload(request: Request) -> Response:
     """Accept pictures: 202 with the task's id, or an error after which nothing is stored.
 

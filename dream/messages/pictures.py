@@ -6,7 +6,9 @@ all three together.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, cast
+
+from typing_extensions import TypedDict
 
 from dream.messages.srcset import srcset_of
 from dream.messages.states import ImageState, Step

@@ -12,8 +12,10 @@ from dream.messages.states import ImageState
 if TYPE_CHECKING:
     from dream.db import Database, DreamImage
 
-__all__ = ["ImageList", "cursor_behind", "list_images", "parse_cursor", "stored_image"]
+__all__ = ["CURSOR", "ImageList", "cursor_behind", "list_images", "parse_cursor", "stored_image"]
 
+#: The form of cursors, for clients.
+CURSOR = r"^-?[0-9]{1,10}\.[0-9]{1,19}$"
 #: The largest value of an integer column of 32 bits, for positions and limits.
 _MAX_INTEGER = 2**31 - 1
 

@@ -1,0 +1,119 @@
+"""The JSON of the HTTP API: the shapes of bodies and answers, as `/openapi.json` describes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired
+
+from annotated_types import Ge, Le, Len
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
+from dream.messages.pictures import ImageInfo, PhotoFacts
+from dream.messages.refusals import RefusedFile
+
+__all__ = [
+    "AcceptedImage",
+    "AcceptedUpload",
+    "ClientSettings",
+    "ErrorAnswer",
+    "Focus",
+    "FocusOfImage",
+    "Health",
+    "ImageDetail",
+    "ListedImage",
+    "Readiness",
+    "Retry",
+]
+
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+class ErrorAnswer(TypedDict):
+    """The answer to a refused request: a sentence for people, a code for programs."""
+
+    error: str
+    code: str
+    #: The files of an upload, if none of them was accepted.
+    refused: NotRequired[list[RefusedFile]]
+
+
+class Retry(TypedDict):
+    """The next attempt of an upload after a failed one; `retry_at` is in seconds since the epoch."""
+
+    attempt: int
+    max_retries: int
+    retry_at: float
+
+
+class ListedImage(ImageInfo):
+    """A picture as its owner lists it."""
+
+    #: While it waits for another attempt.
+    retry: NotRequired[Retry]
+    #: With `DREAM_MEDIA_ACCESS=signed`.
+    signed_url: NotRequired[str | None]
+    signed_srcset: NotRequired[str | None]
+
+
+class ImageDetail(ListedImage):
+    """A picture with the private facts about the photo."""
+
+    facts: PhotoFacts | None
+
+
+class AcceptedUpload(TypedDict):
+    """The task of an upload, the number of its accepted files, and the others."""
+
+    task_id: str
+    dream_id: int
+    files: int
+    refused: list[RefusedFile]
+
+
+class AcceptedImage(TypedDict):
+    """The task that works on one picture."""
+
+    task_id: str
+    dream_id: int
+    id: int
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Focus(TypedDict):
+    """The point that crops keep, `[x, y]` from the top left; null brings the found point back."""
+
+    focus: Annotated[list[Share], Len(2, 2)] | None
+
+
+class FocusOfImage(TypedDict):
+    """The points of a picture: the given one, and the found one."""
+
+    dream_id: int
+    id: int
+    focus: list[float] | None
+    found_focus: list[float] | None
+
+
+class ClientSettings(TypedDict):
+    """The limits and formats that a page needs before it sends a file."""
+
+    accept: str
+    max_upload_bytes: int
+    media_access: str
+
+
+class Health(TypedDict):
+    """The process is up."""
+
+    status: str
+
+
+class Readiness(TypedDict):
+    """The servers behind the gateway: `ok`, or the fault of each."""
+
+    status: str
+    database: str
+    redis: str
+    bucket: str
+    error: NotRequired[str]
+    code: NotRequired[str]
