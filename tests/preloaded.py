@@ -61,7 +61,7 @@ _MODULES = [
     "typer",
     "typer.rich_utils",
     "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.http.httptools_impl",
     "websockets.server",
     "dream.cli",
     "dream.cli.doctor",

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-import h11
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dream.gateway.door import FullHouse, Room, answer_bytes
@@ -40,10 +40,21 @@ _READ_BYTES, _READ_S = 16 * 1024, 30.0
 _BODY_BYTES_PER_S = 1024
 #: The most bytes of further requests before an answer, and of answers that the client has not read.
 _AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
-#: A WebSocket's input is parsed in pieces, because one read may contain 40,000 pings.
+#: The line and the headers of a request.
+_HEAD_BYTES = 16 * 1024
+_HEAD_END = b"\r\n\r\n"
+_LARGE_HEAD = (431, f"the head of the request has more than {_HEAD_BYTES // 1024} KiB; send less of it")
+_NO_REQUEST = (400, "this is no HTTP/1.1 request that can be understood")
+#: The time for a client to read an answer that ends its connection.
+_LINGER_S = 2.0
+#: Input is parsed in pieces, because one read may contain 40,000 pings, or thousands of requests.
 _PIECE_BYTES = 4096
 #: Frames of one socket, including pongs and fragments of messages.
 _FRAMES_PER_S, _FRAMES_AT_ONCE = 100.0, 500.0
+
+
+class _HeadTooLarge(Exception):
+    """The head of a request is over the limit."""
 
 
 class GuardedConfig(Config):
@@ -61,8 +72,12 @@ class GuardedConfig(Config):
         self.settings = settings
 
 
-class HttpProtocol(H11Protocol):
-    """One HTTP connection."""
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection.
+
+    The parser has no limits of its own, so it gets its input in pieces, and none that belongs to a further request
+    before the answer to the present one.
+    """
 
     def __init__(self, config: GuardedConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -70,9 +85,16 @@ class HttpProtocol(H11Protocol):
         self._room: Room | None = None
         #: The time at which the client began to send a head, a body or its rest; None if it sends nothing.
         self._began_at: float | None = None
+        self._is_in_body = False
+        #: Input since the last end of a head or part of a body: a head, trailers, or the extensions of a chunk.
+        self._unheard_bytes = 0
+        #: Further requests, which wait for the present answer.
+        self._ahead = bytearray()
         self._body_bytes = 0
         self._unread_bytes = 0
         self._unread_since = 0.0
+        #: The time of the last answer of a connection that ends.
+        self._ended_at: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -89,24 +111,78 @@ class HttpProtocol(H11Protocol):
         if self._room is not None:
             self._door.leave(self._room)
 
+    # --- input
+
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._ended_at is not None:
             return
+        self._unset_keepalive_if_required()
         if self._began_at is None:
             self._began_at = time.monotonic()
         self._body_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
 
-    def handle_events(self) -> None:
-        """Parse new input, and note a request that begins with it."""
+    def _feed(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            if not self._is_idle and not self._is_in_body:
+                self._hold(data[at:])
+                return
+            # A head is a piece of its own, so that nothing of the next request is parsed with it.
+            head_end = -1 if self._is_in_body else data.find(_HEAD_END, at, at + _PIECE_BYTES)
+            piece = data[at : at + _PIECE_BYTES if head_end < 0 else head_end + len(_HEAD_END)]
+            at += len(piece)
+            self._unheard_bytes += len(piece)
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = piece[upgrade.args[0] :] + data[at:]
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+                    return
+                data, at = rest, 0
+            except httptools.HttpParserError as error:
+                is_large = isinstance(error.__context__, _HeadTooLarge)
+                self._end(*_LARGE_HEAD if is_large else _NO_REQUEST)
+                return
+            if self._unheard_bytes > _HEAD_BYTES:
+                self._end(*_LARGE_HEAD)
+                return
+
+    def _hold(self, data: bytes) -> None:
+        """Keep further requests until the present one has its answer."""
+        self._began_at = None
+        self._ahead += data
+        self.flow.pause_reading()
+        if len(self._ahead) > _AHEAD_BYTES:
+            self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_body:  # trailers are dropped
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        # Counted by its content, so that it does not matter in which parts it came.
+        line_bytes = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n")
+        if line_bytes + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers) > _HEAD_BYTES:
+            raise _HeadTooLarge
         before = self.cycle
-        super().handle_events()
+        super().on_headers_complete()
+        self._unheard_bytes = 0
+        self._is_in_body = True
         if self.cycle is not before:
             self._begin_request()
-        if not self._is_idle and not self.cycle.more_body:
-            self._began_at = None
-            if len(self.conn.trailing_data[0]) > _AHEAD_BYTES:
-                self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        self._unheard_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._unheard_bytes = 0
+        self._is_in_body = False
+        self._began_at = None
 
     @property
     def _is_idle(self) -> bool:
@@ -121,28 +197,25 @@ class HttpProtocol(H11Protocol):
             self._door.note_forwarded(self.client[0])
 
     def on_response_complete(self) -> None:
-        is_rest_to_come = self.conn.their_state is h11.SEND_BODY
-        self._began_at = time.monotonic() if is_rest_to_come or self.conn.trailing_data[0] else None
+        if self._is_in_body:
+            self._began_at = time.monotonic()
         if self._room is not None:
             self._door.wait(self._room)
         super().on_response_complete()
+        if self._ahead and self._is_idle and not self.transport.is_closing():
+            ahead, self._ahead = bytes(self._ahead), bytearray()
+            self.data_received(ahead)
 
     def _should_upgrade(self) -> bool:
         return not (self._room and self._room.refusal) and super()._should_upgrade()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: a client that offers HTTP/2 gets its answer in HTTP/1.1."""
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        super().handle_websocket_upgrade(event)
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
         self.transport.set_write_buffer_limits()  # messages are larger than answers
         protocol = self.transport.get_protocol()
         if self._room is not None and isinstance(protocol, SocketProtocol):
             protocol.room = self._room
             self._door.upgrade(self._room, protocol)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        self._end(400, "this is no HTTP/1.1 request that can be understood")
 
     # --- called by the door
 
@@ -152,13 +225,13 @@ class HttpProtocol(H11Protocol):
 
     def check(self, now: float) -> None:
         """Cut a client that takes too long."""
-        if self._is_stuck(now):
+        if self._is_stuck(now) or (self._ended_at is not None and now - self._ended_at > _LINGER_S):
             self.transport.abort()
-        elif self._began_at is not None and not self.transport.is_closing():
+        elif self._began_at is not None and self._ended_at is None and not self.transport.is_closing():
             late_s = now - self._began_at
             if not self._is_idle:
                 self._check_body(late_s)
-            elif self.conn.their_state is h11.SEND_BODY:
+            elif self._is_in_body:
                 if late_s > _REST_S:
                     self.transport.close()
             elif late_s > self._settings.head_timeout_s:
@@ -181,17 +254,24 @@ class HttpProtocol(H11Protocol):
         return now - self._unread_since > _READ_S
 
     def _end(self, status: int, sentence: str) -> None:
-        """Answer, unless an answer has begun, and close."""
-        cycle = self.cycle
-        is_idle = self._is_idle
-        if is_idle or not cycle.response_started:
-            has_sent = self.conn.trailing_data[0] or not is_idle or status != 408
-            if has_sent:
-                self.transport.write(answer_bytes(status, sentence))
+        """Answer, unless an answer has begun, and end the connection.
+
+        Input is read and dropped for a while: a connection that is closed before may lose its answer.
+        """
+        cycle, is_idle = self.cycle, self._is_idle
+        is_silent = status == 408 and is_idle and not self._unheard_bytes
+        has_answer = not is_silent and (is_idle or not cycle.response_started)
+        if has_answer:
+            self.transport.write(answer_bytes(status, sentence))
         if not is_idle:
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.close()
+        if has_answer and not self.transport.is_closing():
+            self._ended_at = time.monotonic()
+            self.transport.write_eof()
+            self.flow.resume_reading()
+        else:
+            self.transport.close()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -205,6 +285,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._door = cast("GuardedConfig", config).door
         #: The connection's place with the door, taken over from its HTTP protocol.
         self.room: Room | None = None
+        self._early = b""
         self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
         #: Reading is paused while the peer does not read, or for good after too many frames.
         self._is_unread = self._is_deaf = False
@@ -220,7 +301,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         for start in range(0, len(data), _PIECE_BYTES):
             if self._is_deaf or self.transport.is_closing():
                 return
+            if self.handshake_initiated and not self.handshake_complete:
+                self._hold(data[start:])
+                return
             super().data_received(data[start : start + _PIECE_BYTES])
+
+    def _hold(self, data: bytes) -> None:
+        """Keep frames of a peer that does not wait for the answer to its handshake."""
+        self._early += data
+        self.transport.pause_reading()
+        if len(self._early) > _AHEAD_BYTES:
+            self.transport.abort()
 
     def _takes_frame(self) -> bool:
         """Whether the peer may send one more frame; if not, end the connection."""
@@ -303,6 +394,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._door.work(self.room)  # only a peer with a token gets messages
         if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
             await super().send(message)
+            if self._early and self.handshake_complete:
+                early, self._early = self._early, b""
+                self.transport.resume_reading()
+                self.data_received(early)
         elif not self.disconnected:
             code, reason = message.get("code", 1000), message.get("reason") or ""
             self._end(code, reason)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from dream.errors import SettingsError
 from dream.gateway.app import make_app
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
 from dream.gateway.keys import Keys
-from dream.gateway.protocol import GuardedConfig
+from dream.gateway.protocol import GuardedConfig, HttpProtocol
 from dream.gateway.workers import Alone, Board, Life, Member
 from dream.log import get_logger
 from dream.observe import exposition, sentry
@@ -38,6 +39,9 @@ _SHUTDOWN_TIMEOUT_S = 5
 _KILLED_AFTER_S = 15
 _ROUND_S = 1.0
 _LOGGED_EVERY_S = 60.0
+_ACCEPT_AGAIN_S = 1.0
+#: Few, so that other processes on the port take their share.
+_ACCEPTED_AT_ONCE = 16
 #: Errors of `accept` where the machine or the process can open no more files.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -49,19 +53,24 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: GuardedConfig, life: Life) -> None:
         super().__init__(config)
-        self._door, self._life = config.door, life
+        self._guarded, self._door, self._life = config, config.door, life
         self._rounds: asyncio.Task[None] | None = None
+        self._acceptors: list[_Acceptor] = []
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return HttpProtocol(self._guarded, self.server_state, self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_AcceptErrors())
-        await super().startup(sockets)
+        await super().startup([])
         if self.started:
+            self._acceptors = [_Acceptor(listener, self._make_protocol) for listener in sockets or ()]
             self._life.serves()
             self._rounds = asyncio.create_task(self._do_rounds(), name="rounds")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._life.stops()
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
         if self._rounds is not None:
             self._rounds.cancel()
@@ -77,22 +86,56 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(_ROUND_S)
 
 
-class _AcceptErrors:
-    """The loop's exception handler: it logs once a minute that connections cannot be accepted."""
+class _Acceptor:
+    """Accepts connections. When no file can be opened, they wait in the kernel's queue.
 
-    def __init__(self) -> None:
-        self._count = 0
+    uvloop's own server drops them then, and may close its listener for good.
+    """
+
+    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._listener, self._make_protocol = listener, make_protocol
+        self._loop = asyncio.get_running_loop()
+        self._new: set[asyncio.Task[Any]] = set()
+        self._later: asyncio.TimerHandle | None = None
+        self._failures = 0
         self._logged_at = float("-inf")
+        listener.setblocking(False)
+        self._start()
 
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in _EXHAUSTED or "accept" not in context["message"]:
-            loop.default_exception_handler(context)
-            return
-        self._count += 1
+    def _start(self) -> None:
+        self._later = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connection, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._wait(error)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+            self._new.add(task)
+            task.add_done_callback(self._new.discard)
+
+    def _wait(self, error: OSError) -> None:
+        """Try again in a second, and log that once a minute."""
+        self._loop.remove_reader(self._listener)
+        self._later = self._loop.call_later(_ACCEPT_AGAIN_S, self._start)
+        self._failures += 1
         if time.monotonic() - self._logged_at >= _LOGGED_EVERY_S:
-            log.error("accept_failed", error=error.strerror, count=self._count, do="raise the limit of open files")
-            self._count, self._logged_at = 0, time.monotonic()
+            log.error("accept_failed", error=error.strerror, count=self._failures, do="raise the limit of open files")
+            self._failures, self._logged_at = 0, time.monotonic()
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._loop.remove_reader(self._listener)
+        if self._later is not None:
+            self._later.cancel()
 
 
 def run(settings: Settings) -> int:
@@ -137,7 +180,8 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
     exposition.start(settings, "gateway")
     door = Door(settings, most_connections(settings, raise_open_files()))
     config = GuardedConfig(
-        PerClient(app, door),
+        # Without a proxy the door has counted each client by its connection.
+        PerClient(app, door) if settings.trusted_proxies else app,
         door=door,
         settings=settings,
         proxy_headers=bool(settings.trusted_proxies),
@@ -145,6 +189,7 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
         backlog=BACKLOG,
         ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
+        loop="uvloop",
         lifespan="on",
         log_config=None,
         access_log=False,

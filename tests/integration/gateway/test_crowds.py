@@ -115,6 +115,36 @@ def test_a_head_that_drips_has_no_more_time(impatient: Gateway) -> None:
     assert time.monotonic() - began < 8
 
 
+LARGEST_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: %b\r\n\r\n"
+LARGEST_HEAD %= b"x" * (16 * 1024 - len(LARGEST_HEAD) + 2)
+CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [10**6, 5000, 1], ids=["at once", "in parts", "byte by byte"])
+def test_a_head_has_16_kib_however_it_arrives(gateway: Gateway, step: int) -> None:
+    """One byte more is refused by one answer; also in the second request, in trailers, and in a chunk's extension."""
+
+    def say(said: bytes) -> bytes:
+        with plug(gateway) as raw:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):
+                for start in range(0, len(said), step):
+                    raw.sendall(said[start : start + step])
+            return answer(raw)
+
+    assert say(LARGEST_HEAD).startswith(b"HTTP/1.1 200 ")
+    larger = LARGEST_HEAD.replace(b"X: ", b"X: x")
+    for said in (larger, larger.replace(b"x" * 5000, b"x" * (40_000 if step > 1 else 5100))):
+        refused = say(said)
+        assert refused.startswith(b"HTTP/1.1 431 ")
+        assert refused.count(b"HTTP/1.1 ") == 1
+    if step > 1:
+        second = say(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + larger)
+        assert [part[:3] for part in second.split(b"HTTP/1.1 ")] == [b"", b"200", b"431"]
+        for rest in (b"0\r\nX: " + b"x" * 99_000, b"1;x=" + b"x" * 99_000):
+            assert b"HTTP/1.1 431 " in say(CHUNKED + rest)
+
+
 def test_an_idle_connection_ends_after_its_answer(impatient: Gateway) -> None:
     with plug(impatient, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as raw:
         assert answer(raw).endswith(b'{"status":"ok"}')

@@ -77,8 +77,8 @@ def test_an_odd_claim_is_401_everywhere(gateway: Gateway, odd: str) -> None:
         ("POST", "/api/auth/logout"),
     ):
         answer = gateway.http.request(method, path, headers=auth(odd))
-        # A head of more than 16 KiB is not read.
-        assert answer.status_code == (401 if len(odd) < 16_000 else 400), (path, answer.text)
+        # A head of more than 16 KiB is refused.
+        assert answer.status_code == (401 if len(odd) < 16_000 else 431), (path, answer.text)
         assert answer.json().get("code") == ("token_rejected" if answer.status_code == 401 else None)
     with gateway.socket() as websocket:
         websocket.send(json.dumps({"type": "authenticate", "token": odd}))
