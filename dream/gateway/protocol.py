@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dream.gateway.door import FullHouse, Room, answer_bytes
@@ -85,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._room: Room | None = None
         #: The time at which the client began to send a head, a body or its rest; None if it sends nothing.
         self._began_at: float | None = None
+        self._running: RequestResponseCycle | None = None
         self._is_in_body = False
         #: Input since the last end of a head or part of a body: a head, trailers, or the extensions of a chunk.
         self._unheard_bytes = 0
@@ -187,7 +188,11 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def _is_idle(self) -> bool:
         """Whether no request runs."""
-        return self.cycle is None or self.cycle.response_complete
+        return self._running is None or self._running.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _begin_request(self) -> None:
         self._began_at, self._body_bytes = time.monotonic(), 0
@@ -258,14 +263,15 @@ class HttpProtocol(HttpToolsProtocol):
 
         Input is read and dropped for a while: a connection that is closed before may lose its answer.
         """
-        cycle, is_idle = self.cycle, self._is_idle
-        is_silent = status == 408 and is_idle and not self._unheard_bytes
-        has_answer = not is_silent and (is_idle or not cycle.response_started)
+        running = None if self._is_idle else self._running
+        is_silent = status == 408 and running is None and not self._unheard_bytes
+        has_answer = not is_silent and (running is None or not running.response_started)
         if has_answer:
             self.transport.write(answer_bytes(status, sentence))
-        if not is_idle:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self.pipeline.clear()
+        if running is not None:
+            running.disconnected = True
+            running.message_event.set()
         if has_answer and not self.transport.is_closing():
             self._ended_at = time.monotonic()
             self.transport.write_eof()
