@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dream.actors.source import fetch_source
+from dream.actors.stored import fetch_source, process, take_back
 from dream.db import DreamImage, images, remakes, tasks, variants
 from dream.db.clock import now
 from dream.errors import InvalidArguments, LeaseLost
@@ -26,7 +26,6 @@ from dream.log import get_logger
 from dream.messages.arguments import MAX_ID
 from dream.messages.pictures import OUTPUT_FORMATS, StoredVariant
 from dream.messages.states import ImageState
-from dream.observe import tracing
 from dream.storage.keys import (
     canonical_url,
     content_key,
@@ -186,12 +185,7 @@ class Remake:
         return made
 
     def _work(self, source: Path, target: Path, limits: Limits) -> Processed:
-        with tracing.span("process", image_id=self._image.id):
-            job = self._pool.submit(source, target, limits, _GROUP)
-            try:
-                return job.wait(self._run.check)
-            finally:
-                job.cancel()
+        return process(self._run, self._pool, self._image, source, target, limits, _GROUP)
 
     def _is_good(self, source: Path) -> bool:
         """Whether the source is a stored picture that today's settings allow."""
@@ -304,5 +298,4 @@ class Remake:
         is_there = row is not None and row.state is ImageState.COMPLETED
         keys = keys_of_remakes(image, [image.last_remake])
         places = {(image.bucket or "", key) for key in keys} if is_there else places_of(image)
-        for error in self._run.wait_for(self._storage.delete_places, places).values():
-            log.warning("object_left", image_id=image.id, error=str(error))
+        take_back(self._run, self._storage, image.id, places)

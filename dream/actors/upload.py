@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dream.actors.progress import Progress
+from dream.actors.stored import take_back
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import owner_of
 from dream.errors import DreamError, DreamNotVisible, HandedBack, ImageRejected, LeaseLost, ObjectMissing, Reason
@@ -286,9 +287,7 @@ class Upload:
         # The nightly sweep has been there, so a replay takes another key.
         is_swept = row is not None and (row.swept or stem_of(row.storage_key) != stem_of(image.storage_key))
         if is_gone or is_swept:
-            failed = self._run.wait_for(self._storage.delete_places, places_of(image))
-            for error in failed.values():
-                log.warning("object_left", image_id=image.id, error=str(error))
+            take_back(self._run, self._storage, image.id, places_of(image))
 
     @step("drop")
     def drop_staged(self) -> None:

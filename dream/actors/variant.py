@@ -9,12 +9,11 @@ sent: open pages show a picture already, and would load it again.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dream.actors.source import fetch_source
+from dream.actors.stored import fetch_source, process, take_back
 from dream.db import DreamImage, tasks, variants
 from dream.errors import InvalidArguments, LeaseLost, RunContinues
 from dream.fault_points import step
@@ -23,7 +22,6 @@ from dream.log import get_logger
 from dream.messages.pictures import OUTPUT_FORMATS, StoredVariant
 from dream.messages.states import ImageState
 from dream.messages.variants import slot_of
-from dream.observe import tracing
 from dream.observe.metrics import BYTES_OUT, VARIANTS
 from dream.runs.sending import group_of_dream
 from dream.storage.keys import (
@@ -61,9 +59,9 @@ def make_variant(resources: Resources, run: Run, image_id: int, name: str, recip
         return None
     if making.url is not None:
         return making.url
-    with resources.folder() as folder, ExitStack() as jobs:
+    with resources.folder() as folder:
         target = folder / "out"
-        processed = making.make(image, making.fetch(image, folder / "in"), target, jobs)
+        processed = making.make(image, making.fetch(image, folder / "in"), target)
         if not making.is_gain(image, processed):
             VARIANTS.add("no_gain")
             return None
@@ -168,15 +166,13 @@ class Making:
         fetch_source(self._run, self._storage, image, source)
         return source
 
-    def make(self, image: DreamImage, source: Path, target: Path, jobs: ExitStack) -> Processed:
+    def make(self, image: DreamImage, source: Path, target: Path) -> Processed:
         """Let the pool make the version."""
         edge_px = max(image.width_px or 0, image.height_px or 0) or self._settings.max_edge_px
         focus = self._wanted.focus or image.found_focus
         limits = Limits.of(self._settings).making(self._wanted.spec, edge_px, focus)
-        with tracing.span("process", image_id=image.id):
-            job = self._pool.submit(source, target, limits, group_of_dream(image.dream_id, image.user_id))
-            jobs.callback(job.cancel)
-            return job.wait(self._run.check)
+        group = group_of_dream(image.dream_id, image.user_id)
+        return process(self._run, self._pool, image, source, target, limits, group)
 
     def is_gain(self, image: DreamImage, processed: Processed) -> bool:
         """Whether the version is worth an object.
@@ -270,6 +266,4 @@ class Making:
             if not is_last:
                 return
             keys -= set(map(variant_object_key, row.variants or ()))
-        failed = self._run.wait_for(self._storage.delete, row.bucket, sorted(keys))
-        for error in failed.values():
-            log.warning("object_left", image_id=row.id, error=str(error))
+        take_back(self._run, self._storage, row.id, {(row.bucket, key) for key in keys})
