@@ -12,6 +12,7 @@ import typer
 from dream.cli.command import Command, load_quietly, opened
 from dream.errors import SettingsError
 from dream.messages.arguments import MAX_ID
+from dream.messages.users import UserId, number_and_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def token(
-    user_id: Annotated[int, typer.Option(min=1, max=MAX_ID, metavar="N", help="The user of the token.")],
+    user_id: Annotated[str, typer.Option(metavar="USER", help="The user of the token: a number or a text.")],
     dream_id: Annotated[
         int | None,
         typer.Option(
@@ -38,7 +39,7 @@ def token(
     ttl: Annotated[int, typer.Option(min=1, max=_MAX_TTL_S, metavar="S", help="Valid for S seconds.")] = DEFAULT_TTL_S,
     username: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The name of the dream's owner; user<N> by default.", show_default=False),
+        typer.Option(metavar="NAME", help="The owner's name; user and USER by default.", show_default=False),
     ] = None,
 ) -> None:
     """Print a signed token for development, and with --dream-id make the user the dream's owner."""
@@ -46,11 +47,11 @@ def token(
     signed = sign(settings, user_id, ttl)
     if dream_id is not None:
         with opened(settings) as producer:
-            producer.set_owner(dream_id, user_id, username or f"user{user_id}")
+            producer.set_owner(dream_id, user_id, username or f"user{user_id}"[:150])
     typer.echo(signed)
 
 
-def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
+def sign(settings: Settings, user: UserId, ttl_s: int) -> str:
     """Sign a token that the gateway accepts.
 
     Raises:
@@ -64,7 +65,10 @@ def sign(settings: Settings, user_id: int, ttl_s: int) -> str:
     if key is None:
         raise SettingsError("`dream token` needs DREAM_JWT_SECRET: with public keys the issuer signs tokens")
     issued_at = int(time.time())
-    claims: dict[str, Any] = {settings.jwt_user_claim: user_id, "jti": uuid4().hex, "iat": issued_at}
+    # A number stays one, as older gateways need it.
+    number, text = number_and_text(user)
+    claim = number if text is None else text
+    claims: dict[str, Any] = {settings.jwt_user_claim: claim, "jti": uuid4().hex, "iat": issued_at}
     if settings.jwt_audience:
         claims["aud"] = settings.jwt_audience[0]
     if settings.jwt_issuer:

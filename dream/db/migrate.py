@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Inspector, Table, inspect, text
+from sqlalchemy import Column, Connection, Engine, Inspector, String, Table, inspect, text
 from sqlalchemy.orm import Session
 
+from dream.db.migrations.large_tables import in_a_short_lock
 from dream.db.models import Base, Dream
 from dream.db.session import make_engine
 from dream.errors import DatabaseRefused, SettingsError, TablesMissing
@@ -92,6 +94,7 @@ def upgrade(
                 _check(connection, found, with_dreams=with_dreams)
                 if with_dreams:
                     cast("Table", Dream.__table__).create(connection, checkfirst=True)
+                    _add_user_text(connection)
             config.attributes.update(connection=connection, found=found)
             command.upgrade(config, revision)
             return found
@@ -236,12 +239,21 @@ def _check(connection: Connection, found: str | None, *, with_dreams: bool) -> N
             f"the database is at revision {found}, which this release does not know: a newer release has migrated it"
         )
     if with_dreams and inspector.has_table("dreams"):
-        missing = set(Dream.__table__.columns.keys()) - _columns(inspector, "dreams")
+        missing = set(Dream.__table__.columns.keys()) - _columns(inspector, "dreams") - {"user_text"}
         if missing:
             raise DatabaseRefused(
                 "the database has a table dreams that is not dream's: set DREAM_OWNERS_SQL to a query that finds a "
                 f"dream's owner in it, or {_OTHER_PLACE}"
             )
+
+
+def _add_user_text(connection: Connection) -> None:
+    """Add the column to a table `dreams` of an older release, whose processes go on to write the others."""
+    if "user_text" in _columns(inspect(connection), "dreams"):
+        return
+    with Operations.context(_context(connection)):
+        column = partial(op.add_column, "dreams", Column("user_text", String(255), nullable=True))
+        in_a_short_lock(column) if connection.dialect.name == "postgresql" else column()
 
 
 def _columns(inspector: Inspector, table: str) -> set[str]:

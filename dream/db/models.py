@@ -231,6 +231,8 @@ class Dream(Base):
     user_id: Mapped[int] = mapped_column(BigInteger)
     username: Mapped[str] = mapped_column(String(150))
     title: Mapped[str] = mapped_column(String(255), default="", server_default=text("''"))
+    #: The user, if it is no number; then `user_id` is the number that stands for it.
+    user_text: Mapped[str | None] = mapped_column(String(255))
 
 
 class DreamPeriodic(Base):

@@ -58,7 +58,7 @@ class Access:
     def __init__(self, settings: Settings, authenticator: Authenticator, keep_s: float) -> None:
         self._settings = settings
         self._authenticator = authenticator
-        self._owners: Kept[int, int] = Kept(self._owner_of, keep_s)
+        self._owners: Kept[int, str] = Kept(self._owner_of, keep_s)
         self._confirmed: Kept[Grant, bool] = Kept(self._is_confirmed, keep_s)
 
     def permit(self, request: Request, key: str) -> Permission | None:
@@ -76,10 +76,10 @@ class Access:
         grant = verify(
             settings, key, parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         )
-        if grant is None or grant.user_id is None:
+        if grant is None or grant.user is None:
             return Permission(grant.expires_at) if grant else None
         user = self._user_of(request)
-        is_his = user is not None and user.user_id == grant.user_id
+        is_his = user is not None and user.user == grant.user
         return Permission(grant.expires_at, user) if is_his else None
 
     async def confirm(self, permission: Permission, shown: Shown | None) -> bool:
@@ -91,8 +91,8 @@ class Access:
             return False
         if not permission.must_own:
             return shown is not None
-        owner_id = await self._owners.find(shown.dream_id if shown is not None else _NO_DREAM)
-        return shown is not None and owner_id == user.user_id
+        owner = await self._owners.find(shown.dream_id if shown is not None else _NO_DREAM)
+        return shown is not None and owner == user.user
 
     def _user_of(self, request: Request) -> Grant | None:
         """The user of a token, or else of the cookie."""
@@ -105,16 +105,16 @@ class Access:
             return None
         return _grant(identity)
 
-    def _owner_of(self, dream_id: int) -> int | None:
+    def _owner_of(self, dream_id: int) -> str | None:
         owner = self._authenticator.owner_of(dream_id)
-        return owner.user_id if owner is not None else None
+        return owner.user if owner is not None else None
 
     def _is_confirmed(self, grant: Grant) -> bool | None:
         return None if self._authenticator.is_revoked(grant.jti) else True
 
 
 def _grant(identity: Identity) -> Grant:
-    return Grant(int(identity.expires_at.timestamp()), identity.user_id, identity.jti)
+    return Grant(int(identity.expires_at.timestamp()), identity.user, identity.jti)
 
 
 # --- the cookie

@@ -19,9 +19,9 @@ from starlette.concurrency import run_in_threadpool
 
 from dream.db import dreams
 from dream.db.blacklist import blacklist_of
-from dream.errors import TokenKeysUnavailable, TokenRejected
+from dream.errors import InvalidArguments, TokenKeysUnavailable, TokenRejected
 from dream.gateway.keys import REFRESH_S, Keys, UnknownKey
-from dream.messages.arguments import MAX_ID
+from dream.messages.users import user_number, user_text
 from dream.work.text import is_text
 
 if TYPE_CHECKING:
@@ -46,16 +46,25 @@ class Identity:
     """The content of a valid token.
 
     Parameters:
-      user_id: the user.
+      user: the user, as a text.
       expires_at: the end of the token.
       jti: the token's id, which a revocation needs; None if it has none.
       is_operator: whether the token lets its user see and change the work of the whole system (`DREAM_OPERATOR_CLAIM`).
     """
 
-    user_id: int
+    user: str
     expires_at: datetime
     jti: str | None
     is_operator: bool = False
+
+    @property
+    def user_id(self) -> int:
+        """The number that counts for the user. Compare owners by `user`."""
+        return user_number(self.user)
+
+    def owns(self, owner: Owner | None) -> bool:
+        """Whether the user is this owner of a dream."""
+        return owner is not None and owner.user == self.user
 
 
 def bearer_token(value: str) -> str:
@@ -86,7 +95,7 @@ def decode(token: str, settings: Settings, keys: Keys) -> Identity:
         raise TokenRejected("this is an ID token; an access token is needed")
     # Only JSON's true counts: a text such as "false" makes nobody an operator.
     is_operator = claims.get(settings.operator_claim) is True
-    return Identity(_user_id(claims, settings.jwt_user_claim), _expiry(claims), _jti(claims), is_operator)
+    return Identity(_user(claims, settings.jwt_user_claim), _expiry(claims), _jti(claims), is_operator)
 
 
 def _claims(token: str, settings: Settings, keys: Keys) -> dict[str, Any]:
@@ -143,15 +152,14 @@ def _rejecting() -> Iterator[None]:
         raise TokenRejected("the token is malformed") from None
 
 
-def _user_id(claims: dict[str, Any], claim: str) -> int:
+def _user(claims: dict[str, Any], claim: str) -> str:
     value = claims.get(claim)
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TokenRejected(f"the token has no {claim} claim that is a number")
-    if not -MAX_ID <= value <= MAX_ID:
-        raise TokenRejected(f"the token's {claim} claim is larger than any id")
-    return value
+    if value is None:
+        raise TokenRejected(f"the token has no {claim} claim, which names the user")
+    try:
+        return user_text(value, f"the token's {claim} claim")
+    except InvalidArguments as error:
+        raise TokenRejected(str(error)) from None
 
 
 def _expiry(claims: dict[str, Any]) -> datetime:
@@ -248,8 +256,7 @@ class Authenticator:
           TokenRejected: the token was revoked, or the dream has another owner or none.
         """
         self.confirm(identity)
-        owner = self.owner_of(dream_id)
-        if owner is None or owner.user_id != identity.user_id:
+        if not identity.owns(self.owner_of(dream_id)):
             raise TokenRejected("the token's user does not own this dream")
 
     def revoke(self, identity: Identity) -> None:

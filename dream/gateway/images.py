@@ -117,7 +117,7 @@ async def owned(request: Request) -> tuple[Services, int, Owner]:
     owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:
         raise Refused(Code.DREAM_NOT_FOUND, "there is no such dream")
-    if owner.user_id != identity.user_id:
+    if not identity.owns(owner):
         raise Refused(Code.DREAM_NOT_YOURS, "this dream belongs to somebody else")
     return services, dream_id, owner
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from dream.errors import InvalidArguments, SettingsError
+from dream.messages.users import UserId, user_text
 from dream.settings.types import LONGEST_SIGNED_S
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ COOKIE = "dream_media"
 _EXP, _USER, _SIGNATURE = "exp", "user", "signature"
 #: Bytes of the HMAC-SHA256 that a signature keeps.
 _MAC_BYTES = 24
-_MAX_ID = 2**63 - 1
 #: The key at the end of a picture's path, also of a variant.
 _KEY = re.compile(r"(?:^|/)(?P<key>dreams/[0-9]{8}/[0-9a-f]{32}[^/]*)\Z")
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -43,16 +43,16 @@ class Grant(NamedTuple):
 
     Parameters:
       expires_at: its end, in seconds since the epoch.
-      user_id: the user to whom it belongs; None means everybody who has the URL.
+      user: the user to whom it belongs, as a text; None means everybody who has the URL.
       jti: the id of the token with which a cookie was made; a revocation of the token ends the cookie too.
     """
 
     expires_at: int
-    user_id: int | None = None
+    user: str | None = None
     jti: str | None = None
 
 
-def sign(url: str, ttl_s: float | None = None, user_id: int | None = None) -> str:
+def sign(url: str, ttl_s: float | None = None, user_id: UserId | None = None) -> str:
     """Sign the URL of a picture or of a variant, for `DREAM_MEDIA_ACCESS=signed`.
 
     Parameters:
@@ -82,7 +82,7 @@ def viewable_with(settings: Settings, url: str) -> str:
 
 
 def sign_with(
-    settings: Settings, url: str, ttl_s: float | None = None, user_id: int | None = None, *, now: float | None = None
+    settings: Settings, url: str, ttl_s: float | None = None, user_id: UserId | None = None, *, now: float | None = None
 ) -> str:
     """See `sign`.
 
@@ -90,24 +90,22 @@ def sign_with(
       now: the moment, in seconds since the epoch; the current one by default.
     """
     ttl_s = settings.media_ttl_s if ttl_s is None else ttl_s
-    _check(ttl_s, user_id)
+    _check(ttl_s)
     parts = urlsplit(url)
     found = _KEY.search(unquote(parts.path))
     if found is None:
         raise InvalidArguments(f"url must be the URL of a picture, not {url!r:.100}")
     query = [each for each in parse_qsl(parts.query, True) if each[0] not in {_EXP, _USER, _SIGNATURE}]
     exp = str(_end(time.time() if now is None else now, ttl_s))
-    user = "" if user_id is None else str(user_id)
+    user = "" if user_id is None else user_text(user_id)
     signature = _mac(_keys(settings)[0], "picture", found["key"], dict(query).get("v", ""), exp, user)
     query += [(_EXP, exp), *([(_USER, user)] if user else []), (_SIGNATURE, signature)]
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-def _check(ttl_s: Any, user_id: Any) -> None:
+def _check(ttl_s: Any) -> None:
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 1 <= ttl_s <= LONGEST_SIGNED_S:
         raise InvalidArguments(f"ttl_s must be 1 to {LONGEST_SIGNED_S} seconds, not {ttl_s!r:.100}")
-    if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, int) or abs(user_id) > _MAX_ID):
-        raise InvalidArguments(f"user_id must be a whole number, not {user_id!r:.100}")
 
 
 def _end(now: float, ttl_s: float) -> int:
@@ -128,12 +126,12 @@ def verify(settings: Settings, key: str, query: list[tuple[str, str]], *, now: f
     if any(names.count(name) > 1 for name in (_EXP, _USER, _SIGNATURE, "v")):
         return None
     exp, user, signature = (values.get(name, "") for name in (_EXP, _USER, _SIGNATURE))
-    if not _NUMBER.fullmatch(exp) or (user and not _NUMBER.fullmatch(user)):
+    if not _NUMBER.fullmatch(exp):
         return None
     if not _is_signed(settings, signature, "picture", key, values.get("v", ""), exp, user):
         return None
     is_over = int(exp) <= (time.time() if now is None else now)
-    return None if is_over else Grant(int(exp), int(user) if user else None)
+    return None if is_over else Grant(int(exp), user or None)
 
 
 # --- the cookie
@@ -141,22 +139,39 @@ def verify(settings: Settings, key: str, query: list[tuple[str, str]], *, now: f
 
 def cookie_of(settings: Settings, grant: Grant) -> str:
     """The value of the cookie that shows a user's own pictures."""
-    jti = base64.urlsafe_b64encode((grant.jti or "").encode()).decode().rstrip("=")
-    said = (str(grant.user_id), str(grant.expires_at), jti)
+    jti = _to_base64(grant.jti or "")
+    said = (_packed(grant.user or ""), str(grant.expires_at), jti)
     return ".".join((*said, _mac(_keys(settings)[0], "cookie", *said)))
 
 
 def read_cookie(settings: Settings, cookies: Mapping[str, str], *, now: float | None = None) -> Grant | None:
     """The permission in the cookie of a request; None if there is no valid one."""
     parts = cookies.get(COOKIE, "").split(".")
-    if len(parts) != 4 or not all(map(_NUMBER.fullmatch, parts[:2])):
+    if len(parts) != 4 or not _NUMBER.fullmatch(parts[1]):
         return None
     user, exp, jti, signature = parts
     if not _is_signed(settings, signature, "cookie", user, exp, jti):
         return None
     if int(exp) <= (time.time() if now is None else now):
         return None
-    return Grant(int(exp), int(user), base64.urlsafe_b64decode(f"{jti}{'=' * (-len(jti) % 4)}").decode() or None)
+    return Grant(int(exp), _unpacked(user), _from_base64(jti) or None)
+
+
+def _packed(user: str) -> str:
+    """The user as a part of a cookie: a number as it is, as older releases write it, another text in base64."""
+    return user if _NUMBER.fullmatch(user) else f"~{_to_base64(user)}"
+
+
+def _unpacked(part: str) -> str:
+    return _from_base64(part[1:]) if part.startswith("~") else part
+
+
+def _to_base64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _from_base64(text: str) -> str:
+    return base64.urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}").decode()
 
 
 # --- keys

@@ -29,7 +29,6 @@ __all__ = [
     "check_focus",
     "check_image_id",
     "check_inline",
-    "check_owner",
     "check_positions",
     "check_priority",
     "check_upload",
@@ -44,7 +43,6 @@ STAGING_PREFIX = "staging/"
 #: The largest id that a database column holds.
 MAX_ID = 2**63 - 1
 _MAX_POSITION = 2**31 - 1
-_MAX_USERNAME_LENGTH = 150
 #: A ten-thousandth of a side is less than two pixels of the largest picture.
 _FOCUS_DECIMALS = 4
 #: Databases accept some tens of thousands of parameters in a statement, and each picture needs two.
@@ -247,20 +245,6 @@ def check_deletion(dream_id: Any, image_urls: Any, username: Any) -> list[UrlToD
     if username is not None:
         checked_text(username, "username")
     return [_checked_url(item, f"image_urls[{index}]") for index, item in enumerate(image_urls)]
-
-
-def check_owner(dream_id: Any, user_id: Any, username: Any) -> None:
-    """Check the arguments of `set_owner`.
-
-    Raises:
-      InvalidArguments: what is wrong.
-    """
-    check_dream_id(dream_id)
-    if not isinstance(user_id, int) or isinstance(user_id, bool) or abs(user_id) > MAX_ID:
-        raise InvalidArguments(f"user_id must be an integer, not {user_id!r:.60}")
-    length = len(checked_text(username, "username"))
-    if length > _MAX_USERNAME_LENGTH:
-        raise InvalidArguments(f"a username may have at most {_MAX_USERNAME_LENGTH} characters, not {length}")
 
 
 def check_priority(priority: Any) -> None:

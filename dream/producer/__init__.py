@@ -14,6 +14,7 @@ from typing import Any
 
 from dream.messages.arguments import ImageFile, UrlToDelete
 from dream.messages.pictures import ImageInfo
+from dream.messages.users import UserId
 from dream.producer.accepting import Producer
 from dream.producer.listing import ImageList
 from dream.producer.orders import AT_ONCE, NOT_SENT, Delivery, Order
@@ -83,6 +84,6 @@ def original_url(dream_id: int, image_id: int) -> str | None:
     return default().original_url(dream_id, image_id)
 
 
-def set_owner(dream_id: int, user_id: int, username: str = "", **how: Any) -> None:
+def set_owner(dream_id: int, user_id: UserId, username: str = "", **how: Any) -> None:
     """See `Producer.set_owner`."""
     default().set_owner(dream_id, user_id, username, **how)

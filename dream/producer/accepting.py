@@ -19,11 +19,11 @@ from dream.messages.arguments import (
     check_deletion,
     check_focus,
     check_inline,
-    check_owner,
     check_priority,
     check_upload,
 )
 from dream.messages.registry import DELETE_IMAGES, PROCESS_IMAGES
+from dream.messages.users import UserId, check_owner, user_number
 from dream.observe import tracing
 from dream.producer.backlog import check_backlog, check_quota
 from dream.producer.listing import ImageList, list_images, stored_image
@@ -91,7 +91,7 @@ class Producer:
         session: Session | None = None,
         task_id: str | None = None,
         delivery: Delivery = AT_ONCE,
-        user_id: int | None = None,
+        user_id: UserId | None = None,
         priority: int | None = None,
     ) -> str:
         """Accept pictures for processing.
@@ -103,8 +103,8 @@ class Producer:
           session: the caller's SQLAlchemy session: the rows join its transaction, the message is sent after its commit.
           task_id: the id to use, a new one by default; if a task of that id exists, the call changes nothing.
           delivery: when and how the message is sent.
-          user_id: the uploader, if known: the limit of waiting pictures counts per user, and users take turns. Without
-            it, dreams take turns.
+          user_id: the uploader as for `set_owner`, if known: the limit of waiting pictures counts per user, and users
+            take turns. Without it, dreams take turns.
           priority: 0 (bulk) to 9 (first), 5 by default; on Redis only.
 
         Returns:
@@ -136,7 +136,7 @@ class Producer:
         session: Session | None = None,
         task_id: str | None = None,
         delivery: Delivery = AT_ONCE,
-        user_id: int | None = None,
+        user_id: UserId | None = None,
         priority: int | None = None,
     ) -> str:
         """Accept the deletion of pictures; from the commit on they are gone for every reader.
@@ -160,7 +160,9 @@ class Producer:
           DatabaseUnavailable, AcceptanceUnknown: as for `upload_images`.
         """
         check_session(session)
-        delivery = replace(_with_priority(delivery, priority), user_id=user_id)
+        delivery = replace(
+            _with_priority(delivery, priority), user_id=None if user_id is None else user_number(user_id)
+        )
         with tracing.span("delete_images"):
             order = self.order_deletion(dream_id, image_urls, username, task_id=task_id, delivery=delivery)
             self.accept(order, session)
@@ -213,10 +215,11 @@ class Producer:
         """Send a task that is recorded already; if the broker is away, the sweep sends it later."""
         self._send(Order(task.id, task.name, list(task.args), Delivery(queue=task.queue)))
 
-    def set_owner(self, dream_id: int, user_id: int, username: str = "", *, session: Session | None = None) -> None:
+    def set_owner(self, dream_id: int, user_id: UserId, username: str = "", *, session: Session | None = None) -> None:
         """Register the owner of a dream in dream's own table; a later call changes it.
 
         Parameters:
+          user_id: a number, a text of 1 to 255 characters or a UUID, as tokens name the user.
           username: the owner's name, which names the bucket if each user has one.
           session: as for `upload_images`.
 
@@ -242,20 +245,21 @@ class Producer:
         *,
         task_id: str | None = None,
         delivery: Delivery = AT_ONCE,
-        user_id: int | None = None,
+        user_id: UserId | None = None,
     ) -> Order:
         """Check an upload and stage its bytes; `accept` does the rest. Arguments and errors as of `upload_images`."""
         warn_on_loop("upload_images")
         offsets = check_upload(self.settings, dream_id, image_files, positions)
         tracing.note(dream_id=dream_id, files=len(offsets))
-        check_backlog(self.settings, self.database, len(offsets), dream_id, user_id)
-        sizes = self._checked_sizes(image_files, user_id)
+        user = None if user_id is None else user_number(user_id)
+        check_backlog(self.settings, self.database, len(offsets), dream_id, user)
+        sizes = self._checked_sizes(image_files, user)
         task_id = task_id or str(uuid4())
         files = self.connections.staging.put_all(image_files)
-        rows = self._image_rows(dream_id, task_id, files, offsets, user_id)
+        rows = self._image_rows(dream_id, task_id, files, offsets, user)
         for row, size_bytes in zip(rows, sizes, strict=False):
             row.original_bytes = row.stored_bytes = size_bytes
-        delivery = replace(delivery, user_id=user_id)
+        delivery = replace(delivery, user_id=user)
         return Order(task_id, PROCESS_IMAGES, [dream_id, files, offsets], delivery, rows)
 
     def _checked_sizes(self, image_files: Sequence[ImageFile], user_id: int | None) -> list[int]:

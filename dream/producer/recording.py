@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from dream.db import Database
+    from dream.messages.users import UserId
     from dream.producer.orders import Order
     from dream.settings import Settings
 
@@ -106,7 +107,7 @@ class Recorder:
             raise _failed("nothing was accepted; roll back", error) from error
         return True
 
-    def record_owner(self, session: Session | None, dream_id: int, user_id: int, username: str) -> None:
+    def record_owner(self, session: Session | None, dream_id: int, user_id: UserId, username: str) -> None:
         """Record the owner of a dream, in a transaction of its own or in the caller's.
 
         Raises:

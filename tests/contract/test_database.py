@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text, update
@@ -478,7 +479,9 @@ def test_an_owner_is_registered_by_a_call_or_by_sql(database: Database) -> None:
     [
         ((0, 1), "dream_id"),
         ((True, 1), "dream_id"),
-        ((1, "1"), "user_id"),
+        ((1, 1.5), "user_id"),
+        ((1, ""), "user_id"),
+        ((1, "a" * 256), "255 characters"),
         ((1, 2**63), "user_id"),
         ((1, 1, None), "username"),
         ((1, 1, "a" * 151), "150 characters"),
@@ -494,6 +497,29 @@ def test_an_owner_who_is_in_the_applications_tables_is_not_ours_to_set(database:
     settings = Settings(owners_sql="SELECT 1, 'ann' WHERE :dream_id = 1")
     with pytest.raises(SettingsError, match="DREAM_OWNERS_SQL is set"):
         Producer(settings, Connections(settings, database=database)).set_owner(1, 1)
+
+
+@pytest.mark.parametrize("user", ["auth0|5", "05", UUID(int=5), 2**63 - 1, "9" * 19])
+def test_an_owner_may_be_a_text_or_a_uuid_and_code_that_knows_numbers_alone_replaces_it(
+    database: Database, user: int | str | UUID
+) -> None:
+    """The older release, and sites that write the table, leave the text of the earlier owner behind."""
+    producer = Producer(Settings(), Connections(Settings(), database=database))
+    producer.set_owner(1, user, "ann")
+    with database.read() as session:
+        owner = dreams.owner_of(session, 1)
+        assert owner is not None
+        assert owner.user == str(user)
+        assert abs(owner.user_id) < 2**63
+        # An application's own query gives the same owner.
+        asked = dreams.owner_of(session, 1, f"SELECT '{user}', 'ann' WHERE :dream_id = 1")
+    assert asked == owner
+    with database.begin() as session:
+        session.execute(text("UPDATE dreams SET user_id = 4 WHERE id = 1"))
+        assert dreams.owner_of(session, 1) == dreams.Owner(4, "ann")
+    producer.set_owner(1, 5)
+    with database.read() as session:
+        assert dreams.owner_of(session, 1) == dreams.Owner(5, "")
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def old_postgres(postgres_server_url: str) -> Iterator[str]:
 def filled(url: str) -> str:
     migrate.upgrade(url, OLD)
     with engine_of(url).begin() as connection:
+        connection.execute(text("ALTER TABLE dreams DROP COLUMN user_text"))
+        connection.execute(text("INSERT INTO dreams (id, user_id, username) VALUES (7, 5, 'ann')"))
         connection.execute(text(TASK), {"id": "task"})
         for number in (1, 2):
             connection.execute(text(IMAGE), {"id": number, "task": "task", "key": f"dreams/{number}"})
@@ -86,6 +88,8 @@ def test_every_row_is_kept_and_pictures_outlive_their_task(old_url: str) -> None
     with engine_of(old_url).begin() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE})
         assert compare_metadata(context, Base.metadata) == []
+        dream = connection.execute(text("SELECT id, user_id, username, user_text FROM dreams")).one()
+        assert tuple(dream) == (7, 5, "ann", None)
         inspector = inspect(connection)
         assert inspector.get_foreign_keys("dream_images") == []
         for table in ("dream_tasks", "dream_images"):
