@@ -276,7 +276,9 @@ class Remake:
         if row.found_focus is None:
             row.found_focus = list(processed.found_focus)
         row.perceptual_hash = row.perceptual_hash or processed.perceptual_hash
-        if processed.facts:  # an original has them, a stored picture has none
+        if self._settings.keep_facts == "none":
+            row.facts = None
+        elif processed.facts:  # an original has them, a stored picture has none
             row.facts = {**processed.facts}
 
     def _merged(self, row: DreamImage, made: list[StoredVariant]) -> list[StoredVariant]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dream.cli.command import explained
 from dream.cli.findings import Check, Finding, right, warning, wrong
+from dream.cli.private import checks_of_private_data
 from dream.cli.running import look_at_versions, look_for_processes, look_for_workers
 from dream.db import Database, DreamImage, migrate, simplejwt
 from dream.db.clock import now
@@ -85,6 +86,7 @@ def checks_of(settings: Settings) -> list[Check]:
         *_owners_checks(settings),
         *_blacklist_checks(settings),
         *_bucket_checks(settings),
+        *checks_of_private_data(settings),
         Check("clock of the database", partial(_database_clock, settings), database_advice, needs=["database"]),
         *_redis_clock_checks(settings),
         Check(

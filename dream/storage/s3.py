@@ -243,6 +243,14 @@ class Storage:
                 "get_object", Params=parameters, ExpiresIn=self._settings.presign_ttl_s
             )
 
+    def is_public(self, bucket: str, key: str) -> bool:
+        """Whether anybody can read the object, without credentials."""
+        address, _ = self._address_of(bucket)
+        connections = self._client._endpoint.http_session  # type: ignore[attr-defined]
+        with _translated("read an object without credentials"):
+            answer = connections.send(AWSRequest("GET", address + key).prepare())
+        return bool(answer.status_code == HTTPStatus.OK)
+
     def exists(self, bucket: str, key: str) -> bool:
         """Whether the object is there."""
         try:

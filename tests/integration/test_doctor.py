@@ -17,7 +17,10 @@ from sqlalchemy import make_url
 
 from dream.cli.checks import is_too_old, judge_clock, judge_space
 from dream.cli.findings import Outcome
+from dream.db import Database, DreamImage, DreamTask
 from dream.db.migrate import head
+from dream.messages.registry import PROCESS_IMAGES
+from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.storage import Storage
 from dream.work.presence import services_there
@@ -150,6 +153,32 @@ def test_a_bucket_that_is_missing_and_a_key_that_is_refused(environment: Environ
     refused = dream(environment, "doctor", DREAM_S3_SECRET_KEY="another")
     assert refused.returncode == 1
     assert "refused" in lines_of(refused, "wrong", "bucket")[0]
+
+
+def test_private_data_that_others_could_read_is_found(environment: Environment, settings: Settings) -> None:
+    """Originals in a bucket of the public, and facts that were kept before the setting became `none`."""
+    bucket = f"originals-{uuid4().hex}"
+    store = Storage(settings)
+    store.ensure_bucket(bucket)
+    own = {"DREAM_KEEP_ORIGINALS": "yes", "DREAM_ORIGINALS_BUCKET": bucket}
+    private = dream(environment, "doctor", **own)
+    assert lines_of(private, "right", "privacy of originals")
+    assert lines_of(private, "right", "privacy of facts") == ["no row has facts of a photo"]
+
+    store._client.put_bucket_acl(Bucket=bucket, ACL="public-read")
+    database = Database(settings)
+    with database.begin() as session:
+        session.add(DreamTask(id="t", name=PROCESS_IMAGES, args=[]))
+        session.flush()
+        about = {"storage_key": "dreams/20260101/1.jpg", "state": ImageState.COMPLETED, "facts": {"model": "Dreamer 9"}}
+        session.add(DreamImage(dream_id=7, task_id="t", index=0, position=0, filename="a.jpg", **about))
+    database.dispose()
+    public = dream(environment, "doctor", **own)
+    assert public.returncode == 1
+    [line] = lines_of(public, "wrong", "privacy of originals")
+    assert line == f"anybody can read the originals in {bucket} without credentials"
+    assert "rows still have facts" in lines_of(public, "warn", "privacy of facts")[0]
+    assert list(store.list_keys(bucket, "")) == []
 
 
 def test_a_staging_folder_is_tried_out(environment: Environment, settings: Settings, tmp_path: Path) -> None:

@@ -255,6 +255,8 @@ def test_the_facts_and_the_credit_of_an_original_can_be_kept_later(
     again = remade(producer, keeping.model_copy(update={"max_edge_px": 200}), after)
     assert (again.remakes, again.width_px, again.facts) == (2, 200, {"model": "Dreamer 9"})
     assert b"Ada Lovelace" in stored(first, again).content
+    forgetting = keeping.model_copy(update={"keep_facts": "none", "max_edge_px": 150})
+    assert remade(producer, forgetting, again).facts is None
 
 
 def test_a_second_task_of_the_same_pass_does_nothing(producer: Producer, then: Settings) -> None:
