@@ -37,6 +37,7 @@ export class DreamGallery extends DreamElement {
   #frame = 0;
   #moved = 0;
   #newest = 0;
+  #shownOrder = "";
   #news = null;
   #viewer = null;
   #resizing = new ResizeObserver(() => this.#arrangeSoon());
@@ -150,7 +151,8 @@ export class DreamGallery extends DreamElement {
     const { client, removal } = this;
     const top = this.grid.getBoundingClientRect().top;
     const [first] = between(this.layout, -top, -top);
-    const anchor = top < 0 ? this.list[first] : null;
+    const anchor = top < 0 && this.#shownOrder === client.order ? this.list[first] : null;
+    this.#shownOrder = client.order;
     const anchorY = anchor && this.layout.boxes[first].y;
     const wasAt = this.#places.get(this.#active) ?? 0;
     this.list = client.sorted().filter((each) => !removal.hidden.has(each.id));
@@ -185,42 +187,40 @@ export class DreamGallery extends DreamElement {
     for (const id of [this.#active, ...this.moving.lifted]) if (this.#places.has(id)) wanted.add(id);
     const hadFocus = this.shadowRoot.activeElement?.closest(".tile");
     for (const [id, tile] of this.#tiles) if (!wanted.has(id)) this.#tiles.delete(id) && tile.element.remove();
-    let last = null;
-    for (const id of [...wanted].sort((one, other) => this.#places.get(one) - this.#places.get(other))) {
-      const tile = this.#tile(id, last);
-      tile.mark({ isActive: id === this.#active, isSelected: this.selected.has(id), isLifted: this.moving.lifted.has(id) });
-      last = tile.element;
+    const order = [...wanted].sort((one, other) => this.#places.get(one) - this.#places.get(other));
+    let next = this.tiles.firstElementChild;
+    for (const id of order) {
+      const { element } = this.#tile(id);
+      if (element === next) next = next.nextElementSibling;
+      else this.tiles.insertBefore(element, next);
     }
-    this.#paintRows(wanted);
-    if (hadFocus && !hadFocus.isConnected) this.focusOn(this.#active);
+    this.#paintRows(order);
+    const hasFocus = this.shadowRoot.activeElement?.closest(".tile");
+    if (hadFocus && hadFocus !== hasFocus) this.focusOn(this.#active);
     if (this.client.hasMore && bottom - innerHeight < MORE_PX) this.#readMore();
   }
 
-  #tile(id, last) {
+  #tile(id) {
     const picture = this.list[this.#places.get(id)];
     const known = this.#tiles.get(id);
     const tile = known ?? new Tile(picture, (each) => this.#renew(each));
     tile.place(this.layout.boxes[this.#places.get(id)]);
-    if (known) return tile;
-    this.#tiles.set(id, tile);
-    tile.fill(picture);
-    if (last) last.after(tile.element);
-    else this.tiles.prepend(tile.element);
+    if (!known) {
+      this.#tiles.set(id, tile);
+      tile.fill(picture);
+    }
+    tile.mark({ isActive: id === this.#active, isSelected: this.selected.has(id), isLifted: this.moving.lifted.has(id) });
     return tile;
   }
 
   /** The rows for screen readers. */
-  #paintRows(ids) {
-    const rows = new Map();
-    for (const id of ids) {
+  #paintRows(order) {
+    const owned = new Map();
+    for (const id of order) {
       const { row } = this.layout.boxes[this.#places.get(id)];
-      rows.set(row, [...(rows.get(row) ?? []), id]);
+      owned.set(row, `${owned.get(row) ?? ""} tile${id}`);
     }
-    const order = (one, other) => this.#places.get(one) - this.#places.get(other);
-    const made = [...rows].sort(([one], [other]) => one - other).map(([row, its]) => {
-      const owned = its.sort(order).map((id) => `tile${id}`).join(" ");
-      return make("div", { role: "row", "aria-rowindex": row + 1, "aria-owns": owned });
-    });
+    const made = [...owned].map(([row, ids]) => make("div", { role: "row", "aria-rowindex": row + 1, "aria-owns": ids.trim() }));
     this.rows.replaceChildren(...made);
   }
 
@@ -276,6 +276,7 @@ export class DreamGallery extends DreamElement {
     const isSelecting = this.#isSelecting;
     const count = say("pictures", { n: list.length }).replace(list.length, `${list.length}${client.hasMore ? "+" : ""}`);
     this.count.textContent = isSelecting ? say("gallery.selected", { n: this.selected.size }) : count;
+    if (this.canMove && !isSelecting) this.count.append(make("small", { text: say("gallery.move_hint") }));
     this.bar.hidden = list.length === 0;
     this.bar.toggleAttribute("data-selecting", isSelecting);
     this.grid.toggleAttribute("data-selecting", isSelecting);
@@ -290,8 +291,8 @@ export class DreamGallery extends DreamElement {
 
   #order(name) {
     this.client.order = name;
+    if (this.canMove) this.hear(say("gallery.move_hint"));
     this.#arrangeSoon(true);
-    if (name === "position") this.hear(say("gallery.move_hint"));
   }
 
   // --- selection

@@ -3,16 +3,19 @@
 import { sheet } from "./theme.js";
 
 export const galleryStyle = sheet(`
-:host { position: relative; container-type: inline-size; }
+:host { position: relative; container: gallery / inline-size; }
 .bar { position: sticky; top: var(--dream-bar-top, 0); z-index: 3; display: flex; align-items: center; gap: .35rem; padding: .5rem 0; background: var(--back); }
-.bar p { margin: 0 auto 0 0; color: var(--soft); font-variant-numeric: tabular-nums; }
+.bar p { margin: 0 auto 0 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--soft);
+  font-variant-numeric: tabular-nums; }
+.bar small { margin-left: .75em; font-size: .85rem; }
 .bar[data-selecting] p { color: var(--text); font-weight: 600; }
 .choice { display: inline-flex; background: var(--well); border-radius: var(--radius); padding: 2px; }
 .choice button { border: 0; min-height: 2.2rem; border-radius: calc(var(--radius) - 2px); color: var(--soft); }
 .choice button[aria-pressed="true"] { background: var(--card); color: var(--text); box-shadow: 0 1px 3px #0003; }
 .grid { position: relative; user-select: none; -webkit-user-select: none; overflow-anchor: none; }
 .tile { position: absolute; inset: 0 auto auto 0; overflow: hidden; border-radius: min(var(--radius), .5rem); background: var(--well);
-  cursor: pointer; animation: arrive .3s; -webkit-touch-callout: none; scroll-margin: 5rem; contain: strict; }
+  cursor: pointer; animation: arrive .3s; -webkit-touch-callout: none; scroll-margin: 5rem; contain: strict;
+  container: tile / size; }
 .grid[data-moving] .tile { transition: transform .28s cubic-bezier(.2, .8, .2, 1); }
 @keyframes arrive { from { opacity: 0; } }
 .tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; opacity: 0; transition: opacity .25s; }
@@ -33,8 +36,9 @@ export const galleryStyle = sheet(`
 .state { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center;
   gap: .2rem; padding: .5rem; text-align: center; font-size: .8rem; line-height: 1.3; color: var(--soft); }
 .state strong { color: var(--text); font-weight: 600; }
-.state > span:not(.ring, .acts) { max-width: 100%; overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical;
-  -webkit-line-clamp: 2; overflow-wrap: anywhere; }
+.name { flex: none; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.reason { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
+.reason:empty { display: none; }
 .tile[data-preview] .state { background: color-mix(in srgb, var(--card) 78%, transparent); color: var(--text); }
 .tile[data-state="failed"] strong { color: var(--bad); }
 .ring { width: 2.2rem; height: 2.2rem; flex: none; margin-bottom: .2rem; border-radius: 50%;
@@ -60,8 +64,16 @@ export const galleryStyle = sheet(`
 .notice.bad { color: #fff; background: #a3221a; }
 .notice button { border: 0; font-weight: 700; color: inherit; }
 .notice button:hover { background: #8886; }
-@container (max-width: 30rem) {
-  .bar button { padding: .3rem .7rem; font-size: .9rem; }
+@container tile (max-height: 9rem) {
+  .acts { display: none; }
+  .reason { -webkit-line-clamp: 2; }
+  .ring { width: 1.5rem; height: 1.5rem; }
+  .state { font-size: .75rem; padding: .3rem; }
+}
+@container gallery (max-width: 30rem) {
+  .bar button { padding: .3rem .6rem; font-size: .85rem; }
+  .bar p { font-size: .9rem; }
+  .bar small { display: none; }
   .bar button:has(svg) { width: 2.5rem; padding: 0; }
   .bar button svg + span { display: none; }
   .tick { width: 1.4rem; height: 1.4rem; }

@@ -49,10 +49,11 @@ export class Tile {
   constructor(picture, renew) {
     this.renew = renew;
     this.word = make("strong");
-    this.reason = make("span");
+    this.reason = make("span", { class: "reason" });
+    this.name = make("span", { class: "name", text: picture.filename });
     this.ring = make("span", { class: "ring", role: "progressbar", "aria-label": picture.filename });
     this.acts = make("span", { class: "acts" });
-    this.body = make("div", { class: "state" }, this.ring, this.word, this.reason, this.acts);
+    this.body = make("div", { class: "state" }, this.ring, this.word, this.name, this.reason, this.acts);
     const tick = make("span", { class: "tick", "data-act": "tick" }, icon(TICK));
     const given = { class: "tile", role: "gridcell", id: `tile${picture.id}`, "data-id": picture.id, tabindex: -1 };
     this.element = make("div", { ...given, title: picture.filename }, this.body, tick);
@@ -69,7 +70,7 @@ export class Tile {
     this.element.toggleAttribute("data-preview", Boolean(picture.preview));
     this.word.textContent = sentence(stateText(picture));
     const isFailed = picture.state === "failed";
-    this.reason.textContent = isFailed ? sentence(picture.error ?? "") : picture.filename;
+    this.reason.textContent = isFailed ? sentence(picture.error ?? "") : "";
     this.ring.hidden = isFailed;
     if (picture.progress == null) this.ring.removeAttribute("aria-valuenow");
     else this.ring.setAttribute("aria-valuenow", Math.round(picture.progress));
