@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Row, Table, bindparam, case, func, select, text, tuple_, update
@@ -12,6 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from dream.db.batches import at_most
 from dream.db.clock import as_of, now
 from dream.db.models import HASHED, PENDING, PROCESSED, STAGED, STAGED_ENDED, UNMEASURED, UNSWEPT, VISIBLE, DreamImage
+from dream.messages.listing import ListOrder
 from dream.messages.pictures import LISTED, VariantRef
 from dream.messages.states import ImageState, check_move, sources_of
 from dream.variants import VariantSpec
@@ -121,26 +122,43 @@ def page(
     session: Session,
     dream_id: int,
     *,
-    after: tuple[int, int] | None = None,
+    after: tuple[int, ...] | None = None,
     limit: int | None = None,
     task_id: str | None = None,
+    order: ListOrder = ListOrder.POSITION,
+    states: Collection[ImageState] | None = None,
 ) -> Sequence[Row[Any]]:
-    """The columns in `LISTED` of a dream's pictures, in the order of `list_images`.
+    """The columns in `LISTED` of a dream's pictures.
 
     Parameters:
-      after: position and id of the picture before the first wanted one.
+      after: the keys of the picture before the first wanted one, as of `parse_cursor`.
       limit: most rows; None means all.
       task_id: only the pictures of this upload.
+      order: the order of the list.
+      states: only the pictures in these states; None means all that their owner sees.
     """
-    query = select(*(getattr(DreamImage, name) for name in LISTED)).where(text(VISIBLE))
+    # Without stored pictures there are few, which the index of states finds; they are sorted. Else the index in the
+    # order of the list leads, past the few that are not stored.
+    is_few = states is not None and ImageState.COMPLETED not in states
+    query = select(*(getattr(DreamImage, name) for name in LISTED))
+    if not is_few:
+        query = query.where(text(VISIBLE))
+    if states is not None:
+        query = query.where(DreamImage.state.in_(states))
     if task_id is None:
         query = query.where(DreamImage.dream_id == dream_id)
     else:
         # A sum, so that the index of the task serves: the dream may have very many pictures.
         query = query.where(DreamImage.task_id == task_id, DreamImage.dream_id + 0 == dream_id)
-    if after is not None:
-        query = query.where(tuple_(DreamImage.position, DreamImage.id) > after)
-    return session.execute(query.order_by(DreamImage.position, DreamImage.id).limit(limit)).all()
+    # A sum has no index.
+    position, image_id = ((each + 0 if is_few else each) for each in (DreamImage.position, DreamImage.id))
+    if order is ListOrder.NEWEST:
+        query = query.order_by(image_id.desc())
+        return session.execute((query if after is None else query.where(image_id < after[0])).limit(limit)).all()
+    query = query.order_by(position, image_id)
+    return session.execute(
+        (query if after is None else query.where(tuple_(position, image_id) > after)).limit(limit)
+    ).all()
 
 
 def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:

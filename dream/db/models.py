@@ -128,6 +128,8 @@ class DreamImage(Base):
         Index("ix_dream_images_dream_id_state", "dream_id", "state"),
         # For pages, in the order of the dream's text.
         _partial("ix_dream_images_visible", "dream_id position id", VISIBLE),
+        # For pages, the newest first.
+        _partial("ix_dream_images_newest", "dream_id id", VISIBLE),
         _partial("ix_dream_images_pending", "state user_id", PENDING),
         _partial("ix_dream_images_staged", "staging_key", STAGED),
         _partial("ix_dream_images_staged_ended", "updated_at id", STAGED_ENDED),

@@ -35,7 +35,8 @@ from dream.gateway.answers import ClientSettings, Health, Readiness
 from dream.gateway.auth import token_of
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
-from dream.gateway.images import delete_image, list_images, show_image
+from dream.gateway.images import delete_image, show_image
+from dream.gateway.listing import list_images
 from dream.gateway.media import media, media_cookie
 from dream.gateway.openapi import document
 from dream.gateway.operations import Resource, Returns, operation

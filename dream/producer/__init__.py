@@ -74,9 +74,9 @@ def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: st
     return default().delete_images(dream_id, image_urls, username, **how)
 
 
-def list_images(dream_id: int, *, limit: int | None = None, cursor: str | None = None) -> ImageList:
+def list_images(dream_id: int, *, limit: int | None = None, cursor: str | None = None, **how: Any) -> ImageList:
     """See `Producer.list_images`."""
-    return default().list_images(dream_id, limit=limit, cursor=cursor)
+    return default().list_images(dream_id, limit=limit, cursor=cursor, **how)
 
 
 def original_url(dream_id: int, image_id: int) -> str | None:

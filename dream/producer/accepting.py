@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -168,13 +168,23 @@ class Producer:
             self.accept(order, session)
         return order.task_id
 
-    def list_images(self, dream_id: int, *, limit: int | None = None, cursor: str | None = None) -> ImageList:
-        """List a dream's pictures in the order of its text, without pictures that are being deleted.
+    def list_images(
+        self,
+        dream_id: int,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        order: str = "position",
+        states: Iterable[str] | None = None,
+    ) -> ImageList:
+        """List a dream's pictures, without pictures that are being deleted.
 
         Parameters:
           dream_id: the dream.
           limit: the largest number of pictures on a page; all by default.
-          cursor: the `next_cursor` of the page before.
+          cursor: the `next_cursor` of the page before, in the same order.
+          order: `position`, the order of the dream's text, or `newest`, the newest first.
+          states: only pictures in these states: `pending`, `processing`, `completed`, `failed`.
 
         Returns:
           The pictures, each with the fields that REST gives; `next_cursor` of the list is None on the last page.
@@ -184,7 +194,7 @@ class Producer:
           DatabaseUnavailable: nothing was read.
         """
         warn_on_loop("list_images")
-        return list_images(self.database, dream_id, limit, cursor)
+        return list_images(self.database, dream_id, limit, cursor, order, states)
 
     def original_url(self, dream_id: int, image_id: int) -> str | None:
         """The URL under which a browser saves an uploaded file as it came (`DREAM_KEEP_ORIGINALS`).

@@ -74,6 +74,37 @@ def test_all_pictures_come_in_the_order_of_the_text(producer: Producer) -> None:
     assert producer.list_images(999) == []
 
 
+@pytest.mark.parametrize("states", [None, ["failed"], ["pending", "processing"], ["completed", "failed"]])
+@pytest.mark.parametrize("order", ["position", "newest"])
+def test_each_order_and_each_state_has_its_pages(producer: Producer, order: str, states: list[str] | None) -> None:
+    whole = producer.list_images(DREAM, order=order, states=states)
+    assert {each["state"] for each in whole} == set(states or ["pending", "processing", "completed", "failed"])
+    ids = [each["id"] for each in whole]
+    if order == "newest":
+        assert ids == sorted(ids, reverse=True)
+    else:
+        assert ids == [each["id"] for each in producer.list_images(DREAM) if each["id"] in ids]
+    pages = [producer.list_images(DREAM, limit=1, order=order, states=states)]
+    while cursor := pages[-1].next_cursor:
+        pages.append(producer.list_images(DREAM, limit=1, cursor=cursor, order=order, states=states))
+    assert [each["id"] for page in pages for each in page] == ids
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"order": "oldest"}, "order must be one of position, newest, not 'oldest'"),
+        ({"states": ["deleted"]}, "state must be some of pending, processing, completed, failed, not 'deleted'"),
+        ({"states": []}, "state must be some of pending, processing, completed, failed, not ''"),
+        ({"cursor": "newest.5"}, "cursor is of a list in the order newest, not position; keep the order"),
+        ({"cursor": "0.5", "order": "newest"}, "cursor is of a list in the order position, not newest; keep the order"),
+    ],
+)
+def test_a_wrong_order_state_or_cursor_is_one_clear_error(producer: Producer, how: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidArguments, match=reason):
+        producer.list_images(DREAM, **how)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 9, 2**31 - 1])
 def test_pages_are_the_whole(producer: Producer, limit: int) -> None:
     """No picture is missed or comes twice, and the last page says that it is the last."""

@@ -25,6 +25,7 @@ from dream.db import (
     variants,
 )
 from dream.db.models import DreamImage, DreamTask, RevokedToken
+from dream.messages.listing import ListOrder
 from dream.messages.states import ImageState, TaskState
 from dream.settings import Settings
 from tests.conftest import created_database
@@ -194,6 +195,34 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     "page of a large dream": (
         lambda session: images.page(session, LARGE, after=(0, 1000), limit=21),
         ("images_visible",),
+    ),
+    "newest pictures of a large dream": (
+        lambda session: images.page(session, LARGE, limit=21, order=ListOrder.NEWEST),
+        ("images_newest",),
+    ),
+    "older pictures of a large dream": (
+        lambda session: images.page(session, LARGE, after=(110_000,), limit=21, order=ListOrder.NEWEST),
+        ("images_newest",),
+    ),
+    "stored pictures of a large dream": (
+        lambda session: images.page(session, LARGE, limit=21, states={ImageState.COMPLETED}),
+        ("images_visible",),
+    ),
+    "newest stored pictures of a large dream": (
+        lambda session: images.page(
+            session, LARGE, limit=21, order=ListOrder.NEWEST, states={ImageState.COMPLETED, ImageState.FAILED}
+        ),
+        ("images_newest",),
+    ),
+    "failed pictures of a large dream": (
+        lambda session: images.page(session, LARGE, after=(-1, 0), limit=21, states={ImageState.FAILED}),
+        ("dream_id_state",),
+    ),
+    "newest unfinished pictures of a large dream": (
+        lambda session: images.page(
+            session, LARGE, limit=21, order=ListOrder.NEWEST, states={ImageState.PENDING, ImageState.PROCESSING}
+        ),
+        ("dream_id_state",),
     ),
     "an upload's part of a large dream": (
         lambda session: images.page(session, LARGE, task_id="large7", limit=21),

@@ -79,6 +79,22 @@ def test_a_large_list_is_whole_and_an_empty_one_is_empty(gateway: Gateway) -> No
     assert [len(page) for page in pages(gateway, "?limit=1000")] == [1000, 1]
 
 
+def test_the_newest_come_first_and_states_are_chosen(gateway: Gateway) -> None:
+    """The `Link` header keeps the order, the states and the upload of its list."""
+    add(gateway, 6, tasks=2)
+    failed = [gateway.add_image(ImageState.FAILED, number=number) for number in (100, 101)]
+    whole = [image["id"] for image in pages(gateway, "?order=newest")[0]]
+    assert whole == sorted(whole, reverse=True)
+    assert whole[:2] == failed[::-1]
+    found = pages(gateway, "?order=newest&state=completed&task_id=t1&limit=2")
+    assert [[image["filename"] for image in page] for page in found] == [["ä 5.jpg", "ä 3.jpg"], ["ä 1.jpg"]]
+    assert [image["id"] for image in pages(gateway, "?state=failed,processing")[0]] == failed
+    cursor = gateway.http.get(f"{ADDRESS}?order=newest&limit=2", headers=auth()).links["next"]["url"]
+    mixed = gateway.http.get(cursor.replace("order=newest", "order=position"), headers=auth())
+    assert (mixed.status_code, mixed.json()["code"]) == (400, "query_invalid")
+    assert "of a list in the order newest" in mixed.json()["error"]
+
+
 def test_what_comes_and_goes_between_two_pages_shifts_nothing(gateway: Gateway) -> None:
     add(gateway, 6)
     first = gateway.http.get(f"{ADDRESS}?limit=3", headers=auth())
@@ -120,6 +136,8 @@ def test_the_pictures_of_one_upload_can_be_asked_for(gateway: Gateway) -> None:
             f"cursor={value}"
             for value in ("", "x", "5", "1.x", "1.2.3", f"0.{2**63}", f"{2**31}.1", "9" * 5000, "%00", "%ff", "-.-")
         ),
+        *(f"order={value}" for value in ("", "oldest", "newest,position")),
+        *(f"state={value}" for value in ("", "deleted", "failed,", "failed;pending", "FAILED")),
         *(f"task_id={value}" for value in ("", "%00", "%ed%a0%80", "a b", "x" * 5000)),
     ],
 )
