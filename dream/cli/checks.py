@@ -511,6 +511,9 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
     advice = "set DREAM_GATEWAY_URL to where browsers reach the gateway: every picture's URL starts with it for ever"
     if settings.public_url:
         yield right(f"pictures are at {settings.public_url}, the gateway is at {settings.gateway_url}")
+        if passed_by := _settings_passed_by(settings):
+            said = "browsers read pictures at DREAM_PUBLIC_URL, past the gateway, so these have no effect on them"
+            yield warning(f"{said}: {passed_by}", f"unset DREAM_PUBLIC_URL, or {passed_by}")
     elif url.hostname not in _LOOPBACK:
         said = f"pictures are at {settings.media_url}"
         is_plain = url.scheme == "http"
@@ -524,3 +527,9 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
         yield warning(f"DREAM_GATEWAY_URL={settings.gateway_url}, but DREAM_PORT={settings.port}", advice)
     else:
         yield right(f"pictures are at {settings.media_url}, for browsers on this machine only")
+
+
+def _settings_passed_by(settings: Settings) -> str:
+    """The settings of `/media` that have no effect with `DREAM_PUBLIC_URL`."""
+    mode = f"DREAM_MEDIA_MODE={settings.media_mode}" if settings.media_mode != "redirect" else ""
+    return " and ".join(filter(None, [mode, "DREAM_NEGOTIATE" if settings.negotiate else ""]))

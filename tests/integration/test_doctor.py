@@ -206,6 +206,10 @@ def test_addresses_that_do_not_go_together_are_worth_a_look(environment: Environ
     run = dream(environment, "doctor", DREAM_HOST="0.0.0.0")  # noqa: S104 (only named)
     assert run.returncode == 0
     assert lines_of(run, "warn", "addresses")
+    front = {"DREAM_PUBLIC_URL": "https://cdn.example"}
+    run = dream(environment, "doctor", **front, DREAM_MEDIA_MODE="proxy", DREAM_NEGOTIATE="yes")
+    [line] = lines_of(run, "warn", "addresses")
+    assert line.endswith("so these have no effect on them: DREAM_MEDIA_MODE=proxy and DREAM_NEGOTIATE")
 
 
 @pytest.fixture
