@@ -51,9 +51,9 @@ def nginx(folder: Path, sites: str, port: int) -> Iterator[None]:
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     config, log = folder / "nginx.conf", folder / "nginx.log"
-    config.write_text(
-        f"pid {folder}/nginx.pid; error_log stderr; events {{}}\nhttp {{ {temporary} access_log off;\n{sites}\n}}\n"
-    )
+    # Else its workers are nobody's, and may not write into the test's folder.
+    first = f"{'user root; ' if os.getuid() == 0 else ''}pid {folder}/nginx.pid;"
+    config.write_text(f"{first} error_log stderr; events {{}}\nhttp {{ {temporary} access_log off;\n{sites}\n}}\n")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [program("nginx"), "-c", str(config), "-p", str(folder), "-e", "stderr", "-g", "daemon off;"],
