@@ -41,18 +41,22 @@ def token(
         str | None,
         typer.Option(metavar="NAME", help="The owner's name; user and USER by default.", show_default=False),
     ] = None,
+    operator: Annotated[bool, typer.Option("--operator", help="The token opens the page of operators, /ops.")] = False,
 ) -> None:
     """Print a signed token for development, and with --dream-id make the user the dream's owner."""
     settings = load_quietly()
-    signed = sign(settings, user_id, ttl)
+    signed = sign(settings, user_id, ttl, is_operator=operator)
     if dream_id is not None:
         with opened(settings) as producer:
             producer.set_owner(dream_id, user_id, username or f"user{user_id}"[:150])
     typer.echo(signed)
 
 
-def sign(settings: Settings, user: UserId, ttl_s: int) -> str:
+def sign(settings: Settings, user: UserId, ttl_s: int, *, is_operator: bool = False) -> str:
     """Sign a token that the gateway accepts.
+
+    Parameters:
+      is_operator: it has the claim of operators, too.
 
     Raises:
       SettingsError: there is no usable key, or the key can only check signatures.
@@ -73,6 +77,8 @@ def sign(settings: Settings, user: UserId, ttl_s: int) -> str:
         claims["aud"] = settings.jwt_audience[0]
     if settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer[0]
+    if is_operator:
+        claims[settings.operator_claim] = True
     claims["exp"] = issued_at + ttl_s
     with warnings.catch_warnings():
         # `dream doctor` reports a short key.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dream.db.session import Database
 
-__all__ = ["Pace", "at_most", "behind", "delete_first", "in_batches"]
+__all__ = ["Pace", "at_most", "before", "behind", "delete_first", "in_batches"]
 
 
 def at_most(count: int) -> ColumnElement[int]:
@@ -28,6 +28,11 @@ def at_most(count: int) -> ColumnElement[int]:
 def behind(*key: tuple[Any, Any]) -> ColumnElement[bool]:
     """Whether a row comes after these values in an index of these columns; `key` holds pairs (column, value)."""
     return tuple_(*(column for column, _ in key)) > tuple_(*(literal(value, column.type) for column, value in key))
+
+
+def before(*key: tuple[Any, Any]) -> ColumnElement[bool]:
+    """Whether a row comes before these values, as `behind` says the contrary."""
+    return tuple_(*(column for column, _ in key)) < tuple_(*(literal(value, column.type) for column, value in key))
 
 
 def delete_first(session: Session, table: Table, *conditions: Any, key: ColumnElement[Any], count: int) -> Delete:

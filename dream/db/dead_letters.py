@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from dream.db import images
-from dream.db.batches import at_most
+from dream.db.batches import at_most, before
 from dream.db.clock import as_of, now
 from dream.db.models import FAILED, DreamImage, DreamTask
 from dream.db.session import rows_hit
@@ -17,9 +18,17 @@ from dream.messages.states import ImageState, TaskState
 __all__ = ["find", "forget", "ids_of_dead", "list_dead", "revive"]
 
 
-def list_dead(session: Session, *, older_than_s: float = 0, limit: int | None = None) -> Sequence[DreamTask]:
-    """Failed tasks, the newest first."""
+def list_dead(
+    session: Session, *, older_than_s: float = 0, limit: int | None = None, after: tuple[datetime, str] | None = None
+) -> Sequence[DreamTask]:
+    """Failed tasks, the newest first.
+
+    Parameters:
+      after: the end and the id of the task before the first one.
+    """
     query = select(DreamTask).where(text(FAILED), DreamTask.finished_at <= as_of(-older_than_s))
+    if after is not None:
+        query = query.where(before((DreamTask.finished_at, after[0]), (DreamTask.id, after[1])))
     query = query.order_by(DreamTask.finished_at.desc(), DreamTask.id.desc())
     return session.scalars(query if limit is None else query.limit(at_most(limit))).all()
 

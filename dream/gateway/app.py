@@ -5,6 +5,7 @@
 /api/client-settings                  the limits and formats that a page needs
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
+/ops  /api/ops                        the page of operators, and its data
 /media/{key}                          a picture: a redirect, through nginx, or from here
 /healthz  /readyz  /openapi.json  /    health, readiness, the description of all this, the page
 """
@@ -24,6 +25,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
@@ -40,6 +42,7 @@ from dream.gateway.listing import list_images
 from dream.gateway.media import media, media_cookie
 from dream.gateway.openapi import document
 from dream.gateway.operations import Resource, Returns, operation
+from dream.gateway.ops import ROUTES as OPS_ROUTES
 from dream.gateway.originals import original
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
@@ -194,10 +197,11 @@ def routes() -> list[BaseRoute]:
         Resource("/api/client-settings", GET=_client_settings),
         Resource("/api/auth/logout", POST=_log_out),
         Resource("/api/auth/media-cookie", POST=media_cookie),
+        *OPS_ROUTES,
         Resource("/readyz", GET=_readyz),
         Resource("/openapi.json", GET=_openapi),
         Resource("/", GET=_page),
-        Mount("/static", StaticFiles(directory=_STATIC)),
+        Mount("/static", StaticFiles(directory=_STATIC), middleware=[Middleware(GZipMiddleware)]),
     ]
 
 

@@ -41,6 +41,7 @@ _OF_USERS: Sequence[Refusal] = (TokenRejected, Code.TOO_MANY_REQUESTS, *SERVER_F
 _OF_ACCESS: Mapping[Access, Sequence[Refusal]] = {
     "owner": (*_OF_USERS, Code.DREAM_NOT_YOURS, Code.DREAM_NOT_FOUND),
     "user": _OF_USERS,
+    "operator": (*_OF_USERS, Code.NOT_AN_OPERATOR),
     "anybody": (),
 }
 _RETRY = {"Retry-After": "seconds until the next attempt"}

@@ -26,8 +26,8 @@ __all__ = ["JSON", "Access", "Body", "Operation", "Parameter", "Refusal", "Resou
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 Served = TypeVar("Served", bound=Endpoint)
 Refusal = Code | type[DreamError]
-#: `owner`: a token of the dream's owner; `user`: any token; `anybody`: no token.
-Access = Literal["owner", "user", "anybody"]
+#: `owner`: a token of the dream's owner; `user`: any token; `operator`: one with the operator's claim; `anybody`: none.
+Access = Literal["owner", "user", "operator", "anybody"]
 JSON = "application/json"
 #: The operations by their functions.
 _OPERATIONS: dict[Any, Operation] = {}

@@ -29,10 +29,12 @@ class Code(Enum):
     BODY_INVALID = "body_invalid", 400
     TOKEN_NOT_REVOCABLE = "token_not_revocable", 400
     DREAM_NOT_YOURS = "dream_not_yours", 403
+    NOT_AN_OPERATOR = "not_an_operator", 403
     ADDRESS_NOT_FOUND = "address_not_found", 404
     DREAM_NOT_FOUND = "dream_not_found", 404
     IMAGE_NOT_FOUND = "image_not_found", 404
     ORIGINAL_NOT_FOUND = "original_not_found", 404
+    FAILED_TASK_NOT_FOUND = "failed_task_not_found", 404
     MEDIA_COOKIE_NOT_USED = "media_cookie_not_used", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     REQUEST_TOO_SLOW = "request_too_slow", 408

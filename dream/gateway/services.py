@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from dream.gateway.access import Access
 from dream.gateway.auth import Authenticator
 from dream.gateway.catalogue import Catalogue
+from dream.gateway.figures import Figures
 from dream.gateway.health import Readiness
 from dream.gateway.limits import Limits
 from dream.gateway.makers import Makers
@@ -50,6 +51,7 @@ class Services:
             settings, self.catalogue, Makers(settings, lambda: self.connections.database, self.producer)
         )
         self.limits = Limits(settings)
+        self.figures = Figures(settings, self.connections)
         self.readiness = Readiness(self.connections.database, self.events, self.connections.storage)
         #: Uploads that the producer takes at a time: each has one file in memory.
         self.handing_over = asyncio.Semaphore(_HANDED_OVER_AT_ONCE)

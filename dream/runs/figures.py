@@ -210,14 +210,15 @@ class History:
 
     #: Minutes that are kept.
     most = 60
-    #: A task may be announced some time after its end, so the newest minutes are read again.
-    _again_s = 150.0
+    #: A task may be announced long after its end, so all minutes are read again from time to time, as far as the bound
+    #: of a query goes; the newest ones each time.
+    _whole_every_s, _again_s = 60.0, 150.0
 
     def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
         self._minutes: dict[int, dict[TaskState, int]] = {}
         self._known_from = 0
-        self._looked_at = 0.0
+        self._looked_at = self._whole_at = float("-inf")
 
     def look(self) -> list[tuple[int, dict[TaskState, int]]]:
         """The known minutes in order, as pairs (minutes since the epoch, tasks by state); the last is not over.
@@ -226,9 +227,11 @@ class History:
           SQLAlchemyError
         """
         began = time.monotonic()
-        gap_s = began - self._looked_at if self._minutes else self.most * 60.0
+        within_s = began - self._looked_at + self._again_s
+        if began - self._whole_at >= self._whole_every_s:
+            within_s, self._whole_at = self.most * 60.0, began
         with self._database().read() as session:
-            now, counts, partial = backlog.ended_by_minute(session, min(self.most * 60.0, gap_s + self._again_s))
+            now, counts, partial = backlog.ended_by_minute(session, within_s)
         first = now - self.most + 1
         if partial is not None and partial not in self._minutes:
             self._known_from = max(self._known_from, partial + 1)

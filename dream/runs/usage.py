@@ -37,7 +37,8 @@ def note_usage(settings: Settings, usage: Usage) -> None:
         "at": round(time.time(), 3),
         "pictures": usage.pictures,
         "stored_bytes": usage.stored_bytes,
-        "users": [each._asdict() for each in usage.users],
+        # As text: a browser's numbers have 53 bits.
+        "users": [{**each._asdict(), "user_id": str(each.user_id)} for each in usage.users],
         "staged": usage.staged._asdict(),
     }
     with closing(connect(settings.events_url)) as client:

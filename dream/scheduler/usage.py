@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["UsageLook"]
 
 #: The database works on it for one part of this many.
-_SHARE = 500
+_SHARE = 100
 
 
 class UsageLook:

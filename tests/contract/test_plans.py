@@ -180,6 +180,10 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
         ("pk_",),
     ),
     "dead letters": (lambda session: dead_letters.list_dead(session, limit=100), ("failed",)),
+    "dead letters, next page": (
+        lambda session: dead_letters.list_dead(session, limit=50, after=(datetime.now(UTC), "failed7")),
+        ("failed",),
+    ),
     "ids of dead letters": (lambda session: dead_letters.ids_of_dead(session, older_than_s=5), ("failed",)),
     "dead letter": (lambda session: dead_letters.find(session, "failed1"), ("pk_",)),
     "awaited variants": (lambda session: variants.states_of(session, ["queued1", "queued2", "none"]), ("pk_",)),
