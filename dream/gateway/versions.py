@@ -9,11 +9,13 @@ Nobody waits for a format if the same variant is stored in another format that t
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from dream.gateway.accept import Wish, wish_of
 from dream.gateway.makers import End, Makers
-from dream.messages.variants import Ask, ask_for, larger, stored
+from dream.messages.variants import Ask, ask_for, larger, made_as, stored, task_of
 from dream.variants import VariantSpec
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from dream.settings import Settings
 
 __all__ = ["Answer", "Versions"]
+
+#: Seconds for which a process makes a version anew once: another gateway may have another definition of its name.
+_ANEW_EVERY_S = 600.0
+_MOST_ANEW = 10_000
 
 
 class Answer(NamedTuple):
@@ -50,6 +56,8 @@ class Versions:
         self._settings = settings
         self._catalogue = catalogue
         self._makers = makers
+        #: Versions that this process has had made by a new definition: the task, and when another one may follow.
+        self._anew: OrderedDict[tuple[int, str], tuple[str, float]] = OrderedDict()
 
     async def choose(self, key: str, name: str | None, accept: str | None) -> Answer | None:
         """The version that answers a request which may see the picture.
@@ -103,7 +111,23 @@ class Versions:
         is_new = all(each["name"] != ask.name for each in variants)
         if is_new and len(variants) >= self._settings.max_variants_per_picture:
             return End.FAILED
+        if not is_new and self._is_anew_again(row, ask):
+            return End.LATE
         return await self._makers.make(row.image, ask, waits=waits)
+
+    def _is_anew_again(self, row: Row, ask: Ask) -> bool:
+        """Whether the version was made anew a short time ago, and another gateway has replaced it."""
+        kept = next(each for each in row.image.variants if each["name"] == ask.name)
+        if (made_as(row.image, kept) or "").partition("@")[0] == ask.spec.definition:
+            return False  # only its focal point is another one
+        of, task_id, now = (row.image.id, ask.name), task_of(row.image, ask)[0], time.monotonic()
+        before, until = self._anew.get(of, (task_id, 0.0))
+        if before != task_id and now < until:
+            return True
+        self._anew[of] = task_id, now + _ANEW_EVERY_S
+        if len(self._anew) > _MOST_ANEW:
+            self._anew.popitem(last=False)
+        return False
 
     async def stop(self) -> None:
         """End all waits."""

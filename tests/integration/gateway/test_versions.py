@@ -295,6 +295,27 @@ def test_a_new_definition_is_made_when_it_is_asked_for(slow: Gateway) -> None:
     assert found.key == thumb.get("key")
 
 
+def test_gateways_of_two_definitions_do_not_make_a_version_at_each_turn(slow: Gateway) -> None:
+    """Each makes it once in ten minutes; then the next larger one answers, and nobody keeps that."""
+    path = stored(slow, variants=(VariantSpec.parse("thumb:120"),))
+    assert shown(slow.http.get(f"{path}?v=thumb"))[1] == (120, 90)
+    [task] = asked_for(slow, path)
+    producer = Producer(slow.settings)
+    run_recorded(slow.settings, producer, task.id)
+    producer.database.dispose()
+    assert shown(slow.http.get(f"{path}?v=thumb"))[1] == (100, 75)
+    with slow.database.begin() as session:  # as a run for the other gateway leaves it
+        row = session.get_one(DreamImage, row_of(slow, path).id)
+        row.variants = [{**each, "made_as": VariantSpec.parse("thumb:120").definition} for each in row.variants]
+
+    def answer() -> httpx.Response:
+        return slow.http.get(f"{path}?v=thumb")
+
+    wait_for(lambda: answer().headers["Cache-Control"] == "no-store", what="the row to be read again")
+    assert answer().status_code == 200
+    assert [each.id for each in asked_for(slow, path)] == [task.id]
+
+
 def test_permission_comes_first_and_redirects_vary(start: Callable[..., Gateway]) -> None:
     """Without a signature nothing is begun; with one, a redirect to a larger size is kept by nobody."""
     named = {name.removeprefix("DREAM_").lower(): value for name, value in NAMED.items()}
