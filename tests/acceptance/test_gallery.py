@@ -308,6 +308,7 @@ def test_the_viewer_is_swiped_and_deletes_with_undo(browser: Browser, gateway: G
         tiles.first.tap()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_have_attribute("aria-label", "3.jpg")
+        expect(dialog.locator(".slide:not([inert]) img")).to_have_js_property("naturalWidth", 150)
         wire = context.new_cdp_session(page)
 
         def swipe(dx: int, dy: int) -> None:
@@ -321,6 +322,7 @@ def test_the_viewer_is_swiped_and_deletes_with_undo(browser: Browser, gateway: G
         expect(dialog).to_have_attribute("aria-label", "1.jpg")
         assert names(page) == ["3.jpg", "1.jpg", "0.jpg"]
         dialog.get_by_role("button", name="Undo").tap()
+        expect(dialog).to_have_attribute("aria-label", "2.jpg")
         assert names(page) == ["3.jpg", "2.jpg", "1.jpg", "0.jpg"]
         swipe(5, 200)
         expect(dialog).to_be_hidden()
@@ -409,7 +411,7 @@ def test_axe_finds_nothing_in_the_gallery_and_the_viewer(browser: Browser, gatew
         assert Axe().run(page).response["violations"] == []
         page.keyboard.press("Escape")
         page.locator(".tile[title='2.jpg']").click()
-        page.keyboard.press("i")
+        page.get_by_role("button", name="Facts").click()
         expect(page.get_by_role("region", name="Facts")).to_contain_text("200 × 100")
         assert Axe().run(page).response["violations"] == []
 

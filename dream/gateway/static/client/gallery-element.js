@@ -51,8 +51,9 @@ export class DreamGallery extends DreamElement {
     this.grid = make("div", { class: "grid" }, this.rows, this.tiles);
     this.empty = make("slot", { name: "empty", hidden: true }, make("p", { class: "none", text: say("gallery.empty") }));
     this.more = make("div", { class: "more", hidden: true });
+    this.trouble = make("p", { class: "trouble", part: "trouble", role: "alert", hidden: true });
     this.heard = make("div", { class: "only-heard", role: "status" });
-    this.shadowRoot.append(this.#newBar(), this.grid, this.empty, this.more, this.notices.element, this.heard);
+    this.shadowRoot.append(this.#newBar(), this.grid, this.empty, this.trouble, this.more, this.notices.element, this.heard);
     this.moving = new Moving(this);
     this.grid.addEventListener("click", (event) => this.#click(event));
     this.grid.addEventListener("keydown", (event) => this.#key(event));
@@ -61,10 +62,12 @@ export class DreamGallery extends DreamElement {
   }
 
   attach(client, signal) {
-    const undone = (ids) => this.#arrangeSoon(true) || this.focusOn(ids[0]);
+    const undone = ([id]) => (this.#viewer?.isOpen ? this.#viewer.open(id) : this.focusOn(id));
     const removal = (this.removal = new Removal(client, this.notices, () => this.#arrangeSoon(true), undone));
     this.#isRead = client.pictures.size > 0;
+    this.#newest = Math.max(0, ...client.pictures.keys());
     client.addEventListener("pictures", (event) => this.#change(event.detail), { signal });
+    for (const name of ["state", "problem"]) client.addEventListener(name, () => this.#arrangeSoon(), { signal });
     for (const name of ["scroll", "resize"]) {
       addEventListener(name, () => this.#paintSoon(), { signal, capture: true, passive: true });
     }
@@ -94,7 +97,7 @@ export class DreamGallery extends DreamElement {
 
   #change({ changed, removed }) {
     const { pictures } = this.client;
-    const isFirst = !this.#isRead || this.#newest === 0;
+    const isFirst = !this.#isRead;
     for (const id of changed) {
       const picture = pictures.get(id);
       const before = this.list[this.#places.get(id)]?.state;
@@ -203,7 +206,7 @@ export class DreamGallery extends DreamElement {
   #tile(id) {
     const picture = this.list[this.#places.get(id)];
     const known = this.#tiles.get(id);
-    const tile = known ?? new Tile(picture, (each) => this.#renew(each));
+    const tile = known ?? new Tile(picture, (each) => this.renew(each));
     tile.place(this.layout.boxes[this.#places.get(id)]);
     if (!known) {
       this.#tiles.set(id, tile);
@@ -237,7 +240,7 @@ export class DreamGallery extends DreamElement {
   }
 
   /** A picture whose file could not be loaded, read again; its signature or the browser's cookie may have ended. */
-  async #renew({ id }) {
+  async renew({ id }) {
     try {
       const { client } = this;
       if ((await client.settings()).media_access === "owner") {
@@ -285,8 +288,18 @@ export class DreamGallery extends DreamElement {
     this.acts[1].disabled = this.selected.size === 0;
     for (const each of this.choice.children) each.setAttribute("aria-pressed", each.dataset.bar === client.order);
     this.grid.hidden = list.length === 0;
-    this.more.hidden = !client.hasMore && this.#isRead;
+    this.#showTrouble();
     this.empty.hidden = list.length > 0 || client.hasMore || !this.#isRead;
+  }
+
+  /** Without pictures, the reason why there are none yet. */
+  #showTrouble() {
+    const { state, reason, problem, hasMore } = this.client;
+    const text = state === "refused" ? reason || say("page.refused") : (problem?.message ?? "");
+    const isNeeded = this.list.length === 0 && text;
+    this.trouble.hidden = !isNeeded;
+    if (isNeeded && this.trouble.textContent !== sentence(text)) this.trouble.textContent = sentence(text);
+    this.more.hidden = Boolean(isNeeded) || (this.#isRead && !hasMore);
   }
 
   #order(name) {
@@ -338,7 +351,7 @@ export class DreamGallery extends DreamElement {
 
   /** The list as it is now, even if the tiles wait for the next frame. */
   shown() {
-    if (this.#isStale) this.#arrange();
+    if (this.#isStale && this.client) this.#arrange();
     return this.list;
   }
 
@@ -424,6 +437,7 @@ export class DreamGallery extends DreamElement {
 
   remove(ids) {
     if (!ids.length) return;
+    this.hear(say("gallery.deleted", { n: ids.length }));
     this.removal.add(ids);
     this.selected.clear();
     this.#isSelecting = false;

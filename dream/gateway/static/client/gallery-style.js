@@ -57,6 +57,7 @@ export const galleryStyle = sheet(`
 .more { height: 3rem; display: grid; place-items: center; }
 .more::before { content: ""; width: 1.6rem; height: 1.6rem; border-radius: 50%; border: 3px solid var(--line);
   border-top-color: var(--accent); animation: turn 1s linear infinite; }
+.trouble { margin: 1rem 0; color: var(--bad); }
 .notices { position: fixed; inset: auto 0 max(1rem, env(safe-area-inset-bottom)); z-index: 8; display: grid; gap: .5rem;
   justify-items: center; padding: 0 1rem; pointer-events: none; }
 .notice { display: flex; align-items: center; gap: .8rem; max-width: 36rem; padding: .4rem .4rem .4rem 1rem; pointer-events: auto;

@@ -5,6 +5,7 @@ import { say } from "./words.js";
 
 const UNDO_MS = 6_000;
 const LANES = 4; // requests at a time
+const TOO_MANY_MS = 1_000; // the wait after a request that the server refused as one too many
 
 /** A stack of short messages. Each stays until it is closed; a message never replaces another one. */
 export class Notices {
@@ -13,7 +14,7 @@ export class Notices {
   /** @returns {HTMLElement} the message; `remove()` closes it */
   add(text, act, onAct, isError = false) {
     const button = make("button", { type: "button", text: act });
-    const given = { class: isError ? "notice bad" : "notice", role: isError ? "alert" : "status" };
+    const given = { class: isError ? "notice bad" : "notice", role: isError && "alert" };
     const notice = make("div", given, make("span", { text }), button);
     button.addEventListener("click", () => {
       notice.remove();
@@ -74,7 +75,7 @@ export class Removal {
     const failed = [];
     const lane = async () => {
       for (let id = rest.shift(); id !== undefined; id = rest.shift()) {
-        await this.client.remove(id, { isLast }).catch((error) => failed.push(error));
+        await this.#remove(id, isLast).catch((error) => failed.push(error));
         this.hidden.delete(id);
       }
     };
@@ -82,6 +83,16 @@ export class Removal {
     if (failed.length) {
       this.notices.fail(say("gallery.not_deleted", { n: failed.length, error: failed[0].message }));
       this.onChange();
+    }
+  }
+
+  async #remove(id, isLast) {
+    try {
+      await this.client.remove(id, { isLast });
+    } catch (error) {
+      if (error.status !== 429 || isLast) throw error;
+      await new Promise((done) => setTimeout(done, TOO_MANY_MS));
+      await this.#remove(id, isLast);
     }
   }
 

@@ -25,8 +25,17 @@ export function labelOf(picture) {
   return [picture.filename, !isShown(picture) && stateText(picture), picture.error].filter(Boolean).join(", ");
 }
 
-/** Let an image show a picture, as wide as needed. */
-export function showIn(image, picture, widthPx) {
+/** Let an image show a picture, as wide as needed; once more, with what the server says then, if it cannot be loaded. */
+export function showWith(image, picture, widthPx, renew) {
+  showIn(image, picture, widthPx);
+  image.onerror = async () => {
+    image.onerror = null;
+    const renewed = await renew(picture); // its signature or the browser's cookie was too old, or the connection was lost
+    if (renewed) showIn(image, renewed, parseFloat(image.sizes));
+  };
+}
+
+function showIn(image, picture, widthPx) {
   const srcset = picture.signed_srcset ?? picture.srcset;
   image.sizes = `${widthPx}px`;
   if (srcset) image.srcset = srcset;
@@ -107,17 +116,12 @@ export class Tile {
     if (!picture.preview) this.element.style.background = placeholderOf(picture);
     this.element.removeAttribute("data-preview");
     this.#size();
-    showIn(this.#image, picture, this.#needed());
+    showWith(this.#image, picture, this.#needed(), this.renew);
   }
 
   #newImage() {
     const image = make("img", { loading: "lazy", decoding: "async", draggable: "false" });
     image.addEventListener("load", () => (image.dataset.loaded = ""));
-    // Its signature is too old, or the connection was lost: once more, with what the server says now.
-    image.addEventListener("error", async () => {
-      const renewed = await this.renew(this.picture);
-      if (renewed) showIn(image, renewed, this.#needed());
-    }, { once: true });
     this.element.prepend(image);
     return image;
   }

@@ -1,7 +1,7 @@
 // The viewer: one picture of the gallery as large as the screen, with its neighbours beside it.
 
 import { icon, make, sheet } from "./theme.js";
-import { canRetry, isShown, placeholderOf, showIn } from "./tile.js";
+import { canRetry, isShown, placeholderOf, showWith } from "./tile.js";
 import { language, say, sentence, sizeText, stateText } from "./words.js";
 
 const MOST_ZOOM = 8;
@@ -23,6 +23,7 @@ const style = sheet(`
 .viewer { position: fixed; inset: 0; width: 100%; height: 100%; max-width: none; max-height: none; margin: 0; padding: 0; border: 0;
   color: #f2f3f5; background: #0d0e10; overflow: hidden; overscroll-behavior: contain; animation: arrive .18s;
   --accent: #a9b1ff; --soft: #b4b9c4; --well: #2a2c31; --line: #44474f; color-scheme: dark; }
+.viewer:focus { outline: none; }
 .viewer::backdrop { background: #0d0e10; }
 .stage { position: absolute; inset: 0; overflow: hidden; touch-action: none; user-select: none; -webkit-user-select: none;
   container-type: size; cursor: zoom-in; }
@@ -65,6 +66,8 @@ export class Viewer {
   #pointers = new Map();
   #start = null; // of the gesture: the middle of the pointers, their distance, and the zoom
   #isInHistory = false;
+  #left = null; // until the browser has left the entry of the history
+  #use = null;
 
   constructor(gallery) {
     this.#gallery = gallery;
@@ -79,7 +82,7 @@ export class Viewer {
     const head = make("div", { class: "head" }, this.title, this.info, this.download, this.#button("delete", () => this.#remove()));
     head.append(this.#button("close", () => this.close()));
     const turns = ["before", "next"].map((name, at) => this.#button(name, () => this.step(at ? 1 : -1), `turn ${name}`));
-    this.dialog = make("dialog", { class: "viewer" }, this.stage, head, ...turns, this.facts);
+    this.dialog = make("dialog", { class: "viewer", tabindex: -1 }, this.stage, head, ...turns, this.facts);
     gallery.shadowRoot.append(this.dialog);
     this.#listen();
   }
@@ -108,25 +111,23 @@ export class Viewer {
     stage.addEventListener("pointerdown", (event) => this.#down(event));
     stage.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#up(event));
-    addEventListener("popstate", () => {
-      if (!this.#isInHistory) return;
-      this.#isInHistory = false;
-      this.close();
-    });
     new ResizeObserver(() => this.isOpen && this.#zoomTo(1)).observe(stage);
   }
 
   /** Show a picture. Until it is closed, the browser's Back closes it. */
-  open(id) {
-    const { client, notices } = this.#gallery;
+  async open(id) {
+    const { client, notices, heard } = this.#gallery;
     this.#id = id;
     if (this.isOpen) return this.refresh();
+    await this.#left; // or this entry of the history would be left
     this.dialog.showModal();
-    this.dialog.append(notices.element); // everything outside the dialog is inert
+    this.dialog.append(notices.element, heard); // everything outside the dialog is inert
     history.pushState({ ...history.state, dreamViewer: id }, "");
     this.#isInHistory = true;
-    this.follow = () => this.refresh();
-    client.addEventListener("pictures", this.follow);
+    this.#use = new AbortController();
+    const { signal } = this.#use;
+    client.addEventListener("pictures", () => this.refresh(), { signal });
+    addEventListener("popstate", () => this.#back(), { signal });
     this.refresh();
     this.dialog.focus();
   }
@@ -135,13 +136,22 @@ export class Viewer {
     this.dialog.close();
   }
 
+  #back() {
+    this.#isInHistory = false;
+    this.close();
+  }
+
   #closed() {
     const gallery = this.#gallery;
-    gallery.client?.removeEventListener("pictures", this.follow);
-    gallery.shadowRoot.append(gallery.notices.element);
-    if (this.#isInHistory) history.back();
+    this.#use.abort();
+    gallery.shadowRoot.append(gallery.notices.element, gallery.heard);
+    if (this.#isInHistory) {
+      this.#left = new Promise((done) => addEventListener("popstate", done, { once: true }));
+      history.back();
+    }
     this.#isInHistory = false;
     this.#showFacts(false);
+    this.dialog.removeAttribute("aria-label");
     gallery.focusOn(this.#id);
   }
 
@@ -211,7 +221,8 @@ export class Viewer {
       image.style.width = `min(100cqw, 100cqh * ${width / height}, ${width}px)`;
       image.style.height = "auto";
     }
-    showIn(image, picture, width ? Math.ceil(Math.min(innerWidth, (innerHeight * width) / height, width)) : innerWidth);
+    const needed = width ? Math.ceil(Math.min(innerWidth, (innerHeight * width) / height, width)) : innerWidth;
+    showWith(image, picture, needed, (each) => this.#gallery.renew(each));
     return image;
   }
 
