@@ -10,8 +10,9 @@ A message is a clause, without a capital and a full stop: others set it after `d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import Self
+from typing import Any, Self
 
 __all__ = [
     "AcceptanceUnknown",
@@ -23,11 +24,13 @@ __all__ = [
     "DatabaseUnavailable",
     "DreamError",
     "DreamNotVisible",
+    "FilesRefused",
     "HandedBack",
     "ImageCrashed",
     "ImageRejected",
     "ImageTimedOut",
     "InvalidArguments",
+    "KeyReused",
     "LeaseLost",
     "ObjectMissing",
     "ObjectStoreUnavailable",
@@ -45,6 +48,7 @@ __all__ = [
     "TokenRejected",
     "TooManyPending",
     "TooManyVariants",
+    "UploadUnknown",
     "WorkerStopping",
 ]
 
@@ -62,6 +66,8 @@ class Reason(Enum):
     FILE_NAME_INVALID = "file_name_invalid", "the file has characters in its name that are not text"
     FILE_TOO_LARGE = "file_too_large", "the file has {size}, more than the {most} allowed"
     FILE_SLIGHTLY_TOO_LARGE = "file_too_large", "the file has more than the {most} allowed"
+    FILE_NOT_ARRIVED = "file_not_arrived", "the file is not in the object store; send it, and then complete the upload"
+    FILE_SIZE_DIFFERS = "file_size_differs", "the file has {size} bytes, not the {announced} bytes that were announced"
     UPLOAD_GONE = "upload_gone", "the uploaded file is no longer there; upload it again"
 
     # Formats.
@@ -204,6 +210,26 @@ class InvalidArguments(DreamError, ValueError):
     """The call's arguments are wrong; nothing was stored."""
 
     code = "invalid_arguments"
+    permanent = True
+
+
+class FilesRefused(InvalidArguments):
+    """No file of the upload is accepted."""
+
+    #: The files as an answer names them (`dream.messages.receipts.RefusedFile`).
+    refused: Sequence[Any] = ()
+
+
+class KeyReused(InvalidArguments):
+    """The Idempotency-Key came with another request before; use a new key for a new upload."""
+
+    code = "idempotency_key_reused"
+
+
+class UploadUnknown(DreamError):
+    """There is no such direct upload, or its time is over; begin a new one."""
+
+    code = "upload_unknown"
     permanent = True
 
 

@@ -10,12 +10,14 @@ from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, MetaData, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dream.db.clock import UTCDateTime, now
+from dream.messages.direct import AwaitedFile
 from dream.messages.pictures import StoredVariant
+from dream.messages.receipts import Receipt
 from dream.messages.states import ImageState, TaskState, check_move
 from dream.variants import VariantSpec
 from dream.work.messages import MAX_ID_LENGTH
 
-__all__ = ["Base", "Dream", "DreamImage", "DreamMark", "DreamPeriodic", "DreamTask", "RevokedToken"]
+__all__ = ["Base", "Dream", "DreamImage", "DreamMark", "DreamPeriodic", "DreamTask", "DreamUpload", "RevokedToken"]
 
 #: SQLite counts rows by itself only in a column of exactly this type.
 _BigId = BigInteger().with_variant(Integer(), "sqlite")
@@ -118,6 +120,8 @@ class DreamTask(Base):
     resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    #: The answer to its request, which a repeated request gets again (`dream.messages.receipts`).
+    receipt: Mapped[Receipt | None] = mapped_column(JSON(none_as_null=True))
 
 
 class DreamImage(Base):
@@ -222,6 +226,21 @@ class DreamImage(Base):
         if self.state is not None:
             check_move(ImageState(self.state), ImageState(target))
         return target
+
+
+class DreamUpload(Base):
+    """An open direct upload: clients have URLs for its files. Its completion replaces the row by a task's of its id."""
+
+    __tablename__ = "dream_uploads"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    dream_id: Mapped[int] = mapped_column(BigInteger)
+    user_id: Mapped[int | None] = mapped_column(BigInteger)
+    files: Mapped[list[AwaitedFile]] = mapped_column(JSON)
+    #: The number of files and of their bytes, for the limits.
+    file_count: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
 
 
 class Dream(Base):

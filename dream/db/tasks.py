@@ -24,6 +24,7 @@ from dream.db.clock import as_of, now
 from dream.db.models import LEASED, NEVER_RESENT, RESENT, UNANNOUNCED, DreamTask
 from dream.db.session import rows_hit
 from dream.errors import DreamError, LeaseLost
+from dream.messages.receipts import Receipt
 from dream.messages.states import Failure, TaskState
 from dream.work.isolation import MAX_DEATHS
 
@@ -43,6 +44,7 @@ __all__ = [
     "note_progress",
     "overdue",
     "progress",
+    "receipt_of",
     "refusal",
     "renew",
     "replace_args",
@@ -105,6 +107,7 @@ def add(
     due_in_s: float = 0,
     expires_in_s: float | None = None,
     queue: str | None = None,
+    receipt: Receipt | None = None,
 ) -> DreamTask:
     """Write a new task's row.
 
@@ -112,9 +115,18 @@ def add(
       due_in_s: seconds from now, by the database's clock, before which no run may begin.
       expires_in_s: seconds from now after which no run may begin; None if it never expires.
       queue: the queue (without prefix) on which it runs; None means the task's own.
+      receipt: the answer to its request.
     """
     expires_at = None if expires_in_s is None else now(expires_in_s)
-    task = DreamTask(id=task_id, name=name, args=list(args), due_at=now(due_in_s), expires_at=expires_at, queue=queue)
+    task = DreamTask(
+        id=task_id,
+        name=name,
+        args=list(args),
+        due_at=now(due_in_s),
+        expires_at=expires_at,
+        queue=queue,
+        receipt=receipt,
+    )
     session.add(task)
     return task
 
@@ -312,6 +324,12 @@ def revoke(session: Session, task_ids: Collection[str]) -> int:
         DreamTask.id.in_(task_ids), DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING))
     )
     return rows_hit(session, unended.values(expires_at=now()))
+
+
+def receipt_of(session: Session, task_id: str) -> tuple[list[Any], Receipt] | None:
+    """The arguments and the receipt of a task; None if there is no such task, or if it has no receipt."""
+    row = session.execute(select(_tasks.c.args, _tasks.c.receipt).where(_tasks.c.id == task_id)).first()
+    return None if row is None or row.receipt is None else (row.args, row.receipt)
 
 
 # --- after the end

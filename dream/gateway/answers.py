@@ -9,13 +9,14 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from dream.messages.pictures import ImageInfo, PhotoFacts
-from dream.messages.refusals import RefusedFile
+from dream.messages.receipts import RefusedFile
 
 __all__ = [
     "AcceptedImage",
-    "AcceptedUpload",
+    "AnnouncedFiles",
     "ClientSettings",
     "ErrorAnswer",
+    "FileToSend",
     "Focus",
     "FocusOfImage",
     "Health",
@@ -61,13 +62,22 @@ class ImageDetail(ListedImage):
     facts: PhotoFacts | None
 
 
-class AcceptedUpload(TypedDict):
-    """The task of an upload, the number of its accepted files, and the others."""
+@with_config(ConfigDict(extra="forbid"))
+class FileToSend(TypedDict):
+    """A file that a client will put into the object store: its name, its exact size in bytes, its media type."""
 
-    task_id: str
-    dream_id: int
-    files: int
-    refused: list[RefusedFile]
+    name: str
+    size: Annotated[int, Ge(0)]
+    type: NotRequired[str | None]
+    position: NotRequired[Annotated[int, Ge(1 - 2**31), Le(2**31 - 1)]]
+    focus: NotRequired[Annotated[list[Share], Len(2, 2)] | None]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class AnnouncedFiles(TypedDict):
+    """The files of a direct upload."""
+
+    files: Annotated[list[FileToSend], Len(1)]
 
 
 class AcceptedImage(TypedDict):

@@ -3,6 +3,7 @@
 /ws/dream-images/{dream_id}/          the socket of a dream
 /api/dreams/{dream_id}/images[/{id}]  upload, list, delete; also …/{id}/original and …/{id}/focus
 /api/client-settings                  the limits and formats that a page needs
+/api/dreams/{dream_id}/uploads        direct uploads: begin, and …/{id}/complete
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
 /ops  /api/ops                        the page of operators, and its data
@@ -48,7 +49,7 @@ from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
 from dream.gateway.traced import Traced
-from dream.gateway.uploads import upload
+from dream.gateway.uploads import begin_upload, complete_upload, upload
 from dream.imaging.limits import picker_types
 from dream.log import get_logger
 from dream.observe import tracing
@@ -194,6 +195,8 @@ def routes() -> list[BaseRoute]:
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}", GET=show_image, DELETE=delete_image),
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/original", GET=original),
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", PUT=put_focus),
+        Resource("/api/dreams/{dream_id:id}/uploads", POST=begin_upload),
+        Resource("/api/dreams/{dream_id:id}/uploads/{upload_id}/complete", POST=complete_upload),
         Resource("/api/client-settings", GET=_client_settings),
         Resource("/api/auth/logout", POST=_log_out),
         Resource("/api/auth/media-cookie", POST=media_cookie),

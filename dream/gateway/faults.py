@@ -21,6 +21,7 @@ from dream.errors import (
     DatabaseUnavailable,
     DreamError,
     InvalidArguments,
+    KeyReused,
     ObjectStoreUnavailable,
     OwnersQueryFailed,
     QuotaExceeded,
@@ -29,6 +30,7 @@ from dream.errors import (
     TokenKeysUnavailable,
     TokenRejected,
     TooManyPending,
+    UploadUnknown,
 )
 from dream.gateway.refusals import Code, Refused, code_of_status
 from dream.log import get_logger
@@ -116,7 +118,14 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": str(RETRY_AFTER_S)},
 }
 #: The statuses of errors whose sentences are for clients.
-STATUSES: Mapping[type, int] = {TokenRejected: 401, InvalidArguments: 400, TooManyPending: 429, QuotaExceeded: 413}
+STATUSES: Mapping[type, int] = {
+    TokenRejected: 401,
+    InvalidArguments: 400,
+    KeyReused: 422,
+    UploadUnknown: 404,
+    TooManyPending: 429,
+    QuotaExceeded: 413,
+}
 #: Faults of the servers behind the gateway: 503.
 SERVER_FAULTS = (AccessDenied, BucketMissing, DatabaseUnavailable, ObjectStoreUnavailable, TokenKeysUnavailable)
 HANDLERS: Mapping[Any, Any] = {

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dream.errors import InvalidArguments
 from dream.gateway.answers import Focus, FocusOfImage
+from dream.gateway.body import json_object
 from dream.gateway.images import no_such_image, owned
 from dream.gateway.operations import Body, Returns, operation
-from dream.gateway.refusals import Code, Refused
+from dream.gateway.refusals import Code
 from dream.messages.arguments import MAX_ID, check_focus
 from dream.pictures.focus import give_focus
 
 __all__ = ["put_focus"]
 
 _MOST_BYTES = 1024
+_WANTED = '{"focus": [x, y]}, or {"focus": null} for the found point'
 
 
 @operation(
@@ -32,32 +31,11 @@ async def put_focus(request: Request) -> Response:
     """Give a picture its focal point, or take it back: 200 with both points, 404 if the dream lacks the picture."""
     services, dream_id, _ = await owned(request)
     image_id = int(request.path_params["image_id"])
-    focus = check_focus(await _given(request), "focus")
+    given = await json_object(request, _MOST_BYTES, fields={"focus"}, wanted=_WANTED)
+    focus = check_focus(given["focus"], "focus")
     image = None
     if 0 < image_id <= MAX_ID:
         image = await run_in_threadpool(give_focus, services.producer, dream_id, image_id, focus)
     if image is None:
         raise no_such_image()
     return JSONResponse({"dream_id": dream_id, "id": image_id, "focus": image.focus, "found_focus": image.found_focus})
-
-
-async def _given(request: Request) -> Any:
-    """The `focus` of the body.
-
-    Raises:
-      Refused: 400 if the body is no such JSON, 413 if it is too long.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise Refused(Code.BODY_TOO_LARGE, f"the body has more than the {_MOST_BYTES} bytes allowed")
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict) or given.keys() != {"focus"}:
-        raise Refused(
-            Code.BODY_INVALID, 'the body must be JSON: {"focus": [x, y]}, or {"focus": null} for the found point'
-        )
-    return given["focus"]

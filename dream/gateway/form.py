@@ -21,13 +21,13 @@ from starlette.requests import Request
 
 from dream.gateway.refusals import Code, Refused
 from dream.messages.arguments import ImageFile, check_focus, check_positions, refusal_of
-from dream.messages.refusals import RefusedFile, refused_file
+from dream.messages.receipts import RefusedFile, refused_file
 from dream.work.text import counted, size_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["Upload", "parse_focus", "parse_positions", "read_upload"]
+__all__ = ["Upload", "parse_focus", "parse_positions", "read_upload", "too_many_files"]
 
 #: Room for positions and the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
@@ -73,7 +73,7 @@ class Upload:
 
     files: Sequence[ImageFile]
     positions: Sequence[int]
-    refused: Sequence[RefusedFile]
+    refused: list[RefusedFile]
 
 
 def _name_of(file: UploadFile) -> str:
@@ -128,9 +128,12 @@ class _Parser(MultiPartParser):
         if file is not None:
             self.sizes_bytes[file] = self._part_bytes
         if len(self.sizes_bytes) > self._most_files:
-            raise Refused(
-                Code.TOO_MANY_FILES, f"there are more than the {self._most_files} files allowed in one upload"
-            )
+            raise too_many_files(self._most_files)
+
+
+def too_many_files(most: int) -> Refused:
+    """The answer to a request with more files than `most`."""
+    return Refused(Code.TOO_MANY_FILES, f"there are more than the {most} files allowed in one upload")
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ class Code(Enum):
     FORM_INVALID = "form_invalid", 400
     BODY_INVALID = "body_invalid", 400
     TOKEN_NOT_REVOCABLE = "token_not_revocable", 400
+    IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid", 400
     DREAM_NOT_YOURS = "dream_not_yours", 403
     NOT_AN_OPERATOR = "not_an_operator", 403
     ADDRESS_NOT_FOUND = "address_not_found", 404
@@ -35,6 +36,7 @@ class Code(Enum):
     IMAGE_NOT_FOUND = "image_not_found", 404
     ORIGINAL_NOT_FOUND = "original_not_found", 404
     FAILED_TASK_NOT_FOUND = "failed_task_not_found", 404
+    DIRECT_UPLOADS_OFF = "direct_uploads_off", 404
     MEDIA_COOKIE_NOT_USED = "media_cookie_not_used", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     REQUEST_TOO_SLOW = "request_too_slow", 408

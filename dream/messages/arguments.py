@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_ID",
+    "MAX_NAME_LENGTH",
     "STAGING_PREFIX",
     "EncodedFile",
     "ImageFile",
     "UrlToDelete",
     "check_deletion",
     "check_dream_id",
+    "check_files",
     "check_focus",
     "check_image_id",
     "check_inline",
@@ -42,6 +44,8 @@ STAGING_PREFIX = "staging/"
 
 #: The largest id that a database column holds.
 MAX_ID = 2**63 - 1
+#: The most characters of a file's name that a row holds: the last ones.
+MAX_NAME_LENGTH = 255
 _MAX_POSITION = 2**31 - 1
 #: A ten-thousandth of a side is less than two pixels of the largest picture.
 _FOCUS_DECIMALS = 4
@@ -104,7 +108,7 @@ def check_upload(settings: Settings, dream_id: Any, image_files: Any, positions:
       InvalidArguments: what is wrong, and where.
     """
     check_dream_id(dream_id)
-    _check_files(image_files, "image_files", settings.max_files_per_upload)
+    check_files(image_files, "image_files", settings.max_files_per_upload)
     for index, file in enumerate(image_files):
         _check_file(file, f"image_files[{index}]", settings.max_upload_bytes)
     return check_positions(positions, len(image_files))
@@ -122,7 +126,7 @@ def check_inline(
       InvalidArguments: what is wrong, and where.
     """
     check_dream_id(dream_id)
-    _check_files(encoded_files, "encoded_files", settings.max_files_per_upload)
+    check_files(encoded_files, "encoded_files", settings.max_files_per_upload)
     offsets = check_positions(positions, len(encoded_files))
     inline: dict[int, ImageFile] = {}
     for index, file in enumerate(encoded_files):
@@ -148,9 +152,14 @@ def _decoded(file: Any, where: str) -> ImageFile:
         raise InvalidArguments(f"{named}: {error}") from None
 
 
-def _check_files(files: Any, called: str, most: int) -> None:
+def check_files(files: Any, called: str, most: int, *, fields: str = "{name, data}") -> None:
+    """Check that the argument `called` is a list of 1 to `most` items, each with these fields.
+
+    Raises:
+      InvalidArguments: what is wrong.
+    """
     if not isinstance(files, Sequence) or isinstance(files, str | bytes):
-        raise InvalidArguments(f"{called} must be a list of {{name, data}}, not {type(files).__name__}")
+        raise InvalidArguments(f"{called} must be a list of {fields}, not {type(files).__name__}")
     if not files:
         raise InvalidArguments(f"{called} is empty: there is nothing to upload")
     if len(files) > most:

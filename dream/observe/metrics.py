@@ -354,8 +354,9 @@ RESENT = Counter(
 )  # fmt: skip
 ORPHANS = Counter(
     "dream_orphans_removed_total",
-    "Objects that nothing needed: staged bytes of ended pictures (`staged`), of no row (`orphans`), `objects` of "
-    "failed and deleted pictures, and those that a remake has replaced (`remade`).",
+    "Objects that nothing needed: staged bytes of ended pictures (`staged`), of no row (`orphans`), of direct uploads "
+    "that nobody completed (`direct`), `objects` of failed and deleted pictures, and those that a remake has replaced "
+    "(`remade`).",
     ("kind",),
     _SCHEDULER,
 )

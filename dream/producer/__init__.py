@@ -1,4 +1,4 @@
-"""The calls of the web layer: `upload_images`, `delete_images`, `list_images` and `set_owner`. Stage, record, send.
+"""The calls of the web layer: `upload_images`, `delete_images`, `list_images`, direct uploads and `set_owner`.
 
     bytes ─► object store (staging/…) ─► rows of task and pictures ─► message with keys only ─► the task's id
 
@@ -9,12 +9,15 @@ only when something is sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dream.messages.arguments import ImageFile, UrlToDelete
+from dream.messages.direct import DirectUpload
 from dream.messages.pictures import ImageInfo
+from dream.messages.receipts import AcceptedUpload
 from dream.messages.users import UserId
+from dream.producer import direct
 from dream.producer.accepting import Producer
 from dream.producer.listing import ImageList
 from dream.producer.orders import AT_ONCE, NOT_SENT, Delivery, Order
@@ -30,6 +33,8 @@ __all__ = [
     "ImageList",
     "Order",
     "Producer",
+    "begin_direct_upload",
+    "complete_direct_upload",
     "default",
     "delete_images",
     "forget_default",
@@ -67,6 +72,18 @@ def upload_images(
 ) -> str:
     """See `Producer.upload_images`."""
     return default().upload_images(dream_id, image_files, positions, **how)
+
+
+def begin_direct_upload(
+    dream_id: int, files: Sequence[Mapping[str, Any]], *, user_id: UserId | None = None
+) -> DirectUpload:
+    """See `dream.producer.direct.begin`."""
+    return direct.begin(default(), dream_id, files, user_id=user_id)
+
+
+def complete_direct_upload(dream_id: int, upload_id: str, *, priority: int | None = None) -> AcceptedUpload:
+    """See `dream.producer.direct.complete`."""
+    return direct.complete(default(), dream_id, upload_id, priority=priority)
 
 
 def delete_images(dream_id: int, image_urls: Sequence[UrlToDelete], username: str, **how: Any) -> str:

@@ -266,7 +266,7 @@ class Producer:
         sizes = self._checked_sizes(image_files, user)
         task_id = task_id or str(uuid4())
         files = self.connections.staging.put_all(image_files)
-        rows = self._image_rows(dream_id, task_id, files, offsets, user)
+        rows = self.image_rows(dream_id, task_id, files, offsets, user)
         for row, size_bytes in zip(rows, sizes, strict=False):
             row.original_bytes = row.stored_bytes = size_bytes
         delivery = replace(delivery, user_id=user)
@@ -294,7 +294,7 @@ class Producer:
         inline, offsets = check_inline(self.settings, dream_id, encoded_files, positions)
         staged = dict(zip(inline, self.connections.staging.put_all(list(inline.values())), strict=True))
         files = [staged.get(index, file) for index, file in enumerate(encoded_files)]
-        rows = self._image_rows(dream_id, task_id, files, offsets)
+        rows = self.image_rows(dream_id, task_id, files, offsets)
         return Order(task_id, PROCESS_IMAGES, [dream_id, files, offsets], AT_ONCE, rows)
 
     def order_deletion(
@@ -370,7 +370,7 @@ class Producer:
         self.connections.staging.discard(order.staged)
         log.info("task_exists", task_id=order.task_id)
 
-    def _image_rows(
+    def image_rows(
         self,
         dream_id: int,
         task_id: str,

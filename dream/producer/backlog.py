@@ -17,6 +17,8 @@ __all__ = ["check_backlog", "check_quota"]
 def check_backlog(settings: Settings, database: Database, more: int, dream_id: int, user_id: int | None = None) -> None:
     """Refuse `more` pictures if they would exceed a limit. Simultaneous callers may exceed it together.
 
+    The files of open direct uploads wait, too.
+
     Raises:
       TooManyPending: the message names the limit.
       DatabaseUnavailable
@@ -32,13 +34,17 @@ def check_backlog(settings: Settings, database: Database, more: int, dream_id: i
         return
     from sqlalchemy.exc import SQLAlchemyError
 
-    from dream.db import images
+    from dream.db import images, uploads
     from dream.db.faults import explain
 
     try:
         with database.read() as session:
             for limit, which, whose, name in limits:
-                if limit and (waiting := images.count_pending(session, limit, **which)) + more > limit:
+                if not limit:
+                    continue
+                waiting = images.count_pending(session, limit, **which)
+                waiting = min(limit, waiting + uploads.count_awaited(session, **which))
+                if waiting + more > limit:
                     raise TooManyPending(
                         f"{limit} pictures {whose} may wait for processing, and {waiting}"
                         f"{' or more' if waiting == limit else ''} do ({name}): try again later"
@@ -61,12 +67,12 @@ def check_quota(settings: Settings, database: Database, more_bytes: int, user_id
         return
     from sqlalchemy.exc import SQLAlchemyError
 
-    from dream.db import images
+    from dream.db import images, uploads
     from dream.db.faults import explain
 
     try:
         with database.read() as session:
-            stored = images.stored_by(session, user_id)
+            stored = images.stored_by(session, user_id) + uploads.total_bytes(session, user_id)
     except SQLAlchemyError as error:
         raise explain(error, "nothing was accepted") from error
     if stored + more_bytes > most:

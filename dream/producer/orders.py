@@ -16,6 +16,7 @@ from dream.messages.variants import ask_for, made_as, task_of
 if TYPE_CHECKING:
     from dream.db import DreamImage
     from dream.messages.arguments import EncodedFile, ImageFile
+    from dream.messages.receipts import Receipt
     from dream.producer.accepting import Producer
 
 __all__ = [
@@ -70,11 +71,15 @@ class Order:
     delivery: Delivery
     #: The pictures of an upload.
     rows: Sequence[DreamImage] = ()
+    #: The answer to its request, for a repeated one.
+    receipt: Receipt | None = None
+    #: Whether it completes the direct upload of its task's id.
+    is_direct: bool = False
 
     @property
     def staged(self) -> Sequence[str]:
-        """The keys of its staged bytes."""
-        return [row.staging_key for row in self.rows if row.staging_key]
+        """The keys of bytes that go if it is not accepted. Those of a direct upload stay until that is over."""
+        return [row.staging_key for row in self.rows if row.staging_key and not self.is_direct]
 
 
 def crops_anew(image: DreamImage) -> list[Order]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from dream.errors import AcceptanceUnknown, DatabaseUnavailable, InvalidArguments
+from dream.errors import AcceptanceUnknown, DatabaseUnavailable, InvalidArguments, UploadUnknown
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages.registry import DELETE_IMAGES
@@ -50,6 +50,7 @@ class Recorder:
           InvalidArguments: the database cannot hold a value; nothing was written.
           DatabaseUnavailable: nothing was written.
           AcceptanceUnknown: the rows may be written.
+          UploadUnknown: another completion of a direct upload was first, or its time is over; nothing was written.
         """
         from sqlalchemy.exc import IntegrityError
 
@@ -126,12 +127,15 @@ class Recorder:
                 give_to(own, dream_id, user_id, username)
 
     def _write(self, session: Session, orders: Sequence[Order]) -> None:
-        from dream.db import tasks
+        from dream.db import tasks, uploads
 
         for order in orders:
+            # Of two completions one deletes the row; the sweep may be first, too, and then the bytes are gone.
+            if order.is_direct and not uploads.close(session, order.task_id):
+                raise UploadUnknown
             delivery = order.delivery
             when = delivery.due_in_s, delivery.expires_in_s
-            tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue)
+            tasks.add(session, order.task_id, order.name, order.args, *when, delivery.queue, order.receipt)
         session.flush()
         if with_pictures := [order for order in orders if order.rows or order.name == DELETE_IMAGES]:
             self._write_pictures(session, with_pictures)

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dream.db import images, remakes, retention
+from dream.db import images, remakes, retention, uploads
 from dream.db.batches import in_batches
 from dream.db.retention import OldTasks, OldTombstones
 from dream.log import get_logger
 from dream.observe.metrics import ORPHANS, PRUNED
-from dream.storage.keys import old_places_of, places_of
+from dream.storage.keys import old_places_of, places_of, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -127,7 +127,7 @@ class Orphans:
         return [image_id for image_id, own in places.items() if not failed.keys().isdisjoint(own)]
 
     def _staged_without_rows(self) -> int:
-        """Bytes of uploads whose rows were never committed."""
+        """Bytes of uploads whose rows were never committed, and of direct uploads that are over."""
         oldest = datetime.now(UTC) - timedelta(seconds=self._settings.staging_orphan_s)
         old = (key for key, written_at in self._staging.list_keys() if written_at < oldest)
         count = 0
@@ -138,6 +138,9 @@ class Orphans:
     def _remove_unreferenced(self, keys: Collection[str]) -> int:
         with self._database.read() as session:
             orphans = set(keys) - images.staged_keys(session, keys)
+            owners = {key: upload for key in orphans if (upload := upload_of(key)) is not None}
+            are_open = uploads.open_among(session, set(owners.values()))
+        orphans -= {key for key, upload in owners.items() if upload in are_open}
         return len(orphans) - len(self._staging.delete(sorted(orphans)))
 
 

@@ -23,6 +23,7 @@ from dream.observe.metrics import JOB_FAILURES, JOB_SECONDS, JOB_SUCCESS
 from dream.producer import Producer
 from dream.runs.connections import Connections
 from dream.runs.timetable import NIGHTLY_AT, TIMETABLE
+from dream.scheduler.expiry import Expiry
 from dream.scheduler.gauges import Gauges
 from dream.scheduler.periodic import Entry, OwnEntry, Periodic
 from dream.scheduler.removal import Orphans, Retention
@@ -66,6 +67,7 @@ class Runner:
         self.is_ready, self._trouble = False, ""
         self._sweep = Sweep(settings, self._connections, lambda: self.pulse.moved("resend"))
         self._orphans = Orphans(settings, self._connections)
+        self._expiry = Expiry(settings, self._connections)
         self._retention = Retention(settings, self._connections.database)
         self._gauges = Gauges(settings, self._connections) if settings.metrics_port else None
         self._usage = UsageLook(settings, self._connections)
@@ -91,6 +93,8 @@ class Runner:
         add(_guarded(self._orphans.remove, "leftovers"), nightly, id="leftovers", next_run_time=local_now)
         pruning = IntervalTrigger(seconds=self._retention.every_s, timezone=self._zone)
         add(_guarded(self._retention.prune, "prune"), pruning, id="prune", next_run_time=local_now)
+        expiring = IntervalTrigger(seconds=self._expiry.every_s, timezone=self._zone)
+        add(_guarded(self._expiry.sweep, "expiry"), expiring, id="expiry", next_run_time=local_now)
         for name, job in (("resend", self._sweep.resend), ("announce", self._sweep.announce)):
             every = IntervalTrigger(seconds=self._sweep_every_s, timezone=self._zone)
             self.pulse.moved(name)

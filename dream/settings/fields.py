@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dream.settings.types import (
     LEAST_KEY_CHARACTERS,
+    LONGEST_DIRECT_S,
     LONGEST_PATH,
     LONGEST_SIGNED_S,
     MAX_SIGNED_LIFE_S,
@@ -167,6 +168,10 @@ class Settings(BaseSettings):
     # --- uploads and images
     max_upload_bytes: Bytes = Field(32 * 2**20, description="Largest accepted file.")
     max_files_per_upload: Count = Field(100, description="Most files in one call.")
+    direct_upload_ttl_s: Annotated[int, Field(ge=0, le=LONGEST_DIRECT_S)] = Field(
+        3600,
+        description="Life of the URLs of a direct upload, whose files clients put into the object store; 0: off.",
+    )
     max_request_bytes: Bytes = Field(
         256 * 2**20, description="Most bytes of one upload to the gateway, all files together."
     )

@@ -22,6 +22,7 @@ from dream.variants import LEAST_PX, MOST_PX, VariantSpec
 
 __all__ = [
     "LEAST_KEY_CHARACTERS",
+    "LONGEST_DIRECT_S",
     "LONGEST_PATH",
     "LONGEST_SIGNED_S",
     "MAX_SIGNED_LIFE_S",
@@ -61,6 +62,9 @@ MAX_URL_LENGTH = 255
 MAX_SIGNED_LIFE_S = 7 * 86400
 #: The longest path that follows a base URL: `/media/dreams/20260101/<32 hex>.<ext>`.
 LONGEST_PATH = len("/media/dreams/20260101/") + 32 + len(".jpeg")
+#: The longest life of the URLs of a direct upload: a day. The nightly sweep of an older release, which does not know
+#: these uploads, spares staged bytes for two.
+LONGEST_DIRECT_S = 86400
 #: The longest life of a signed URL of the gateway's own: a year.
 LONGEST_SIGNED_S = 366 * 86400
 #: An HMAC key that is shorter than its hash can be guessed (RFC 7518, 3.2).

@@ -5,6 +5,7 @@
     dreams/<YYYYMMDD>/<32 hex>-<n>.<ext>        the object that remake n made; no URL of dream's has it
     dreams/<YYYYMMDD>/<32 hex>-<n>_<name>.<ext> a variant that remake n made
     originals/<YYYYMMDD>/<32 hex>               an uploaded file, in `DREAM_ORIGINALS_BUCKET`
+    staging/<YYYYMMDD>/<32 hex>-<n>             file n of the direct upload of this id (`staging.py` has the others)
 
 `object_key` and `variant_object_key` compute from a row the keys of its objects. `keys_of` gives every key under which
 a run may have stored something. A caller may name a picture by its key, its canonical URL, a public or presigned URL,
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from dream.messages.arguments import STAGING_PREFIX
 from dream.messages.pictures import OUTPUT_FORMATS, StoredVariant
@@ -33,6 +34,7 @@ __all__ = [
     "Stored",
     "canonical_url",
     "content_key",
+    "direct_key",
     "is_documented_key",
     "is_overwritten",
     "keys_of",
@@ -47,6 +49,7 @@ __all__ = [
     "places_of",
     "stem_of",
     "stem_of_variant",
+    "upload_of",
     "user_bucket",
     "user_buckets",
     "variant_key",
@@ -62,6 +65,7 @@ _KEY = re.compile(r"dreams/[0-9]{8}/[0-9a-f]{32}(?:\.[A-Za-z0-9]{1,5})?")
 _VARIANT_KEY = re.compile(r"(?P<stem>dreams/[0-9]{8}/[0-9a-f]{32})_[a-z0-9_-]{1,32}\.[a-z0-9]{1,5}")
 #: An object of a picture that its URL does not name: a variant, or the result of a remake.
 _OBJECT_KEY = re.compile(r"(?P<stem>dreams/[0-9]{8}/[0-9a-f]{32})(?:-[0-9]{1,9})?(?:_[a-z0-9_-]{1,64})?\.[a-z0-9]{1,5}")
+_DIRECT_KEY = re.compile(rf"{STAGING_PREFIX}[0-9]{{8}}/(?P<upload>[0-9a-f]{{32}})-[0-9]+")
 #: The extension of each media type.
 _EXTENSION_OF = {each.content_type: each.extension for each in OUTPUT_FORMATS.values()}
 #: AWS names no single endpoint: `s3.amazonaws.com`, `s3.<region>.amazonaws.com`, `s3-<region>.…`, with a bucket before.
@@ -125,6 +129,17 @@ def new_key_stem() -> str:
 def new_staging_key() -> str:
     """A new key for uploaded bytes, until their run."""
     return f"{STAGING_PREFIX}{_today()}/{uuid4().hex}"
+
+
+def direct_key(upload_id: str, index: int) -> str:
+    """The staging key of a file of a direct upload. It names the upload, whose row keeps it from the nightly sweep."""
+    return f"{STAGING_PREFIX}{_today()}/{UUID(upload_id).hex}-{index}"
+
+
+def upload_of(staging_key: str) -> str | None:
+    """The id of the direct upload that a staging key names; None if it names none."""
+    match = _DIRECT_KEY.fullmatch(staging_key)
+    return str(UUID(match["upload"])) if match else None
 
 
 def new_original_key() -> str:

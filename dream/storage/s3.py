@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import shutil
 import ssl
 import time
@@ -41,7 +42,7 @@ from dream.errors import (
 from dream.messages.disposition import attachment
 from dream.observe import tracing
 from dream.observe.watching import count_store_answer, watch_store
-from dream.storage.signing import Keys, SignedUrl, sign, window_at
+from dream.storage.signing import Keys, SignedUrl, Window, sign, window_at
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -253,12 +254,15 @@ class Storage:
 
     def exists(self, bucket: str, key: str) -> bool:
         """Whether the object is there."""
+        return self.size_of(bucket, key) is not None
+
+    def size_of(self, bucket: str, key: str) -> int | None:
+        """The bytes of an object; None if it is not there."""
         try:
             with _translated("look for an object", "HeadObject"):
-                self._client.head_object(Bucket=bucket, Key=key)
+                return self._client.head_object(Bucket=bucket, Key=key)["ContentLength"]
         except ObjectMissing:
-            return False
-        return True
+            return None
 
     def delete(self, bucket: str, keys: Iterable[str]) -> dict[str, DreamError]:
         """Delete objects; one that is not there counts as deleted.
@@ -327,18 +331,38 @@ class Storage:
           disposition: the `Content-Disposition` of the store's answer.
           now: the moment, in seconds since the epoch; the current one by default.
         """
+        now = time.time() if now is None else now
+        url, keys, left_s = self._to_sign(bucket, key, now)
+        window = window_at(self._settings, now)
+        keep_s = min(self._settings.media_forget_s, window.left_s, left_s / 2)
+        return SignedUrl(sign(url, keys, window, method, disposition), max(0, int(keep_s)))
+
+    def signed_put(
+        self, bucket: str, key: str, size_bytes: int, content_type: str, life_s: int, *, now: float | None = None
+    ) -> SignedUrl:
+        """A presigned URL under which a client puts an object of exactly this size and type.
+
+        The signature covers both headers, so the store refuses a body of another length.
+
+        Parameters:
+          life_s: seconds for which the URL is valid; fewer if temporary credentials end earlier.
+          now: the moment, in seconds since the epoch; the current one by default.
+        """
+        now = time.time() if now is None else now
+        url, keys, left_s = self._to_sign(bucket, key, now)
+        life_s = max(1, int(min(life_s, left_s)))
+        headers = {"content-length": str(size_bytes), "content-type": content_type}
+        return SignedUrl(sign(url, keys, Window(int(now), life_s, 0), "PUT", headers=headers), life_s)
+
+    def _to_sign(self, bucket: str, key: str, now: float) -> tuple[str, Keys, float]:
+        """The URL of an object, the credentials to sign it with, and the seconds that these are valid."""
         with _translated("sign a URL"):
             base, region = self._address_of(bucket)
             credentials = self._client._request_signer._credentials  # type: ignore[attr-defined]
             frozen = credentials.get_frozen_credentials()
-        now = time.time() if now is None else now
-        window = window_at(self._settings, now)
-        keep_s = min(self._settings.media_forget_s, window.left_s)
-        if expires_at := getattr(credentials, "_expiry_time", None):
-            keep_s = min(keep_s, (expires_at.timestamp() - now) / 2)
-        keys = Keys(frozen.access_key, frozen.secret_key, frozen.token, region)
-        url = sign(base + quote(key, safe="/-_.~"), keys, window, method, disposition)
-        return SignedUrl(url, max(0, int(keep_s)))
+        expires_at = getattr(credentials, "_expiry_time", None)
+        left_s = math.inf if expires_at is None else expires_at.timestamp() - now
+        return base + quote(key, safe="/-_.~"), Keys(frozen.access_key, frozen.secret_key, frozen.token, region), left_s
 
     def tls_context(self) -> ssl.SSLContext:
         """A context that trusts the authorities that boto3 trusts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -85,12 +86,22 @@ def signed_host(url: str) -> str:
     return host if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
 
 
-def sign(url: str, keys: Keys, window: Window, method: str = "GET", disposition: str | None = None) -> str:
+def sign(
+    url: str,
+    keys: Keys,
+    window: Window,
+    method: str = "GET",
+    disposition: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> str:
     """Sign the URL of an object, which has a quoted path and no query.
 
     Parameters:
       disposition: the `Content-Disposition` of the store's answer.
+      headers: further headers that the request must have with these values, with names in lower case.
     """
+    signed = dict(sorted({"host": signed_host(url), **(headers or {})}.items()))
+    names = ";".join(signed)
     stamp = datetime.fromtimestamp(window.signed_at, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{keys.region}/s3/aws4_request"
     query = {
@@ -98,13 +109,13 @@ def sign(url: str, keys: Keys, window: Window, method: str = "GET", disposition:
         "X-Amz-Credential": f"{keys.access_key}/{scope}",
         "X-Amz-Date": stamp,
         "X-Amz-Expires": str(window.lives_s),
-        "X-Amz-SignedHeaders": "host",
+        "X-Amz-SignedHeaders": names,
         **({"X-Amz-Security-Token": keys.token} if keys.token else {}),
         **({"response-content-disposition": disposition} if disposition else {}),
     }
-    host = f"host:{signed_host(url)}\n"
+    lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
     path = urlsplit(url).path
-    canonical = "\n".join((method, path, _encoded(dict(sorted(query.items()))), host, "host", "UNSIGNED-PAYLOAD"))
+    canonical = "\n".join((method, path, _encoded(dict(sorted(query.items()))), lines, names, "UNSIGNED-PAYLOAD"))
     text = "\n".join((_ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
     signature = hmac.new(_signing_key(keys.secret_key, scope), text.encode(), hashlib.sha256).hexdigest()
     return f"{url}?{_encoded(query)}&X-Amz-Signature={signature}"

@@ -30,7 +30,7 @@ from uuid import uuid4
 from dream.errors import DreamError, ObjectMissing, ObjectStoreUnavailable
 from dream.fault_points import step
 from dream.log import get_logger
-from dream.messages.arguments import STAGING_PREFIX, EncodedFile, ImageFile, check_focus
+from dream.messages.arguments import MAX_NAME_LENGTH, STAGING_PREFIX, EncodedFile, ImageFile, check_focus
 from dream.storage.keys import new_staging_key
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _ID = re.compile(rb"[0-9a-f]{12}\n")
 
 log = get_logger(__name__)
-
-_MAX_NAME_LENGTH = 255
 
 
 class StagingArea:
@@ -86,7 +84,7 @@ class StagingArea:
             for file in files:
                 # One file's bytes at a time: a caller may read each from disk only when it is asked for.
                 key = self.put(bytes(file["data"]))
-                named: EncodedFile = {"name": file["name"][-_MAX_NAME_LENGTH:], "staged": key}
+                named: EncodedFile = {"name": file["name"][-MAX_NAME_LENGTH:], "staged": key}
                 focus = check_focus(file.get("focus"), "focus")
                 staged.append(named if focus is None else {**named, "focus": focus})
         except DreamError:

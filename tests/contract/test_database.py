@@ -10,7 +10,19 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text, update
 
-from dream.db import Database, Dream, DreamImage, DreamTask, dreams, images, migrate, tasks, tokens
+from dream.db import (
+    Database,
+    Dream,
+    DreamImage,
+    DreamTask,
+    DreamUpload,
+    dreams,
+    images,
+    migrate,
+    tasks,
+    tokens,
+    uploads,
+)
 from dream.db.clock import now
 from dream.db.session import make_engine
 from dream.errors import DreamError, InvalidArguments, LeaseLost, SettingsError
@@ -534,3 +546,28 @@ def test_an_owner_may_be_a_text_or_a_uuid_and_code_that_knows_numbers_alone_repl
 def test_what_an_owners_query_may_give(database: Database, query: str, owner: dreams.Owner | None) -> None:
     with database.read() as session:
         assert dreams.owner_of(session, 1, query) == owner
+
+
+def test_a_direct_upload_is_completed_or_expired_and_never_both(database: Database) -> None:
+    """The sweep takes no row that a completion has deleted, even before its commit; the sums count what is open."""
+    with database.begin() as session:
+        for name, life_s in (("over", -1), ("open", 60), ("done", -1)):
+            values: dict[str, Any] = {"dream_id": 7, "user_id": 3, "file_count": 2, "size_bytes": 2**40}
+            session.add(DreamUpload(id=name, files=[{"staged": name}], expires_at=now(life_s), **values))
+    with database.read() as session:
+        assert (uploads.count_awaited(session, user_id=3), uploads.count_awaited(session, dream_id=8)) == (2, 0)
+        assert uploads.total_bytes(session, 3) == 2**40
+        assert uploads.find(session, 8, "open") is None
+    is_sqlite = database.engine.dialect.name == "sqlite"
+    with database.begin() as completing:
+        assert uploads.close(completing, "done")
+        assert not uploads.close(completing, "never")
+        if not is_sqlite:  # there the sweep waits for the commit
+            with database.begin() as sweeping:
+                assert uploads.take_expired(sweeping, 10) == [[{"staged": "over"}]]
+    if is_sqlite:
+        with database.begin() as sweeping:
+            assert uploads.take_expired(sweeping, 10) == [[{"staged": "over"}]]
+    with database.begin() as session:
+        assert uploads.open_among(session, ["over", "open", "done"]) == {"open"}
+        assert uploads.take_expired(session, 10) == []

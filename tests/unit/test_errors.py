@@ -17,8 +17,10 @@ CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "Reason"]
 HOPELESS = {
     "AccessDenied",
     "BucketMissing",
+    "FilesRefused",
     "ImageRejected",
     "InvalidArguments",
+    "KeyReused",
     "ObjectMissing",
     "QuotaExceeded",
     "SettingsError",
@@ -26,6 +28,7 @@ HOPELESS = {
     "TaskRevoked",
     "TokenRejected",
     "TooManyVariants",
+    "UploadUnknown",
 }
 
 

@@ -88,6 +88,11 @@ def test_a_signature_is_that_of_botocore_for_the_same_second(
                 )
                 assert storage.signed_url(bucket, key, method, now=NOW).url == theirs
                 assert query_of(theirs).get("X-Amz-Security-Token") == token
+            its = {"Bucket": bucket, "Key": key, "ContentLength": 1234, "ContentType": "image/jpeg"}
+            theirs = storage._client.generate_presigned_url("put_object", Params=its, ExpiresIn=60)
+            ours = storage.signed_put(bucket, key, 1234, "image/jpeg", 60, now=HOUR.timestamp())
+            assert ours.url == theirs
+            assert query_of(theirs)["X-Amz-SignedHeaders"] == "content-length;content-type;host"
 
 
 def test_everybody_gets_one_address_within_a_window() -> None:
@@ -162,6 +167,8 @@ def test_temporary_credentials_end_what_is_kept(left_s: float, keep_s: int) -> N
         assert signed.keep_s in (keep_s, min(keep_s, int(window_at(settings(), now.timestamp()).left_s)))
         assert query_of(signed.url)["X-Amz-Security-Token"] == TOKEN
         found.add(signed.url)
+        put = storage.signed_put("dream", KEY, 1, "image/png", 3600, now=now.timestamp())
+        assert put.keep_s == max(1, min(3600, int(left_s)))
     assert len(found) == 2
 
 

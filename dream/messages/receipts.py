@@ -1,15 +1,19 @@
-"""Refused files of an upload: the entries of `refused` in an answer. The upload's other files are accepted."""
+"""Receipts: the answer to an accepted upload, which its task's row keeps so that a repeated request gets it again.
+
+The entries of `refused` are here too: a bad file is refused by itself, and the upload's other files are accepted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
 from dream.errors import ImageRejected
 from dream.work.text import is_text
 
-__all__ = ["RefusedFile", "all_refused_text", "refused_file"]
+__all__ = ["AcceptedUpload", "Receipt", "RefusedFile", "all_refused_text", "refused_file"]
 
 
 class RefusedFile(TypedDict):
@@ -26,6 +30,29 @@ class RefusedFile(TypedDict):
     name: str
     code: str
     error: str
+
+
+class Receipt(TypedDict):
+    """The part of an answer that the rows of the upload's pictures do not tell.
+
+    Parameters:
+      files: the number of accepted files.
+      refused: the refused files.
+      fingerprint: a hash of the request's content, if the request had an idempotency key.
+    """
+
+    files: int
+    refused: list[RefusedFile]
+    fingerprint: NotRequired[str]
+
+
+class AcceptedUpload(TypedDict):
+    """The task of an upload, the number of its accepted files, and the others."""
+
+    task_id: str
+    dream_id: int
+    files: int
+    refused: list[RefusedFile]
 
 
 def refused_file(index: int, name: str, refusal: ImageRejected) -> RefusedFile:
