@@ -5,7 +5,7 @@ from __future__ import annotations
 from dream.db.migrations.large_tables import create_partial_index, drop_index
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
