@@ -42,6 +42,19 @@ def pair(start: Callable[..., Gateway], tmp_path: Path) -> Iterator[tuple[Gatewa
         yield gateway, port
 
 
+def test_gateways_of_two_hosts_share_the_events_of_one_redis(gateway: Gateway, start: Callable[..., Gateway]) -> None:
+    """The sockets of both get all events, in one order."""
+    same = {"redis_prefix": gateway.settings.redis_prefix, "database_url": gateway.settings.database_url}
+    with start(**same) as other, gateway.watching() as one, other.watching() as two:
+        for number, publisher in enumerate((gateway, other, gateway, other)):
+            publisher.publish(number)
+        seen = [
+            [(each["progress"], each["seq"]) for each in (receive(socket) for _ in range(4))] for socket in (one, two)
+        ]
+        assert seen[0] == seen[1]
+        assert [number for number, _ in seen[0]] == [0, 1, 2, 3]
+
+
 def test_two_processes_serve_one_port_as_one_gateway(pair: tuple[Gateway, int]) -> None:
     """Each has a socket of one dream: both get the events, are counted together, and hear the end of the gateway."""
     gateway, port = pair
