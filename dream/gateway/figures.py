@@ -1,4 +1,4 @@
-"""The figures of `/api/ops` as JSON. However many operators look, each server is asked by one thread at a time."""
+"""The figures of `/api/ops` as JSON. Each server is asked by one thread at a time, however many operators look."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.states import ImageState, TaskState
 from dream.producer import Producer
 from dream.runs.usage import note_usage
+from dream.settings import Settings
 from dream.storage import Storage
 from dream.version import __version__
 from tests.conftest import wait_for
 from tests.gateway import DREAM, OWNER, Gateway, auth, token
-from tests.scraping import free_port
+from tests.pictures import noise
+from tests.processes import Parts
+from tests.scraping import Scrape, free_port
 
 OPERATOR = auth(token(99, dream_operator=True))
 
@@ -188,3 +192,34 @@ def test_a_wrong_body_is_one_clear_error(gateway: Gateway, body: bytes) -> None:
     assert most.status_code == 400
     long = gateway.http.post("/api/ops/failed/purge", content=b" " * 70_000, headers=OPERATOR)
     assert (long.status_code, long.json()["code"]) == (413, "body_too_large")
+
+
+def test_times_of_steps_are_those_that_prometheus_scrapes(
+    start: Callable[..., Gateway], environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """The worker counts; `/metrics` and the page of operators show the same series."""
+    port, parts, producer = free_port(), Parts(environment, tmp_path), Producer(settings)
+
+    def counted(found: dict[str, Any]) -> float:
+        runs = found["metrics"].get("dream_task_runs_total", [])
+        return sum(each["value"] for each in runs if each["labels"]["outcome"] == "succeeded")
+
+    try:
+        own = {"DREAM_METRICS_PORT": str(port), "DREAM_METRICS_DIR": str(tmp_path)}
+        parts.start("worker", **own, DREAM_WORKER_NAME="w1@host")
+        producer.upload_images(DREAM, [{"name": "a.jpg", "data": noise(300, 200)}])
+        with start() as gateway:
+            seen = wait_for(lambda: counted(found := figures(gateway)) == 1 and found, 60, "the run in the figures")
+        scraped = Scrape(port)
+    finally:
+        producer.close()
+        parts.end()
+    [worker] = [each for each in seen["processes"] if each["kind"] == "worker"]
+    assert (worker["name"], worker["has_metrics"], worker["runs"]) == ("w1@host", True, 1)
+    for name in ("dream_task_wait_seconds", "dream_task_run_seconds", "dream_step_seconds"):
+        assert seen["metrics"][name]
+        for series in seen["metrics"][name]:
+            assert scraped.sum(f"{name}_count", **series["labels"]) == series["buckets"][-1][1]
+            assert scraped.sum(f"{name}_sum", **series["labels"]) == pytest.approx(series["value"], abs=1e-5)
+    steps = {series["labels"]["step"] for series in seen["metrics"]["dream_step_seconds"]}
+    assert {"claim", "fetch", "process", "put", "finish"} <= steps

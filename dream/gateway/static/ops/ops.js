@@ -280,17 +280,17 @@ function axis(first, middle = "") {
 }
 
 /**
- * A table that becomes a list of cards where it is narrow.
- * @param {[string, string?][]} headings each with the class of its column
+ * A table. Where it is narrow, its rows become cards; a `slim` one hides its `extra` columns instead.
+ * @param {[string, string?][]} headings each with the classes of its column
  */
-function table(headings, rows, caption) {
+function table(headings, rows, caption, kind = "cards") {
   const head = headings.map(([text, kind]) => make("th", { scope: "col", role: "columnheader", class: kind, text }));
   const body = rows.map((cells) =>
     make("tr", { role: "row" }, ...cells.map((cell, at) => make("td", { role: "cell", class: headings[at][1], "data-label": headings[at][0] }, cell instanceof Node ? cell : String(cell)))),
   );
   return make(
     "table",
-    { role: "table", "aria-label": caption },
+    { role: "table", class: kind, "aria-label": caption },
     make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...head)),
     make("tbody", { role: "rowgroup" }, ...body),
   );
@@ -306,7 +306,7 @@ function queues({ queues }) {
     many(queue.delayed === null ? queue.delayed_tasks : Math.max(queue.delayed, queue.delayed_tasks ?? 0)),
     until(queue),
   ]);
-  const headings = [[say("ops.queue")], [say("ops.due"), "n"], [say("ops.oldest"), "n"], [say("ops.running"), "n"], [say("ops.messages"), "n"], [say("ops.delayed"), "n"], [say("ops.until")]];
+  const headings = [[say("ops.queue")], [say("ops.due"), "n"], [say("ops.oldest"), "n"], [say("ops.running"), "n"], [say("ops.messages"), "n"], [say("ops.delayed"), "n"], [say("ops.until"), "wide"]];
   return [table(headings, rows, say("ops.queues")), make("p", { class: "soft", text: say("ops.queues.note") })];
 }
 
@@ -326,7 +326,7 @@ function processes({ processes, runs }) {
     each.runs === null ? "–" : number(each.runs),
     each.version ?? "?",
   ]);
-  const headings = [[say("ops.kind")], [say("ops.name"), "wide"], [say("ops.busy")], [say("ops.uptime"), "n"], [say("ops.runs"), "n"], [say("ops.version")]];
+  const headings = [[say("ops.kind")], [say("ops.name"), "wide"], [say("ops.busy"), "wide"], [say("ops.uptime"), "n"], [say("ops.runs"), "n"], [say("ops.version")]];
   const found = [table(headings, rows, say("ops.processes")), make("h3", { text: say("ops.runsnow") })];
   if (!runs.length) return [...found, make("p", { class: "soft", text: say("ops.idle") })];
   const busy = [[say("ops.task"), "wide"], [say("ops.dream"), "n"], [say("ops.queue")], [say("ops.lasts"), "n"], [say("ops.in"), "wide"]];
@@ -384,8 +384,8 @@ function times({ metrics, processes }) {
   // Steps take from milliseconds to minutes, so a bar's length goes with the root.
   const bar = (high) => make("span", { class: "meter" }, track(Math.sqrt(high / (longest || 1))), duration(high));
   const rows = found.map(([text, lately, all, median, high]) => [text, number(lately), number(all), duration(median), bar(high)]);
-  const headings = [[say("ops.what"), "wide"], [say("ops.lately"), "n"], [say("ops.inall"), "n"], [say("ops.median"), "n"], [say("ops.p95")]];
-  return [table(headings, rows, say("ops.times")), make("p", { class: "soft", text: say("ops.times.note") })];
+  const headings = [[say("ops.what"), "wide"], [say("ops.lately"), "n extra"], [say("ops.inall"), "n extra"], [say("ops.median"), "n"], [say("ops.p95")]];
+  return [table(headings, rows, say("ops.times"), "slim"), make("p", { class: "soft", text: say("ops.times.note") })];
 }
 
 // --- schedule and storage
@@ -398,7 +398,7 @@ function schedule({ schedule }) {
     outcome === null ? "–" : make("span", { class: `outcome ${outcome}`, text: say(`outcome.${outcome}`) + (result === null ? "" : `, ${JSON.stringify(result)}`) }),
     next_at === null ? say("ops.app") : moment(next_at),
   ]);
-  return [table([[say("ops.entry"), "wide"], [say("ops.last")], [say("ops.outcome")], [say("ops.next")]], rows, say("ops.schedule"))];
+  return [table([[say("ops.entry"), "wide"], [say("ops.last"), "wide"], [say("ops.outcome"), "wide"], [say("ops.next"), "wide"]], rows, say("ops.schedule"))];
 }
 
 function storage({ storage, away }) {
@@ -406,10 +406,11 @@ function storage({ storage, away }) {
   if (!storage) return [make("p", { class: "soft", text: say("ops.storage.none") })];
   const { staged, users } = storage;
   const unmeasured = staged.unmeasured ? ` ${say("ops.staged.unmeasured", { n: number(staged.unmeasured) })}` : "";
-  const size = staged.unmeasured === staged.files && staged.files ? say("ops.unknown") : bytes(staged.staged_bytes);
+  const isUnknown = staged.files > 0 && staged.unmeasured === staged.files;
+  const size = isUnknown ? say("ops.size.unknown") : bytes(staged.staged_bytes);
   const found = [
     make("p", { class: "total" }, make("strong", { text: bytes(storage.stored_bytes) }), ` ${say("ops.storage.of", { n: storage.pictures })}`),
-    make("p", { text: say("ops.staged", { n: staged.files, size }) + (size === say("ops.unknown") ? "" : unmeasured) }),
+    make("p", { text: say("ops.staged", { n: staged.files, size }) + (isUnknown ? "" : unmeasured) }),
   ];
   if (users.length) {
     const most = users[0].stored_bytes || 1;
