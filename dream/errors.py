@@ -44,6 +44,7 @@ __all__ = [
     "TablesMissing",
     "TaskRevoked",
     "TaskTimedOut",
+    "TicketsUnavailable",
     "TokenKeysUnavailable",
     "TokenRejected",
     "TooManyPending",
@@ -332,6 +333,13 @@ class TokenRejected(DreamError):
 
     code = "token_rejected"
     permanent = True
+
+
+class TicketsUnavailable(DreamError):
+    """The Redis that keeps tickets did not answer."""
+
+    code = "tickets_unavailable"
+    is_for_owner = False
 
 
 class TokenKeysUnavailable(DreamError):

@@ -24,6 +24,7 @@ __all__ = [
     "ListedImage",
     "Readiness",
     "Retry",
+    "Ticket",
 ]
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -127,3 +128,10 @@ class Readiness(TypedDict):
     bucket: str
     error: NotRequired[str]
     code: NotRequired[str]
+
+
+class Ticket(TypedDict):
+    """A ticket, which opens one WebSocket or one stream of events."""
+
+    ticket: str
+    expires_in_s: int

@@ -7,6 +7,7 @@
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
 /ops  /api/ops                        the page of operators, and its data
+/api/ws-ticket                        get a ticket, which opens one socket
 /media/{key}                          a picture: a redirect, through nginx, or from here
 /healthz  /readyz  /openapi.json  /    health, readiness, the description of all this, the page
 """
@@ -20,7 +21,6 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -35,7 +35,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dream.gateway.access import drop_cookie
 from dream.gateway.answers import ClientSettings, Health, Readiness
-from dream.gateway.auth import token_of
+from dream.gateway.credentials import identify, new_ticket
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
 from dream.gateway.images import delete_image, show_image
@@ -58,7 +58,7 @@ from dream.observe.metrics import REQUEST_SECONDS
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["content_security_policy", "document_text", "make_app", "routes"]
+__all__ = ["document_text", "make_app", "routes"]
 
 log = get_logger(__name__)
 
@@ -92,7 +92,7 @@ def make_app(settings: Settings) -> Starlette:
     traced = [Middleware(Traced, is_trusted=bool(settings.trusted_proxies))] if tracing.is_on() else []
     app = Starlette(
         routes=routes(),
-        middleware=[*traced, Middleware(_AccessLog), Middleware(_SecurityHeaders, settings)],
+        middleware=[*traced, Middleware(_AccessLog)],
         exception_handlers=HANDLERS,
         lifespan=_lifespan,
     )
@@ -159,8 +159,7 @@ async def _readyz(request: Request) -> Response:
 async def _log_out(request: Request) -> Response:
     """Revoke the token of this request; a repetition gives 204 too."""
     services = services_of(request)
-    identity = await services.authenticator.identity_of(token_of(request))
-    services.limits.request(identity.user_id)
+    identity = await identify(request)
     if identity.jti is None:
         raise Refused(
             Code.TOKEN_NOT_REVOCABLE, "the token has no jti claim, so it cannot be revoked; it ends when it expires"
@@ -201,6 +200,7 @@ def routes() -> list[BaseRoute]:
         Resource("/api/auth/logout", POST=_log_out),
         Resource("/api/auth/media-cookie", POST=media_cookie),
         *OPS_ROUTES,
+        Resource("/api/ws-ticket", POST=new_ticket),
         Resource("/readyz", GET=_readyz),
         Resource("/openapi.json", GET=_openapi),
         Resource("/", GET=_page),
@@ -209,56 +209,6 @@ def routes() -> list[BaseRoute]:
 
 
 # --- around every request
-
-
-def content_security_policy(settings: Settings) -> str:
-    """The policy of the page: it loads its own files, and pictures from where this process leads browsers."""
-    origins = {_origin(settings.gateway_url)}
-    if settings.media_mode == "redirect":
-        endpoint = settings.s3_endpoint_url or "https://amazonaws.com"
-        origins |= {_origin(endpoint), _origin(endpoint, "*.")}
-    if settings.public_url:
-        origins.add(_origin(settings.public_url))
-    images = " ".join(sorted(origins))
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        f"img-src 'self' blob: data: {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'"
-    )
-
-
-def _origin(url: str, subdomain: str = "") -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{subdomain}{parts.netloc.rpartition('@')[2]}"
-
-
-class _SecurityHeaders:
-    """Adds security headers to every answer that does not set them itself."""
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        policy = content_security_policy(settings).encode()
-        self._headers = (
-            (b"content-security-policy", policy),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_file = scope["path"].startswith("/static/")
-        wanted = (*self._headers, (b"cache-control", b"no-cache" if is_file else b"no-store"))
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = message.setdefault("headers", [])
-                names = {name.lower() for name, _ in own}
-                message["headers"] = [*own, *(each for each in wanted if each[0] not in names)]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 class _AccessLog:

@@ -27,6 +27,7 @@ from dream.errors import (
     QuotaExceeded,
     Reason,
     TablesMissing,
+    TicketsUnavailable,
     TokenKeysUnavailable,
     TokenRejected,
     TooManyPending,
@@ -56,6 +57,7 @@ _OF_FAULTS: Sequence[tuple[type[DreamError], str]] = (
     (DatabaseUnavailable, "the database does not answer; nothing was changed, try again later"),
     (AccessDenied, f"the object store refuses this site's credentials; nothing was changed, {_SEE_LOG}"),
     (BucketMissing, f"this site's bucket does not exist; nothing was changed, {_SEE_LOG}"),
+    (TicketsUnavailable, "Redis does not answer, so there are no tickets; try again later, or send the token"),
     (TokenKeysUnavailable, "the keys that check tokens were not read yet; try again later"),
     (ObjectStoreUnavailable, "the object store does not answer; nothing was changed, try again later"),
 )
@@ -127,7 +129,14 @@ STATUSES: Mapping[type, int] = {
     QuotaExceeded: 413,
 }
 #: Faults of the servers behind the gateway: 503.
-SERVER_FAULTS = (AccessDenied, BucketMissing, DatabaseUnavailable, ObjectStoreUnavailable, TokenKeysUnavailable)
+SERVER_FAULTS = (
+    AccessDenied,
+    BucketMissing,
+    DatabaseUnavailable,
+    ObjectStoreUnavailable,
+    TicketsUnavailable,
+    TokenKeysUnavailable,
+)
 HANDLERS: Mapping[Any, Any] = {
     HTTPException: _http,
     ClientDisconnect: _gone,

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import Owner
 from dream.gateway.answers import AcceptedImage, ImageDetail
-from dream.gateway.auth import Identity, token_of
+from dream.gateway.auth import Identity
+from dream.gateway.credentials import identify
 from dream.gateway.operations import Returns, operation
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
@@ -70,8 +71,7 @@ async def owned(request: Request) -> tuple[Services, int, Owner]:
       Refused: 404 if there is no such dream, 403 if it has another owner, 429 after too many requests.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
-    identity = await services.authenticator.identity_of(token_of(request))
-    services.limits.request(identity.user_id)
+    identity = await identify(request)
     owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:
         raise Refused(Code.DREAM_NOT_FOUND, "there is no such dream")

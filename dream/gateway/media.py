@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from dream.errors import TokenRejected
 from dream.gateway.access import set_cookie
-from dream.gateway.auth import token_of
+from dream.gateway.credentials import identify
 from dream.gateway.faults import SERVER_FAULTS
 from dream.gateway.operations import Parameter, Returns, operation
 from dream.gateway.proxied import Proxied, has_it, not_modified
@@ -165,8 +165,7 @@ def _through_nginx(url: str, keep_s: int, headers: dict[str, str]) -> Response:
 async def media_cookie(request: Request) -> Response:
     """Give a browser the cookie that shows the pictures of the token's user, until the end of the token."""
     services = services_of(request)
-    identity = await services.authenticator.identity_of(token_of(request))
-    services.limits.request(identity.user_id)
+    identity = await identify(request)
     if services.settings.media_access == "link":
         raise Refused(Code.MEDIA_COOKIE_NOT_USED, "this site shows pictures without a cookie")
     await run_in_threadpool(services.authenticator.confirm, identity)

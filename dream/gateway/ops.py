@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from typing_extensions import TypedDict
 
 from dream.db import dead_letters, images
-from dream.gateway.auth import token_of
+from dream.gateway.credentials import identify
 from dream.gateway.faults import DATABASE_FAULTS
 from dream.gateway.figures import FiguresAnswer
 from dream.gateway.operations import Body, Parameter, Resource, Returns, operation
@@ -243,8 +243,7 @@ async def _operator(request: Request) -> tuple[Services, Identity]:
       Refused: 403 if the token is no operator's, 429 after too many requests.
     """
     services = services_of(request)
-    identity = await services.authenticator.identity_of(token_of(request))
-    services.limits.request(identity.user_id)
+    identity = await identify(request)
     if not identity.is_operator:
         claim = services.settings.operator_claim
         raise Refused(Code.NOT_AN_OPERATOR, f"this needs the token of an operator, with the claim {claim}: true")

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dream.gateway.door import FullHouse, Room, answer_bytes
+from dream.gateway.headers import guarded
 from dream.gateway.limits import Bucket
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._room is None:
             transport.abort()
         elif self._room.refusal:
-            self.app = FullHouse(self.app, self._room.refusal)
+            self.app = guarded(FullHouse(self.app, self._room.refusal), self._settings)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

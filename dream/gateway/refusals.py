@@ -31,6 +31,7 @@ class Code(Enum):
     IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid", 400
     DREAM_NOT_YOURS = "dream_not_yours", 403
     NOT_AN_OPERATOR = "not_an_operator", 403
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403
     ADDRESS_NOT_FOUND = "address_not_found", 404
     DREAM_NOT_FOUND = "dream_not_found", 404
     IMAGE_NOT_FOUND = "image_not_found", 404

@@ -18,6 +18,7 @@ import uvicorn
 from dream.errors import SettingsError
 from dream.gateway.app import make_app
 from dream.gateway.door import BACKLOG, Door, PerClient, most_connections, raise_open_files
+from dream.gateway.headers import guarded
 from dream.gateway.keys import Keys
 from dream.gateway.protocol import GuardedConfig, HttpProtocol
 from dream.gateway.workers import Alone, Board, Life, Member
@@ -181,7 +182,7 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
     door = Door(settings, most_connections(settings, raise_open_files()))
     config = GuardedConfig(
         # Without a proxy the door has counted each client by its connection.
-        PerClient(app, door) if settings.trusted_proxies else app,
+        guarded(PerClient(app, door) if settings.trusted_proxies else app, settings),
         door=door,
         settings=settings,
         proxy_headers=bool(settings.trusted_proxies),

@@ -15,6 +15,7 @@ from dream.gateway.health import Readiness
 from dream.gateway.limits import Limits
 from dream.gateway.makers import Makers
 from dream.gateway.objects import Objects
+from dream.gateway.tickets import Tickets
 from dream.gateway.versions import Versions
 from dream.notifications.subscribe import Events
 from dream.observe import tracing
@@ -44,6 +45,7 @@ class Services:
         self.producer = Producer(settings, self.connections)
         self.events = Events(settings)
         self.authenticator = Authenticator(settings, self.connections.database)
+        self.tickets = Tickets(settings)
         self.catalogue = Catalogue(settings, self.connections)
         self.access = Access(settings, self.authenticator, self.catalogue.keep_s)
         self.objects = Objects(settings, lambda: self.connections.storage.tls_context())
@@ -65,6 +67,7 @@ class Services:
         """Stop listening, and close all connections."""
         self._keeping_keys.cancel()
         await self.events.stop()
+        await self.tickets.close()
         await self.versions.stop()
         self.objects.close()
         await run_in_threadpool(self.connections.close)

@@ -39,6 +39,7 @@ from dream.settings.types import (
     MediaKeys,
     Names,
     Networks,
+    Origins,
     OwnersSql,
     RedisUrl,
     Schema,
@@ -287,6 +288,10 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Networks = Field(
         (), description="Proxies before the gateway, as `10.0.0.0/8`: it believes their X-Forwarded-For."
+    )
+    allowed_origins: Origins = Field(
+        (),
+        description="Sites whose pages may open WebSockets and read answers, such as `https://app.example.org`.",
     )
     max_connections: Count = Field(10_000, description="Most connections of a gateway process.")
     max_connections_per_address: Limit = Field(0, description="The same for one address; 0 means half of all.")

@@ -43,6 +43,7 @@ __all__ = [
     "MediaKeys",
     "Names",
     "Networks",
+    "Origins",
     "OwnersSql",
     "RedisUrl",
     "Schema",
@@ -54,6 +55,7 @@ __all__ = [
     "Variants",
     "Widths",
     "check_package",
+    "origin_of",
 ]
 
 #: A stored URL is one string of at most this many characters (docs/contract.md, "URLs and keys").
@@ -76,6 +78,9 @@ _REDIS = {"redis", "rediss", "sentinel", "sentinels", "unix"}
 _TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 #: A parameter in SQL, as SQLAlchemy finds it: `:name`, and neither a cast (`::name`) nor an escaped one.
 _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+
+#: An origin as browsers send it, perhaps with `*.` before its host.
+_ORIGIN = re.compile(r"https?://((\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 def _broker_url(value: str) -> str:
@@ -207,6 +212,23 @@ def _algorithms(value: object) -> object:
     return names
 
 
+def origin_of(url: str, subdomain: str = "") -> str:
+    """The origin of a URL: scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{subdomain}{parts.netloc.rpartition('@')[2]}"
+
+
+def _origins(value: object) -> object:
+    origins = tuple(each.strip() for each in value.split(",")) if isinstance(value, str) else value
+    for each in origins if isinstance(origins, tuple) else ():
+        if not _ORIGIN.fullmatch(each):
+            raise ValueError(
+                "it must be origins as browsers send them, separated by commas: https://app.example.org, "
+                "https://*.example.org or http://127.0.0.1:5173, in small letters and without a path"
+            )
+    return origins
+
+
 def _key_set(value: str) -> str:
     parts = urlsplit(value)
     is_here = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
@@ -293,6 +315,7 @@ Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
 KeySet = Annotated[str, AfterValidator(_key_set)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 MediaKeys = Annotated[SecretStr, AfterValidator(_media_keys)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)]
 Variants = Annotated[tuple[VariantSpec, ...], NoDecode, BeforeValidator(_variants)]
 Widths = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_widths)]

@@ -6,7 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import time
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -83,7 +86,7 @@ def test_an_odd_claim_is_401_everywhere(gateway: Gateway, odd: str) -> None:
         answer = gateway.http.request(method, path, headers=auth(odd))
         # A head of more than 16 KiB is refused.
         assert answer.status_code == (401 if len(odd) < 16_000 else 431), (path, answer.text)
-        assert answer.json().get("code") == ("token_rejected" if answer.status_code == 401 else None)
+        assert answer.json().get("code") == ("token_rejected" if answer.status_code == 401 else "head_too_large")
     with gateway.socket() as websocket:
         websocket.send(json.dumps({"type": "authenticate", "token": odd}))
         assert closing_code(websocket) in (4001, 1009)
@@ -139,3 +142,17 @@ def test_a_user_may_be_a_text(gateway: Gateway, user: str) -> None:
         assert gateway.http.get(address, headers=auth(token(stranger))).status_code == 403
     assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
     assert gateway.http.get(address, headers=auth(own)).status_code == 401
+
+
+# --- tickets
+
+
+def test_without_redis_there_are_no_tickets(start: Callable[..., Gateway]) -> None:
+    """The sentence says what else to do."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        port = silent.getsockname()[1]
+        silent.close()
+        with start(redis_url=f"redis://127.0.0.1:{port}/0") as gateway:
+            answer = gateway.http.post("/api/ws-ticket", headers=auth())
+    assert (answer.status_code, answer.json()["code"]) == (503, "tickets_unavailable")
+    assert "Retry-After" in answer.headers

@@ -6,8 +6,8 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from dream.errors import InvalidArguments
-from dream.gateway.app import content_security_policy
 from dream.gateway.form import parse_focus, parse_positions
+from dream.gateway.headers import content_security_policy
 from dream.settings import Settings
 
 
