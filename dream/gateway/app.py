@@ -111,17 +111,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 @cache
-def _page_text(max_upload_bytes: int, access: str) -> str:
-    """The page, with the formats for its file picker, the largest size of a file, and who sees pictures."""
-    text = (_STATIC / "index.html").read_text(encoding="utf-8").replace("{{accept}}", picker_types())
-    return text.replace("{{max_bytes}}", str(max_upload_bytes)).replace("{{access}}", access)
+def _page_text() -> str:
+    return (_STATIC / "index.html").read_text(encoding="utf-8")
 
 
 @operation("Open dream's own page", {200: Returns("the page", {"type": "string"}, "text/html")}, access="anybody")
-async def _page(request: Request) -> Response:
-    settings = services_of(request).settings
-    text = _page_text(settings.max_upload_bytes, settings.media_access)
-    return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+async def _page(_request: Request) -> Response:
+    return HTMLResponse(_page_text(), headers={"Cache-Control": "no-cache"})
 
 
 @operation("Read the limits and formats of uploads", {200: Returns("the limits", ClientSettings)}, access="anybody")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from dream.db import images
 from dream.db.dreams import give_to
@@ -18,8 +21,8 @@ from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.storage import Storage
-from tests.conftest import wait_for
-from tests.gateway import DREAM, KEY, OWNER, STRANGER, Gateway, auth, token
+from tests.conftest import environment_in, prepare, settings_from, wait_for
+from tests.gateway import DREAM, KEY, OWNER, STRANGER, Gateway, auth, emptied, running, token
 from tests.store_proxy import StoreFault, StoreProxy
 
 #: A PNG of one pixel.
@@ -42,22 +45,61 @@ def page(browser: Browser) -> Iterator[Page]:
     assert complaints == []
 
 
-@pytest.fixture
-def gateway(
-    environment: dict[str, str], settings_of: Callable[..., Settings], settings: Settings, tmp_path: Path
-) -> Iterator[Gateway]:
-    with Gateway(environment, settings_of(environment), tmp_path) as gateway:
-        with gateway.database.begin() as session:
-            give_to(session, DREAM, OWNER, "olga")
+@pytest.fixture(scope="module")
+def shared(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running(tmp_path_factory.mktemp("gateway"), servers) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def gateway(shared: Gateway) -> Gateway:
+    return emptied(shared)
 
 
 def open_page(page: Page, gateway: Gateway, own: str) -> None:
     page.goto(f"http://127.0.0.1:{gateway.port}/#dream={DREAM}&token={own}")
 
 
-def finish(gateway: Gateway, settings: Settings) -> None:
+def open_live(page: Page, gateway: Gateway) -> None:
+    open_page(page, gateway, token())
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+
+
+def send(page: Page, *files: Any) -> None:
+    """Choose files in the page: names of small pictures, or whole files."""
+    chosen = [
+        {"name": each, "mimeType": "image/png", "buffer": PNG} if isinstance(each, str) else each for each in files
+    ]
+    page.locator("dream-upload input").first.set_input_files(chosen)
+
+
+def tiles(page: Page) -> Locator:
+    return page.locator("dream-gallery .tile")
+
+
+def rows(page: Page) -> Locator:
+    """The files in the panel: those that are not accepted."""
+    return page.locator("dream-upload .file")
+
+
+def problems(page: Page) -> list[str]:
+    """Name and reason of each file that was refused."""
+    return [re.sub(r"\n+", ": ", text) for text in rows(page).locator(".text").all_inner_texts()]
+
+
+def batches(page: Page) -> Locator:
+    return page.locator("dream-upload .batch")
+
+
+def names(page: Page) -> list[str]:
+    """The file names in the gallery's order, also of those far from the screen."""
+    found: list[str] = page.locator("dream-gallery").evaluate("gallery => gallery.list.map((each) => each.filename)")
+    return found
+
+
+def finish(gateway: Gateway) -> None:
     """Finish the one picture that waits, as a worker does."""
+    settings = gateway.settings
     with gateway.database.begin() as session:
         (row,) = images.list_images(session, DREAM)
         row.state = ImageState.PROCESSING
@@ -76,124 +118,177 @@ def finish(gateway: Gateway, settings: Settings) -> None:
     assert gateway.publisher.publish(done)
 
 
-def test_a_picture_is_uploaded_watched_and_deleted(
-    page: Page, gateway: Gateway, settings: Settings, tmp_path: Path
-) -> None:
-    """Choose a file; see it wait, progress, become a thumbnail without a reload; delete it. Names are never HTML.
-
-    The thumbnail shows the focal point.
-    """
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
-    assert "token" not in page.url
-    page.set_input_files("#files", {"name": NASTY, "mimeType": "image/png", "buffer": PNG})
-    tile = page.locator("#pictures li")
-    expect(tile).to_have_count(1)
-    expect(tile.locator(".name")).to_have_text(NASTY)
-    expect(tile.locator(".state")).to_have_text("waiting")
+def task_of(gateway: Gateway) -> str:
     with gateway.database.read() as session:
-        task_id = images.list_images(session, DREAM)[0].task_id
+        return str(images.list_images(session, DREAM)[0].task_id)
+
+
+def test_a_picture_is_uploaded_watched_and_deleted(page: Page, gateway: Gateway) -> None:
+    """Choose a file; see it wait, be tried again, become a thumbnail without a reload; delete it. Names are never HTML.
+
+    The thumbnail shows the focal point, and the panel counts the picture and goes by itself.
+    """
+    open_live(page, gateway)
+    assert "token" not in page.url
+    send(page, NASTY)
+    tile = tiles(page)
+    expect(tile).to_have_count(1)
+    expect(tile).to_contain_text(NASTY)
+    expect(tile.locator("strong")).to_have_text("Waiting")
+    task_id = task_of(gateway)
     half = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, progress=50, task_id=task_id)
     assert gateway.publisher.publish(half)
-    expect(tile.locator("progress")).to_have_attribute("value", "50")
-    finish(gateway, settings)
-    expect(tile.locator(".state")).to_have_text("ready")
-    expect(page.locator("#pictures img")).to_have_js_property("naturalWidth", 1)
-    expect(page.locator("#pictures img")).to_have_css("object-position", "25% 75%")
-    expect(page.locator("#message")).to_have_text("Done.")
-    page.get_by_role("button", name="Delete").click()
+    expect(tile.locator("[role=progressbar]")).to_have_attribute("aria-valuenow", "50")
+    waiting: Any = {"attempt": 2, "max_retries": 5, "retry_at": time.time() + 60}
+    assert gateway.publisher.publish(replace(half, progress=None, **waiting))
+    for place in (tile.locator("strong"), batches(page).locator(".note")):
+        expect(place).to_have_text(re.compile(r"^Trying again in \d+ sec, 2 of 5$"))
+    finish(gateway)
+    expect(tile).to_have_attribute("data-state", "completed")
+    expect(tile.locator("img")).to_have_js_property("naturalWidth", 1)
+    expect(tile.locator("img")).to_have_css("object-position", "25% 75%")
+    expect(batches(page).locator(".title")).to_have_text("1 picture added")
+    expect(batches(page)).to_have_count(0, timeout=15_000)
+    tile.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(tile).to_have_count(0)
-    expect(page.locator("#empty")).to_be_visible()
-    expect(page).to_have_title("dream · pictures")
+    invitation = page.get_by_role("heading", name="Add your first pictures")
+    expect(invitation).to_be_visible(timeout=20_000)  # an undo is no longer offered
+    expect(page).to_have_title("dream")
 
 
 def test_the_page_comes_back_after_a_restart_with_what_it_missed(
-    page: Page, gateway: Gateway, environment: dict[str, str], settings: Settings, tmp_path: Path
+    page: Page, servers: dict[str, str], tmp_path: Path
 ) -> None:
-    """The gateway goes away and comes back: the page reconnects by itself and gets the events in between."""
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
-    gateway.process.terminate()
-    gateway.process.wait(10)
-    expect(page.locator("#connection")).to_have_attribute("data-state", "lost")
-    missed = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, message="While you were away.")
-    assert gateway.publisher.publish(missed)
-    (tmp_path / "again").mkdir()
-    with Gateway({**environment, "DREAM_PORT": str(gateway.port)}, settings, tmp_path / "again"):
-        expect(page.locator("#connection")).to_have_text("live", timeout=20_000)
-        expect(page.locator("#message")).to_have_text("While you were away.")
+    """The gateway is killed and comes back: the page says so, connects by itself and gets the events in between.
+
+    A file that was chosen meanwhile is sent then.
+    """
+    environment = {**environment_in(tmp_path, servers), "DREAM_PORT": "0"}
+    with Gateway(environment, prepare(settings_from(environment)), tmp_path) as gateway:
+        emptied(gateway)
+        open_live(page, gateway)
+        gateway.process.kill()
+        gateway.process.wait(10)
+        expect(page.locator("#connection")).to_have_attribute("data-state", "lost")
+        expect(page.locator("#connection")).to_have_text("Connection lost, trying again…")
+        send(page, "later.png")
+        expect(batches(page).locator(".note")).to_contain_text("The connection was lost; trying again in")
+        missed = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, message="While you were away.")
+        assert gateway.publisher.publish(missed)
+        (tmp_path / "again").mkdir()
+        with Gateway({**environment, "DREAM_PORT": str(gateway.port)}, gateway.settings, tmp_path / "again"):
+            expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=20_000)
+            expect(page.locator("#news")).to_have_text("While you were away.")
+            expect(tiles(page)).to_contain_text(["later.png"], timeout=20_000)
 
 
 def test_a_token_of_somebody_else_is_told_so(page: Page, gateway: Gateway) -> None:
-    """A refused token shows the reason and no upload; entering a right one by hand connects."""
+    """A refused token shows the reason and no upload; entering a right one by hand connects; signing out forgets it."""
     open_page(page, gateway, token(STRANGER))
-    expect(page.get_by_role("alert")).to_contain_text("does not own")
+    expect(page.get_by_role("alert").filter(visible=True)).to_contain_text("does not own")
     expect(page.locator("#work")).to_be_hidden()
-    page.get_by_label("Token").fill("Bearer " + token())
-    page.get_by_role("button", name="Connect").click()
-    expect(page.locator("#connection")).to_have_text("live")
-    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.get_by_label("Token")).to_be_focused()
+    own = token(jti="of-this-page")
+    page.get_by_label("Token").fill("Bearer " + own)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("#connection")).to_have_text("Live")
+    expect(page.locator("#entry")).to_be_hidden()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#news")).to_have_text("You are signed out.")
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.get_by_label("Token").input_value() == ""
+    assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(own)).status_code == 401
+    page.reload()
+    expect(page.locator("#entry")).to_be_visible()
 
 
-def test_a_refused_upload_says_why(page: Page, gateway: Gateway) -> None:
-    """The server's sentence reaches the person."""
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
-    page.set_input_files("#files", {"name": "empty.png", "mimeType": "image/png", "buffer": b""})
-    expect(page.locator("#message")).to_contain_text("Not uploaded: ")
-    expect(page.locator("#message")).to_contain_text("empty")
-
-
-def refusals(page: Page) -> list[str]:
-    return [text.replace("\n", ": ") for text in page.locator("#refused li p").all_inner_texts()]
-
-
-def test_bad_files_are_named_and_the_others_go_on(
-    page: Page, environment: dict[str, str], settings: Settings, tmp_path: Path
-) -> None:
+def test_bad_files_are_named_and_the_others_go_on(page: Page, servers: dict[str, str], tmp_path: Path) -> None:
     """Each refused file stands there with its sentence until it is dismissed; the others are uploaded.
 
-    What is too large is not sent at all; the page and the server say it in the same words.
+    What is too large is not sent at all; the page and the server say it in the same words. No news replace an error.
     """
-    (tmp_path / "limited").mkdir()
-    with Gateway({**environment, "DREAM_MAX_UPLOAD_BYTES": "200000"}, settings, tmp_path / "limited") as gateway:
-        with gateway.database.begin() as session:
-            give_to(session, DREAM, OWNER, "olga")
-        open_page(page, gateway, token())
-        expect(page.locator("#connection")).to_have_text("live")
-        page.set_input_files(
-            "#files",
-            [
-                {"name": "a.png", "mimeType": "image/png", "buffer": PNG},
-                {"name": NASTY, "mimeType": "image/png", "buffer": b"x" * 3_000_000},
-                {"name": "none.png", "mimeType": "image/png", "buffer": b""},
-                {"name": "b.png", "mimeType": "image/png", "buffer": PNG},
-            ],
-        )
-        expect(page.locator("#pictures li")).to_have_count(2)
-        expect(page.locator("#refused li")).to_have_count(2)
-        assert refusals(page) == [
-            f"{NASTY}: The file has 3.0 MB, more than the 0.2 MB allowed",
-            "none.png: The file is empty",
-        ]
-        expect(page.locator("#message")).to_have_text("2 files uploaded; being processed.")
+    with running(tmp_path, servers, DREAM_MAX_UPLOAD_BYTES="200000") as gateway:
+        emptied(gateway)
+        open_live(page, gateway)
+        large = {"name": NASTY, "mimeType": "image/png", "buffer": b"x" * 3_000_000}
+        send(page, "a.png", large, {"name": "none.png", "mimeType": "image/png", "buffer": b""}, "b.png")
+        expect(tiles(page)).to_have_count(2)
+        expect(rows(page)).to_have_count(2)
+        expected = {f"{NASTY}: The file has 3.0 MB, more than the 0.2 MB allowed", "none.png: The file is empty"}
+        assert set(problems(page)) == expected
+        expect(batches(page)).to_contain_text("2 pictures")
         film = {"files": ("film.mp4", b"x" * 3_000_000)}
         refused = gateway.http.post(f"/api/dreams/{DREAM}/images", files=film, headers=auth()).json()["refused"]
-        assert refusals(page)[0].lower() == f"{NASTY}: {refused[0]['error']}".lower()
+        assert f"{NASTY}: {refused[0]['error']}".lower() in {each.lower() for each in problems(page)}
+        assert gateway.publisher.publish(
+            ImageUpdate(dream_id=DREAM, status=UpdateStatus.COMPLETED, message="the app says so")
+        )
+        expect(page.locator("#news")).to_have_text("The app says so")
+        assert set(problems(page)) == expected
         page.get_by_role("button", name="Dismiss none.png").click()
-        assert len(refusals(page)) == 1
-        expect(page).to_have_title("dream · pictures")
+        expect(rows(page)).to_have_count(1)
+        expect(page.get_by_role("button", name=f"Dismiss {NASTY}")).to_be_focused()
+        expect(page).to_have_title("dream")
 
 
-def test_a_selection_of_any_number_is_sent(page: Page, gateway: Gateway) -> None:
-    """More files than one upload may have go in several."""
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
-    many: list[Any] = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": PNG} for n in range(105)]
-    page.set_input_files("#files", [*many, {"name": "none.png", "mimeType": "image/png", "buffer": b""}])
-    expect(page.locator("#pictures li")).to_have_count(105, timeout=20_000)
-    expect(page.locator("#message")).to_have_text("105 files uploaded; being processed.")
-    assert refusals(page) == ["none.png: The file is empty"]
+def test_a_selection_of_any_number_is_sent_and_two_selections_are_two_bars(page: Page, gateway: Gateway) -> None:
+    """Many files go in several requests; each selection has a bar of its own."""
+    open_live(page, gateway)
+    send(page, *(f"{n}.png" for n in range(105)), {"name": "none.png", "mimeType": "image/png", "buffer": b""})
+    send(page, "another.png")
+    expect(batches(page).locator(".title")).to_have_text(["105 pictures", "1 picture"], timeout=20_000)
+    expect(batches(page).locator(".note").first).to_have_text("Processing · 0 of 105 ready", timeout=20_000)
+    assert problems(page) == ["none.png: The file is empty"]
+    with gateway.database.read() as session:
+        rows_there = images.list_images(session, DREAM)
+        assert len(rows_there) == 106
+        assert len({row.task_id for row in rows_there}) < 20
+
+
+def test_an_answer_that_is_lost_doubles_no_picture(page: Page, gateway: Gateway) -> None:
+    """The request arrives, its answer does not: the page sends it again under the same name until it is told."""
+    open_live(page, gateway)
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        if route.request.method != "POST" or lost:
+            route.continue_()
+            return
+        lost.append(route.request.headers["idempotency-key"])
+        route.fetch()
+        route.abort("connectionreset")
+
+    page.route("**/images", lose)
+    with page.expect_request(lambda request: request.method == "POST" and bool(lost)) as again:
+        send(page, "once.png")
+    expect(tiles(page)).to_have_count(1)
+    expect(rows(page)).to_have_count(0)
+    assert again.value.headers["idempotency-key"] == lost[0]
+    with gateway.database.read() as session:
+        assert len(images.list_images(session, DREAM)) == 1
+
+
+def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browser: Browser, gateway: Gateway) -> None:
+    """At the next visit, and once."""
+    context = browser.new_context()
+    page = context.new_page()
+    open_live(page, gateway)
+    page.route("**/images", lambda route: None if route.request.method == "POST" else route.continue_())
+    large = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": b"x" * 1_100_000} for n in range(4)]
+    send(page, *large)
+    expect(rows(page)).to_have_count(4)
+    page.get_by_role("button", name="Do not send 3.png").click()
+    expect(rows(page)).to_have_count(3)
+    page.close()
+    again = context.new_page()
+    open_live(again, gateway)
+    expect(rows(again)).to_have_count(1)
+    assert problems(again) == ["0.png, 1.png, 2.png: Not sent when the page was closed; add them again"]
+    again.reload()
+    expect(again.locator("#connection")).to_have_attribute("data-state", "live")
+    expect(rows(again)).to_have_count(0)
+    context.close()
 
 
 def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
@@ -203,8 +298,8 @@ def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
             const target = document.querySelector(selector);
             const dataTransfer = new DataTransfer();
             dataTransfer.items.add(new File(["bytes"], "dropped.png", { type: "image/png" }));
-            const fire = (name) =>
-                !target.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }));
+            const how = { dataTransfer, bubbles: true, cancelable: true, composed: true };
+            const fire = (name) => !target.dispatchEvent(new DragEvent(name, how));
             if (own) fire("dragstart");
             const taken = ["dragenter", "dragover", "drop"].map(fire).every(Boolean);
             if (own) fire("dragend");
@@ -215,20 +310,26 @@ def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
     return taken
 
 
-def test_a_file_that_is_dropped_beside_the_zone_does_not_leave_the_page(page: Page, gateway: Gateway) -> None:
-    """Without a dream nothing is taken; then a file is uploaded wherever it falls, but no picture of the page."""
+def test_a_file_is_taken_wherever_it_is_dropped_or_pasted(page: Page, gateway: Gateway) -> None:
+    """Without a dream nothing is sent, and the page is not left; no picture of the page is sent again."""
     page.goto(f"http://127.0.0.1:{gateway.port}/")
     for place in ("body", "h1", "#dream", "#entry"):
         assert drop_at(page, place), place
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
+    open_live(page, gateway)
     assert drop_at(page, "header")
-    expect(page.locator("#pictures li .name")).to_have_text(["dropped.png"])
-    assert drop_at(page, "#pictures li", own=True)
-    assert drop_at(page, "#token")
-    expect(page.locator("#pictures li .name")).to_have_text(["dropped.png"] * 2)
-    with gateway.database.read() as session:
-        assert len(images.list_images(session, DREAM)) == 2
+    expect(tiles(page)).to_have_count(1)
+    assert drop_at(page, "dream-gallery", own=True)
+    assert drop_at(page, "main")
+    expect(tiles(page)).to_have_count(2)
+    page.evaluate(
+        """() => {
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File(["bytes"], "pasted.png", { type: "image/png" }));
+            document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        }"""
+    )
+    expect(tiles(page)).to_have_count(3)
+    assert names(page)[0] == "pasted.png"
 
 
 def test_a_real_file_is_taken_wherever_it_falls(page: Page, gateway: Gateway, tmp_path: Path) -> None:
@@ -244,104 +345,126 @@ def test_a_real_file_is_taken_wherever_it_falls(page: Page, gateway: Gateway, tm
 
     page.goto(f"http://127.0.0.1:{gateway.port}/")
     drop_real()
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
+    open_live(page, gateway)
     drop_real()
-    expect(page.locator("#pictures li .name")).to_have_text(["from a folder.png"])
+    expect(tiles(page)).to_have_count(1)
+    assert names(page) == ["from a folder.png"]
     assert page.url.startswith(f"http://127.0.0.1:{gateway.port}/")
-
-
-def test_a_message_that_is_stale_goes(page: Page, gateway: Gateway, settings: Settings) -> None:
-    """A line about work goes with the work, even if its last event was missed; a line about its end stays a while."""
-    page.clock.install()
-    open_page(page, gateway, token())
-    expect(page.locator("#connection")).to_have_text("live")
-    page.set_input_files("#files", {"name": "a.png", "mimeType": "image/png", "buffer": PNG})
-    expect(page.locator("#message")).to_have_text("1 file uploaded; being processed.")
-    with gateway.database.read() as session:
-        task_id = images.list_images(session, DREAM)[0].task_id
-    again = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, message="trying again in 60 s", task_id=task_id)
-    assert gateway.publisher.publish(again)
-    expect(page.locator("#message")).to_have_text("trying again in 60 s")
-    gateway.publish(message="another task works")
-    expect(page.locator("#message")).to_have_text("another task works")
-    assert gateway.publisher.publish(again)
-    expect(page.locator("#message")).to_have_text("trying again in 60 s")
-    finish(gateway, settings)
-    expect(page.locator("#message")).to_have_text("Done.")
-    page.clock.fast_forward(8_000)
-    expect(page.locator("#message")).to_have_text("Done.")
-    page.clock.fast_forward(7_000)
-    expect(page.locator("#message")).to_have_text("")
 
 
 def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -> None:
     """HEIC by its types and its extensions, where the decoder for it is installed."""
-    page.goto(f"http://127.0.0.1:{gateway.port}/")
-    offered = (page.get_attribute("#files", "accept") or "").split(",")
+    open_live(page, gateway)
+    expect(page.locator("dream-upload input").first).to_have_attribute("accept", re.compile("image"))
+    offered = (page.locator("dream-upload input").first.get_attribute("accept") or "").split(",")
     assert {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"} <= set(offered)
     heif = {"image/heic", "image/heif", ".heic", ".heif"}
     assert heif & set(offered) == (heif if HAS_HEIF else set())
 
 
-def add_many(gateway: Gateway, count: int) -> None:
-    """Finished pictures of other days; their files are not in the store."""
-    for number in range(count):
-        gateway.add_image(ImageState.FAILED, number=number)
-
-
 def test_a_long_list_is_read_in_pages_and_an_event_asks_for_its_own_pictures(page: Page, gateway: Gateway) -> None:
-    """Of 230 pictures a page shows 100, more as one scrolls; then an event reads one upload and no more."""
-    add_many(gateway, 230)
+    """Of 430 pictures a page reads 100, more as one scrolls; then an event reads one upload and no more."""
+    for number in range(430):
+        gateway.add_image(ImageState.FAILED, number=number)
     asked: list[str] = []
     page.on(
-        "request", lambda request: asked.append(request.url.partition("/images")[2]) if "/api/" in request.url else None
+        "request",
+        lambda request: asked.append(request.url.partition("/images")[2]) if "/api/dreams" in request.url else None,
     )
-    open_page(page, gateway, token())
-    tiles = page.locator("#pictures li")
-    expect(tiles).to_have_count(100)
-    assert asked == ["?limit=100"]
-    for count in (200, 230):
-        page.locator("#more").scroll_into_view_if_needed()
-        expect(tiles).to_have_count(count)
-    expect(page.locator("#more")).to_be_hidden()
-    assert page.locator("#pictures .name").all_text_contents() == [f"{n}.jpg" for n in range(230)]
+    open_live(page, gateway)
+    wait_for(lambda: len(names(page)) >= 100, what="the first page")
+    assert asked[0] == "?limit=100&order=newest"
+    assert len(names(page)) < 430
+
+    def scrolled() -> bool:
+        page.mouse.wheel(0, 20_000)
+        return len(names(page)) == 430
+
+    wait_for(scrolled, what="the whole list")
+    assert names(page) == [f"{n}.jpg" for n in reversed(range(430))]
     asked.clear()
-    for task, last in (("task7", 5), ("task229", 1)):
+    for task, last in (("task7", 5), ("task429", 1)):
         with page.expect_response(lambda answer, task=task: f"task_id={task}&" in answer.url):  # type: ignore[misc]
             for progress in range(last):
                 half = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, progress=progress, task_id=task)
                 assert gateway.publisher.publish(half)
-    expect(tiles).to_have_count(230)
-    assert set(asked) == {"?task_id=task7&limit=100", "?task_id=task229&limit=100"}
+    assert len(names(page)) == 430
+    assert set(asked) == {"?task_id=task7&limit=100", "?task_id=task429&limit=100"}
     assert len(asked) <= 6
 
 
-def test_pictures_that_come_and_go_elsewhere_come_and_go_here(page: Page, gateway: Gateway) -> None:
-    """Events of other pages' uploads and deletions change the list in its order, without a reload."""
-    for number in (1, 3):
+def test_pictures_that_come_and_go_elsewhere_come_and_go_here(browser: Browser, page: Page, gateway: Gateway) -> None:
+    """Two browsers on one dream: what one sends or deletes the other shows, in its order."""
+    for number in (1, 2):
         gateway.add_image(number=number)
-    open_page(page, gateway, token())
-    names = page.locator("#pictures .name")
-    expect(names).to_have_text(["1.jpg", "3.jpg"])
-    gateway.add_image(ImageState.PENDING, number=2)
-    assert gateway.publisher.publish(ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, task_id="task2"))
-    expect(names).to_have_text(["1.jpg", "2.jpg", "3.jpg"])
-    with gateway.database.begin() as session:
-        first, *_ = images.list_images(session, DREAM)
-        gone: Any = {"id": 12345, "url": first.url, "position": 1}
-        first.state = ImageState.DELETING
-    update = ImageUpdate(dream_id=DREAM, status=UpdateStatus.DELETE_COMPLETED, images=(gone,), task_id="d")
-    assert gateway.publisher.publish(update)
-    expect(names).to_have_text(["2.jpg", "3.jpg"])
+    open_live(page, gateway)
+    wait_for(lambda: names(page) == ["2.jpg", "1.jpg"], what="the list")
+    with browser.new_context() as other, other.new_page() as second:
+        open_live(second, gateway)
+        wait_for(lambda: names(second) == ["2.jpg", "1.jpg"], what="the list")
+        send(second, "3.png")
+        expect(tiles(second)).to_have_count(3)
+        begun = ImageUpdate(dream_id=DREAM, status=UpdateStatus.PROCESSING, task_id=listed(gateway)[0].task_id)
+        assert gateway.publisher.publish(begun)  # as a worker does
+        wait_for(lambda: names(page) == names(second) == ["3.png", "2.jpg", "1.jpg"], what="the new picture")
+        with gateway.database.begin() as session:
+            (first,) = [row for row in images.list_images(session, DREAM) if row.filename == "1.jpg"]
+            gone: Any = {"id": 12345, "url": first.url, "position": 1}
+            first.state = ImageState.DELETING
+        update = ImageUpdate(dream_id=DREAM, status=UpdateStatus.DELETE_COMPLETED, images=(gone,), task_id="d")
+        assert gateway.publisher.publish(update)
+        wait_for(lambda: names(page) == names(second) == ["3.png", "2.jpg"], what="the deletion")
     with gateway.database.begin() as session:
         for image in images.list_images(session, DREAM):
             image.state = ImageState.DELETING
-    assert gateway.publisher.publish(
-        ImageUpdate(dream_id=DREAM, status=UpdateStatus.COMPLETED, message="The app says so.")
+    assert gateway.publisher.publish(ImageUpdate(dream_id=DREAM, status=UpdateStatus.COMPLETED))
+    expect(page.get_by_role("heading", name="Add your first pictures")).to_be_visible()
+
+
+def listed(gateway: Gateway) -> list[Any]:
+    with gateway.database.read() as session:
+        return list(images.list_images(session, DREAM))
+
+
+def test_offline_is_told_and_healed(page: Page, gateway: Gateway) -> None:
+    """What happened meanwhile is there afterwards."""
+    open_live(page, gateway)
+    page.context.set_offline(True)
+    page.evaluate("dispatchEvent(new Event('offline'))")
+    expect(page.locator("#connection")).to_have_text("You are offline", timeout=15_000)
+    gateway.add_image(number=5)
+    gateway.publish()
+    page.context.set_offline(False)
+    expect(page.locator("#connection")).to_have_text("Live", timeout=15_000)
+    wait_for(lambda: names(page) == ["5.jpg"], what="the picture")
+
+
+def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, gateway: Gateway) -> None:
+    with browser.new_context(locale="zh-CN") as context, context.new_page() as page:
+        open_live(page, gateway)
+        expect(page.locator("#connection")).to_have_text("实时")
+        expect(page.locator("html")).to_have_attribute("lang", "zh")
+        expect(page.get_by_role("heading", name="添加第一批图片")).to_be_visible()
+
+
+def test_the_page_is_small(page: Page, gateway: Gateway) -> None:
+    """Script and style of `/` are at most 60 KB on the wire; the page names every module, so all come at once."""
+    wire, sizes = page.context.new_cdp_session(page), dict[str, float]()
+    kinds: dict[str, str] = {}
+    wire.on("Network.responseReceived", lambda event: kinds.update({event["requestId"]: event["type"]}))
+    wire.on("Network.loadingFinished", lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]}))
+    wire.send("Network.enable")
+    open_live(page, gateway)
+    page.wait_for_load_state("networkidle")
+    loaded = [sizes[each] for each, kind in kinds.items() if kind in ("Script", "Stylesheet") and each in sizes]
+    assert len(loaded) >= 10
+    assert sum(loaded) <= 60_000
+    scripts = page.evaluate("performance.getEntriesByType('resource').map((each) => new URL(each.name).pathname)")
+    named = page.locator("link[rel=modulepreload]").evaluate_all(
+        "links => links.map((each) => each.getAttribute('href'))"
     )
-    expect(names).to_have_count(0)
-    expect(page.locator("#empty")).to_be_visible()
+    modules = {each for each in scripts if each.startswith("/static/") and each.endswith(".js")}
+    assert set(named) == modules - {"/static/page.js"}
 
 
 # --- pictures that were seen
@@ -407,7 +530,7 @@ def test_a_second_view_costs_no_byte_of_picture(
             wire.on("Network.loadingFinished", count)
             wire.send("Network.enable")
             open_page(page, gateway, token())
-            expect(page.locator("#pictures img")).to_be_visible()
+            expect(tiles(page).locator("img")).to_be_visible()
             wait_for(lambda own=page, n=view: own.evaluate("1") and len(received) == n, what="the picture")  # type: ignore[misc]
             page.close()
         log = gateway.log.read_text()
@@ -429,7 +552,7 @@ def test_the_page_shows_pictures_for_which_it_needs_a_permission(
     with behind_a_proxy(environment, settings, tmp_path / "own", **changes) as (gateway, _):
         assert gateway.http.get(f"/media/{KEY}").status_code == 404
         open_page(page, gateway, token())
-        image = page.locator("#pictures img")
+        image = tiles(page).locator("img")
         expect(image).to_be_visible()
         wait_for(lambda: image.evaluate("image => image.complete && image.naturalWidth") == 1, what="the picture")
 

@@ -34,7 +34,8 @@ from dream.storage.keys import EXTENSIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
-PAGE = (ROOT / "dream/gateway/static/page.js").read_text(encoding="utf-8")
+STATIC = ROOT / "dream/gateway/static"
+PAGE = "".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("client/*.js")))
 
 
 def names(kind: type) -> list[str]:
@@ -49,7 +50,7 @@ def row_of(text: str) -> str:
 
 def test_the_contract_lists_the_fields_of_a_picture_in_their_order() -> None:
     listed = row_of("| `GET /api/dreams/<dream_id>/images` |").partition("of the text:")[2]
-    assert re.findall(r"`(\w+)`", listed) == names(ImageInfo)
+    assert re.findall(r"`(\w+)`", listed.partition("; and `retry`")[0]) == names(ImageInfo)
 
 
 def test_the_contract_lists_the_facts_of_a_stored_picture_in_an_event() -> None:
@@ -77,7 +78,10 @@ def test_the_page_reads_no_field_of_a_picture_that_is_not_there() -> None:
     read = set(re.findall(r"\bpicture\.(\w+)", PAGE))
     assert {"url", "state"} <= read
     signed = re.findall(r"`(signed_\w+)`", row_of("| the same with `DREAM_MEDIA_ACCESS=signed` |"))
-    assert read <= {*names(ImageInfo), *names(ImageRef), *signed}
+    # The client adds these, and its types say so.
+    own = {"progress", "step", "retry", "preview", "facts"}
+    assert all(f"  {name}?:" in (STATIC / "dream-client.d.ts").read_text(encoding="utf-8") for name in own)
+    assert read <= {*names(ImageInfo), *names(ImageRef), *signed, *own}
 
 
 def test_a_row_has_a_column_for_each_field() -> None:

@@ -2,18 +2,18 @@
 
 import { DreamElement } from "./element.js";
 import { icon, make, sheet } from "./theme.js";
+import { showPanel } from "./upload-panel.js";
 import { say, sizeText } from "./words.js";
 
 const look = sheet(`
-.zone { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem .9rem; padding: .6rem; color: var(--soft);
-  border: 1.5px dashed var(--line); border-radius: calc(1.6 * var(--radius)); }
-.zone .art { display: none; }
-.hint { margin: 0; }
-:host(:not([compact])) .zone { flex-direction: column; justify-content: center; text-align: center; padding: 3rem 1.2rem 2.6rem;
-  background: var(--card); }
-:host(:not([compact])) .art { display: block; width: 9rem; height: 6.5rem; margin-bottom: .6rem; }
-:host(:not([compact])) h2 { color: var(--text); font-size: 1.35rem; line-height: 1.25; margin: 0; }
-:host([compact]) h2, :host([compact]) .formats { display: none; }
+.zone { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: .5rem; text-align: center;
+  padding: 2.6rem 1.2rem 2.2rem; color: var(--soft); background: var(--card); border: 2px dashed var(--line);
+  border-radius: calc(1.6 * var(--radius)); }
+h2 { color: var(--text); font-size: 1.4rem; line-height: 1.25; margin: 0 0 .3rem; text-wrap: balance; }
+.hint { margin: 0; font-size: .94rem; text-wrap: balance; }
+.art { width: 9rem; height: 6.5rem; margin-bottom: .4rem; }
+:host([compact]) .zone { padding: 0; border: 0; background: none; }
+:host([compact]) :is(h2, .hint, .art) { display: none; }
 .art rect { fill: var(--card); stroke: var(--line); stroke-width: 1.5; }
 .art path { fill: var(--well); }
 .art circle { fill: var(--accent); opacity: .55; }
@@ -21,7 +21,11 @@ const look = sheet(`
 .camera { display: none; }
 @media (pointer: coarse) {
   .camera { display: inline-flex; }
-  .hint.drop, :host([compact]) .zone .hint { display: none; }
+  .hint.drop { display: none; }
+}
+@media (max-width: 40rem) {
+  :host([compact]) button { width: 2.5rem; padding: 0; }
+  :host([compact]) button span { display: none; }
 }
 .over { position: fixed; inset: 0; z-index: 60; display: grid; place-items: center; margin: 0; font-size: 1.5rem; font-weight: 600;
   color: var(--accent); background: color-mix(in srgb, var(--back) 86%, transparent); outline: 3px dashed var(--accent);
@@ -56,10 +60,13 @@ export class DreamUpload extends DreamElement {
 
   constructor() {
     super(look);
-    const choose = make("button", { class: "main", part: "choose", onclick: () => this.#input.click() });
-    choose.append(icon("M12 5v14M5 12h14"), make("span", { text: say("upload.choose") }));
-    const camera = make("button", { class: "camera", part: "camera", onclick: () => this.#camera.click() });
-    camera.append(icon("M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7"), say("upload.camera"));
+    const button = (name, look, drawing, input) => {
+      const text = say(`upload.${name}`);
+      const given = { type: "button", class: look, part: name, "aria-label": text, title: text, onclick: () => input.click() };
+      return make("button", given, icon(drawing), make("span", { text }));
+    };
+    const choose = button("choose", "main", "M12 5v14M5 12h14", this.#input);
+    const camera = button("camera", "camera", "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7", this.#camera);
     const zone = make("div", { class: "zone", part: "zone" }, art(), make("h2", { text: say("upload.title") }));
     zone.append(make("div", { class: "buttons" }, choose, camera), make("p", { class: "hint drop", text: say("upload.drop") }), this.#formats);
     for (const input of [this.#input, this.#camera]) {
@@ -83,11 +90,7 @@ export class DreamUpload extends DreamElement {
       this.#formats.textContent = say("upload.formats", { kinds: kinds.join(", ").toUpperCase(), size: sizeText(most) });
     }, () => undefined);
     this.#takeDrops(signal);
-    const show = async () => {
-      const { showPanel } = await import("./upload-panel.js");
-      if (!signal.aborted && !this.#panel.firstChild) showPanel(this.#panel, client, signal, () => this.focus());
-    };
-    client.uploads.addEventListener("change", show, { signal });
+    showPanel(this.#panel, client, signal, () => this.focus());
     client.uploads.unsent().then((names) => names.length > 0 && client.uploads.refuse(names.join(", "), say("upload.unsent")));
   }
 

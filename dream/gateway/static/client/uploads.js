@@ -91,7 +91,7 @@ export class UploadQueue extends EventTarget {
   /** Say why a thing that was chosen is no file to send. */
   refuse(name, error) {
     const batch = { id: ++this.#number, count: 0, bytes: 0, sent: 0, accepted: 0, tasks: new Set(), items: [] };
-    const item = { id: `${batch.id}.0`, name, size: 0, preview: "", batch, state: "refused", share: 0, error, code: "" };
+    const item = { id: `${batch.id}.0`, name, size: 0, preview: "", batch, state: "refused", share: 0, error: sentence(error), code: "" };
     batch.items.push(item);
     this.items.push(item);
     this.#tell();
