@@ -6,6 +6,7 @@ import { say, sentence, stateText } from "./words.js";
 
 /** Codes of failures that another attempt cannot mend. */
 const FINAL = /^(file_|not_|format_|heic_|raw_|image_damaged|too_m|side_|metadata_|cannot_|upload_gone)/;
+const MOST_DRAWINGS = 500;
 const TICK = "M5 12.5l4.5 4.5L19 7.5";
 
 /** Whether a picture has a file to show. */
@@ -43,9 +44,14 @@ function showIn(image, picture, widthPx) {
   image.alt = picture.filename;
 }
 
+const drawings = new Map(); // the last placeholders, for tiles that come back
+
 /** The CSS of the placeholder; empty behind a transparent picture, where it would stay visible. */
 export function placeholderOf(picture) {
-  const drawn = picture.placeholder && blurred(picture.placeholder);
+  const hash = picture.placeholder;
+  if (hash && !drawings.has(hash)) drawings.set(hash, blurred(hash));
+  const drawn = drawings.get(hash);
+  if (drawings.size > MOST_DRAWINGS) drawings.delete(drawings.keys().next().value);
   return drawn ? `${picture.dominant_colour ?? ""} url(${drawn}) center / cover no-repeat` : "";
 }
 
