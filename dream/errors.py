@@ -38,6 +38,7 @@ __all__ = [
     "QuotaExceeded",
     "Reason",
     "ResultsUnavailable",
+    "RetryRefused",
     "RunContinues",
     "SettingsError",
     "StackError",
@@ -133,6 +134,13 @@ class Reason(Enum):
     POOL_LACKS_MEMORY = (
         "image_crashed",
         "the processes that work on pictures do not start; they may have too little memory",
+    )
+
+    # Another attempt that an owner asks for.
+    IMAGE_NOT_FAILED = "image_not_failed", "the picture has not failed, so there is nothing to process again"
+    UPLOAD_IN_WORK = (
+        "upload_in_work",
+        "the other pictures of this upload are being processed; try again when they are done",
     )
 
     # Tasks.
@@ -326,6 +334,13 @@ class DreamNotVisible(DreamError):
     """The dream's row is not there (yet): its transaction may not have been committed."""
 
     code = "dream_not_visible"
+
+
+class RetryRefused(DreamError):
+    """The picture cannot be processed again: it has not failed, its uploaded file is gone, or its upload is in work."""
+
+    code = "image_not_failed"
+    permanent = True
 
 
 class TokenRejected(DreamError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select, text, update
@@ -44,18 +44,21 @@ def find(session: Session, task_id: str) -> DreamTask | None:
     return session.scalar(select(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED))
 
 
-def revive(session: Session, task_id: str, new_key: Callable[[], str]) -> DreamTask | None:
+def revive(
+    session: Session, task_id: str, new_key: Callable[[], str], states: Collection[TaskState] = (TaskState.FAILED,)
+) -> DreamTask | None:
     """Make a failed task new again: no attempts, no deaths, due now, its failed pictures pending.
 
     Parameters:
       new_key: makes a storage key. A picture gets a new one if the nightly sweep has deleted the old or deletes it now.
+      states: the states of a task that runs again. An upload that has succeeded may have failed pictures.
 
     Returns:
-      The task; None if it is not failed (any more).
+      The task; None if it is in another state (now).
     """
     task = session.scalar(
         update(DreamTask)
-        .where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED)
+        .where(DreamTask.id == task_id, DreamTask.state.in_(states))
         .values(
             state=TaskState.QUEUED,
             attempts=0,

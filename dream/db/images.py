@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Row, Table, bindparam, case, func, select, text, tuple_, update
@@ -30,6 +30,7 @@ __all__ = [
     "fail",
     "forget_staged",
     "give_focus",
+    "give_positions",
     "gone_of_task",
     "list_images",
     "mark_deleted",
@@ -103,6 +104,11 @@ _TWIN = (
     .where(_images.c.id != bindparam("image"))
     .order_by(_images.c.id)
     .limit(1)
+)
+_PLACE = (
+    update(_images)
+    .where(_images.c.id == bindparam("image"))
+    .values(position=bindparam("place"), updated_at=_images.c.updated_at)
 )
 _NOTE = (
     update(_images).where(_images.c.id.in_(bindparam("images", expanding=True))).values(updated_at=_images.c.updated_at)
@@ -331,6 +337,27 @@ def give_focus(session: Session, dream_id: int, image_id: int, focus: list[float
         .returning(DreamImage)
         .execution_options(synchronize_session=False)
     )
+
+
+def give_positions(session: Session, dream_id: int, positions: Mapping[int, int]) -> Sequence[Row[Any]]:
+    """Write the positions of a dream's pictures, if it has all of them.
+
+    Parameters:
+      positions: the position of each picture, by its id.
+
+    Returns:
+      The columns in `LISTED` of those that the dream has.
+    """
+    columns = [getattr(DreamImage, name) for name in LISTED]
+    its: list[Any] = [DreamImage.dream_id == dream_id, text(VISIBLE)]
+    parts = [list(ids) for ids in _in_parts(sorted(positions))]
+    found: set[int] = set()
+    for ids in parts:  # locked in the order of their ids, so that two callers do not wait for each other
+        locked = select(DreamImage.id).where(DreamImage.id.in_(ids), *its).order_by(DreamImage.id).with_for_update()
+        found.update(session.scalars(locked))
+    if found == positions.keys():
+        session.execute(_PLACE, [{"image": each, "place": positions[each]} for each in sorted(positions)])
+    return [row for ids in parts for row in session.execute(select(*columns).where(DreamImage.id.in_(ids), *its))]
 
 
 def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:

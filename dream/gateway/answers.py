@@ -8,6 +8,7 @@ from annotated_types import Ge, Le, Len
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from dream.messages.arguments import MAX_ID, MAX_POSITION
 from dream.messages.pictures import ImageInfo, PhotoFacts
 from dream.messages.receipts import RefusedFile
 
@@ -22,11 +23,16 @@ __all__ = [
     "Health",
     "ImageDetail",
     "ListedImage",
+    "NewPosition",
+    "NewPositions",
+    "PositionsOfImages",
     "Readiness",
     "Retry",
     "Ticket",
 ]
 
+#: Bodies: no unknown field, and no text in the place of a number.
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Share = Annotated[float, Ge(0), Le(1)]
 
 
@@ -89,11 +95,33 @@ class AcceptedImage(TypedDict):
     id: int
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(_STRICT)
 class Focus(TypedDict):
     """The point that crops keep, `[x, y]` from the top left; null brings the found point back."""
 
     focus: Annotated[list[Share], Len(2, 2)] | None
+
+
+@with_config(_STRICT)
+class NewPosition(TypedDict):
+    """The position of a picture in the dream's text."""
+
+    id: Annotated[int, Ge(1), Le(MAX_ID)]
+    position: Annotated[int, Ge(-MAX_POSITION), Le(MAX_POSITION)]
+
+
+@with_config(_STRICT)
+class NewPositions(TypedDict):
+    """New positions of pictures: all of them are written, or none. Each picture comes once."""
+
+    positions: Annotated[list[NewPosition], Len(1, 1000)]
+
+
+class PositionsOfImages(TypedDict):
+    """The positions that were written."""
+
+    dream_id: int
+    positions: list[NewPosition]
 
 
 class FocusOfImage(TypedDict):

@@ -38,7 +38,7 @@ from dream.gateway.answers import ClientSettings, Health, Readiness
 from dream.gateway.credentials import identify, new_ticket
 from dream.gateway.faults import HANDLERS
 from dream.gateway.focus import put_focus
-from dream.gateway.images import delete_image, show_image
+from dream.gateway.images import delete_image, reorder_images, retry_image, show_image
 from dream.gateway.listing import list_images
 from dream.gateway.media import media, media_cookie
 from dream.gateway.openapi import document
@@ -186,8 +186,9 @@ def routes() -> list[BaseRoute]:
         Resource("/healthz", GET=_healthz),
         WebSocketRoute("/ws/dream-images/{dream_id:id}/", watch_dream),
         WebSocketRoute("/ws/dream-images/{dream_id:id}", watch_dream),
-        Resource("/api/dreams/{dream_id:id}/images", GET=list_images, POST=upload),
+        Resource("/api/dreams/{dream_id:id}/images", GET=list_images, POST=upload, PATCH=reorder_images),
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}", GET=show_image, DELETE=delete_image),
+        Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/retry", POST=retry_image),
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/original", GET=original),
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", PUT=put_focus),
         Resource("/api/dreams/{dream_id:id}/uploads", POST=begin_upload),

@@ -26,6 +26,7 @@ from dream.errors import (
     OwnersQueryFailed,
     QuotaExceeded,
     Reason,
+    RetryRefused,
     TablesMissing,
     TicketsUnavailable,
     TokenKeysUnavailable,
@@ -127,6 +128,7 @@ STATUSES: Mapping[type, int] = {
     UploadUnknown: 404,
     TooManyPending: 429,
     QuotaExceeded: 413,
+    RetryRefused: 409,
 }
 #: Faults of the servers behind the gateway: 503.
 SERVER_FAULTS = (

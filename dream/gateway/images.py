@@ -1,4 +1,4 @@
-"""A picture over REST: show and delete it; and the check that a dream belongs to the token's user."""
+"""Pictures over REST: show, delete, reorder and retry them; and the check that a dream belongs to the token's user."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,10 +15,12 @@ from starlette.responses import JSONResponse, Response
 
 from dream.db import DreamImage, images, tasks
 from dream.db.dreams import Owner
-from dream.gateway.answers import AcceptedImage, ImageDetail
+from dream.errors import TooManyPending
+from dream.gateway.answers import AcceptedImage, ImageDetail, NewPositions, PositionsOfImages
 from dream.gateway.auth import Identity
+from dream.gateway.body import read_json
 from dream.gateway.credentials import identify
-from dream.gateway.operations import Returns, operation
+from dream.gateway.operations import Body, Returns, operation
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.media.signatures import viewable_with
@@ -25,11 +28,30 @@ from dream.messages.arguments import MAX_ID
 from dream.messages.pictures import image_info
 from dream.messages.srcset import srcset_of
 from dream.messages.states import ImageState
+from dream.pictures.order import give_positions
+from dream.pictures.retry import process_again
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["delete_image", "image_of", "listed", "no_such_image", "owned", "retry_field", "show_image"]
+__all__ = [
+    "delete_image",
+    "image_of",
+    "listed",
+    "no_such_image",
+    "owned",
+    "reorder_images",
+    "retry_field",
+    "retry_image",
+    "show_image",
+]
+
+
+_EXAMPLE = '{"positions": [{"id": 12, "position": 3}]}'
+_NEW_POSITIONS = TypeAdapter(NewPositions)
+_MOST_BYTES = 128 * 1024
+#: A request that moves this many pictures counts as one more.
+_AS_ONE_REQUEST = 100
 
 
 @operation("Show a picture", {200: Returns("the picture", ImageDetail)}, refusals=(Code.IMAGE_NOT_FOUND,))
@@ -60,6 +82,46 @@ async def delete_image(request: Request) -> Response:
     accept = partial(services.producer.delete_images, user_id=owner.user_id)
     task_id = await run_in_threadpool(accept, dream_id, [target], owner.username)
     services.catalogue.forget(image)
+    return JSONResponse({"task_id": task_id, "dream_id": dream_id, "id": image_id}, 202)
+
+
+@operation(
+    "Give pictures new positions",
+    {200: Returns("the positions", PositionsOfImages)},
+    refusals=(Code.IMAGE_NOT_FOUND, Code.BODY_INVALID, Code.BODY_TOO_LARGE),
+    body=Body(NewPositions),
+)
+async def reorder_images(request: Request) -> Response:
+    """Write the positions of all these pictures, or of none: 200 with the positions."""
+    services, dream_id, owner = await owned(request)
+    wanted = (await read_json(request, _NEW_POSITIONS, _EXAMPLE, _MOST_BYTES))["positions"]
+    positions = {each["id"]: each["position"] for each in wanted}
+    if len(positions) < len(wanted):
+        raise Refused(Code.BODY_INVALID, "positions names a picture twice; name each once")
+    services.limits.of(owner.user_id).requests.owe(len(positions) / _AS_ONE_REQUEST)
+    missing = await run_in_threadpool(give_positions, services.producer, dream_id, positions)
+    if missing:
+        raise Refused(Code.IMAGE_NOT_FOUND, f"there is no image {min(missing)} in this dream; nothing was changed")
+    return JSONResponse({"dream_id": dream_id, "positions": wanted})
+
+
+@operation(
+    "Process a failed picture again",
+    {202: Returns("its task", AcceptedImage)},
+    refusals=(
+        *(Code.IMAGE_NOT_FOUND, Code.IMAGE_NOT_FAILED, Code.UPLOAD_IN_WORK, Code.UPLOAD_GONE),
+        TooManyPending,
+    ),
+)
+async def retry_image(request: Request) -> Response:
+    """Process a failed picture again: 202 with its task's id; also if it waits or is in work already."""
+    services, dream_id, _ = await owned(request)
+    image_id = int(request.path_params["image_id"])
+    task_id = None
+    if 0 < image_id <= MAX_ID:
+        task_id = await run_in_threadpool(process_again, services.producer, dream_id, image_id)
+    if task_id is None:
+        raise no_such_image()
     return JSONResponse({"task_id": task_id, "dream_id": dream_id, "id": image_id}, 202)
 
 

@@ -41,6 +41,9 @@ class Code(Enum):
     MEDIA_COOKIE_NOT_USED = "media_cookie_not_used", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     REQUEST_TOO_SLOW = "request_too_slow", 408
+    IMAGE_NOT_FAILED = Reason.IMAGE_NOT_FAILED.code, 409
+    UPLOAD_IN_WORK = Reason.UPLOAD_IN_WORK.code, 409
+    UPLOAD_GONE = Reason.UPLOAD_GONE.code, 409
     BODY_TOO_LARGE = "body_too_large", 413
     TOO_MANY_FILES = "too_many_files", 413
     TYPE_NOT_ACCEPTED = "type_not_accepted", 415

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_ID",
     "MAX_NAME_LENGTH",
+    "MAX_POSITION",
     "STAGING_PREFIX",
     "EncodedFile",
     "ImageFile",
@@ -46,7 +47,8 @@ STAGING_PREFIX = "staging/"
 MAX_ID = 2**63 - 1
 #: The most characters of a file's name that a row holds: the last ones.
 MAX_NAME_LENGTH = 255
-_MAX_POSITION = 2**31 - 1
+#: The largest position, for a column of 32 bits.
+MAX_POSITION = 2**31 - 1
 #: A ten-thousandth of a side is less than two pixels of the largest picture.
 _FOCUS_DECIMALS = 4
 #: Databases accept some tens of thousands of parameters in a statement, and each picture needs two.
@@ -235,7 +237,7 @@ def check_positions(positions: Any, count: int) -> list[int]:
         counts = f"{counted(count, 'file')} but {counted(len(positions), 'position')}"
         raise InvalidArguments(f"{counts}: each file needs one")
     for index, position in enumerate(positions):
-        if not isinstance(position, int) or isinstance(position, bool) or abs(position) > _MAX_POSITION:
+        if not isinstance(position, int) or isinstance(position, bool) or abs(position) > MAX_POSITION:
             raise InvalidArguments(f"positions[{index}] must be an integer, not {position!r}")
     return list(positions)
 

@@ -11,15 +11,13 @@ from enum import StrEnum
 from typing import Any
 
 from dream.errors import InvalidArguments
-from dream.messages.arguments import MAX_ID
+from dream.messages.arguments import MAX_ID, MAX_POSITION
 from dream.messages.states import ImageState
 
 __all__ = ["CURSOR", "SHOWN_STATES", "ListOrder", "check_order", "check_states", "cursor_behind", "parse_cursor"]
 
 #: The form of cursors, for clients.
 CURSOR = r"^(?:-?[0-9]{1,10}|newest)\.[0-9]{1,19}$"
-#: The largest position, for a column of 32 bits.
-_MAX_POSITION = 2**31 - 1
 
 
 class ListOrder(StrEnum):
@@ -78,7 +76,7 @@ def parse_cursor(cursor: Any, order: ListOrder) -> tuple[int, ...]:
     digits = "0" if is_newest else first.removeprefix("-")
     if not all(text.isascii() and text.isdecimal() and len(text) <= 19 for text in (digits, image_id)):
         raise InvalidArguments(f"cursor must be the next_cursor of an earlier list, not {cursor!r}")
-    if int(digits) > _MAX_POSITION or int(image_id) > MAX_ID:
+    if int(digits) > MAX_POSITION or int(image_id) > MAX_ID:
         raise InvalidArguments(f"cursor must be the next_cursor of an earlier list, not {cursor!r}")
     if is_newest is not (order is ListOrder.NEWEST):
         other = ListOrder.NEWEST if is_newest else ListOrder.POSITION

@@ -12,7 +12,7 @@ __all__ = ["Failure", "ImageState", "Step", "TaskState", "check_move", "owners_l
 
 class TaskState(StrEnum):
     """queued → running → succeeded | failed | revoked; running → queued when a run is retried or requeued;
-    failed → queued when it is replayed.
+    failed → queued when it is replayed, succeeded → queued when failed pictures of an upload are processed again.
     """
 
     QUEUED = "queued"

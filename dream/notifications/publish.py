@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,13 @@ class Publisher:
             append(keys, event)
         except (Disconnected, Unanswered):  # perhaps the server has restarted
             append(keys, event)
+
+    def reopen(self, task_id: str) -> None:
+        """Let events of a task pass again after its end, because it runs again. A missing Redis is no error."""
+        from redis.exceptions import RedisError
+
+        with suppress(RedisError):
+            self._client.delete(published_key(self._settings.redis_prefix, task_id))
 
     def close(self) -> None:
         """Close the connections."""

@@ -15,7 +15,9 @@ from dream.pictures.facts import photo_facts as facts
 from dream.pictures.focus import set_focus
 from dream.pictures.listing import Pictures
 from dream.pictures.listing import list_pictures as list  # noqa: A004 (read as `dream.pictures.list`)
+from dream.pictures.order import reorder
 from dream.pictures.picture import Picture
+from dream.pictures.retry import retry
 from dream.producer import original_url
 
-__all__ = ["PhotoFacts", "Picture", "Pictures", "facts", "list", "original_url", "set_focus"]
+__all__ = ["PhotoFacts", "Picture", "Pictures", "facts", "list", "original_url", "reorder", "retry", "set_focus"]

@@ -111,6 +111,14 @@ class StagingArea:
         else:
             self._storage.download(self._bucket, key, path)
 
+    def exists(self, key: str) -> bool:
+        """Whether the bytes are there.
+
+        Raises:
+          ObjectStoreUnavailable, AccessDenied, BucketMissing: it is unknown now.
+        """
+        return self._folder.exists(key) if StagingFolder.is_key(key) else self._storage.exists(self._bucket, key)
+
     def keep(self, key: str, path: Path, bucket: str, target: str) -> None:
         """Store staged bytes, which are at `path` too, as an original.
 
@@ -219,6 +227,15 @@ class StagingFolder:
                 _link_or_copy(self._path_of(key), path)
             except FileNotFoundError:
                 raise ObjectMissing("could not read a staged file: no such file") from None
+
+    def exists(self, key: str) -> bool:
+        """Whether the bytes are there.
+
+        Raises:
+          ObjectStoreUnavailable: this machine does not see the folder in which they were staged.
+        """
+        with _translated("look for a staged file"):
+            return self._path_of(key).exists()
 
     def delete(self, keys: Iterable[str]) -> dict[str, DreamError]:
         """Delete staged files; one that is not there counts as deleted. Returns the failed keys, with errors."""

@@ -23,6 +23,7 @@ HOPELESS = {
     "KeyReused",
     "ObjectMissing",
     "QuotaExceeded",
+    "RetryRefused",
     "SettingsError",
     "StackError",
     "TaskRevoked",
