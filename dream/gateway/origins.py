@@ -29,7 +29,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 #: Headers that a page may send, besides those that every page may.
 _SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
 #: Headers of answers that a page may read, besides those that every page may.
-_READ = ("Content-Disposition", "Content-Range", "ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After")
+_READ = ("Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Retry-After")
 _REFUSED = "pages of this site may not do this; an operator can name the site in DREAM_ALLOWED_ORIGINS"
 #: Browsers ask again after this time.
 _PREFLIGHT_S = 600
