@@ -13,11 +13,15 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from dream.db.dreams import give_to
 from dream.messages.users import user_number
+from tests.commands import dream
 from tests.gateway import DREAM, OWNER, SECRET, Gateway, auth, closing_code, receive, token
+from tests.issuer import Issuer, jwk
 
 
 def signed(claims: str) -> str:
@@ -156,3 +160,30 @@ def test_without_redis_there_are_no_tickets(start: Callable[..., Gateway]) -> No
             answer = gateway.http.post("/api/ws-ticket", headers=auth())
     assert (answer.status_code, answer.json()["code"]) == (503, "tickets_unavailable")
     assert "Retry-After" in answer.headers
+
+
+# --- keys of an issuer
+
+
+def test_the_issuers_keys_rotate_while_the_gateway_runs(start: Callable[..., Gateway], environment: Any) -> None:
+    """No restart, and no refused token: the first one that names the new key makes the gateway read it."""
+    old, new = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+
+    def status(gateway: Gateway, key: Any, kid: str, **claims: Any) -> int:
+        said = {"sub": str(OWNER), "aud": "photos", "exp": time.time() + 60, **claims}
+        its_token = jwt.encode(said, key, "EdDSA", {"kid": kid})
+        return gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth(its_token)).status_code
+
+    with closing(Issuer([jwk(old, "old")])) as issuer:
+        settings = {"jwt_jwks": issuer.url, "jwt_user_claim": "sub", "jwt_audience": "photos"}
+        with start(**settings) as gateway:
+            assert status(gateway, old, "old") == 200
+            assert status(gateway, old, "old", aud="shop") == 401
+            issuer.keys = [jwk(old, "old"), jwk(new, "new")]
+            assert status(gateway, new, "new") == 200
+            assert status(gateway, new, "old") == 401
+            assert status(gateway, old, "odd") == 401
+            by_secret = auth(token(sub=str(OWNER), aud="photos"))
+            assert gateway.http.get(f"/api/dreams/{DREAM}/images", headers=by_secret).status_code == 200
+        said = dream(environment, "doctor", **{f"DREAM_{name.upper()}": value for name, value in settings.items()})
+        assert f"DREAM_JWT_JWKS={issuer.url} has 2 keys: old (EdDSA), new (EdDSA)" in said.stdout

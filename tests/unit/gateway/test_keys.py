@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from dream.errors import SettingsError, TokenKeysUnavailable, TokenRejected
 from dream.gateway.auth import Identity, decode
 from dream.gateway.keys import Keys, UnknownKey
 from dream.settings import Settings
 from tests.certificates import Certificates
+from tests.issuer import Issuer, jwk
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 OTHER_RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -35,13 +34,6 @@ def pem(private_key: Any, kid: str = "") -> str:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return (f"kid: {kid}\n" if kid else "") + public.decode()
-
-
-def jwk(private_key: Any, kid: str, **more: str) -> dict[str, Any]:
-    kind = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
-    to_jwk = next((kind[each] for each in kind if isinstance(private_key, each)), OKPAlgorithm).to_jwk
-    said: dict[str, Any] = to_jwk(private_key.public_key(), as_dict=True)
-    return {**said, "kid": kid, **more}
 
 
 def signed(key: Any, algorithm: str, headers: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -195,37 +187,10 @@ def test_the_address_of_keys_is_encrypted(value: str) -> None:
 # --- the issuer's set
 
 
-class Issuer:
-    """A site that serves its set of keys."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] | None = [jwk(RSA_KEY, "first", use="sig", alg="RS256")]
-        self.asked = 0
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.asked += 1
-                self.send_response(200 if issuer.keys is not None else 503)
-                self.end_headers()
-                self.wfile.write(json.dumps({"keys": issuer.keys}).encode())
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    own = Issuer()
-    yield own
-    own.close()
+    with closing(Issuer([jwk(RSA_KEY, "first", use="sig", alg="RS256")])) as own:
+        yield own
 
 
 def test_a_new_key_of_the_issuer_is_read_when_a_token_names_it_and_at_most_once_a_minute(issuer: Issuer) -> None:
