@@ -26,6 +26,17 @@ FLOWS: dict[str, dict[str, str]] = {
         "notify": "worker",
         "ack": "worker",
     },
+    # The steps of its task are those of an upload.
+    "direct": {
+        "grant": "web",
+        "look": "web",
+        "record": "web",
+        "enqueue": "web",
+    },
+    "expiry": {
+        "expire": "scheduler",
+        "clear": "scheduler",
+    },
     "delete": {
         "record": "web",
         "enqueue": "web",

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from dream.db import migrate
 from tests.acceptance.faults import report
 from tests.acceptance.faults.cells import WORLDS, Cell, all_cells, pairwise
-from tests.acceptance.faults.scene import QUICK, Scene
+from tests.acceptance.faults.scene import OF_FLOW, QUICK, Scene
 from tests.acceptance.faults.servers import Postgres, Valkey, small_disk
 from tests.acceptance.faults.stack_scene import StackScene, stack_environment
 from tests.conftest import environment_in, settings_from
@@ -176,7 +176,7 @@ def dream_up_world(usual: dict[str, str], tmp_path: Path, sqlite_template: Path)
 @pytest.fixture
 def world(cell: Cell, request: pytest.FixtureRequest) -> World:
     world: World = request.getfixturevalue(f"{WORLDS.get(cell.fault, 'usual')}_world")
-    return world
+    return {**world, "environment": {**world["environment"], **OF_FLOW.get(cell.flow, {})}}
 
 
 @pytest.fixture

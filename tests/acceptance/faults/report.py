@@ -17,7 +17,7 @@ END = "<!-- end of the matrix -->"
 BROKEN = "**broken**"
 _SKIPPED = "skipped"
 _UNMET = "·"
-_SIGNS = {"succeeded": "●", "refused": "○", "failed": "◐", "not met": _UNMET}
+_SIGNS = {"succeeded": "●", "refused": "○", "failed": "◐", "removed": "●", "not met": _UNMET}
 _MOMENTS = ("before", "after")
 
 

@@ -13,19 +13,23 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from dream.db import Database, DreamImage, DreamTask, RevokedToken
+from dream.db import Database, DreamImage, DreamTask, DreamUpload, RevokedToken
 from dream.db.clock import now
+from dream.errors import FilesRefused
+from dream.messages.arguments import STAGING_PREFIX
 from dream.messages.registry import CLEANUP_TOKENS
 from dream.messages.states import ImageState, TaskState
-from dream.producer import Producer
+from dream.producer import Producer, direct
 from dream.runs.connections import Connections
 from dream.runs.sending import own_broker
 from dream.runs.timetable import TIMETABLE
+from dream.scheduler.expiry import Expiry
 from dream.storage import Storage, new_key_stem
-from dream.storage.keys import canonical_url
+from dream.storage.keys import canonical_url, direct_key
 from dream.variants import VariantSpec
 from tests import promise
 from tests.acceptance.faults import web
@@ -37,7 +41,7 @@ from tests.pictures import noise
 from tests.processes import Parts, Process
 from tests.store_proxy import StoreProxy
 
-__all__ = ["QUICK", "Scene", "hold", "is_locked", "lock_sqlite"]
+__all__ = ["OF_FLOW", "QUICK", "Scene", "hold", "is_locked", "lock_sqlite"]
 
 #: Clocks short enough for hundreds of cells; the ratios are those of the defaults.
 QUICK = {
@@ -54,6 +58,11 @@ QUICK = {
     "DREAM_VARIANTS": "thumb:64",
     "DREAM_KEEP_ORIGINALS": "yes",
     "DREAM_WIDTHS": "48",
+}
+#: Bytes that no row names are orphans at once, so an open upload needs its row. In one flow its time is short.
+OF_FLOW = {
+    "direct": {"DREAM_STAGING_ORPHAN_S": "0.001"},
+    "expiry": {"DREAM_STAGING_ORPHAN_S": "0.001", "DREAM_DIRECT_UPLOAD_TTL_S": "4"},
 }
 DREAM_ID = 7
 _CARD = VariantSpec.parse("card:64x64:cover")
@@ -121,6 +130,8 @@ class Scene:
         if self.web is not None:
             self.web.wait(60)
             self.accepted += web.accepted(self.parts.log_of(self.web))
+        if self.cell.flow == "direct":
+            self._complete_again()
         wait_for(self._has_ended, _END_S, lambda: f"the end of every task of {self.cell}: {self._states()}")
         self.stop_parts()
         self._check()
@@ -160,7 +171,7 @@ class Scene:
 
     def _set_up(self) -> dict[str, Any]:
         Storage(self.settings).ensure_bucket(self.settings.s3_bucket)
-        if self.cell.flow == "upload":
+        if self.cell.flow in ("upload", "direct"):
             return {"dream_id": DREAM_ID, "paths": [str(self._picture(number)) for number in (1, 2)]}
         if self.cell.flow == "variant":
             return {"image_id": self._stored_picture()["id"], "definition": _CARD.definition}
@@ -168,9 +179,22 @@ class Scene:
             return {"image_id": self._stored_picture()["id"]}
         if self.cell.flow == "delete":
             return {"dream_id": DREAM_ID, "image_urls": [self._stored_picture() for _ in range(2)]}
+        if self.cell.flow == "expiry":
+            self._open_upload("over", -1)
+            self._open_upload("open", 3600)
+            return {}
         with self.database.begin() as session:
             session.add_all([RevokedToken(jti=f"old-{n}", expires_at=now(-60)) for n in range(3)])
         return {}
+
+    def _open_upload(self, name: str, left_s: float) -> None:
+        """A direct upload that nobody has completed: a row, and the bytes of one of its two files."""
+        upload_id = str(uuid5(NAMESPACE_URL, name))
+        files: Any = [{"staged": direct_key(upload_id, index)} for index in (0, 1)]
+        Storage(self.settings).put_bytes(self.settings.staging_bucket, files[0]["staged"], noise())
+        with self.database.begin() as session:
+            values = {"dream_id": DREAM_ID, "file_count": 2, "size_bytes": 2}
+            session.add(DreamUpload(id=upload_id, files=files, expires_at=now(left_s), **values))
 
     def _picture(self, number: int) -> Path:
         path = self.folder / f"{number}.jpg"
@@ -212,7 +236,7 @@ class Scene:
 
     def _call(self, given: dict[str, Any]) -> None:
         """Call as the web layer does: in a process of its own where that is to be struck."""
-        if self.cell.flow == "schedule":
+        if self.cell.flow in ("schedule", "expiry"):
             return
         if self.cell.process == "web":
             program = ("-m", "tests.acceptance.faults.web")
@@ -232,11 +256,38 @@ class Scene:
 
     # --- after
 
+    def _complete_again(self) -> None:
+        """Complete the direct upload as a client that had no answer, or lost it: what was accepted stays."""
+        with self.database.read() as session:
+            begun = {*session.scalars(select(DreamUpload.id)), *(task.id for task in self._unsettled())}
+        with contextlib.closing(own_broker(self.settings)) as broker:
+            producer = Producer(self.settings, Connections(self.settings, database=self.database, broker=broker))
+            for upload_id in begun:
+                with contextlib.suppress(FilesRefused):
+                    self.accepted.append(direct.complete(producer, DREAM_ID, upload_id)["task_id"])
+
+    def _forget_uploads(self) -> None:
+        """Let the time of the open upload pass, and check that only rows keep staged bytes then."""
+        if self.cell.flow == "direct":
+            with self.database.begin() as session:
+                session.execute(update(DreamUpload).values(expires_at=now(-1)))
+            Expiry(self.settings, Connections(self.settings, database=self.database)).sweep()
+        promise.sweep_the_night(self.environment)
+        with self.database.read() as session:
+            named = {*session.scalars(select(DreamImage.staging_key).where(DreamImage.staging_key.is_not(None)))}
+            left = session.scalars(select(DreamUpload)).all()
+        staged = {key for key, _ in Storage(self.settings).list_keys(self.settings.staging_bucket, STAGING_PREFIX)}
+        assert len(left) == (self.cell.flow == "expiry")
+        assert staged == named | {upload.files[0]["staged"] for upload in left}
+
     def _unsettled(self) -> Sequence[DreamTask]:
         with self.database.read() as session:
             return session.scalars(select(DreamTask).where(DreamTask.name != "settled")).all()
 
     def _has_ended(self) -> bool:
+        if self.cell.flow == "expiry":
+            with self.database.read() as session:
+                return len(session.scalars(select(DreamUpload)).all()) == 1
         tasks = self._unsettled()
         if not tasks and (self.accepted or self.cell.flow == "schedule"):
             return False
@@ -246,6 +297,8 @@ class Scene:
         return [f"{task.name} {task.state} attempts={task.attempts} deaths={task.deaths}" for task in self._unsettled()]
 
     def _check(self) -> None:
+        if self.cell.flow in OF_FLOW:
+            self._forget_uploads()
         promise.sweep_the_night(self.environment)
         lost = self.cell.fault == "broker emptied"
         findings = promise.check(self.environment, self.accepted, events_were_lost=lost)
@@ -276,7 +329,7 @@ class Scene:
             return "not met"
         tasks = self._unsettled()
         if not tasks:
-            return "refused"
+            return "removed" if self.cell.flow == "expiry" else "refused"
         [task] = tasks
         cost = [f"{task.attempts} retries"] * bool(task.attempts) + [f"{task.deaths} deaths"] * bool(task.deaths)
         return ", ".join([str(task.state), *cost])

@@ -41,7 +41,7 @@ class StackScene(Scene):
         self.up = up = self.parts.start(
             "up", "--port", port, "--data", str(self._data), ready=False, **self._fault_of_parts
         )
-        if self.cell.flow != "schedule":
+        if self.cell.flow not in ("schedule", "expiry"):
             wait_for(lambda: "\nready " in f"\n{self.parts.log_of(up)}", 60, "the stack")
 
     def stop_parts(self) -> None:
