@@ -393,6 +393,54 @@ def test_a_deletion_that_fails_is_said_and_a_closed_page_deletes(page: Page, gat
     )
 
 
+# --- the own order
+
+
+def drag(page: Page, name: str, to: str) -> None:
+    """Drag a picture in front of another one, once the tiles are where they belong."""
+    titles = "tiles => tiles.map((each) => each.title)"
+    wait_for(lambda: page.locator(".tile").evaluate_all(titles) == names(page), what="the tiles in order")
+    start, end = (page.locator(f".tile[title='{each}']").bounding_box() for each in (name, to))
+    assert start is not None
+    assert end is not None
+    page.mouse.move(start["x"] + 50, start["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(start["x"] + 65, start["y"] + 50)
+    page.mouse.move(end["x"] + 10, end["y"] + 50)
+    page.mouse.up()
+
+
+def test_pictures_are_arranged_by_dragging_and_by_keys(page: Page, gateway: Gateway) -> None:
+    """In the own order only; a second gallery follows, Escape puts back, and a refusal is said."""
+    ids = stored(gateway, 6)
+    show(page, gateway)
+    expect(page.locator(".tile")).to_have_count(6)
+    drag(page, "1.jpg", "4.jpg")
+    assert there(gateway) == ids
+    page.get_by_role("button", name="Arranged").click()
+    wait_for(lambda: names(page) == [f"{number}.jpg" for number in range(6)], what="the own order")
+    with page.context.new_page() as other:
+        show(other, gateway)
+        other.get_by_role("button", name="Arranged").click()
+        drag(page, "4.jpg", "1.jpg")
+        expected = [f"{number}.jpg" for number in (0, 4, 1, 2, 3, 5)]
+        for each in (page, other):
+            wait_for(lambda own=each: names(own) == expected, what="the new order")  # type: ignore[misc]
+    assert there(gateway) == [ids[number] for number in (0, 4, 1, 2, 3, 5)]
+    assert page.get_by_role("dialog").count() == 0
+    page.locator(".tile[title='0.jpg']").focus()
+    for key in ("m", "End", "Escape", "m", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    wait_for(lambda: names(page)[:3] == ["4.jpg", "0.jpg", "1.jpg"], what="the picture that keys moved")
+    expect(page.get_by_role("status").filter(has_text="Dropped.")).to_be_attached()
+    assert focused(page) == "0.jpg"
+    assert there(gateway)[:3] == [ids[4], ids[0], ids[1]]
+    page.route("**/api/dreams/*/images", lambda route: route.abort())
+    drag(page, "5.jpg", "4.jpg")
+    expect(page.get_by_role("alert")).to_contain_text("Not moved: the connection was lost")
+    assert names(page)[0] == "4.jpg"
+
+
 # --- a screen reader, and many pictures
 
 

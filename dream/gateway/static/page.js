@@ -79,6 +79,7 @@ for (const name of ["dragenter", "dragover", "drop"]) {
 element("sign-out").addEventListener("click", async () => {
   const open = client.uploads.items.filter((each) => !each.error).length;
   if (open > 0 && !confirm(say("page.unsent", { n: open }))) return;
+  await gallery.settle();
   const error = await client.logOut().then(() => null, (failure) => failure);
   leave();
   forget();

@@ -443,6 +443,11 @@ export class DreamGallery extends DreamElement {
     this.#isSelecting = false;
   }
 
+  /** Delete now what could still be undone; resolves when the server has answered. */
+  async settle() {
+    await this.removal?.commit();
+  }
+
   async again(id) {
     if (!this.#viewer?.isOpen) this.focusOn(id);
     try {

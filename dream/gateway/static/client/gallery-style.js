@@ -4,10 +4,11 @@ import { sheet } from "./theme.js";
 
 export const galleryStyle = sheet(`
 :host { position: relative; container: gallery / inline-size; }
-.bar { position: sticky; top: var(--dream-bar-top, 0); z-index: 3; display: flex; align-items: center; gap: .35rem; padding: .5rem 0; background: var(--back); }
+.bar { display: flex; align-items: center; gap: .35rem; padding: .5rem 0; background: var(--back); }
 .bar p { margin: 0 auto 0 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--soft);
   font-variant-numeric: tabular-nums; }
 .bar small { margin-left: .75em; font-size: .85rem; }
+.bar[data-selecting] { position: sticky; top: var(--dream-bar-top, 0); z-index: 3; }
 .bar[data-selecting] p { color: var(--text); font-weight: 600; }
 .choice { display: inline-flex; background: var(--well); border-radius: var(--radius); padding: 2px; }
 .choice button { border: 0; min-height: 2.2rem; border-radius: calc(var(--radius) - 2px); color: var(--soft); }
@@ -58,7 +59,7 @@ export const galleryStyle = sheet(`
 .more::before { content: ""; width: 1.6rem; height: 1.6rem; border-radius: 50%; border: 3px solid var(--line);
   border-top-color: var(--accent); animation: turn 1s linear infinite; }
 .trouble { margin: 1rem 0; color: var(--bad); }
-.notices { position: fixed; inset: auto 0 max(1rem, env(safe-area-inset-bottom)); z-index: 8; display: grid; gap: .5rem;
+.notices { position: fixed; inset: auto 0 max(1rem, env(safe-area-inset-bottom)); z-index: 50; display: grid; gap: .5rem;
   justify-items: center; padding: 0 1rem; pointer-events: none; }
 .notice { display: flex; align-items: center; gap: .8rem; max-width: 36rem; padding: .4rem .4rem .4rem 1rem; pointer-events: auto;
   color: var(--back); background: var(--text); border-radius: var(--radius); box-shadow: var(--shade); animation: arrive .2s; }
