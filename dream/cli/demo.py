@@ -76,13 +76,15 @@ def demo(
     try:
         with _stack(data, port) as stack:
             url = _ready(stack)
-            address, problem = _try_out(stack, data, url)
+            token, problem = _try_out(stack, data, url)
             if problem is not None:
                 typer.echo(f"dream: the demo did not work: {problem}", err=True)
             code = EXIT_FAILURE if problem is not None else 0
             if not once:
-                if address is not None:
+                if token is not None:
+                    address = f"{url}/#dream={_DREAM_ID}&token={token}"
                     typer.echo(f"look at them: {address}")
+                    typer.echo(f"look at the system: {url}/ops#token={token}")
                     _show(address, is_opening)
                 typer.echo("Ctrl-C stops everything.")
                 code = stack.wait() or EXIT_FAILURE
@@ -145,7 +147,7 @@ def _show(address: str, is_opening: bool | None) -> None:
 
 
 def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> tuple[str | None, str | None]:
-    """Send the samples through the stack; return the address of the page with them, or the problem."""
+    """Send the samples through the stack; return a token for them, or the problem."""
     from dream.stack.environment import for_process, without_own
     from dream.stack.up import running_variables
 
@@ -167,7 +169,7 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> tuple[str | 
 
 
 def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> str:
-    """Send the sample pictures through the stack of the environment; return the address of the page with them.
+    """Send the sample pictures through the stack of the environment; return a token of their owner, an operator.
 
     Parameters:
       folder: the folder for the samples.
@@ -182,7 +184,7 @@ def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> st
     settings = load_quietly()
     typer.echo(f"drawing sample pictures into {folder}")
     files = [ImageFile(name=path.name, data=path.read_bytes()) for path in draw(folder)]
-    token = sign(settings, _USER_ID, DEFAULT_TTL_S)
+    token = sign(settings, _USER_ID, DEFAULT_TTL_S, is_operator=True)
     with opened(settings) as producer:
         producer.set_owner(_DREAM_ID, _USER_ID, f"user{_USER_ID}")
         for file in files:
@@ -192,7 +194,7 @@ def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> st
     _check_listed(images, url, token)
     _check_downloads(images)
     typer.echo(f"all {len(images)} pictures are completed, listed and downloadable")
-    return f"{url}/#dream={_DREAM_ID}&token={token}"
+    return token
 
 
 def _send(producer: Producer, files: list[ImageFile], check_stack: Callable[[], None]) -> Sequence[DreamImage]:
