@@ -329,8 +329,8 @@ function processes({ processes, runs }) {
   const headings = [[say("ops.kind")], [say("ops.name"), "wide"], [say("ops.busy"), "wide"], [say("ops.uptime"), "n"], [say("ops.runs"), "n"], [say("ops.version")]];
   const found = [table(headings, rows, say("ops.processes")), make("h3", { text: say("ops.runsnow") })];
   if (!runs.length) return [...found, make("p", { class: "soft", text: say("ops.idle") })];
-  const busy = [[say("ops.task"), "wide"], [say("ops.dream"), "n"], [say("ops.queue")], [say("ops.lasts"), "n"], [say("ops.in"), "wide"]];
-  const shown = runs.map((run) => [make("span", { title: run.task_id, text: run.task }), run.dream_id ?? "–", run.queue, duration(run.lasts_s), run.worker]);
+  const busy = [[say("ops.task"), "wide"], [say("ops.dream"), "n"], [say("ops.lasts"), "n"], [say("ops.in"), "wide"]];
+  const shown = runs.map((run) => [make("span", { title: run.task_id, text: run.task }), run.dream_id ?? "–", duration(run.lasts_s), run.worker]);
   return [...found, table(busy, shown, say("ops.runsnow"))];
 }
 
