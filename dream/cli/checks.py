@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -334,10 +334,26 @@ def _bucket_checks(settings: Settings) -> Iterator[Check]:
     staging = settings.staging_bucket
     if staging != settings.s3_bucket:
         yield Check("staging bucket", partial(_bucket, settings, staging), _STORE_ADVICE)
+    # Pages of other sites than the gateway's own are the ones that may send files to the store.
+    origins = [each for each in settings.allowed_origins if "*" not in each]
+    if settings.direct_upload_ttl_s and origins:
+        yield Check("direct uploads", partial(_direct_uploads, settings, origins), _STORE_ADVICE)
     if settings.originals_bucket not in (None, settings.s3_bucket, staging):
         yield Check("originals bucket", partial(_bucket, settings, settings.originals_bucket or ""), _STORE_ADVICE)
     if settings.staging_dir is not None:
         yield Check("staging folder", partial(_staging_folder, Path(settings.staging_dir)), _FOLDER_ADVICE)
+
+
+def _direct_uploads(settings: Settings, origins: Sequence[str]) -> Iterator[Finding]:
+    storage, bucket = Storage(settings), settings.staging_bucket
+    for origin in origins:
+        if storage.lets_pages_put(bucket, origin):
+            yield right(f"{bucket} takes files from pages of {origin}")
+        else:
+            yield warning(
+                f"{bucket} takes no files from pages of {origin}, which only direct uploads need",
+                "add a CORS rule (docs/uploads.md), or set DREAM_DIRECT_UPLOAD_TTL_S=0",
+            )
 
 
 def _bucket(settings: Settings, bucket: str) -> Iterator[Finding]:

@@ -354,6 +354,19 @@ class Storage:
         headers = {"content-length": str(size_bytes), "content-type": content_type}
         return SignedUrl(sign(url, keys, Window(int(now), life_s, 0), "PUT", headers=headers), life_s)
 
+    def lets_pages_put(self, bucket: str, origin: str) -> bool:
+        """Whether the store lets browsers put an object here from pages of that origin (CORS)."""
+        url = self.signed_put(bucket, "staging/asked-for-cors", 1, "image/jpeg", _SKEW_S).url
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "content-type",
+        }
+        connections = self._client._endpoint.http_session  # type: ignore[attr-defined]
+        with _translated("ask for the CORS rules of the bucket"):
+            answer = connections.send(AWSRequest("OPTIONS", url, asked).prepare())
+        return answer.status_code < 300 and answer.headers.get("Access-Control-Allow-Origin") in ("*", origin)
+
     def _to_sign(self, bucket: str, key: str, now: float) -> tuple[str, Keys, float]:
         """The URL of an object, the credentials to sign it with, and the seconds that these are valid."""
         with _translated("sign a URL"):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -452,3 +453,19 @@ def test_redis_cluster_is_told_and_every_part_refuses_to_start_on_it(
             assert "names a node of a Redis Cluster" in only_line(refused.stderr)
     finally:
         node.kill()
+
+
+def test_a_store_that_takes_no_files_from_pages_is_worth_a_look(environment: Environment, settings: Settings) -> None:
+    """Only pages of other sites send files to the store, so a site without them is not asked to look."""
+    pages = {"DREAM_ALLOWED_ORIGINS": "https://app.example.com,https://*.example.com"}
+    found = []
+    for origin in ("https://other.example.com", "https://app.example.com"):
+        rule: Any = {"AllowedOrigins": [origin], "AllowedMethods": ["PUT"], "AllowedHeaders": ["content-type"]}
+        rules: Any = {"CORSRules": [rule]}
+        Storage(settings)._client.put_bucket_cors(Bucket=settings.staging_bucket, CORSConfiguration=rules)
+        run = dream({**environment, **pages}, "doctor")
+        found.append((lines_of(run, "warn", "direct uploads"), lines_of(run, "right", "direct uploads")))
+    ([refused], none), (nothing, [taken]) = found
+    assert none == nothing == []
+    assert "takes no files from pages of https://app.example.com" in refused
+    assert "takes files from pages of https://app.example.com" in taken
