@@ -242,6 +242,8 @@ def test_unfinished_and_failed_pictures_say_their_state_in_words(page: Page, gat
     assert gateway.publisher.publish(ImageUpdate(dream_id=DREAM, status=UpdateStatus.FAILED, task_id="task2"))
     other = page.locator(".tile[title='2.jpg']")
     expect(other.get_by_role("button", name="Try again")).to_be_visible()
+    other.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_contain_text("Not tried again: ")
     other.get_by_role("button", name="Delete").click()
     expect(other).to_have_count(0)
 
@@ -327,6 +329,32 @@ def test_the_viewer_is_swiped_and_deletes_with_undo(browser: Browser, gateway: G
         assert names(page) == ["3.jpg", "2.jpg", "1.jpg", "0.jpg"]
         swipe(5, 200)
         expect(dialog).to_be_hidden()
+
+
+def test_a_long_press_selects_and_then_drags(browser: Browser, gateway: Gateway) -> None:
+    """On a phone, where a touch that moves at once scrolls; the click at the end of a gesture opens nothing."""
+    ids = stored(gateway, 4)
+    with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
+        page = context.new_page()
+        show(page, gateway)
+        page.get_by_role("button", name="Arranged").tap()
+        expect(page.locator(".tile").first).to_have_attribute("title", "0.jpg")
+        wire = context.new_cdp_session(page)
+        start, end = (page.locator(f".tile[title='{name}.jpg']").bounding_box() for name in (3, 0))
+        assert start is not None
+        assert end is not None
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+        touch("touchStart", (start["x"] + 30, start["y"] + 30))
+        expect(page.locator(".tile[aria-selected=true]")).to_have_attribute("title", "3.jpg")
+        touch("touchMove", (start["x"] + 10, start["y"] + 20))
+        touch("touchMove", (end["x"] + 5, end["y"] + 20))
+        touch("touchEnd")
+        wait_for(lambda: names(page)[0] == "3.jpg", what="the picture that was dragged")
+        assert there(gateway)[0] == ids[3]
+        assert page.get_by_role("dialog").count() == 0
 
 
 # --- many

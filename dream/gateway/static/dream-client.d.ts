@@ -168,3 +168,10 @@ export class UploadQueue extends EventTarget {
   close(): void;
   unsent(): Promise<string[]>;
 }
+
+/** `<dream-gallery>`: it takes the attributes `dream`, `token` and `base`, or a client. */
+export class DreamGallery extends HTMLElement {
+  client: DreamClient | null;
+  /** Delete now what could still be undone; resolves when the server has answered. */
+  settle(): Promise<void>;
+}
