@@ -299,7 +299,7 @@ def _owners(settings: Settings, owners_sql: str) -> Iterator[Finding]:
     finally:
         database.dispose()
     if owner is not None:
-        yield right(f"DREAM_OWNERS_SQL gives dream {dream_id or 1} to the user {owner.user_id}")
+        yield right(f"DREAM_OWNERS_SQL gives dream {dream_id or 1} to the user {owner.user}, named {owner.username!r}")
     elif dream_id is None:
         yield right("DREAM_OWNERS_SQL runs; there is no picture yet to try it with")
     else:

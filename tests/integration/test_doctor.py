@@ -407,7 +407,8 @@ def test_the_report_can_be_read_by_programs(environment: Environment, settings: 
         ("SELECT user_id, username FROM nowhere WHERE id = :dream_id", "wrong", "no such table: nowhere"),
         ("SELECT user_id FROM dreams WHERE id = :dream_id", "wrong", "gives 1 of the two columns"),
         ("SELECT username, user_id FROM dreams WHERE id = :dream_id OR 1", "right", "runs"),
-        ("SELECT 'ann', 3 WHERE :dream_id > 0", "wrong", "gave the user_id 'ann'"),
+        ("SELECT 'ann', 3 WHERE :dream_id > 0", "right", "gives dream 1 to the user ann, named '3'"),
+        ("SELECT 1.5, 'ann' WHERE :dream_id > 0", "wrong", "gave the user_id 1.5"),
         ("SELEC user_id, username FROM dreams WHERE id = :dream_id", "wrong", "syntax error"),
     ],
 )
