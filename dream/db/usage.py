@@ -68,7 +68,7 @@ class Usage(NamedTuple):
 
 
 def measure(database: Database) -> Usage:
-    """Add up the rows; 10 million pictures take some seconds.
+    """Add up the rows, in many short statements.
 
     Raises:
       SQLAlchemyError: the database is away.

@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
+from dream.cli.tokens import sign
 from dream.errors import SettingsError, TokenRejected
 from dream.gateway.auth import Identity, bearer_token
 from dream.gateway.auth import decode as decode_with
@@ -104,6 +105,12 @@ def test_only_true_makes_an_operator(value: object) -> None:
     assert decode(signed(ops=True), settings(operator_claim="ops")).is_operator
     assert not decode(signed(dream_operator=value), settings()).is_operator
     assert not decode(signed(dream_operator=True), settings(operator_claim="ops")).is_operator
+
+
+def test_dream_token_names_an_operator_only_if_it_is_asked_to() -> None:
+    for is_operator in (False, True):
+        own = settings(operator_claim="ops")
+        assert decode(sign(own, 5, 60, is_operator=is_operator), own).is_operator is is_operator
 
 
 @pytest.mark.parametrize("value", ["Bearer abc", "bearer  abc ", "abc", " abc"])
