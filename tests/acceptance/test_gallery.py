@@ -285,6 +285,15 @@ def test_the_viewer_is_walked_by_keys_zooms_and_gives_the_focus_back(page: Page,
     page.keyboard.press("i")
     expect(dialog.get_by_role("region", name="Facts")).to_contain_text("Fuji")
     expect(dialog.get_by_role("region", name="Facts")).to_contain_text("1/250 s · f/2.8")
+    page.keyboard.press("0")
+    dialog.get_by_role("button", name="Choose the focal point").click()
+    dialog.get_by_role("button", name="Click the point that crops keep").wait_for()
+    box = shown.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    expect(page.get_by_role("status").filter(has_text="The focal point is set.")).to_be_attached()
+    focus = gateway.http.get(f"/api/dreams/{DREAM}/images/{ids[2]}", headers=auth()).json()["focus"]
+    assert focus == pytest.approx([0.25, 0.5], abs=0.02)
     with page.expect_download() as download:
         page.keyboard.press("d")
     assert download.value.suggested_filename == "2.jpg"

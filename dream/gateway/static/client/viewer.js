@@ -341,7 +341,7 @@ export class Viewer {
     if (this.wasMoved || event.target.closest("button")) return;
     if (!this.stage.hasAttribute("data-focus")) return isOn || !image || this.close();
     if (!isOn) return;
-    this.stage.removeAttribute("data-focus");
+    this.facts.querySelector("button").click();
     try {
       await this.#gallery.client.setFocus(this.#id, [right, down]);
       this.#gallery.hear(say("viewer.focus_set"));
@@ -417,8 +417,12 @@ export class Viewer {
     };
     const rows = Object.entries(shown).filter(([, value]) => value);
     const list = make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", { text: say(`viewer.${name}`) }), make("dd", { text })]));
-    const choose = () => this.stage.toggleAttribute("data-focus");
-    const button = make("button", { type: "button", onclick: choose }, icon(ICONS.focus), say("viewer.focus"));
+    const button = make("button", { type: "button" }, icon(ICONS.focus), say("viewer.focus"));
+    button.addEventListener("click", () => {
+      const isChoosing = this.stage.toggleAttribute("data-focus");
+      button.lastChild.textContent = say(isChoosing ? "viewer.focus_hint" : "viewer.focus");
+      this.#gallery.hear(button.textContent);
+    });
     this.facts.replaceChildren(list, ...(isShown(picture) ? [button] : []));
   }
 }
