@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,9 @@ class Blacklist(Protocol):
 
     def is_revoked(self, session: Session, jti: str) -> bool:
         """Whether the token of that id was revoked."""
+
+    def revoked_among(self, session: Session, jtis: Collection[str]) -> set[str]:
+        """Those of the ids whose tokens were revoked."""
 
     def revoke(self, session: Session, jti: str, expires_at: datetime, user_id: int | None) -> None:
         """Revoke the token; a second time changes nothing."""

@@ -6,7 +6,7 @@ row in the second table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -36,7 +36,7 @@ from dream.db.faults import lacks_tables
 from dream.db.session import in_roles_schema, rows_hit
 from dream.errors import BlacklistMissing
 
-__all__ = ["Expired", "check", "expired", "is_revoked", "revoke"]
+__all__ = ["Expired", "check", "expired", "is_revoked", "revoke", "revoked_among"]
 
 _tables = MetaData()
 _BigId = BigInteger().with_variant(Integer(), "sqlite")
@@ -94,6 +94,17 @@ def is_revoked(session: Session, jti: str) -> bool:
     found = select(_blacklisted.c.id).join(_outstanding, _outstanding.c.id == _blacklisted.c.token_id)
     with _on_site(session):
         return session.scalar(found.where(_outstanding.c.jti == jti)) is not None
+
+
+def revoked_among(session: Session, jtis: Collection[str]) -> set[str]:
+    """Those of the ids whose tokens are blacklisted.
+
+    Raises:
+      BlacklistMissing
+    """
+    found = select(_outstanding.c.jti).join(_blacklisted, _outstanding.c.id == _blacklisted.c.token_id)
+    with _on_site(session):
+        return set(session.scalars(found.where(_outstanding.c.jti.in_(jtis))))
 
 
 def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None) -> None:  # noqa: ARG001

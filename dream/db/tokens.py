@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import cast
 
@@ -14,12 +15,17 @@ from dream.db.clock import as_of
 from dream.db.models import RevokedToken
 from dream.db.session import rows_hit
 
-__all__ = ["Expired", "expired", "is_revoked", "revoke"]
+__all__ = ["Expired", "expired", "is_revoked", "revoke", "revoked_among"]
 
 
 def is_revoked(session: Session, jti: str) -> bool:
     """Whether the token of that id was revoked. After its expiry the row may be gone."""
     return session.scalar(select(RevokedToken.jti).where(RevokedToken.jti == jti)) is not None
+
+
+def revoked_among(session: Session, jtis: Collection[str]) -> set[str]:
+    """Those of the ids whose tokens were revoked."""
+    return set(session.scalars(select(RevokedToken.jti).where(RevokedToken.jti.in_(jtis))))
 
 
 def revoke(session: Session, jti: str, expires_at: datetime, user_id: int | None) -> None:

@@ -48,6 +48,7 @@ from dream.gateway.originals import original
 from dream.gateway.refusals import Code, Refused
 from dream.gateway.services import Services, services_of
 from dream.gateway.sockets import watch_dream
+from dream.gateway.streams import stream_events
 from dream.gateway.traced import Traced
 from dream.gateway.uploads import begin_upload, complete_upload, upload
 from dream.imaging.limits import picker_types
@@ -193,6 +194,7 @@ def routes() -> list[BaseRoute]:
         Resource("/api/dreams/{dream_id:id}/images/{image_id:id}/focus", PUT=put_focus),
         Resource("/api/dreams/{dream_id:id}/uploads", POST=begin_upload),
         Resource("/api/dreams/{dream_id:id}/uploads/{upload_id}/complete", POST=complete_upload),
+        Resource("/api/dreams/{dream_id:id}/events", GET=stream_events),
         Resource("/api/client-settings", GET=_client_settings),
         Resource("/api/auth/logout", POST=_log_out),
         Resource("/api/auth/media-cookie", POST=media_cookie),

@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKLOG",
+    "LINK",
     "Door",
     "FullHouse",
     "PerClient",
@@ -44,6 +43,8 @@ __all__ = [
     "raise_open_files",
 ]
 
+#: The extension of a scope with its connection. A WebSocket may outlive its request.
+LINK = "dream.link"
 #: Connections that the kernel queues; asyncio accepts as many at a time.
 BACKLOG = 256
 #: Files beside the counted connections: one backlog, database, Redis, object store, page.
@@ -278,22 +279,22 @@ class Door:
 
     # --- clients, also behind proxies
 
-    @contextmanager
-    def client(self, host: str) -> Iterator[bool]:
-        """Count a request or a socket of a client while the block lasts; yields whether it may be served."""
+    def admits(self, host: str) -> bool:
+        """Count a request or a socket of a client, and return True, if it is within the limit; `release` ends it."""
         address = counted_as(host) or ""
         count = self._clients.get(address, 0)
         if count >= self._most_of_address:
             self._note_refusal()
-            yield False
-            return
+            return False
         self._clients[address] = count + 1
-        try:
-            yield True
-        finally:
-            self._clients[address] -= 1
-            if not self._clients[address]:
-                del self._clients[address]
+        return True
+
+    def release(self, host: str) -> None:
+        """Note that a request or a socket of a client has ended."""
+        address = counted_as(host) or ""
+        self._clients[address] -= 1
+        if not self._clients[address]:
+            del self._clients[address]
 
 
 def _parsed(host: str | None) -> IPv4Address | IPv6Address | None:
@@ -326,15 +327,20 @@ class PerClient:
         if not client:
             await self._app(scope, receive, send)
             return
-        with self._door.client(str(client[0])) as is_admitted:
-            if is_admitted:
+        host = str(client[0])
+        if self._door.admits(host):
+            try:
                 await self._app(scope, receive, send)
-            elif scope["type"] == "websocket":
-                await receive()
-                await send({"type": "websocket.accept"})
-                await send({"type": "websocket.close", "code": 1013, "reason": _FULL[429]})
-            else:
-                await FullHouse(self._app, 429)(scope, receive, send)
+            finally:
+                link = scope["extensions"].get(LINK) if scope["type"] == "websocket" else None
+                if link is None or not link.keeps_client(host):
+                    self._door.release(host)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 1013, "reason": _FULL[429]})
+        else:
+            await FullHouse(self._app, 429)(scope, receive, send)
 
 
 class FullHouse:

@@ -40,6 +40,7 @@ __all__ = [
     "listed",
     "no_such_image",
     "owned",
+    "owner_for",
     "reorder_images",
     "retry_field",
     "retry_image",
@@ -133,13 +134,22 @@ async def owned(request: Request) -> tuple[Services, int, Owner]:
       Refused: 404 if there is no such dream, 403 if it has another owner, 429 after too many requests.
     """
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
-    identity = await identify(request)
+    return services, dream_id, await owner_for(services, await identify(request), dream_id)
+
+
+async def owner_for(services: Services, identity: Identity, dream_id: int) -> Owner:
+    """Check that a dream belongs to a user, and return this owner.
+
+    Raises:
+      TokenRejected: the token was revoked.
+      Refused: 404 if there is no such dream, 403 if it has another owner.
+    """
     owner = await run_in_threadpool(_owner_of, services, identity, dream_id)
     if owner is None:
         raise Refused(Code.DREAM_NOT_FOUND, "there is no such dream")
     if not identity.owns(owner):
         raise Refused(Code.DREAM_NOT_YOURS, "this dream belongs to somebody else")
-    return services, dream_id, owner
+    return owner
 
 
 def _owner_of(services: Services, identity: Identity, dream_id: int) -> Owner | None:

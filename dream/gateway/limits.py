@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dream.gateway.refusals import Code, Refused
@@ -29,6 +27,8 @@ class Bucket:
       per_s: the rate a second in the long run; 0 means no limit.
       at_once: the largest burst.
     """
+
+    __slots__ = ("_at_once", "_filled_at", "_left", "_per_s")
 
     def __init__(self, per_s: float, at_once: float) -> None:
         self._per_s = per_s
@@ -120,18 +120,15 @@ class Limits:
             )
         return user
 
-    @contextmanager
-    def socket(self, user_id: int) -> Iterator[bool]:
-        """Count a socket of a user while the block lasts; yield whether it is within the limit."""
-        user = self.of(user_id)
+    def admits(self, user: User) -> bool:
+        """Count one more socket or stream of a user, and return True, if it is within the limit.
+
+        The caller subtracts it from `user.sockets` at its end.
+        """
         if user.sockets >= self.most_sockets:
-            yield False
-            return
+            return False
         user.sockets += 1
-        try:
-            yield True
-        finally:
-            user.sockets -= 1
+        return True
 
     def _forget_idle(self) -> None:
         """Forget users without a recent request, a socket or a read."""

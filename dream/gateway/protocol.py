@@ -6,14 +6,16 @@ An ASGI application cannot drop a connection: a close frame waits behind data th
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
-from dream.gateway.door import FullHouse, Room, answer_bytes
+from dream.gateway.door import LINK, FullHouse, Room, answer_bytes
 from dream.gateway.headers import guarded
 from dream.gateway.limits import Bucket
 
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     from dream.gateway.door import Door
     from dream.settings import Settings
 
-__all__ = ["GuardedConfig", "HttpProtocol", "SocketProtocol"]
+__all__ = ["GuardedConfig", "HttpProtocol", "Live", "SocketProtocol"]
 
-_GOING_AWAY = 1001
+_RESTART = 1012
 _BAD_DATA = 1007
+#: A close frame has room for 123.
+_MAX_REASON_BYTES = 120
 _TOO_SLOW = 4008
 #: The time for a peer to read all data before a close frame, and to answer the frame.
 _CLOSE_TIMEOUT_S = 3.0
@@ -46,6 +50,8 @@ _HEAD_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
 _LARGE_HEAD = (431, f"the head of the request has more than {_HEAD_BYTES // 1024} KiB; send less of it")
 _NO_REQUEST = (400, "this is no HTTP/1.1 request that can be understood")
+#: The end of addresses whose answers last until somebody ends them.
+_ENDLESS = "/events"
 #: The time for a client to read an answer that ends its connection.
 _LINGER_S = 2.0
 #: Input is parsed in pieces, because one read may contain 40,000 pings, or thousands of requests.
@@ -158,7 +164,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._ahead += data
         self.flow.pause_reading()
         if len(self._ahead) > _AHEAD_BYTES:
-            self.transport.abort()
+            self._abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {LINK: self}
+        self.scope["extensions"] = extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_in_body:  # trailers are dropped
@@ -219,20 +230,38 @@ class HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self.transport.set_write_buffer_limits()  # messages are larger than answers
         protocol = self.transport.get_protocol()
+        self.parser = self.cycle = None  # type: ignore[assignment] # they point back at this object
         if self._room is not None and isinstance(protocol, SocketProtocol):
             protocol.room = self._room
             self._door.upgrade(self._room, protocol)
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that the client has not taken, beyond those that the kernel has."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
+    def shutdown(self) -> None:
+        """Finish the present answer, if it has an end, and close."""
+        super().shutdown()
+        if self._running is not None and self._running.scope["path"].endswith(_ENDLESS):
+            self._abort()
+
     # --- called by the door
 
     def cut(self) -> None:
-        """End at once, because another connection needs the place."""
+        """End at once: another connection needs the place, or the client does not read."""
+        self._abort()
+
+    def _abort(self) -> None:
         self.transport.abort()
+        if self._running is not None:  # it must not write any more
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def check(self, now: float) -> None:
         """Cut a client that takes too long."""
         if self._is_stuck(now) or (self._ended_at is not None and now - self._ended_at > _LINGER_S):
-            self.transport.abort()
+            self._abort()
         elif self._began_at is not None and self._ended_at is None and not self.transport.is_closing():
             late_s = now - self._began_at
             if not self._is_idle:
@@ -281,8 +310,31 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+class _Nowhere:
+    """Takes the place of the queue and the event of a live connection, which has neither."""
+
+    def put_nowait(self, _item: object) -> None: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+
+
+_NOWHERE: Any = _Nowhere()
+
+
+class Live(Protocol):
+    """A WebSocket without a coroutine: its methods are called for its messages and its end."""
+
+    def receive(self, data: bytes) -> None:
+        """Take a message of the peer."""
+
+    def lost(self, code: int) -> None:
+        """Learn that the connection is gone, and with which code it was closed."""
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. At shutdown it ends with 1001.
+    """One WebSocket connection. At shutdown it ends with 1012.
+
+        handshake ─► the application's coroutine: token, greeting ─► `go_live`: no coroutine, no task, no queue
 
     While a peer does not read, its input is not read either. When the application closes, such a peer is dropped.
     """
@@ -296,15 +348,107 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
         #: Reading is paused while the peer does not read, or for good after too many frames.
         self._is_unread = self._is_deaf = False
+        self._live: Live | None = None
+        self._client: str | None = None
+        #: The code with which the connection was closed.
+        self.close_code = 1006
+        #: Rounds since the peer was last heard; the hub counts them.
+        self.silent_rounds = 0
+        #: The time since which the peer has not read enough; None if it reads.
+        self.unread_since: float | None = None
+
+    async def run_asgi(self) -> None:
+        """Run the application. The connection goes on after it if it went live."""
+        extensions: dict[Any, Any] = self.scope["extensions"] or {}
+        extensions[LINK] = self
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        if not self.handshake_complete:
+            self.send_500_response()
+        if self._live is None:
+            if self.close_timer is None:
+                self.transport.close()
+            self._drop_soon()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.room is not None:
             self._door.leave(self.room)
+        if self._client is not None:
+            self._door.release(self._client)
+        if self._live is not None:
+            self._live.lost(self.close_code)
+
+    # --- a live connection
+
+    def go_live(self, live: Live) -> bool:
+        """Leave the coroutine: from now on messages go to `live`. Returns whether the connection still is open.
+
+        Everything that only the coroutine needs is freed; a process may have thousands of these connections.
+        """
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            return False
+        queue, self.queue = self.queue, _NOWHERE
+        self.writable = _NOWHERE
+        self._live = live
+        self.scope = self.request = self.response = self.app = None  # type: ignore[assignment]
+        if self.room is not None:
+            self._door.work(self.room)  # only a peer with a token goes live
+        self.read_paused = False
+        self._read_or_pause()
+        while not queue.empty():
+            message = queue.get_nowait()
+            if message["type"] == "websocket.receive":
+                live.receive(message.get("bytes") or (message.get("text") or "").encode())
+        return True
+
+    def keeps_client(self, host: str) -> bool:
+        """Whether the connection goes on, and subtracts the client from the door's count at its end."""
+        if self._live is None or self.disconnected:
+            return False
+        self._client = host
+        return True
+
+    def hold_input(self, is_held: bool) -> None:
+        """Stop reading the peer, or go on."""
+        self.read_paused = is_held
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.read_paused or self._is_unread or self._is_deaf:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that wait for the peer, beyond those that the kernel has."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
+    def write(self, frames: bytes) -> None:
+        """Send ready frames."""
+        if not self.close_sent and not self.transport.is_closing():
+            self.transport.write(frames)
+
+    def end(self, code: int, reason: str) -> None:
+        """Send a close frame, and end the connection soon after it."""
+        if not self.close_sent and not self.disconnected:
+            self._end(code, reason)
 
     # --- from the peer
 
     def data_received(self, data: bytes) -> None:
+        self.silent_rounds = 0
         for start in range(0, len(data), _PIECE_BYTES):
             if self._is_deaf or self.transport.is_closing():
                 return
@@ -318,7 +462,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._early += data
         self.transport.pause_reading()
         if len(self._early) > _AHEAD_BYTES:
-            self.transport.abort()
+            self.cut()
 
     def _takes_frame(self) -> bool:
         """Whether the peer may send one more frame; if not, end the connection."""
@@ -355,6 +499,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def handle_close(self, event: Frame) -> None:
+        if not self.close_sent and self.conn.close_rcvd is not None:
+            self.close_code = self.conn.close_rcvd.code
         super().handle_close(event)
         self._drop_soon()
 
@@ -362,12 +508,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
             self.frames = []
             self._end(_BAD_DATA, "the message is not UTF-8")
-        else:
+        elif self._live is None:
             super().send_receive_event_to_app()
+        else:
+            data, self.frames = b"".join(self.frames), []
+            if not self.close_sent:
+                self._live.receive(data)
 
     def handle_parser_exception(self) -> None:
         """Close the connection of a peer that breaks the protocol; before the handshake, by an HTTP answer."""
         if self.conn.close_sent is not None:
+            self.close_code = self.conn.close_sent.code
             super().handle_parser_exception()
             self._drop_soon()
             return
@@ -385,20 +536,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Stop reading while the peer does not read: answers to its input would fill the buffer."""
         super().pause_writing()
         self._is_unread = True
-        self.transport.pause_reading()
+        self.unread_since = time.monotonic()
+        self._read_or_pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_unread = False
-        if not self.read_paused and not self._is_deaf:
-            self.transport.resume_reading()
+        self.unread_since = None
+        self._read_or_pause()
 
     # --- to the peer
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send as uvicorn does, but send a close frame at once and end the connection soon after it."""
-        if message["type"] == "websocket.send" and self.room is not None:
-            self._door.work(self.room)  # only a peer with a token gets messages
         if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
             await super().send(message)
             if self._early and self.handshake_complete:
@@ -412,22 +562,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """Close the connection because the server stops."""
         if self.handshake_complete and not self.close_sent and not self.disconnected:
-            self.stop_keepalive()
-            self._end(_GOING_AWAY, "the server is going away")
+            self._end(_RESTART, "the server restarts; connect again")
         else:
             super().shutdown()
 
-    def keepalive_timeout(self) -> None:
-        """Drop a peer that answers no ping, with all data for it."""
-        super().keepalive_timeout()
-        self.transport.abort()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        self._drop_soon()
-
     def cut(self) -> None:
-        """End at once, because another connection needs the place."""
+        """End at once: another connection needs the place, or the peer is dead."""
+        self.disconnected = True
         self.transport.abort()
 
     def check(self, now: float) -> None:
@@ -435,7 +576,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def _end(self, code: int, reason: str) -> None:
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.conn.send_close(code, reason)
+        if self.conn.state is not State.OPEN or self.transport.is_closing():  # the peer has closed it
+            return
+        self.close_code = code
+        self.conn.send_close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         if self.read_paused:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 #: The largest message of a client, which contains a token and a type.
-_MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
+_MAX_CLIENT_MESSAGE_BYTES = 16 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
 #: Seconds after which a parent kills a process that was asked to stop: its connections to servers close meanwhile, too.
 _KILLED_AFTER_S = 15
@@ -190,6 +190,7 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
         backlog=BACKLOG,
         ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
+        ws_ping_interval=None,  # the rounds ping
         loop="uvloop",
         lifespan="on",
         log_config=None,

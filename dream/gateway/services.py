@@ -17,6 +17,7 @@ from dream.gateway.makers import Makers
 from dream.gateway.objects import Objects
 from dream.gateway.tickets import Tickets
 from dream.gateway.versions import Versions
+from dream.gateway.watchers import Rounds
 from dream.notifications.subscribe import Events
 from dream.observe import tracing
 from dream.producer import Producer
@@ -54,18 +55,21 @@ class Services:
         )
         self.limits = Limits(settings)
         self.figures = Figures(settings, self.connections)
+        self.rounds = Rounds(settings, self.authenticator)
         self.readiness = Readiness(self.connections.database, self.events, self.connections.storage)
         #: Uploads that the producer takes at a time: each has one file in memory.
         self.handing_over = asyncio.Semaphore(_HANDED_OVER_AT_ONCE)
 
     async def start(self) -> None:
-        """Begin to listen for events, and to read the keys of tokens again."""
+        """Begin to listen for events, to read the keys of tokens again, and to look at watchers."""
         await self.events.start()
         self._keeping_keys = asyncio.create_task(self.authenticator.keep_keys(), name="token-keys")
+        self._going_round = asyncio.create_task(self.rounds.run(), name="watcher-rounds")
 
     async def stop(self) -> None:
         """Stop listening, and close all connections."""
         self._keeping_keys.cancel()
+        self._going_round.cancel()
         await self.events.stop()
         await self.tickets.close()
         await self.versions.stop()

@@ -1,10 +1,10 @@
 """Read events from Redis for all sockets of a gateway process.
 
-    channel ──► listener ──► "dream 7 has news" ──► pump ──► stream of 7 ──► every subscription to 7
+    channel ──► listener ──► "dream 7 has news" ──► pump ──► stream of 7 ──► every subscriber to 7
 
 One connection listens and one reads, for any number of sockets. The channel only wakes the pump, which reads the stream
 from the last delivered id on. So a restart of Redis loses no event of its streams, and no event comes twice.
-If a stream no longer reaches back, subscribers get a gap and read a snapshot from the database.
+If a stream no longer reaches back, subscribers miss events and read a snapshot from the database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from dream.log import get_logger
 from dream.notifications.publish import events_key, wake_channel
 from dream.observe import tracing
+from dream.observe.metrics import EVENTS_SENT
 from dream.observe.trace_context import TRACEPARENT
 from dream.work.redis_client import connect_async, master_of
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from dream.settings import Settings
 
-__all__ = ["Event", "Events", "Subscription", "is_after"]
+__all__ = ["Event", "Events", "Subscriber", "is_after"]
 
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
@@ -44,8 +45,6 @@ _STABLE_S = 10.0
 _READ_AT_ONCE = 200
 _START = "0-0"
 
-#: An `image_update` for the browser, with its `seq`.
-Event = dict[str, Any]
 #: An event's id in its stream.
 _SEQ = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 
@@ -62,6 +61,40 @@ def is_after(seq: str, other: str) -> bool:
     return _place(seq) > _place(other)
 
 
+class Event:
+    """An `image_update` for browsers. Each form of its bytes is made once, for all subscribers.
+
+    Parameters:
+      seq: its id in the stream.
+      fields: the fields of the message; `seq` is added.
+    """
+
+    __slots__ = ("_forms", "fields", "place", "seq")
+
+    def __init__(self, seq: str, fields: dict[str, Any]) -> None:
+        self.seq = seq
+        self.place = _place(seq)
+        self.fields = fields | {"seq": seq}
+        self._forms: dict[Callable[[Event], bytes], bytes] = {}
+
+    def form(self, make: Callable[[Event], bytes]) -> bytes:
+        """The bytes that `make` returns for this event."""
+        made = self._forms.get(make)
+        if made is None:
+            made = self._forms[make] = make(self)
+        return made
+
+
+class Subscriber(Protocol):
+    """The methods that are called for a dream's events. They must not wait."""
+
+    def deliver(self, event: Event) -> None:
+        """Take the next event."""
+
+    def miss(self) -> None:
+        """Learn that events may be missing: read the database."""
+
+
 class _Entry(NamedTuple):
     """An entry of a stream.
 
@@ -76,41 +109,13 @@ class _Entry(NamedTuple):
     traceparent: str | None
 
 
-class Subscription:
-    """One socket's queue of a dream's events.
-
-    Parameters:
-      dream_id: the dream.
-      size: the largest number of events that wait for the reader.
-      seq: the newest event at the beginning of the subscription; None while Redis is down.
-    """
-
-    def __init__(self, dream_id: int, size: int, seq: str | None) -> None:
-        self.dream_id = dream_id
-        self.seq = seq
-        #: Set when the reader was too slow and has lost events.
-        self.overflowed = asyncio.Event()
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(size)
-
-    def put(self, event: Event | None) -> None:
-        """Queue an event, or None for a gap, without waiting."""
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.overflowed.set()
-
-    async def get(self) -> Event | None:
-        """The next event; None means a gap: read the database."""
-        return await self._queue.get()
-
-
-@dataclass
+@dataclass(slots=True)
 class _Dream:
-    """A dream with subscriptions."""
+    """A dream with subscribers."""
 
     #: The last delivered id; None while Redis did not answer.
     seq: str | None = None
-    subscriptions: set[Subscription] = field(default_factory=set)
+    subscribers: set[Subscriber] = field(default_factory=set)
     #: Whether the connection was lost since the last read, so that the stream may not reach back to `seq`.
     must_check: bool = False
 
@@ -119,7 +124,7 @@ class Events:
     """The events of one gateway process. Use it on one event loop.
 
     Parameters:
-      settings: the URL of Redis, and the number of events that a socket may be behind.
+      settings: the URL of Redis, and the length of its streams.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -163,25 +168,28 @@ class Events:
         """Ping Redis; raise its error if it does not answer."""
         await self._client.ping()
 
-    async def subscribe(self, dream_id: int) -> Subscription:
-        """Receive a dream's events from now on. Without Redis this waits for no answer; events come once it is back."""
+    async def subscribe(self, dream_id: int, subscriber: Subscriber) -> str | None:
+        """Deliver a dream's events from now on. Without Redis this waits for no answer; events come once it is back.
+
+        Returns:
+          The newest event at the beginning; None while Redis is down.
+        """
         if dream_id not in self._dreams:
-            # First read the end of the stream, then add the subscription: an event in between is read, not skipped.
+            # First read the end of the stream, then add the subscriber: an event in between is read, not skipped.
             seq = await self._last_seq_if_up(dream_id)
             self._dreams.setdefault(dream_id, _Dream(seq))
         dream = self._dreams[dream_id]
-        subscription = Subscription(dream_id, self._settings.socket_queue_size, dream.seq)
-        dream.subscriptions.add(subscription)
+        dream.subscribers.add(subscriber)
         self._wake(dream_id)
-        return subscription
+        return dream.seq
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop delivering to a subscription."""
-        dream = self._dreams.get(subscription.dream_id)
+    def unsubscribe(self, dream_id: int, subscriber: Subscriber) -> None:
+        """Stop delivering to a subscriber. A second call changes nothing."""
+        dream = self._dreams.get(dream_id)
         if dream is not None:
-            dream.subscriptions.discard(subscription)
-            if not dream.subscriptions:
-                del self._dreams[subscription.dream_id]
+            dream.subscribers.discard(subscriber)
+            if not dream.subscribers:
+                del self._dreams[dream_id]
 
     async def since(self, dream_id: int, seq: str) -> list[Event] | None:
         """The events after `seq`, oldest first; None if the stream does not reach back that far.
@@ -299,9 +307,14 @@ class Events:
         while dream.seq is not None:
             entries = await self._after(dream_id, dream.seq, _READ_AT_ONCE)
             for seq, event, traceparent in entries:
-                with tracing.delivering(traceparent, len(dream.subscriptions)):
-                    for subscription in dream.subscriptions:
-                        subscription.put(event)
+                subscribers = tuple(dream.subscribers)
+                with tracing.delivering(traceparent, len(subscribers)):
+                    for subscriber in subscribers:
+                        if event is None:
+                            subscriber.miss()
+                        else:
+                            subscriber.deliver(event)
+                EVENTS_SENT.add(amount=len(subscribers))
                 dream.seq = seq
             if len(entries) < _READ_AT_ONCE:
                 return
@@ -315,8 +328,8 @@ class Events:
             is_gap = is_after(last, seq) and not await self._reaches_back(dream_id, seq)
         dream.must_check = False
         if is_gap:
-            for subscription in dream.subscriptions:
-                subscription.put(None)
+            for subscriber in tuple(dream.subscribers):
+                subscriber.miss()
 
 
 def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
@@ -324,7 +337,7 @@ def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
         event = json.loads(fields["event"])
     except (KeyError, RecursionError, ValueError):
         event = None
-    return event | {"seq": entry} if isinstance(event, dict) else None
+    return Event(entry, event) if isinstance(event, dict) else None
 
 
 async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:

@@ -330,7 +330,7 @@ class Settings(BaseSettings):
     )
     ping_interval_s: Seconds = Field(15, description="Interval at which the gateway pings a WebSocket.")
     socket_queue_size: Count = Field(
-        256, description="Messages that a slow socket may be behind before the gateway closes it (4008)."
+        256, description="Messages of 4 KiB that a slow client may be behind before the gateway cuts it (4008)."
     )
     events_ttl_s: Annotated[int, Field(ge=1)] = Field(86400, description="Life of a dream's event stream.")
     events_max_length: Count = Field(300, description="Events kept per dream.")

@@ -22,7 +22,7 @@ from dream.errors import InvalidArguments
 from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.notifications import Publisher, publish
 from dream.notifications.publish import events_key, wake_channel
-from dream.notifications.subscribe import Events, Subscription, is_after
+from dream.notifications.subscribe import Event, Events, is_after
 from dream.settings import Settings
 from tests.valkey import Valkey
 
@@ -61,7 +61,31 @@ def watch(settings: Settings, scenario: Callable[[Events, Publisher], Awaitable[
     asyncio.run(run())
 
 
-async def take(subscription: Subscription, count: int) -> list[Any]:
+class Reader:
+    """A subscriber that keeps what it gets; None is a gap."""
+
+    def __init__(self, dream_id: int) -> None:
+        self.dream_id = dream_id
+        self.seq: str | None = None
+        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def deliver(self, event: Event) -> None:
+        self._queue.put_nowait(event.fields)
+
+    def miss(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def get(self) -> dict[str, Any] | None:
+        return await self._queue.get()
+
+
+async def subscribe(events: Events, dream_id: int) -> Reader:
+    reader = Reader(dream_id)
+    reader.seq = await events.subscribe(dream_id, reader)
+    return reader
+
+
+async def take(subscription: Reader, count: int) -> list[Any]:
     async with asyncio.timeout(BOUND_S):
         return [await subscription.get() for _ in range(count)]
 
@@ -80,7 +104,7 @@ def test_subscribers_get_every_event_in_order_and_once(valkey: Valkey) -> None:
     """Two sockets of a dream and one of another each get their dream's events, in order, with growing `seq`."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        first, second, other = [await events.subscribe(dream_id) for dream_id in (7, 7, 8)]
+        first, second, other = [await subscribe(events, dream_id) for dream_id in (7, 7, 8)]
         for number in range(100):
             assert publisher.publish(update(7, number))
         assert publisher.publish(update(8, 1))
@@ -100,7 +124,7 @@ def test_what_no_publisher_of_ours_wrote_ends_nothing(valkey: Valkey) -> None:
     settings = settings_for(valkey)
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         assert publisher.publish(update(7, 1))
         assert progress(await take(subscription, 1)) == [1]
         with redis.Redis.from_url(valkey.url) as stranger:
@@ -120,7 +144,7 @@ def test_a_subscription_begins_now(valkey: Valkey) -> None:
 
     async def scenario(events: Events, publisher: Publisher) -> None:
         publisher.publish(update(7, 1))
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         publisher.publish(update(7, 2))
         assert progress(await take(subscription, 1)) == [2]
 
@@ -199,7 +223,7 @@ def test_a_restart_of_redis_loses_and_repeats_nothing(valkey: Valkey) -> None:
     """Events before, and events that other processes append while we are not yet connected again, all arrive once."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         publisher.publish(update(7, 1))
         assert progress(await take(subscription, 1)) == [1]
         for number in (2, 3):
@@ -217,7 +241,7 @@ def test_a_subscription_made_while_redis_is_down_is_told_of_the_gap(valkey: Valk
 
     async def scenario(events: Events, publisher: Publisher) -> None:
         await asyncio.to_thread(valkey.kill)
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         assert subscription.seq is None
         await asyncio.to_thread(valkey.start)
         assert await take(subscription, 1) == [None]
@@ -231,7 +255,7 @@ def test_a_stream_that_was_lost_is_a_gap(valkey: Valkey) -> None:
     """If Redis comes back without the stream, subscribers are told to read the database."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         publisher.publish(update(7, 1))
         await take(subscription, 1)
         with redis.Redis.from_url(valkey.url) as client:
@@ -249,11 +273,11 @@ def test_since_gives_what_was_missed_or_says_that_it_cannot(valkey: Valkey) -> N
     """`since` lists later events; None for an id that was trimmed, lies ahead, or is no id."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         for number in range(5):
             publisher.publish(update(7, number))
         seqs = [event["seq"] for event in await take(subscription, 5)]
-        assert progress(await events.since(7, seqs[1]) or []) == [2, 3, 4]
+        assert progress([event.fields for event in await events.since(7, seqs[1]) or []]) == [2, 3, 4]
         assert await events.since(7, seqs[4]) == []
         for odd in ("1-0", f"{2**63 - 1}-0", "9" * 30, "", "-", "(1", "1-", "x"):
             assert await events.since(7, odd) is None, odd
@@ -264,25 +288,35 @@ def test_since_gives_what_was_missed_or_says_that_it_cannot(valkey: Valkey) -> N
     watch(settings_for(valkey), scenario)
 
 
-def test_a_slow_subscriber_is_marked_and_never_waited_for(valkey: Valkey) -> None:
-    """A reader who falls behind by more than the queue is marked; another of the same dream gets everything."""
+def test_the_bytes_of_an_event_are_made_once(valkey: Valkey) -> None:
+    """All subscribers of a dream get the same event, and each form of it is computed by the first who asks."""
+    made: list[str] = []
+
+    def make(event: Event) -> bytes:
+        made.append(event.seq)
+        return json.dumps(event.fields).encode()
+
+    class Maker(Reader):
+        def deliver(self, event: Event) -> None:
+            self._queue.put_nowait({"form": event.form(make)})
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        slow, quick = await events.subscribe(7), await events.subscribe(7)
-        for number in range(20):
-            publisher.publish(update(7, number))
-            assert progress(await take(quick, 1)) == [number]
-        assert slow.overflowed.is_set()
-        assert not quick.overflowed.is_set()
+        makers = [Maker(7) for _ in range(3)]
+        for maker in makers:
+            await events.subscribe(7, maker)
+        publisher.publish(update(7, 1))
+        forms = [(await take(maker, 1))[0]["form"] for maker in makers]
+        assert forms[0] is forms[1] is forms[2]
+        assert len(made) == 1
 
-    watch(settings_for(valkey, socket_queue_size=5), scenario)
+    watch(settings_for(valkey), scenario)
 
 
 def test_connections_do_not_grow_with_sockets(valkey: Valkey) -> None:
     """A process holds one connection that listens and one that reads, for any number of sockets."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        subscriptions = [await events.subscribe(number % 20) for number in range(200)]
+        subscriptions = [await subscribe(events, number % 20) for number in range(200)]
         for number in range(20):
             publisher.publish(update(number, 1))
         for subscription in subscriptions:
@@ -297,9 +331,9 @@ def test_unsubscribing_forgets_the_dream(valkey: Valkey) -> None:
     """After the last socket left, a new subscription begins at the end of the stream again."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
-        events.unsubscribe(await events.subscribe(7))
+        events.unsubscribe(7, await subscribe(events, 7))
         publisher.publish(update(7, 1))
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         publisher.publish(update(7, 2))
         assert progress(await take(subscription, 1)) == [2]
 
@@ -325,7 +359,7 @@ def test_send_image_update_takes_urls_and_dicts(valkey: Valkey, send: Callable[.
     """URLs and dicts become images; what a dict lacks is filled in without posing as a stored image."""
 
     async def scenario(events: Events, _publisher: Publisher) -> None:
-        subscription = await events.subscribe(7)
+        subscription = await subscribe(events, 7)
         images = ["http://h/a", {"id": 5, "url": "http://h/b", "position": 3}, {"url": "http://h/c"}]
         assert await asyncio.to_thread(send, 7, images, "completed", "done", 100) is True
         assert await asyncio.to_thread(send, "7", status="failed") is True

@@ -29,7 +29,7 @@ def test_requests_are_counted_by_route_and_not_by_path(measured: tuple[Gateway, 
     for dream_id in (DREAM, OTHER_DREAM, 4711):
         gateway.http.get(f"/api/dreams/{dream_id}/images", headers=auth())
     gateway.http.get("/nobody/knows/this")
-    gateway.http.request("BREW", "/")
+    gateway.http.request("PROPFIND", "/")
     route = "/api/dreams/{dream_id:id}/images"
 
     def counted(now: Scrape) -> float | None:
@@ -39,7 +39,7 @@ def test_requests_are_counted_by_route_and_not_by_path(measured: tuple[Gateway, 
     assert now.sum("dream_http_request_seconds_count", route=route, status="200") == 1
     assert now.sum("dream_http_request_seconds_count", route="none", status="404") == 1
     assert now.sum("dream_http_request_seconds_count", method="other") == 1
-    for private in ("4711", "nobody", "BREW", str(OTHER_DREAM) + "/"):
+    for private in ("4711", "nobody", "PROPFIND", str(OTHER_DREAM) + "/"):
         assert private not in now.text
 
 

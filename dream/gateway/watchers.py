@@ -1,0 +1,328 @@
+"""The clients that watch a dream, by WebSocket or by event stream, and the rounds over all of them.
+
+    Events ─ deliver ─► Watcher ─ bytes that were made once ─► transport
+    Rounds ─ every few seconds, a share of the watchers: tokens (one query), silent peers, pings
+
+A watcher is a small object without a task, a time-out or a queue while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
+
+from dream.db import images
+from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
+from dream.log import get_logger
+from dream.messages.events import ImageUpdate, UpdateStatus
+from dream.messages.pictures import image_error, image_ref
+from dream.messages.states import ImageState
+from dream.notifications.subscribe import Event
+
+if TYPE_CHECKING:
+    from dream.db import Database
+    from dream.gateway.auth import Authenticator, Identity
+    from dream.gateway.limits import User
+    from dream.gateway.services import Services
+    from dream.settings import Settings
+
+__all__ = ["GREETING", "REJECTED", "TOO_SLOW", "TRY_LATER", "Ended", "Rounds", "Watcher", "json_text"]
+
+GREETING = "connected; updates of this dream's images follow"
+REJECTED = 4001
+TOO_SLOW = 4008
+TRY_LATER = 1013
+#: `DREAM_SOCKET_QUEUE_SIZE` counts messages of this size.
+_MESSAGE_BYTES = 4096
+#: A peer must take something in this time.
+_UNREAD_S = 10.0
+#: A revoked token must end its watchers within a minute.
+_LONGEST_ROUND_S = 45.0
+_SHARES = 15
+_JTIS_AT_ONCE = 500
+
+log = get_logger(__name__)
+
+
+class Ended(Exception):
+    """The server ends a watcher.
+
+    Parameters:
+      code: the code of a WebSocket's close frame.
+      reason: a sentence for the client.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def json_text(message: dict[str, Any]) -> str:
+    """A message as JSON."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+class Watcher:
+    """One client that watches a dream. Its kinds say how bytes look and leave.
+
+    While the client catches up, or while the database is read for it, new events wait.
+
+    Parameters:
+      services: of the process.
+      dream_id: the dream.
+      identity: of a checked token; the rounds check it again.
+      user: counts the watcher.
+    """
+
+    __slots__ = ("_catching_up", "_place", "_services", "_waiting", "dream_id", "identity", "is_over", "user")
+
+    def __init__(self, services: Services, dream_id: int, identity: Identity, user: User) -> None:
+        self._services = services
+        self.dream_id = dream_id
+        self.identity = identity
+        self.user = user
+        self.is_over = False
+        #: The last sent event, so that no event is sent twice.
+        self._place: tuple[int, int] | None = None
+        self._waiting: list[Event | None] | None = []
+        self._catching_up: asyncio.Task[None] | None = None
+
+    # --- of each kind
+
+    def event_bytes(self, event: Event) -> bytes:
+        """The bytes of an event, the same for all watchers of the kind."""
+        raise NotImplementedError
+
+    def text_bytes(self, text: str) -> bytes:
+        """The bytes of another `image_update`."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """Send bytes without waiting."""
+        raise NotImplementedError
+
+    def send_error(self, sentence: str) -> None:
+        """Tell the client that the state cannot be read."""
+        raise NotImplementedError
+
+    def ping(self, now: float) -> None:
+        """Send a ping."""
+        raise NotImplementedError
+
+    def end(self, code: int, reason: str) -> None:
+        """End the connection."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """Drop the connection of a dead peer."""
+        raise NotImplementedError
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that the client has not taken."""
+        raise NotImplementedError
+
+    @property
+    def unread_since(self) -> float | None:
+        """The time since which the client takes too little; None if it reads."""
+        raise NotImplementedError
+
+    def is_silent(self) -> bool:
+        """Count one more round without a sign of life; return whether it was one too many."""
+        return False
+
+    # --- its life
+
+    async def begin(self) -> str | None:
+        """Subscribe; return the newest event's id. Events wait until `open`."""
+        return await self._services.events.subscribe(self.dream_id, self)
+
+    async def catch_up(self, since: str) -> None:
+        """Send the events after `since`, or the state from the database if they are not kept."""
+        missed = await self._services.events.since(self.dream_id, since)
+        if missed is None:
+            await self.send_snapshot()
+        for event in missed or ():
+            self._send(event)
+
+    def open(self) -> None:
+        """Send the events that came meanwhile; from now on send each at once."""
+        self._services.rounds.add(self)
+        self._flush()
+
+    def finish(self) -> None:
+        """Leave the lists. A second call changes nothing."""
+        if not self.is_over:
+            self.is_over = True
+            self._services.rounds.remove(self)
+            self._services.events.unsubscribe(self.dream_id, self)
+            self.user.sockets -= 1
+
+    # --- events
+
+    def deliver(self, event: Event) -> None:
+        if self._waiting is None:
+            self._send(event)
+        else:
+            self._wait(self._waiting, event)
+
+    def miss(self) -> None:
+        if self._waiting is None:
+            self._waiting = []
+            self._place = None  # Redis may have lost its newest entries
+            self._catching_up = asyncio.create_task(self._recover())
+        else:
+            self._wait(self._waiting, None)
+
+    def _wait(self, waiting: list[Event | None], event: Event | None) -> None:
+        if len(waiting) >= self._services.settings.socket_queue_size:
+            self._fall_behind()
+        else:
+            waiting.append(event)
+
+    def _fall_behind(self) -> None:
+        self.end(TOO_SLOW, "you read too slowly and fell too far behind; connect again with since")
+
+    def _send(self, event: Event) -> None:
+        if self._place is None or event.place > self._place:
+            self._place = event.place
+            self.send(self.event_bytes(event))
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, or end a client that is too far behind."""
+        if self.unread_bytes > self._services.settings.socket_queue_size * _MESSAGE_BYTES:
+            self._fall_behind()
+        else:
+            self.write(data)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting or (), None
+        for number, event in enumerate(waiting):
+            if event is not None:
+                self._send(event)
+                continue
+            self.miss()
+            self._waiting = list(waiting[number + 1 :])
+            return
+
+    async def _recover(self) -> None:
+        await self.send_snapshot()
+        self._flush()
+
+    async def send_snapshot(self) -> None:
+        """Send the dream's pictures from the database, or an error."""
+        try:
+            async with self.user.turn:
+                text = await run_in_threadpool(_snapshot_text, self._services.connections.database, self.dream_id)
+        except DATABASE_FAULTS as error:
+            log_fault("snapshot_failed", error, dream_id=self.dream_id)
+            self.send_error(sentence_of(error))
+        else:
+            self.send(self.text_bytes(text))
+
+
+class Rounds:
+    """Looks at every watcher of the process once in each ping interval, a share of them at a time.
+
+    Parameters:
+      settings: the interval.
+      authenticator: knows the revoked tokens.
+    """
+
+    def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+        self._interval_s = min(settings.ping_interval_s, _LONGEST_ROUND_S)
+        count = max(1, min(_SHARES, int(self._interval_s)))
+        self._shares: list[set[Watcher]] = [set() for _ in range(count)]
+
+    def add(self, watcher: Watcher) -> None:
+        """Look at a watcher from the next round on."""
+        min(self._shares, key=len).add(watcher)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Look at it no more. A second call changes nothing."""
+        for share in self._shares:
+            share.discard(watcher)
+
+    async def run(self) -> None:
+        """Do the rounds until the task is cancelled."""
+        loop, number = asyncio.get_running_loop(), 0
+        next_at = loop.time()
+        while True:
+            next_at = max(next_at + self._interval_s / len(self._shares), loop.time())
+            await asyncio.sleep(next_at - loop.time())
+            number = (number + 1) % len(self._shares)
+            try:
+                await self._look_at(list(self._shares[number]))
+                self._end_unread()
+            except Exception:
+                log.exception("round_failed")  # the next round must still check tokens
+
+    async def _look_at(self, watchers: Sequence[Watcher]) -> None:
+        jtis = {watcher.identity.jti for watcher in watchers} - {None}
+        revoked = await self._revoked([jti for jti in jtis if jti is not None])
+        now, now_s = datetime.now(UTC), time.time()
+        for watcher in watchers:
+            if watcher.is_over:
+                continue
+            if watcher.identity.expires_at <= now:
+                watcher.end(REJECTED, "the token has expired")
+            elif watcher.identity.jti in revoked:
+                watcher.end(REJECTED, "the token was revoked")
+            elif watcher.is_silent():
+                watcher.cut()
+            else:
+                watcher.ping(now_s)
+
+    async def _revoked(self, jtis: list[str]) -> set[str]:
+        """Those of the ids that are revoked. A database that is away ends no watcher."""
+        revoked: set[str] = set()
+        try:
+            for start in range(0, len(jtis), _JTIS_AT_ONCE):
+                some = jtis[start : start + _JTIS_AT_ONCE]
+                revoked |= await run_in_threadpool(self._authenticator.revoked_among, some)
+        except DATABASE_FAULTS as error:
+            log_fault("tokens_not_rechecked", error)
+        return revoked
+
+    def _end_unread(self) -> None:
+        before = time.monotonic() - _UNREAD_S
+        for share in self._shares:
+            for watcher in [each for each in share if (each.unread_since or before) < before]:
+                watcher.end(TOO_SLOW, "you do not read what is sent; connect again with since")
+
+
+# --- the snapshot
+
+
+def _snapshot_text(database: Database, dream_id: int) -> str:
+    """The snapshot as JSON, encoded in the thread that reads it: a thousand pictures take milliseconds."""
+    return json_text(_snapshot(database, dream_id).as_message())
+
+
+def _snapshot(database: Database, dream_id: int) -> ImageUpdate:
+    """The dream's pictures as one update: `processing` while one is unfinished, `failed` if all have failed."""
+    with database.read() as session:
+        rows = images.page(session, dream_id)
+    done = [row for row in rows if row.state == ImageState.COMPLETED and row.url]
+    failed = [row for row in rows if row.state == ImageState.FAILED]
+    return ImageUpdate(
+        dream_id=dream_id,
+        status=_status(rows, has_done=bool(done), has_failed=bool(failed)),
+        images=tuple(image_ref(row) for row in done),
+        errors=tuple(map(image_error, failed)),
+    )
+
+
+def _status(rows: Sequence[Row[Any]], *, has_done: bool, has_failed: bool) -> UpdateStatus:
+    if any(row.state in (ImageState.PENDING, ImageState.PROCESSING) for row in rows):
+        return UpdateStatus.PROCESSING
+    return UpdateStatus.FAILED if has_failed and not has_done else UpdateStatus.COMPLETED
