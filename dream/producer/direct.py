@@ -144,8 +144,7 @@ def complete(producer: Producer, dream_id: int, upload_id: str, *, priority: int
     upload_id = _checked_id(upload_id)
     with tracing.span("complete_direct_upload"):
         tracing.note(dream_id=dream_id)
-        upload = _find(producer, dream_id, upload_id)
-        answer = None if upload is None else _accept(producer, upload, priority)
+        answer = _accept_open(producer, dream_id, upload_id, priority)
         answer = answer or accepted_before(producer.database, dream_id, upload_id)
     if answer is None:
         raise UploadUnknown
@@ -165,6 +164,20 @@ def _find(producer: Producer, dream_id: int, upload_id: str) -> DreamUpload | No
 
     with explained(), producer.database.read() as session:
         return uploads.find(session, dream_id, upload_id)
+
+
+def _accept_open(producer: Producer, dream_id: int, upload_id: str, priority: int | None) -> AcceptedUpload | None:
+    """Accept the upload; None if it is not open (any more)."""
+    upload = _find(producer, dream_id, upload_id)
+    if upload is None:
+        return None
+    try:
+        return _accept(producer, upload, priority)
+    except FilesRefused:
+        # Its bytes may be gone because another completion or the sweep was first, and not because they never came.
+        if _find(producer, dream_id, upload_id) is None:
+            return None
+        raise
 
 
 def _accept(producer: Producer, upload: DreamUpload, priority: int | None) -> AcceptedUpload | None:

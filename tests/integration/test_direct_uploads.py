@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from dream.db import DreamImage, DreamTask, DreamUpload
 from dream.db.clock import now
 from dream.errors import FilesRefused, InvalidArguments, SettingsError, UploadUnknown
-from dream.producer import Producer, begin_direct_upload, complete_direct_upload, direct
+from dream.producer import Connections, Producer, begin_direct_upload, complete_direct_upload, direct
 from dream.scheduler.expiry import Expiry
 from dream.scheduler.removal import Orphans
 from dream.settings import Settings
@@ -94,3 +94,22 @@ def test_direct_uploads_can_be_off(producer: Producer, settings: Settings) -> No
     off = Producer(settings.model_copy(update={"direct_upload_ttl_s": 0}), producer.connections)
     with pytest.raises(SettingsError, match="DREAM_DIRECT_UPLOAD_TTL_S"):
         direct.begin(off, 7, [FILE])
+
+
+def test_a_completion_that_is_overtaken_gets_the_answer_of_the_other(producer: Producer, settings: Settings) -> None:
+    """Between its looks at the row and at the store the other one is accepted, and its run deletes the bytes."""
+    begun = direct.begin(producer, 7, [FILE])
+    put(begun["files"][0])
+    other = Producer(settings)
+    first: list[Any] = []
+
+    class Overtaken(Storage):
+        def size_of(self, bucket: str, key: str) -> int | None:
+            first.append(direct.complete(other, 7, begun["upload_id"]))
+            self.delete(bucket, [key])
+            return super().size_of(bucket, key)
+
+    late = Producer(settings, Connections(settings, storage=Overtaken(settings)))
+    assert direct.complete(late, 7, begun["upload_id"]) == first[0]
+    for each in (other, late):
+        each.connections.close()
