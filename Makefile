@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Minutes that `make soak` runs.
 MINUTES ?= 10
 
-.PHONY: demo test check lowest newest dist docs faults soak lint lock clean
+.PHONY: demo test check lowest newest dist docs screenshots faults soak lint lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
@@ -51,6 +51,10 @@ dist: $(VENV)/dev.stamp
 # The documentation as a site, in build/site/. It needs no other site: `python3 -m http.server -d build/site` shows it offline.
 docs: $(VENV)/dev.stamp
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Take the pictures of the page, for its documentation, and check each with axe.
+screenshots: $(VENV)/dev.stamp
+	@DREAM_TEST_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/acceptance/test_page_live.py -k barrier $(ARGS)
 
 # Run every cell of the fault matrix, and write the outcomes into docs/reliability.md.
 faults: $(VENV)/dev.stamp
