@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from dream.db.dreams import give_to
 from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.states import ImageState
 from dream.settings import Settings
 from tests.conftest import wait_for
-from tests.gateway import DREAM, OWNER, Gateway, token
+from tests.gateway import DREAM, OWNER, Gateway, emptied, running, token
 
 STATIC = Path(__file__).parents[2] / "dream/gateway/static"
 
@@ -75,6 +79,43 @@ def test_the_store_is_true_after_events_pages_and_a_restart(page: Page, gateway:
     page.evaluate("id => client.remove(id)", first[0])
     assert sorted(ids(page)) == first[1:]
     assert page.evaluate("id => seen.filter(([, removed]) => removed?.includes?.(id)).length", first[0]) == 1
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[str]:
+    """A web server with the files of a folder; its origin."""
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_another_site_embeds_both_elements_with_two_lines(
+    browser: Browser, servers: dict[str, str], tmp_path: Path
+) -> None:
+    """The lines of docs/page.md, on a site of `DREAM_ALLOWED_ORIGINS`: its page lists, follows events and sends."""
+    text = (STATIC.parents[2] / "docs/page.md").read_text(encoding="utf-8")
+    lines = text.partition("```html\n")[2].partition("```")[0]
+    folder = tmp_path / "site"
+    with (
+        site(folder) as origin,
+        running(tmp_path, servers, DREAM_ALLOWED_ORIGINS=origin) as gateway,
+        browser.new_context() as context,
+        context.new_page() as page,
+    ):
+        emptied(gateway).add_image(ImageState.FAILED, number=1)
+        own = f"http://127.0.0.1:{gateway.port}"
+        (folder / "index.html").write_text(lines.replace("https://gateway.example", own).replace("eyJ…", token()))
+        page.goto(origin)
+        tiles = page.locator("dream-gallery .tile")
+        expect(tiles).to_have_count(1)
+        page.locator("dream-upload input").first.set_input_files(
+            {"name": "2.png", "mimeType": "image/png", "buffer": b"no picture, but a file"}
+        )
+        expect(tiles).to_have_count(2)
+        assert page.evaluate("document.querySelector('dream-upload').client.pictures.size") == 2
 
 
 def test_english_and_chinese_have_the_same_texts(page: Page) -> None:
