@@ -15,19 +15,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
-from dream.db import images
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
+from dream.gateway.snapshot import snapshot_text
 from dream.log import get_logger
-from dream.messages.events import ImageUpdate, UpdateStatus
-from dream.messages.pictures import image_error, image_ref
-from dream.messages.states import ImageState
 from dream.notifications.subscribe import Event
 
 if TYPE_CHECKING:
-    from dream.db import Database
     from dream.gateway.auth import Authenticator, Identity
     from dream.gateway.limits import User
     from dream.gateway.services import Services
@@ -221,7 +216,8 @@ class Watcher:
         """Send the dream's pictures from the database, or an error."""
         try:
             async with self.user.turn:
-                text = await run_in_threadpool(_snapshot_text, self._services.connections.database, self.dream_id)
+                database, most = self._services.connections.database, self._services.settings.max_retries
+                text = await run_in_threadpool(snapshot_text, database, self.dream_id, most)
         except DATABASE_FAULTS as error:
             log_fault("snapshot_failed", error, dream_id=self.dream_id)
             self.send_error(sentence_of(error))
@@ -298,31 +294,3 @@ class Rounds:
         for share in self._shares:
             for watcher in [each for each in share if (each.unread_since or before) < before]:
                 watcher.end(TOO_SLOW, "you do not read what is sent; connect again with since")
-
-
-# --- the snapshot
-
-
-def _snapshot_text(database: Database, dream_id: int) -> str:
-    """The snapshot as JSON, encoded in the thread that reads it: a thousand pictures take milliseconds."""
-    return json_text(_snapshot(database, dream_id).as_message())
-
-
-def _snapshot(database: Database, dream_id: int) -> ImageUpdate:
-    """The dream's pictures as one update: `processing` while one is unfinished, `failed` if all have failed."""
-    with database.read() as session:
-        rows = images.page(session, dream_id)
-    done = [row for row in rows if row.state == ImageState.COMPLETED and row.url]
-    failed = [row for row in rows if row.state == ImageState.FAILED]
-    return ImageUpdate(
-        dream_id=dream_id,
-        status=_status(rows, has_done=bool(done), has_failed=bool(failed)),
-        images=tuple(image_ref(row) for row in done),
-        errors=tuple(map(image_error, failed)),
-    )
-
-
-def _status(rows: Sequence[Row[Any]], *, has_done: bool, has_failed: bool) -> UpdateStatus:
-    if any(row.state in (ImageState.PENDING, ImageState.PROCESSING) for row in rows):
-        return UpdateStatus.PROCESSING
-    return UpdateStatus.FAILED if has_failed and not has_done else UpdateStatus.COMPLETED

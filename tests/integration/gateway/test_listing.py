@@ -237,3 +237,22 @@ def test_who_asks_without_a_pause_holds_up_nobody(start: Callable[..., Gateway])
                 thread.join(60)
         print(f"quiet {quiet_s:.3f} s, asked without a pause {asked_s:.3f} s")  # noqa: T201
         assert asked_s < 0.3 + 5 * quiet_s
+
+
+def test_a_snapshot_says_the_steps_of_unfinished_pictures_and_the_next_retry(gateway: Gateway) -> None:
+    """A page that has just loaded shows them, too. Stored pictures are in `images` alone."""
+    waiting = gateway.add_image(ImageState.PENDING, number=1)
+    in_work = gateway.add_image(ImageState.PROCESSING, number=2)
+    failed = gateway.add_image(ImageState.FAILED, number=3)
+    gateway.add_image(number=4)
+    due_at = datetime(2030, 1, 1, tzinfo=UTC)
+    with gateway.database.begin() as session:
+        task = session.get_one(DreamTask, "task1")
+        task.attempts, task.due_at = 2, due_at
+    with gateway.watching() as websocket:
+        websocket.send('{"type": "request_status"}')
+        answer = receive(websocket)
+    steps = [(each["id"], each["step"]) for each in answer["steps"]]
+    assert steps == [(waiting, "staged"), (in_work, "processing"), (failed, "failed")]
+    most = gateway.settings.max_retries
+    assert (answer["attempt"], answer["max_retries"], answer["retry_at"]) == (2, most, due_at.timestamp())
