@@ -16,11 +16,12 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from websockets.typing import Subprotocol
 
 from dream.db.dreams import give_to
 from dream.messages.users import user_number
 from tests.commands import dream
-from tests.gateway import DREAM, OWNER, SECRET, Gateway, auth, closing_code, receive, token
+from tests.gateway import DREAM, OTHER_DREAM, OWNER, SECRET, STRANGER, Gateway, auth, closing_code, receive, token
 from tests.issuer import Issuer, jwk
 
 
@@ -148,7 +149,68 @@ def test_a_user_may_be_a_text(gateway: Gateway, user: str) -> None:
     assert gateway.http.get(address, headers=auth(own)).status_code == 401
 
 
-# --- tickets
+# --- tickets and subprotocols
+
+
+def ticket_of(gateway: Gateway, its_token: str) -> str:
+    answer = gateway.http.post("/api/ws-ticket", headers=auth(its_token))
+    assert (answer.status_code, answer.json()["expires_in_s"]) == (201, 30)
+    assert answer.headers["cache-control"] == "no-store"
+    return str(answer.json()["ticket"])
+
+
+def test_a_ticket_opens_one_socket(gateway: Gateway) -> None:
+    """Of its user's own dreams alone; a second use is refused."""
+    ticket = ticket_of(gateway, token())
+    with gateway.socket(f"?ticket={ticket}") as websocket:
+        assert receive(websocket)["type"] == "connection_established"
+    for refused in (ticket, "x", "%00", "é"):
+        with gateway.socket(f"?ticket={refused}") as websocket:
+            assert closing_code(websocket) == 4001
+    with gateway.socket(f"?ticket={ticket_of(gateway, token())}", dream_id=OTHER_DREAM) as websocket:
+        assert closing_code(websocket) == 4001
+
+
+def test_a_ticket_needs_a_token_that_is_not_revoked(gateway: Gateway) -> None:
+    """And one that is revoked after it was given opens nothing."""
+    own = token(jti=uuid4().hex)
+    ticket = ticket_of(gateway, own)
+    assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204
+    assert gateway.http.post("/api/ws-ticket", headers=auth(own)).status_code == 401
+    assert gateway.http.post("/api/ws-ticket").status_code == 401
+    with gateway.socket(f"?ticket={ticket}") as websocket:
+        assert closing_code(websocket) == 4001
+
+
+def test_a_token_may_come_as_a_subprotocol_which_is_not_echoed(gateway: Gateway) -> None:
+    offered = [Subprotocol("dream.v1"), Subprotocol(f"dream.token.{token()}")]
+    with gateway.socket(subprotocols=offered) as websocket:
+        assert websocket.subprotocol == "dream.v1"
+        assert receive(websocket)["type"] == "connection_established"
+    wrong = [Subprotocol("dream.v1"), Subprotocol(f"dream.token.{token(STRANGER)}")]
+    with gateway.socket(subprotocols=wrong) as websocket:
+        assert closing_code(websocket) == 4001
+    with gateway.socket(f"?token={token()}", subprotocols=[Subprotocol("graphql-ws")]) as websocket:
+        assert websocket.subprotocol is None
+        assert receive(websocket)["type"] == "connection_established"
+
+
+def test_a_program_may_send_the_token_in_the_header_of_its_handshake(gateway: Gateway) -> None:
+    with gateway.socket(additional_headers=auth()) as websocket:
+        assert receive(websocket)["type"] == "connection_established"
+
+
+def test_a_socket_of_a_ticket_ends_with_its_token(start: Callable[..., Gateway]) -> None:
+    """The ticket carries the token's end and its id: both are checked again while the socket lives."""
+    with start(ping_interval_s="0.3") as gateway:
+        revoked, short = token(jti=uuid4().hex), token(lasts_s=4)
+        with (
+            gateway.socket(f"?ticket={ticket_of(gateway, revoked)}") as first,
+            gateway.socket(f"?ticket={ticket_of(gateway, short)}") as second,
+        ):
+            assert receive(first)["type"] == receive(second)["type"] == "connection_established"
+            assert gateway.http.post("/api/auth/logout", headers=auth(revoked)).status_code == 204
+            assert closing_code(first) == closing_code(second) == 4001
 
 
 def test_without_redis_there_are_no_tickets(start: Callable[..., Gateway]) -> None:
