@@ -91,6 +91,8 @@ class Keys:
         self._read: dict[str, tuple[Key, ...]] = {source: () for source, _ in _sources(settings)}
         self._asked_at = float("-inf")
         self._reading = threading.Lock()
+        for source in self._read:
+            _check_crypto(source)
         self.refresh(is_first=True)
         self._check_keys()
 
@@ -291,7 +293,6 @@ def _keys_of_set(said: Any, source: str) -> Iterator[Key]:
     Raises:
       SettingsError: none is left.
     """
-    _check_crypto(source)
     each = said.get("keys") if isinstance(said, dict) else None
     if not isinstance(each, list):
         raise SettingsError(f"{source} is no set of keys: it needs a list named keys")

@@ -85,8 +85,13 @@ def test_pictures_are_uploaded_without_them(bare: dict[str, str], settings: Sett
             {"DREAM_SENTRY_DSN": "http://s3cret@127.0.0.1:1/1"},
             "DREAM_SENTRY_DSN needs Sentry's SDK: pip install 'dream-pictures[sentry]'",
         ),
+        (
+            ["gateway"],
+            {"DREAM_JWT_JWKS": "https://id.example.org/keys"},
+            "DREAM_JWT_JWKS needs the package cryptography: pip install 'dream-pictures[jwt]'",
+        ),
     ],
-    ids=["psycopg", "pika", "pika of the bridge", "opentelemetry", "sentry_sdk"],
+    ids=["psycopg", "pika", "pika of the bridge", "opentelemetry", "sentry_sdk", "cryptography"],
 )
 def test_the_package_that_is_missing_is_named_in_a_line(
     bare: dict[str, str], arguments: list[str], changes: dict[str, str], told: str
