@@ -25,8 +25,9 @@ from benchmarks.tables import SERVER, Others, filling, numbers, own_database, qu
 from dream.db import Database, DreamImage, backlog, dead_letters, dreams, images, tasks
 from dream.db.batches import in_batches
 from dream.db.retention import OldTasks, OldTombstones, was_pruned
+from dream.messages.listing import ListOrder
 from dream.messages.registry import DELETE_IMAGES, PROCESS_IMAGES
-from dream.messages.states import TaskState
+from dream.messages.states import ImageState, TaskState
 from dream.runs.connections import Connections
 from dream.scheduler.sweep import Sweep
 from dream.settings import Settings
@@ -215,6 +216,12 @@ def _page_queries(filled: _Filled) -> dict[str, Callable[[Session], object]]:
         "page of a dream": lambda session: images.page(session, dream(), after=(500, 0), limit=21),
         "first page of a large dream": lambda session: images.page(session, _LARGE_DREAM, limit=51),
         "later page of a large dream": lambda session: images.page(session, _LARGE_DREAM, after=deep(), limit=51),
+        "newest pictures of a large dream": lambda session: images.page(
+            session, _LARGE_DREAM, order=ListOrder.NEWEST, limit=51
+        ),
+        "failed pictures of a large dream": lambda session: images.page(
+            session, _LARGE_DREAM, states={ImageState.FAILED}, limit=51
+        ),
         "an upload's part of a large dream": lambda session: images.page(
             session, _LARGE_DREAM, task_id=_task_id(random.randint(1, filled.large)), limit=51
         ),

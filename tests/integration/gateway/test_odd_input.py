@@ -190,6 +190,49 @@ def test_heads_with_random_faults(gateway: Gateway, seed: int) -> None:
         assert status_of(say(gateway, bytes(said), wait_s=0.2)) != 500, bytes(said)
 
 
+#: Requests with a body, and a right one of each.
+BODIES = [
+    ("PATCH", f"/api/dreams/{DREAM}/images", b'{"positions": [{"id": 1, "position": 3}, {"id": 2, "position": -4}]}'),
+    ("PUT", f"/api/dreams/{DREAM}/images/1/focus", b'{"focus": [0.25, 0.75]}'),
+    ("POST", f"/api/dreams/{DREAM}/uploads", b'{"files": [{"name": "a.jpg", "size": 3, "type": "image/jpeg"}]}'),
+    ("POST", f"/api/dreams/{DREAM}/uploads/0f5c/complete", b""),
+    ("POST", f"/api/dreams/{DREAM}/images/1/retry", b""),
+    ("POST", f"/api/dreams/{DREAM}/images", b"--b\r\n" + PART % (b"a.jpg", b"\xff\xd8\xff\xd9") + b"--b--\r\n"),
+]
+#: Put into the place of some bytes.
+ODD = [
+    b"",
+    b"null",
+    b"true",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"9" * 5000,
+    b'"',
+    b"\\ud800",
+    b"\0",
+    b"\xff",
+    b"[" * 500,
+    b"{}",
+    b"\r\n",
+]
+
+
+@pytest.mark.parametrize("seed", seeds(10))
+def test_bodies_with_random_faults(gateway: Gateway, seed: int) -> None:
+    """Bytes are cut, doubled, replaced, or replaced by values that such a place never has."""
+    chance = random.Random(seed)
+    for method, path, right in BODIES * 4:
+        body = bytearray(right)
+        for _ in range(chance.choice([1, 1, 2, 6])):
+            start = chance.randrange(len(body) + 1)
+            odd = chance.choice([*ODD, chance.randbytes(3), bytes(body[start : start + 20])])
+            body[start : start + chance.choice([0, 1, 1, 5, 40])] = odd
+        kind = "multipart/form-data; boundary=b" if b"--b" in right else "application/json"
+        said = gateway.http.request(method, path, content=bytes(body), headers={"Content-Type": kind, **auth()})
+        assert said.status_code < 500, (method, path, bytes(body))
+
+
 def frame(chance: random.Random) -> bytes:
     """A frame that is right, or wrong in one of the ways there are."""
     texts = [
