@@ -223,8 +223,8 @@ export class DreamGallery extends DreamElement {
       const { row } = this.layout.boxes[this.#places.get(id)];
       owned.set(row, `${owned.get(row) ?? ""} tile${id}`);
     }
-    const made = [...owned].map(([row, ids]) => make("div", { role: "row", "aria-rowindex": row + 1, "aria-owns": ids.trim() }));
-    this.rows.replaceChildren(...made);
+    const row = ([index, ids]) => make("div", { role: "row", "aria-rowindex": index + 1, "aria-owns": ids.trim() });
+    this.rows.replaceChildren(...[...owned].map(row));
   }
 
   async #readMore() {

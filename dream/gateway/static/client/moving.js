@@ -41,7 +41,8 @@ export class Moving {
     if (!id || event.button || event.target.closest("button") || this.lifted.size) return;
     const { clientX: x, clientY: y, pointerId, pointerType } = event;
     const isTouch = pointerType !== "mouse";
-    this.#press = { id, x, y, pointerId, isTouch, isHeld: false, timer: isTouch ? setTimeout(() => this.#hold(), HOLD_MS) : 0 };
+    const timer = isTouch ? setTimeout(() => this.#hold(), HOLD_MS) : 0;
+    this.#press = { id, x, y, pointerId, isTouch, isHeld: false, timer };
   }
 
   #hold() {
@@ -115,7 +116,8 @@ export class Moving {
     const last = gallery.list.length;
     const down = () => (before === last ? last : beside(gallery.layout, before, 1));
     const up = () => beside(gallery.layout, Math.min(before, last - 1), -1);
-    const steps = { ArrowLeft: () => before - 1, ArrowRight: () => before + 1, ArrowUp: up, ArrowDown: down, Home: () => 0, End: () => last };
+    const rows = { ArrowUp: up, ArrowDown: down, Home: () => 0, End: () => last };
+    const steps = { ArrowLeft: () => before - 1, ArrowRight: () => before + 1, ...rows };
     if (key in steps) {
       this.#mark(gallery.gapBefore(Math.max(0, Math.min(last, steps[key]()))));
       this.#marker.scrollIntoView({ block: "nearest" });

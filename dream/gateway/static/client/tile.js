@@ -97,7 +97,8 @@ export class Tile {
   /** Stand at a place of the layout. */
   place(box) {
     const { x, y, width, height } = (this.#box = box);
-    Object.assign(this.element.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${x}px, ${y}px)` });
+    const transform = `translate(${x}px, ${y}px)`;
+    Object.assign(this.element.style, { width: `${width}px`, height: `${height}px`, transform });
     if (this.#image) this.#size();
   }
 
@@ -109,7 +110,8 @@ export class Tile {
   }
 
   #button(act) {
-    return make("button", { type: "button", "data-act": act, text: say(act === "again" ? act : `gallery.${act}`), tabindex: this.element.tabIndex });
+    const text = say(act === "again" ? act : `gallery.${act}`);
+    return make("button", { type: "button", "data-act": act, text, tabindex: this.element.tabIndex });
   }
 
   #show() {

@@ -20,7 +20,8 @@ const ICONS = {
 };
 
 const style = sheet(`
-.viewer { position: fixed; inset: 0; width: 100%; height: 100%; max-width: none; max-height: none; margin: 0; padding: 0; border: 0;
+.viewer { position: fixed; inset: 0; width: 100%; height: 100%; max-width: none; max-height: none;
+  margin: 0; padding: 0; border: 0;
   color: #f2f3f5; background: #0d0e10; overflow: hidden; overscroll-behavior: contain; animation: arrive .18s;
   --accent: #a9b1ff; --soft: #b4b9c4; --well: #2a2c31; --line: #44474f; color-scheme: dark; }
 .viewer:focus { outline: none; }
@@ -29,16 +30,19 @@ const style = sheet(`
   container-type: size; cursor: zoom-in; }
 .stage[data-zoomed] { cursor: grab; }
 .stage[data-focus] { cursor: crosshair; }
-.slide { position: absolute; inset: 0; margin: 0; display: grid; place-items: center; transition: transform .25s cubic-bezier(.2, .8, .2, 1); }
+.slide { position: absolute; inset: 0; margin: 0; display: grid; place-items: center;
+  transition: transform .25s cubic-bezier(.2, .8, .2, 1); }
 .stage[data-held] .slide, .slide[data-jump] { transition: none; }
 .slide img { display: block; max-width: 100cqw; max-height: 100cqh; object-fit: contain; }
 .slide .said { max-width: 30rem; padding: 1rem; text-align: center; overflow-wrap: anywhere; }
 .slide .said strong { display: block; font-size: 1.2rem; }
 .slide .said p { margin: .3rem 0 1rem; color: var(--soft); }
-.head { position: absolute; inset: 0 0 auto; display: flex; align-items: center; gap: .25rem; padding: .5rem max(.5rem, env(safe-area-inset-right)) 1.5rem;
+.head { position: absolute; inset: 0 0 auto; display: flex; align-items: center; gap: .25rem;
+  padding: .5rem max(.5rem, env(safe-area-inset-right)) 1.5rem;
   background: linear-gradient(#0d0e10d9, #0d0e1000); pointer-events: none; }
 .head > * { pointer-events: auto; }
-.head h2 { flex: 1; min-width: 0; margin: 0 0 0 .5rem; font: inherit; font-weight: 600; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
+.head h2 { flex: 1; min-width: 0; margin: 0 0 0 .5rem; font: inherit; font-weight: 600;
+  overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
 .head small { display: block; font-size: .8rem; font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
 .viewer .round { border-color: transparent; }
 .viewer .round[aria-pressed="true"] { background: var(--well); }
@@ -176,7 +180,8 @@ export class Viewer {
     }
     if (isOther) this.#zoomTo(1);
     if (!this.facts.hidden) this.#fillFacts(picture);
-    if (list.length - this.#index <= AHEAD && this.#gallery.client.hasMore) this.#gallery.client.loadMore().catch(() => undefined);
+    const { client } = this.#gallery;
+    if (client.hasMore && list.length - this.#index <= AHEAD) client.loadMore().catch(() => undefined);
   }
 
   /** Go to the picture before (-1) or behind (1). */
@@ -230,7 +235,8 @@ export class Viewer {
     const said = make("div", { class: "said" }, make("strong", { text: sentence(stateText(picture)) }));
     said.append(make("p", { text: picture.error ? sentence(picture.error) : picture.filename }));
     if (canRetry(picture)) {
-      said.append(make("button", { type: "button", class: "main", text: say("again"), onclick: () => this.#gallery.again(picture.id) }));
+      const onclick = () => this.#gallery.again(picture.id);
+      said.append(make("button", { type: "button", class: "main", text: say("again"), onclick }));
     }
     return said;
   }
@@ -272,7 +278,10 @@ export class Viewer {
 
   #panTo({ scale, x, y }) {
     const image = this.#current;
-    const within = (value, size, room) => Math.max(-1, Math.min(1, value / (Math.max(0, size * scale - room) / 2 || 1))) * (Math.max(0, size * scale - room) / 2);
+    const within = (value, size, room) => {
+      const most = Math.max(0, size * scale - room) / 2;
+      return Math.max(-most, Math.min(most, value));
+    };
     const { clientWidth, clientHeight } = this.stage;
     this.#zoom = image
       ? { scale, x: within(x, image.offsetWidth, clientWidth), y: within(y, image.offsetHeight, clientHeight) }
@@ -416,7 +425,8 @@ export class Viewer {
       place,
     };
     const rows = Object.entries(shown).filter(([, value]) => value);
-    const list = make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", { text: say(`viewer.${name}`) }), make("dd", { text })]));
+    const row = ([name, text]) => [make("dt", { text: say(`viewer.${name}`) }), make("dd", { text })];
+    const list = make("dl", {}, ...rows.flatMap(row));
     const button = make("button", { type: "button" }, icon(ICONS.focus), say("viewer.focus"));
     button.addEventListener("click", () => {
       const isChoosing = this.stage.toggleAttribute("data-focus");
