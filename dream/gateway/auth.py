@@ -197,6 +197,7 @@ class Authenticator:
         self._database = database
         self._blacklist = blacklist_of(settings)
         self.keys = Keys(settings)
+        self._refreshing = asyncio.Lock()
 
     def decode(self, token: str) -> Identity:
         """The content of a token, by the keys that are there now. It does not block.
@@ -217,8 +218,10 @@ class Authenticator:
         try:
             return self.decode(token)
         except (UnknownKey, TokenKeysUnavailable):
-            if not self.keys.can_change or not await run_in_threadpool(partial(self.keys.refresh, is_unknown=True)):
+            if not self.keys.can_change:
                 raise
+        async with self._refreshing:  # others wait here, and hold no thread
+            await run_in_threadpool(partial(self.keys.refresh, is_unknown=True))
         return self.decode(token)
 
     async def keep_keys(self) -> None:
