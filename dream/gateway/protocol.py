@@ -5,6 +5,7 @@ An ASGI application cannot drop a connection: a close frame waits behind data th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,8 +21,6 @@ from dream.gateway.headers import guarded
 from dream.gateway.limits import Bucket
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.types import ASGIApp
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
     from websockets.frames import Frame
@@ -363,8 +362,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         extensions[LINK] = self
         try:
             await self.app(self.scope, self.receive, self.send)
-        except ClientDisconnected:
-            pass
+        except (ClientDisconnected, asyncio.CancelledError):
+            pass  # the peer has gone, or the server stops
         except BaseException:
             self.logger.exception("Exception in ASGI application\n")
             self.send_500_response()

@@ -8,10 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from dream.messages.states import ImageState
@@ -158,6 +161,50 @@ def test_pings_come_and_an_expired_token_closes(start: Callable[..., Gateway]) -
         assert ping["type"] == "ping"
         assert abs(ping["timestamp"] - time.time()) < 5
         assert closing_code(websocket) == 4001
+
+
+def test_a_peer_that_answers_no_ping_is_cut_and_one_that_does_stays(start: Callable[..., Gateway]) -> None:
+    """Within three intervals, by pings of the protocol: the client that stays sends no message."""
+    head = f"GET /ws/dream-images/{DREAM}/?token={token()} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    head += "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    with (
+        start(ping_interval_s="0.5") as gateway,
+        gateway.watching() as alive,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as dead,
+    ):
+        dead.sendall(head.encode())
+        said = b""
+        with suppress(ConnectionResetError):
+            while data := dead.recv(4096):
+                said += data
+        assert 2 <= said.count(b"\x89\x00") <= 3
+        gateway.publish(5)
+        assert receive(alive)["progress"] == 5
+
+
+def test_the_python_example_works(start: Callable[..., Gateway], capsys: pytest.CaptureFixture[str]) -> None:
+    """It sends its token in a header, and prints an event."""
+    page = Path(__file__).parents[3].joinpath("docs/live.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)  # noqa: S102 (of our own page)
+    printed = ""
+
+    def watch(address: str) -> None:
+        with suppress(ConnectionClosed):
+            names["watch"](address, token())
+
+    def has_printed() -> bool:
+        nonlocal printed
+        gateway.publish(40)
+        printed += capsys.readouterr().out
+        return "processing 40" in printed
+
+    with start() as gateway:
+        watcher = threading.Thread(target=watch, args=(f"ws://127.0.0.1:{gateway.port}",), daemon=True)
+        watcher.start()
+        wait_for(has_printed, what="the printed event")
+    watcher.join(20)
+    assert not watcher.is_alive()
 
 
 def test_logging_out_closes_sockets_and_refuses_the_token(start: Callable[..., Gateway]) -> None:
