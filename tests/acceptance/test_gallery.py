@@ -520,6 +520,7 @@ def add_rows(gateway: Gateway, count: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_five_thousand_pictures_are_scrolled_with_few_tiles(page: Page, gateway: Gateway) -> None:
     """To the end by scrolling: pages are read on the way, the document stays small, and frames stay as short."""
     add_rows(gateway, 5000)
