@@ -134,7 +134,7 @@ class ImageError(TypedDict):
 
 
 class ImageStep(TypedDict):
-    """How far a picture of an upload is, as events name it."""
+    """The step of a picture of an upload, as events name it."""
 
     id: int
     name: str

@@ -60,7 +60,7 @@ class ImageState(StrEnum):
 
 
 class Step(StrEnum):
-    """How far one picture of an upload is, as events say it."""
+    """The step that one picture of an upload has reached, as events say it."""
 
     #: Its bytes are stored; it waits for its turn, or for the next attempt.
     STAGED = "staged"

@@ -111,7 +111,7 @@ def upload_event(session: Session, task: DreamTask) -> ImageUpdate:
 
 
 def steps_of(session: Session, task_id: str) -> tuple[ImageStep, ...]:
-    """How far the pictures of a task are; none for a task without pictures."""
+    """The steps of the pictures of a task; none for a task without pictures."""
     return _steps(images.of_task(session, task_id))
 
 
