@@ -66,7 +66,8 @@ OF_FLOW = {
 }
 DREAM_ID = 7
 _CARD = VariantSpec.parse("card:64x64:cover")
-_HIT_S = 30.0
+#: A cell that begins with the start of `dream up` waits for that, too.
+_HIT_S = 60.0
 _END_S = 75.0
 
 
