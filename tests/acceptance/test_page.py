@@ -530,7 +530,7 @@ def test_a_second_view_costs_no_byte_of_picture(
             wire.on("Network.loadingFinished", count)
             wire.send("Network.enable")
             open_page(page, gateway, token())
-            expect(tiles(page).locator("img")).to_be_visible()
+            expect(tiles(page).locator("img")).to_be_visible(timeout=20_000)
             wait_for(lambda own=page, n=view: own.evaluate("1") and len(received) == n, what="the picture")  # type: ignore[misc]
             page.close()
         log = gateway.log.read_text()
@@ -553,7 +553,7 @@ def test_the_page_shows_pictures_for_which_it_needs_a_permission(
         assert gateway.http.get(f"/media/{KEY}").status_code == 404
         open_page(page, gateway, token())
         image = tiles(page).locator("img")
-        expect(image).to_be_visible()
+        expect(image).to_be_visible(timeout=20_000)
         wait_for(lambda: image.evaluate("image => image.complete && image.naturalWidth") == 1, what="the picture")
 
 
