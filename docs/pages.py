@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from dream import errors
 from dream.cli import app
+from dream.gateway.app import document_text
 from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.pictures import DeletionError, ImageError, ImageInfo, ImageRef, ImageStep
 from dream.observe.metrics import CATALOGUE
@@ -60,8 +61,9 @@ def on_page_markdown(markdown: str, page: Page, **_about: Any) -> str:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Write `llms.txt`, the list of pages for language models."""
+    """Write `llms.txt`, the list of pages for language models, and the description of the HTTP API."""
     (Path(config.site_dir) / "llms.txt").write_text(llms_txt(config), "utf-8")
+    (Path(config.site_dir) / "openapi.json").write_bytes(document_text())
 
 
 def _target(link: str, source: str) -> str:
