@@ -176,19 +176,20 @@ def test_the_own_page_loads_a_small_width_behind_a_placeholder(site: Site, brows
     """Its script draws the same placeholder as Python."""
     with window(browser, 1000) as page, held(page) as let_go:
         page.goto(f"http://127.0.0.1:{site.gateway.port}/#dream={DREAM}&token={token()}")
-        frame = page.locator("dream-gallery .tile").first
+        tile = f"#tile{site.picture.id}"
+        frame = page.locator(tile)
         frame.wait_for()
         expect(frame).to_have_attribute("style", re.compile(r"url\("))
         style: Any = frame.get_attribute("style")
         drawn, wanted = (png(address) for address in (style, data_url(site.picture.placeholder or "") or ""))
         difference = ImageChops.difference(drawn, wanted)
         assert max(high for _, high in difference.getextrema()) <= 2  # type: ignore[misc]
-        assert is_like(quarters_of(seen(page, "dream-gallery .tile >> nth=0")), 90)
+        assert is_like(quarters_of(seen(page, tile)), 90)
         let_go()
-        loaded(page, "dream-gallery img")
-        source = page.locator("dream-gallery img").first.evaluate("image => image.currentSrc")
+        loaded(page, f"{tile} img")
+        source = page.locator(f"{tile} img").evaluate("image => image.currentSrc")
         assert source.endswith("_w400.jpg")
-        assert is_like(quarters_of(seen(page, "dream-gallery .tile >> nth=0")), 25)
+        assert is_like(quarters_of(seen(page, tile)), 25)
 
 
 def png(text: str) -> Image.Image:
