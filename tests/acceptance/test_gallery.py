@@ -403,7 +403,7 @@ def test_many_are_selected_by_mouse_and_keys_and_come_back_by_undo(page: Page, g
 
 
 def test_a_deletion_that_fails_is_said_and_a_closed_page_deletes(page: Page, gateway: Gateway) -> None:
-    """What was not deleted is shown again with the reason, until it is dismissed."""
+    """Pictures that were not deleted are shown again with the reason, until it is dismissed."""
     ids = stored(gateway, 3)
     page.clock.install()
     show(page, gateway)

@@ -427,7 +427,7 @@ def listed(gateway: Gateway) -> list[Any]:
 
 
 def test_offline_is_told_and_healed(page: Page, gateway: Gateway) -> None:
-    """What happened meanwhile is there afterwards."""
+    """The page has the events of that time afterwards."""
     open_live(page, gateway)
     page.context.set_offline(True)
     page.evaluate("dispatchEvent(new Event('offline'))")

@@ -58,7 +58,7 @@ def test_events_come_with_their_seq_as_id(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("how", ["header", "query"])
 def test_a_stream_goes_on_after_the_last_event(gateway: Gateway, how: str) -> None:
-    """What was missed comes first, in order, then what is new; a token in the address is for EventSource."""
+    """Missed events come first, in order, then new ones; a token in the address is for EventSource."""
     with streaming(gateway, f"?token={token()}") as blocks:
         next(blocks), next(blocks)
         gateway.publish(1)
