@@ -80,6 +80,8 @@ register_url_convertor("id", _IdConvertor())
 
 #: Labels of metrics; a client may send any method.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: In logs and metrics only, as in nginx: the connection ended before the answer began.
+_CLIENT_LEFT = 499
 _STATIC = Path(__file__).with_name("static")
 
 
@@ -220,7 +222,7 @@ class _AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began = 500, time.monotonic()
+        status, began = _CLIENT_LEFT, time.monotonic()
 
         async def note_status(message: Message) -> None:
             nonlocal status
@@ -230,6 +232,9 @@ class _AccessLog:
 
         try:
             await self._app(scope, receive, note_status)
+        except Exception:
+            status = 500
+            raise
         finally:
             took_s, method, route = time.monotonic() - began, scope["method"], scope.get("route")
             REQUEST_SECONDS.observe(
