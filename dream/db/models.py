@@ -1,4 +1,4 @@
-"""The tables: tasks, images, dreams, periodic tasks and revoked tokens (docs/architecture.md, "Rows")."""
+"""The tables: tasks, images, uploads, dreams, periodic tasks, marks, revoked tokens (docs/architecture.md, "Rows")."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ __all__ = [
 
 #: The extension of a scope with its connection. A WebSocket may outlive its request.
 LINK = "dream.link"
-#: Connections that the kernel queues; asyncio accepts as many at a time.
+#: Connections that wait in the queue of the port until the gateway accepts them.
 BACKLOG = 256
-#: Files beside the counted connections: one backlog, database, Redis, object store, page.
+#: Files beside the counted connections: those accepted before a cut one is closed, database, Redis, object store, page.
 _OTHER_FILES = BACKLOG + 128
 #: More descriptors have no use, and they slow down code that closes all of them.
 _MOST_FILES = 65536

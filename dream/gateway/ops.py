@@ -11,7 +11,6 @@ site can make a browser send it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from typing_extensions import TypedDict
 
 from dream.db import dead_letters, images
+from dream.gateway.body import json_object
 from dream.gateway.credentials import identify
 from dream.gateway.faults import DATABASE_FAULTS
 from dream.gateway.figures import FiguresAnswer
@@ -256,20 +256,10 @@ async def _ids_of(request: Request) -> list[str]:
     Raises:
       Refused: 413 if the body is too long, 400 if it is no such JSON.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise Refused(Code.BODY_TOO_LARGE, f"the body has more than the {_MOST_BYTES} bytes allowed")
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        given = None
-    ids = given.get("ids") if isinstance(given, dict) and given.keys() == {"ids"} else None
+    wanted = f'{{"ids": ["…"]}}, with the IDs of 1 to {_AT_ONCE} failed tasks'
+    ids = (await json_object(request, _MOST_BYTES, fields={"ids"}, wanted=wanted))["ids"]
     if not isinstance(ids, list) or not 0 < len(ids) <= _AT_ONCE or not all(map(_is_id, ids)):
-        raise Refused(
-            Code.BODY_INVALID, f'the body must be JSON with the IDs of 1 to {_AT_ONCE} failed tasks: {{"ids": ["…"]}}'
-        )
+        raise Refused(Code.BODY_INVALID, f"the body must be JSON: {wanted}")
     return list(dict.fromkeys(ids))
 
 

@@ -351,7 +351,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._client: str | None = None
         #: The code with which the connection was closed.
         self.close_code = 1006
-        #: Rounds since the peer was last heard; the hub counts them.
+        #: Rounds since the peer was last heard; `dream.gateway.watchers.Rounds` counts them.
         self.silent_rounds = 0
         #: The time since which the peer has not read enough; None if it reads.
         self.unread_since: float | None = None

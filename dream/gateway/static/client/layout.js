@@ -51,7 +51,7 @@ function addRow(layout, ratios, first, end, exact) {
 }
 
 /** The index of the row at a height, or of the nearest one; -1 without rows. */
-export function rowAt({ rows }, y) {
+function rowAt({ rows }, y) {
   let low = 0;
   let high = rows.length - 1;
   while (low < high) {

@@ -22,7 +22,7 @@ export function ratioOf(picture, most) {
 }
 
 /** A picture in words, for labels: its name, its state if it is not ready, and the reason of a failure. */
-export function labelOf(picture) {
+function labelOf(picture) {
   return [picture.filename, !isShown(picture) && stateText(picture), picture.error].filter(Boolean).join(", ");
 }
 
