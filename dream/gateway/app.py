@@ -1,15 +1,16 @@
 """The application: routes, the page, and middleware around every request.
 
 /ws/dream-images/{dream_id}/          the socket of a dream
-/api/dreams/{dream_id}/images[/{id}]  upload, list, delete; also …/{id}/original and …/{id}/focus
+/api/dreams/{dream_id}/images[/{id}]  upload, list, reorder, show, delete; also …/{id}/original, …/focus and …/retry
+/api/dreams/{dream_id}/events         the events of a dream as Server-Sent Events
 /api/client-settings                  the limits and formats that a page needs
 /api/dreams/{dream_id}/uploads        direct uploads: begin, and …/{id}/complete
 /api/auth/logout                      revoke a token
 /api/auth/media-cookie                give a browser the cookie that shows its user's own pictures
 /ops  /api/ops                        the page of operators, and its data
-/api/ws-ticket                        get a ticket, which opens one socket
+/api/ws-ticket                        get a ticket, which opens one socket or stream
 /media/{key}                          a picture: a redirect, through nginx, or from here
-/healthz  /readyz  /openapi.json  /    health, readiness, the description of all this, the page
+/healthz  /readyz  /openapi.json  /   health, readiness, the description of all this, the page
 """
 
 from __future__ import annotations

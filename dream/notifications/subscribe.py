@@ -1,8 +1,8 @@
-"""Read events from Redis for all sockets of a gateway process.
+"""Read events from Redis for all sockets and streams of a gateway process.
 
     channel ──► listener ──► "dream 7 has news" ──► pump ──► stream of 7 ──► every subscriber to 7
 
-One connection listens and one reads, for any number of sockets. The channel only wakes the pump, which reads the stream
+One connection listens and one reads, for any number of them. The channel only wakes the pump, which reads the stream
 from the last delivered id on. So a restart of Redis loses no event of its streams, and no event comes twice.
 If a stream no longer reaches back, subscribers miss events and read a snapshot from the database.
 """
