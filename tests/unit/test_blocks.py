@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^( *)```([^\s`]*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 #: Languages that no reader runs: pictures of text, files of other programs.
-_SHOWN = {"", "text", "css", "html", "ini", "js", "nginx", "promql", "sql"}
+_SHOWN = {"", "text", "css", "django", "html", "ini", "js", "nginx", "promql", "sql"}
 
 
 class Block(NamedTuple):
