@@ -89,6 +89,7 @@ export class DreamClient extends EventTarget {
     const wake = () => document.visibilityState === "visible" && this.#socket.wake();
     for (const name of ["online", "offline", "pageshow"]) addEventListener(name, wake, { signal });
     document.addEventListener("visibilitychange", wake, { signal });
+    this.settings(); // the first reading of the list needs them
     this.#socket.open();
   }
 
