@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedConfig", "HttpProtocol", "Live", "SocketProtocol"]
 
-_RESTART = 1012
-_BAD_DATA = 1007
+_RESTART, _BAD_DATA, _TOO_SLOW = 1012, 1007, 4008
 #: A close frame has room for 123.
 _MAX_REASON_BYTES = 120
-_TOO_SLOW = 4008
 #: The time for a peer to read all data before a close frame, and to answer the frame.
 _CLOSE_TIMEOUT_S = 3.0
 #: The time for the rest of a body after its answer: some clients read the answer only after they have sent all.
@@ -48,6 +46,7 @@ _AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
 _HEAD_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
 _LARGE_HEAD = (431, f"the head of the request has more than {_HEAD_BYTES // 1024} KiB; send less of it")
+_NO_HANDSHAKE = "this is no WebSocket handshake: a GET without a body, lines of at most 8 KiB, at most 128 headers"
 _NO_REQUEST = (400, "this is no HTTP/1.1 request that can be understood")
 #: The end of addresses whose answers last until somebody ends them.
 _ENDLESS = "/events"
@@ -223,7 +222,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.data_received(ahead)
 
     def _should_upgrade(self) -> bool:
-        return not (self._room and self._room.refusal) and super()._should_upgrade()
+        # Not while another request runs: its answer would come between the frames.
+        return self._is_idle and not (self._room and self._room.refusal) and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
@@ -273,9 +273,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _check_body(self, late_s: float) -> None:
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-            self._began_at = (
-                self._began_at or 0
-            ) + 1  # the gateway lets the client wait, so this second does not count
+            self._began_at = (self._began_at or 0) + 1  # the client waits for the gateway
         elif late_s > self._settings.body_timeout_s + self._body_bytes / _BODY_BYTES_PER_S:
             self._end(408, "the body of the request comes too slowly")
 
@@ -455,6 +453,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self._hold(data[start:])
                 return
             super().data_received(data[start : start + _PIECE_BYTES])
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self.handle_parser_exception()
 
     def _hold(self, data: bytes) -> None:
         """Keep frames of a peer that does not wait for the answer to its handshake."""
@@ -522,7 +522,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._drop_soon()
             return
         if not self.handshake_initiated:
-            self.transport.write(answer_bytes(400, "this is no WebSocket handshake that can be understood"))
+            self.transport.write(answer_bytes(400, _NO_HANDSHAKE))
         self.transport.close()
 
     async def receive(self) -> ASGIReceiveEvent:

@@ -138,7 +138,10 @@ class Watcher:
 
     async def begin(self) -> str | None:
         """Subscribe; return the newest event's id. Events wait until `open`."""
-        return await self._services.events.subscribe(self.dream_id, self)
+        seq = await self._services.events.subscribe(self.dream_id, self)
+        if self.is_over:  # the client left meanwhile
+            self._services.events.unsubscribe(self.dream_id, self)
+        return seq
 
     async def catch_up(self, since: str) -> None:
         """Send the events after `since`, or the state from the database if they are not kept."""
@@ -149,9 +152,10 @@ class Watcher:
             self._send(event)
 
     def open(self) -> None:
-        """Send the events that came meanwhile; from now on send each at once."""
-        self._services.rounds.add(self)
-        self._flush()
+        """Send the events that came meanwhile; from now on send each at once. One that has ended stays ended."""
+        if not self.is_over:
+            self._services.rounds.add(self)
+            self._flush()
 
     def finish(self) -> None:
         """Leave the lists. A second call changes nothing."""

@@ -136,6 +136,35 @@ def test_odd_headers(gateway: Gateway, header: str) -> None:
     assert status_of(said) < 500, said[:300]
 
 
+@pytest.mark.parametrize(
+    ("query", "header"),
+    [
+        ("", "Content-Length: 5\r\n"),
+        ("", "Transfer-Encoding: chunked\r\n"),
+        ("token=" + "x" * 9000, ""),
+        ("", "X: y\r\n" * 200),
+    ],
+    ids=["body", "chunks", "long line", "many headers"],
+)
+def test_a_handshake_that_is_none_is_answered_and_ends(gateway: Gateway, query: str, header: str) -> None:
+    """No connection waits for ever for a handshake that cannot be understood."""
+    handshake = HANDSHAKE.format(dream=DREAM, query=query).replace("Host: x\r\n", "Host: x\r\n" + header)
+    with plug(gateway, handshake.encode()) as raw:
+        said = b""
+        while data := raw.recv(65536):  # a time-out fails
+            said += data
+    assert status_of(said) in (400, 431), said
+
+
+def test_no_socket_opens_while_another_request_of_the_connection_runs(gateway: Gateway) -> None:
+    """Else the answer to that request would come between the frames. The heads come in one read, cut at 4 KiB."""
+    first = b"GET /readyz HTTP/1.1\r\nX: "
+    first += b"x" * (4096 - len(first) - 3) + b"\r\n\r"
+    last = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+    said = say(gateway, first + b"\n" + HANDSHAKE.format(dream=DREAM, query=f"token={token()}").encode() + last)
+    assert [status_of(b"HTTP/1.1 " + part) for part in said.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200], said
+
+
 PART = b'Content-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b\r\n'
 
 

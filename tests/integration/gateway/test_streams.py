@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.gateway import DREAM, STRANGER, Gateway, auth, token
+from dream.gateway.auth import Identity
+from dream.gateway.services import Services
+from dream.gateway.watchers import Watcher
+from dream.settings import Settings
+from tests.gateway import DREAM, OWNER, SECRET, STRANGER, Gateway, auth, token
 
 ADDRESS = f"/api/dreams/{DREAM}/events"
 
@@ -100,3 +108,37 @@ def test_a_stream_ends_with_its_token_its_limit_and_the_server(start: Callable[.
                 list(others)
         assert gateway.process.wait(10) == 0
         assert "Traceback" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("ends", ["while it subscribes", "before it opens"])
+def test_a_client_that_leaves_early_is_forgotten(
+    ends: str, environment: dict[str, str], settings_of: Callable[..., Settings]
+) -> None:
+    """Neither the events nor the rounds keep a watcher that has ended before it was open."""
+
+    class Early(Watcher):
+        """A kind without a connection."""
+
+    async def come_and_go() -> None:
+        services = Services(settings_of({**environment, "DREAM_JWT_SECRET": SECRET}))
+        await services.start()
+        try:
+            user = services.limits.of(OWNER)
+            assert services.limits.admits(user)
+            watcher = Early(services, DREAM, Identity(str(OWNER), datetime.now(UTC) + timedelta(hours=1), None), user)
+            beginning = asyncio.create_task(watcher.begin())
+            await asyncio.sleep(0)  # it asks Redis now
+            if ends == "while it subscribes":
+                watcher.finish()
+            assert await beginning is not None
+            watcher.finish()
+            watcher.open()
+            kept = weakref.ref(watcher)
+            del watcher, beginning
+            gc.collect()
+            assert kept() is None
+            assert user.sockets == 0
+        finally:
+            await services.stop()
+
+    asyncio.run(come_and_go())
