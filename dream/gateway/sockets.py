@@ -39,8 +39,9 @@ __all__ = ["authorized", "watch_dream"]
 
 AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
+_MISTAKE = 1011
 #: Labels of metrics; a client may send any code.
-_KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, 1012, TRY_LATER, REJECTED, TOO_SLOW})
+_KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, _MISTAKE, 1012, TRY_LATER, REJECTED, TOO_SLOW})
 #: Messages of one socket, of any type.
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 10, 20
 #: A peer that says nothing in three rounds has answered none of two pings.
@@ -268,7 +269,7 @@ class LiveSocket(Watcher):
             self.end(end.code, end.reason)
         except Exception:
             log.exception("socket_failed", dream_id=self.dream_id)
-            self.end(1011, "the gateway made a mistake; connect again")
+            self.end(_MISTAKE, "the gateway made a mistake; connect again")
         self._answering = None
         if not self.is_over:
             self._link.hold_input(False)

@@ -276,7 +276,7 @@ SOCKETS_CLOSED = Counter(
     "`other`.",
     ("code",),
     _GATEWAY,
-    known=[("1000",), ("1001",), ("1013",), ("4001",), ("4008",)],
+    known=[("1000",), ("1001",), ("1012",), ("1013",), ("4001",), ("4008",)],
 )
 EVENTS_SENT = Counter("dream_socket_events_total", "Events that were sent to WebSockets.", (), _GATEWAY)
 

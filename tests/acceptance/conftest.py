@@ -6,12 +6,13 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from dream.db import DreamImage, DreamTask, images
 from dream.producer import Producer
@@ -47,6 +48,17 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@contextmanager
+def quiet(page: Page) -> Iterator[Page]:
+    """A page that may say nothing wrong on its console. It is closed at the end."""
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
+    yield page
+    page.close()
+    assert complaints == []
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.states import ImageState
 from dream.storage import Storage
+from tests.acceptance.conftest import quiet
 from tests.conftest import wait_for
 from tests.gateway import DREAM, KEY, Gateway, auth, emptied, running, token
 
@@ -62,12 +63,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page that may say nothing wrong on its console."""
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
-    yield page
-    assert complaints == []
+    with quiet(context.new_page()) as page:
+        yield page
 
 
 def show(page: Page, gateway: Gateway) -> Locator:

@@ -16,6 +16,7 @@ from dream.db.clock import now
 from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.states import TaskState
 from dream.settings import Settings
+from tests.acceptance.conftest import quiet
 from tests.gateway import DREAM, Gateway, token
 
 NASTY = "<img src=x onerror=document.title='broken'>"
@@ -35,13 +36,8 @@ def gateway(
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that may say nothing wrong on its console."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en")
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
-    yield page
-    page.close()
-    assert complaints == []
+    with quiet(browser.new_page(viewport={"width": 1280, "height": 900}, locale="en")) as page:
+        yield page
 
 
 def open_ops(page: Page, gateway: Gateway, own: str = OPERATOR) -> None:

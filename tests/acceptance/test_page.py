@@ -21,6 +21,7 @@ from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.storage import Storage
+from tests.acceptance.conftest import quiet
 from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.gateway import DREAM, KEY, OWNER, STRANGER, Gateway, auth, emptied, running, token
 from tests.store_proxy import StoreFault, StoreProxy
@@ -36,13 +37,8 @@ NASTY = "<img src=x onerror=document.title='broken'>.png"
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that may say nothing wrong on its console."""
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
-    yield page
-    page.close()
-    assert complaints == []
+    with quiet(browser.new_page()) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
