@@ -160,7 +160,7 @@ async def authorized(services: Services, identified: Awaitable[Identity], dream_
 
 
 def _frame(text: str) -> bytes:
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+    return Frame(Opcode.TEXT, text.encode(errors="replace")).serialize(mask=False)
 
 
 def _event_frame(event: Event) -> bytes:

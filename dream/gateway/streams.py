@@ -77,7 +77,7 @@ async def _identity(request: Request, services: Services) -> Identity:
 
 def _block(kind: str, text: str, seq: str | None = None) -> bytes:
     number = "" if seq is None else f"id: {seq}\n"
-    return f"{number}event: {kind}\ndata: {text}\n\n".encode()
+    return f"{number}event: {kind}\ndata: {text}\n\n".encode(errors="replace")
 
 
 def _event_block(event: Event) -> bytes:

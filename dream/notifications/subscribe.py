@@ -294,7 +294,7 @@ class Events:
                 dream_id = self._unread.pop()
                 try:
                     await self._deliver(dream_id)
-                except RedisError:
+                except Exception:
                     self._wake(dream_id)
                     raise
 
@@ -341,7 +341,7 @@ def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
 
 
 async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run `work` for ever. Restart it after each loss of Redis, with a growing pause."""
+    """Run `work` for ever. Restart it after each loss of Redis, and after any other error, with a growing pause."""
     loop = asyncio.get_running_loop()
     pause_s = _BACKOFF_FIRST_S
     while True:
@@ -353,5 +353,7 @@ async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
                 pause_s = _BACKOFF_FIRST_S
             if pause_s == _BACKOFF_FIRST_S:  # once for each outage
                 log.warning("events_interrupted", part=name, error=str(error))
+        except Exception:
+            log.exception("events_failed", part=name)  # without this work no socket gets an event
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _BACKOFF_MAX_S)

@@ -14,10 +14,12 @@ from typing import Any
 
 import jwt
 import pytest
+import redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from dream.messages.states import ImageState
+from dream.notifications.publish import events_key
 from tests.conftest import wait_for
 from tests.gateway import DREAM, KEY, OTHER_DREAM, OWNER, SECRET, STRANGER, Gateway, auth, closing_code, receive, token
 
@@ -87,6 +89,16 @@ def test_events_of_the_dream_arrive_and_no_others(gateway: Gateway) -> None:
             assert (event["dream_id"], event["status"], event["progress"]) == (DREAM, "processing", 40)
             assert (event["message"], event["images"], event["task_id"]) == ("half way", [], "t")
             assert event["seq"]
+
+
+def test_an_event_that_is_no_text_holds_up_nobody(gateway: Gateway) -> None:
+    """Half a surrogate pair has no UTF-8: the event comes with a substitute, and so do the next ones."""
+    key = events_key(gateway.settings.redis_prefix, DREAM)
+    with gateway.watching() as websocket, redis.Redis.from_url(gateway.settings.events_url) as client:
+        client.xadd(key, {"event": '{"type": "image_update", "message": "\\ud800"}'})
+        gateway.publish(40)
+        assert receive(websocket)["message"] == "?"
+        assert receive(websocket)["progress"] == 40
 
 
 def test_since_gives_what_was_missed(gateway: Gateway) -> None:
