@@ -84,7 +84,7 @@ def demo(
                 if token is not None:
                     address = f"{url}/#dream={_DREAM_ID}&token={token}"
                     typer.echo(f"look at them: {address}")
-                    typer.echo(f"look at the system: {url}/ops#token={token}")
+                    typer.echo(f"look at the system: {url}/ops#token={_token(is_operator=True)}")
                     _show(address, is_opening)
                 typer.echo("Ctrl-C stops everything.")
                 code = stack.wait() or EXIT_FAILURE
@@ -169,7 +169,7 @@ def _try_out(stack: subprocess.Popen[str], data: Path, url: str) -> tuple[str | 
 
 
 def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> str:
-    """Send the sample pictures through the stack of the environment; return a token of their owner, an operator.
+    """Send the sample pictures through the stack of the environment; return a token of their owner.
 
     Parameters:
       folder: the folder for the samples.
@@ -184,7 +184,7 @@ def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> st
     settings = load_quietly()
     typer.echo(f"drawing sample pictures into {folder}")
     files = [ImageFile(name=path.name, data=path.read_bytes()) for path in draw(folder)]
-    token = sign(settings, _USER_ID, DEFAULT_TTL_S, is_operator=True)
+    token = _token()
     with opened(settings) as producer:
         producer.set_owner(_DREAM_ID, _USER_ID, f"user{_USER_ID}")
         for file in files:
@@ -195,6 +195,11 @@ def _send_samples(folder: Path, url: str, check_stack: Callable[[], None]) -> st
     _check_downloads(images)
     typer.echo(f"all {len(images)} pictures are completed, listed and downloadable")
     return token
+
+
+def _token(*, is_operator: bool = False) -> str:
+    """Return a token of the owner. Each link has its own: to sign out of one page ends no other."""
+    return sign(load_quietly(), _USER_ID, DEFAULT_TTL_S, is_operator=is_operator)
 
 
 def _send(producer: Producer, files: list[ImageFile], check_stack: Callable[[], None]) -> Sequence[DreamImage]:

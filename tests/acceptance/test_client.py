@@ -111,6 +111,7 @@ def test_another_site_embeds_both_elements_with_two_lines(
         page.goto(origin)
         tiles = page.locator("dream-gallery .tile")
         expect(tiles).to_have_count(1)
+        expect(page.get_by_role("heading", name="Add your first pictures")).to_be_hidden()
         page.locator("dream-upload input").first.set_input_files(
             {"name": "2.png", "mimeType": "image/png", "buffer": b"no picture, but a file"}
         )

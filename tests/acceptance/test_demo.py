@@ -112,6 +112,7 @@ def test_the_demo_stays_up_until_ctrl_c(data: Path, mark: str, tmp_path: Path) -
     with Running(mark, tmp_path, "demo", "--port", 0, "--data", data) as demo:
         url = demo.find(r"look at them: (http://\S+/)#")
         token = demo.find(r"#dream=1&token=(\S+)")
+        assert demo.find(r"/ops#token=(\S+)") != token, "to sign out of the page would close /ops"
         demo.find("(Ctrl-C)")
         page = httpx.get(url, trust_env=False)
         listed = httpx.get(f"{url}api/dreams/1/images", headers={"Authorization": f"Bearer {token}"}, trust_env=False)

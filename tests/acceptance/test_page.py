@@ -441,6 +441,9 @@ def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, gateway:
         expect(page.locator("#connection")).to_have_text("实时")
         expect(page.locator("html")).to_have_attribute("lang", "zh")
         expect(page.get_by_role("heading", name="添加第一批图片")).to_be_visible()
+        send(page, {"name": "none.png", "mimeType": "image/png", "buffer": b""})
+        expect(rows(page)).to_have_count(1)
+        assert problems(page) == ["none.png: 文件是空的"]
 
 
 def test_the_page_is_small(page: Page, gateway: Gateway) -> None:

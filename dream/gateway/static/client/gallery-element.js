@@ -8,7 +8,7 @@ import { Moving } from "./moving.js";
 import { Notices, Removal } from "./removal.js";
 import { icon, make } from "./theme.js";
 import { ratioOf, Tile } from "./tile.js";
-import { say, sentence } from "./words.js";
+import { reasonText, say, sentence } from "./words.js";
 
 const MARGIN_PX = 700; // tiles are made this far above and below the screen
 const MORE_PX = 2500; // the next page is read this far before its place
@@ -122,7 +122,7 @@ export class DreamGallery extends DreamElement {
         this.hear(texts.join(" "));
       }, NEWS_MS);
     }
-    this.#news[kind] = { n: (this.#news[kind]?.n ?? 0) + 1, error: sentence(picture?.error ?? "") };
+    this.#news[kind] = { n: (this.#news[kind]?.n ?? 0) + 1, error: sentence(reasonText(picture ?? {})) };
   }
 
   hear(text) {

@@ -4,7 +4,7 @@ import { sheet } from "./theme.js";
 
 export const galleryStyle = sheet(`
 :host { position: relative; container: gallery / inline-size; }
-.bar { display: flex; align-items: center; gap: .35rem; padding: .5rem 0; background: var(--back); }
+.bar { display: flex; align-items: center; gap: .35rem; padding: .5rem 0; background: var(--dream-back, Canvas); }
 .bar p { margin: 0 auto 0 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--soft);
   font-variant-numeric: tabular-nums; }
 .bar small { margin-left: .75em; font-size: .85rem; }

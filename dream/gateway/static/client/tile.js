@@ -2,7 +2,7 @@
 
 import { icon, make } from "./theme.js";
 import { blurred } from "./thumbhash.js";
-import { say, sentence, stateText } from "./words.js";
+import { reasonText, say, sentence, stateText } from "./words.js";
 
 /** Codes of failures that another attempt cannot mend. */
 const FINAL = /^(file_|not_|format_|heic_|raw_|image_damaged|too_m|side_|metadata_|cannot_|upload_gone)/;
@@ -23,7 +23,7 @@ export function ratioOf(picture, most) {
 
 /** A picture in words, for labels: its name, its state if it is not ready, and the reason of a failure. */
 function labelOf(picture) {
-  return [picture.filename, !isShown(picture) && stateText(picture), picture.error].filter(Boolean).join(", ");
+  return [picture.filename, !isShown(picture) && stateText(picture), reasonText(picture)].filter(Boolean).join(", ");
 }
 
 /** Let an image show a picture, as wide as needed; once more, with what the server says then, if it cannot be loaded. */
@@ -85,7 +85,7 @@ export class Tile {
     this.element.toggleAttribute("data-preview", Boolean(picture.preview));
     this.word.textContent = sentence(stateText(picture));
     const isFailed = picture.state === "failed";
-    this.reason.textContent = isFailed ? sentence(picture.error ?? "") : "";
+    this.reason.textContent = isFailed ? sentence(reasonText(picture)) : "";
     this.ring.hidden = isFailed;
     if (picture.progress == null) this.ring.removeAttribute("aria-valuenow");
     else this.ring.setAttribute("aria-valuenow", Math.round(picture.progress));

@@ -54,6 +54,7 @@ export class DreamUpload extends DreamElement {
   #client = null;
   #input = make("input", { type: "file", multiple: true, hidden: true });
   #camera = make("input", { type: "file", accept: "image/*", capture: "environment", hidden: true });
+  #invitation = [art(), make("h2", { text: say("upload.title") })];
   #formats = make("p", { class: "hint formats" });
   #panel = make("div", { part: "panel" });
   #over = make("p", { class: "over", part: "over", text: say("upload.over"), hidden: true });
@@ -67,7 +68,7 @@ export class DreamUpload extends DreamElement {
     };
     const choose = button("choose", "main", "M12 5v14M5 12h14", this.#input);
     const camera = button("camera", "camera", "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7", this.#camera);
-    const zone = make("div", { class: "zone", part: "zone" }, art(), make("h2", { text: say("upload.title") }));
+    const zone = make("div", { class: "zone", part: "zone" }, ...this.#invitation);
     zone.append(make("div", { class: "buttons" }, choose, camera), make("p", { class: "hint drop", text: say("upload.drop") }), this.#formats);
     for (const input of [this.#input, this.#camera]) {
       input.addEventListener("change", () => {
@@ -89,6 +90,9 @@ export class DreamUpload extends DreamElement {
       const kinds = accept.split(",").filter((each) => each.startsWith("image/")).map((each) => each.slice(6).replace("jpeg", "jpg"));
       this.#formats.textContent = say("upload.formats", { kinds: kinds.join(", ").toUpperCase(), size: sizeText(most) });
     }, () => undefined);
+    const invite = () => this.#invitation.forEach((each) => each.toggleAttribute("hidden", client.pictures.size > 0));
+    client.addEventListener("pictures", invite, { signal });
+    invite();
     this.#takeDrops(signal);
     showPanel(this.#panel, client, signal, () => this.focus());
     client.uploads.unsent().then((names) => names.length > 0 && client.uploads.refuse(names.join(", "), say("upload.unsent")));

@@ -1,7 +1,7 @@
 // The panel of <dream-upload>: a bar for each batch, and a row for each file that is not accepted yet.
 
 import { icon, make, sheet } from "./theme.js";
-import { say, sentence, sizeText, stateText, timeText } from "./words.js";
+import { reasonText, say, sentence, sizeText, stateText, timeText } from "./words.js";
 
 const SHOWN_ROWS = 40;
 const DONE_MS = 6_000; // a batch that went well is shown for so long after its end
@@ -20,7 +20,7 @@ progress { grid-column: 1 / -1; width: 100%; height: .4rem; border: 0; border-ra
 progress::-webkit-progress-bar { background: var(--well); }
 progress::-webkit-progress-value { background: var(--accent); border-radius: 1rem; transition: inline-size .2s; }
 progress::-moz-progress-bar { background: var(--accent); }
-.batch .note, .file .note { grid-column: 1 / -1; font-size: .875rem; color: var(--soft); }
+.batch .note, .file .note { grid-column: 1 / -1; font-size: .875rem; color: var(--soft); white-space: pre-line; }
 .file { grid-template-columns: 3rem 1fr auto; border-top: 1px solid var(--line); }
 .file .text { min-width: 0; }
 .file .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; font-size: .94rem; }
@@ -137,7 +137,7 @@ class UploadPanel {
       return { title, note, share: ended.length / (batch.accepted || 1), isOver: false };
     }
     const done = batch.accepted - failed.length;
-    const reasons = failed.map((each) => `${each.filename}: ${each.error}`).join("\n");
+    const reasons = failed.map((each) => `${each.filename}: ${reasonText(each)}`).join("\n");
     const text = failed.length > 0 ? say("upload.some", { n: done, failed: failed.length }) : say("upload.done", { n: done });
     return { title: text, note: reasons, share: 1, isOver: true, hasFailed: failed.length > 0 };
   }

@@ -4,7 +4,7 @@
 //    ▲          ├─────► refused       for good, with a sentence
 //    └──────────┴─────► failed        may be sent again
 
-import { say, sentence } from "./words.js";
+import { reasonText, say, sentence } from "./words.js";
 
 const GROUP_FILES = 10;
 const GROUP_BYTES = 1e6;
@@ -280,7 +280,8 @@ export class UploadQueue extends EventTarget {
 
   #end(item, state, error = "", code = "") {
     const wasCounted = item.state === "sending";
-    Object.assign(item, { state, error: sentence(error), code, share: state === "accepted" ? 1 : 0 });
+    const reason = sentence(reasonText({ error, error_code: code }));
+    Object.assign(item, { state, error: reason, code, share: state === "accepted" ? 1 : 0 });
     if (item.together && state === "failed") item.key = fresh();
     item.together = undefined;
     if (state === "accepted") {

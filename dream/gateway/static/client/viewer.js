@@ -2,7 +2,7 @@
 
 import { icon, make, sheet } from "./theme.js";
 import { canRetry, isShown, placeholderOf, showWith } from "./tile.js";
-import { language, say, sentence, sizeText, stateText } from "./words.js";
+import { language, reasonText, say, sentence, sizeText, stateText } from "./words.js";
 
 const MOST_ZOOM = 8;
 const DOUBLE_ZOOM = 2.5;
@@ -233,7 +233,7 @@ export class Viewer {
 
   #said(picture) {
     const said = make("div", { class: "said" }, make("strong", { text: sentence(stateText(picture)) }));
-    said.append(make("p", { text: picture.error ? sentence(picture.error) : picture.filename }));
+    said.append(make("p", { text: picture.error ? sentence(reasonText(picture)) : picture.filename }));
     if (canRetry(picture)) {
       const onclick = () => this.#gallery.again(picture.id);
       said.append(make("button", { type: "button", class: "main", text: say("again"), onclick }));

@@ -197,6 +197,26 @@ export const words = {
   },
 };
 
+/** Reasons of failures by their code, for languages that the server does not speak. Others stay in its words. */
+const reasons = {
+  zh: {
+    file_empty: "文件是空的",
+    file_too_large: "文件太大",
+    upload_gone: "上传的文件已不存在，请重新上传",
+    not_an_image: "文件不是可接受格式的图片",
+    format_not_supported: "不支持这种存储方式，请另存为 JPEG 或 PNG",
+    heic_not_supported: "此处不接受 HEIC，请另存为 JPEG",
+    raw_not_supported: "不支持相机原始文件，请导出为 JPEG",
+    image_damaged: "图片已损坏或不完整",
+    too_many_pixels: "图片的像素太多",
+    side_too_long: "图片的边太长",
+    too_many_frames: "动画的帧数太多",
+    too_much_memory: "图片需要的内存太多，请将其缩小",
+    image_timed_out: "处理图片的时间太长",
+    image_crashed: "处理图片时出错",
+  },
+};
+
 /** The first language of the browser that has texts. */
 export const language = navigator.languages.map((each) => each.slice(0, 2).toLowerCase()).find((each) => each in words) ?? "en";
 
@@ -218,6 +238,11 @@ export function sizeText(bytes) {
 export function timeText(seconds) {
   const [value, unit] = seconds < 100 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
   return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short" }).format(value);
+}
+
+/** Why a picture or a file failed, in the reader's language where it has a text for the code. */
+export function reasonText({ error, error_code: code }) {
+  return reasons[language]?.[code] ?? error ?? "";
 }
 
 /** The server's sentences begin in lower case. */
