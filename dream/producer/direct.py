@@ -1,4 +1,4 @@
-"""Direct uploads: clients put their files into the object store, and no process of dream's sees the bytes on the way.
+"""Direct uploads: clients put their files into the object store, and no process of dream sees the bytes on the way.
 
     begin     checks and limits ─► the row of the upload ─► one presigned URL for each file
     (client)  PUT each file
