@@ -109,7 +109,8 @@ def _checked(file: Any, index: int) -> AnnouncedFile:
     where = f"files[{index}]"
     if not isinstance(file, Mapping) or not {"name", "size"} <= file.keys() <= _FIELDS:
         raise InvalidArguments(f"{where} must be {{name, size}}, perhaps with type, position and focus")
-    name, size, kind = file["name"], file["size"], file.get("type") or UNKNOWN_TYPE
+    name, size, kind = file["name"], file["size"], file.get("type")
+    kind = UNKNOWN_TYPE if kind in (None, "") else kind
     if not isinstance(name, str) or not isinstance(kind, str):
         raise InvalidArguments(f"{where}: name and type must be strings")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:

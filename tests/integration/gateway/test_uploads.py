@@ -160,6 +160,7 @@ def test_an_upload_is_its_dreams_alone(gateway: Gateway) -> None:
         (400, b'{"files": [{"name": "a.jpg", "size": -1}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": true}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "type": 7}]}'),
+        (400, b'{"files": [{"name": "a.jpg", "size": 1, "type": []}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "position": "1"}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "focus": [2, 0]}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 0}]}'),
