@@ -54,7 +54,7 @@ _CODES = set(
 )
 
 
-def token(user_id: Any = OWNER, *, lasts_s: float = 60, **claims: Any) -> str:
+def token(user_id: Any = OWNER, *, lasts_s: float = 3600, **claims: Any) -> str:
     return jwt.encode({"user_id": user_id, "exp": time.time() + lasts_s, **claims}, SECRET, "HS256")
 
 
