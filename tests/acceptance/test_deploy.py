@@ -202,11 +202,11 @@ def test_nginx_lets_sockets_uploads_and_pictures_through(place: Place, system: S
             seen = client.get(f"/media/{picture['url'].split('/media/')[1]}")
             assert seen.status_code == 302
 
-            assert _too_large(port, trust) == (413, "application/json", ["error"])
+            assert _too_large(port, trust) == (413, "application/json", ["error", "code"])
             processes[0].terminate()
             processes[0].wait(40)
             away = client.get("/healthz")
-            assert (away.status_code, away.headers["retry-after"], list(away.json())) == (503, "5", ["error"])
+            assert (away.status_code, away.headers["retry-after"], list(away.json())) == (503, "5", ["error", "code"])
     finally:
         for process in processes:
             process.terminate()

@@ -187,7 +187,10 @@ def test_a_picture_that_is_gone_is_404_in_json(site: Site) -> None:
     site.store.put_bytes(site.bucket, deleted, b"x")
     for key in (deleted, lost):
         answer = site.client.get(f"/media/{key}")
-        assert (answer.status_code, answer.json()) == (404, {"error": "there is no such picture"})
+        assert (answer.status_code, answer.json()) == (
+            404,
+            {"error": "there is no such picture", "code": "image_not_found"},
+        )
         assert _policy(answer) == {"no-store"}
 
 
@@ -214,7 +217,7 @@ def test_a_client_cannot_name_what_nginx_fetches(site: Site, path: str) -> None:
 def test_an_error_or_a_redirect_of_the_store_is_503_in_json(site: Site, number: int) -> None:
     site.gateway.add_image(number=number)
     answer = site.client.get(f"/media/{KEY.replace('0' * 32, f'{number:032x}')}")
-    assert (answer.status_code, list(answer.json()), answer.headers["retry-after"]) == (503, ["error"], "5")
+    assert (answer.status_code, list(answer.json()), answer.headers["retry-after"]) == (503, ["error", "code"], "5")
     assert _policy(answer) == {"no-store"}
     assert "location" not in answer.headers
 

@@ -20,7 +20,7 @@ from tests.acceptance.conftest import quiet
 from tests.gateway import DREAM, Gateway, token
 
 NASTY = "<img src=x onerror=document.title='broken'>"
-OPERATOR = token(99, lasts_s=600, dream_operator=True)
+OPERATOR = token(99, dream_operator=True)
 #: Script, style and the first figures of the page, as the gateway sends them.
 MOST_BYTES = 40_000
 
