@@ -371,6 +371,7 @@ def gateway_is_ready(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_dream_up_is_ready_once_every_part_answers_and_a_signal_stops_all_of_it(start, data) -> None:
     up = start("-m", "dream", "up", "--port", "0", "--data", str(data))
     url = up.ready()
@@ -386,6 +387,7 @@ def test_dream_up_is_ready_once_every_part_answers_and_a_signal_stops_all_of_it(
     assert processes_of(data) == {}
 
 
+@pytest.mark.slow
 def test_a_part_of_ours_that_is_killed_is_started_again_and_nothing_outlives_dream_up(start, data) -> None:
     up = start("-m", "dream", "up", "--port", "0", "--data", str(data))
     url = up.ready()

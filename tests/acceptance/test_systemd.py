@@ -146,6 +146,7 @@ def works(stem: str, system: System, place: Place, picture: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STARTED, ids=lambda path: path.stem)
 def test_a_unit_that_is_ready_works_and_pings_from_its_loop_and_says_that_it_stops(
     path: Path, place: Place, system: System, slow_picture: bytes, manager: NotifySocket

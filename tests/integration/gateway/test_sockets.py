@@ -237,6 +237,7 @@ def test_logging_out_closes_sockets_and_refuses_the_token(start: Callable[..., G
         assert "jti" in answer.json()["error"]
 
 
+@pytest.mark.slow
 def test_a_slow_socket_is_cut_and_holds_up_nobody(start: Callable[..., Gateway]) -> None:
     """A client that reads nothing is cut with 4008; another of the same dream gets every event meanwhile."""
     progress: list[int] = []
