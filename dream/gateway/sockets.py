@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Coroutine
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -163,6 +164,12 @@ def _frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode(errors="replace")).serialize(mask=False)
 
 
+@lru_cache(maxsize=1)
+def _ping_frames(now: float) -> bytes:
+    """Both pings, made once for all sockets of a round."""
+    return _frame(json_text({"type": "ping", "timestamp": now})) + _PING
+
+
 def _event_frame(event: Event) -> bytes:
     return _frame(json_text(event.fields))
 
@@ -211,7 +218,7 @@ class LiveSocket(Watcher):
 
     def ping(self, now: float) -> None:
         """Send both pings: old clients answer the one of the protocol only."""
-        self.send(_frame(json_text({"type": "ping", "timestamp": now})) + _PING)
+        self.send(_ping_frames(now))
 
     def is_silent(self) -> bool:
         self._link.silent_rounds += 1

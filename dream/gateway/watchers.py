@@ -36,8 +36,8 @@ TOO_SLOW = 4008
 TRY_LATER = 1013
 #: `DREAM_SOCKET_QUEUE_SIZE` counts messages of this size.
 _MESSAGE_BYTES = 4096
-#: A peer must take something in this time.
-_UNREAD_S = 10.0
+#: A peer must take something in this time; all peers are asked at this interval.
+_UNREAD_S, _UNREAD_EVERY_S = 10.0, 3.0
 #: A revoked token must end its watchers within a minute.
 _LONGEST_ROUND_S = 45.0
 _SHARES = 15
@@ -242,6 +242,7 @@ class Rounds:
         self._interval_s = min(settings.ping_interval_s, _LONGEST_ROUND_S)
         count = max(1, min(_SHARES, int(self._interval_s)))
         self._shares: list[set[Watcher]] = [set() for _ in range(count)]
+        self._unread_at = float("-inf")
 
     def add(self, watcher: Watcher) -> None:
         """Look at a watcher from the next round on."""
@@ -294,7 +295,10 @@ class Rounds:
         return revoked
 
     def _end_unread(self) -> None:
-        before = time.monotonic() - _UNREAD_S
+        now = time.monotonic()
+        if now - self._unread_at < _UNREAD_EVERY_S:
+            return
+        self._unread_at, before = now, now - _UNREAD_S
         for share in self._shares:
             for watcher in [each for each in share if (each.unread_since or before) < before]:
                 watcher.end(TOO_SLOW, "you do not read what is sent; connect again with since")
