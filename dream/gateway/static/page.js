@@ -8,6 +8,7 @@ const NEWS_MS = 8_000;
 const element = (id) => document.getElementById(id);
 const [upload, gallery] = ["dream-upload", "dream-gallery"].map((name) => document.querySelector(name));
 let client = null;
+let use = null; // aborts when the page leaves its client: an answer may still come afterwards
 let newsTimer = 0;
 
 document.adoptedStyleSheets = [theme];
@@ -24,10 +25,12 @@ function enter(dream, token) {
     // no storage: after a reload the user enters the token again
   }
   client = new DreamClient({ dream, token });
-  client.addEventListener("state", showState);
-  client.addEventListener("pictures", showCount);
-  client.addEventListener("problem", showProblem);
-  client.addEventListener("update", ({ detail }) => !detail.task_id && detail.message && showNews(sentence(detail.message)));
+  use = new AbortController();
+  const listen = (name, listener) => client.addEventListener(name, listener, { signal: use.signal });
+  listen("state", showState);
+  listen("pictures", showCount);
+  listen("problem", showProblem);
+  listen("update", ({ detail }) => !detail.task_id && detail.message && showNews(sentence(detail.message)));
   client.connect();
   element("name").textContent = say("page.name", { dream: client.dream });
   showState();
@@ -35,6 +38,7 @@ function enter(dream, token) {
 
 function leave() {
   const old = client;
+  use?.abort();
   client = upload.client = gallery.client = null;
   old?.close();
   element("name").textContent = "";
@@ -77,10 +81,12 @@ for (const name of ["dragenter", "dragover", "drop"]) {
 }
 
 element("sign-out").addEventListener("click", async () => {
-  const open = client.uploads.items.filter((each) => !each.error).length;
+  const own = client;
+  const open = own.uploads.items.filter((each) => !each.error).length;
   if (open > 0 && !confirm(say("page.unsent", { n: open }))) return;
   await gallery.settle();
-  const error = await client.logOut().then(() => null, (failure) => failure);
+  const error = await own.logOut().then(() => null, (failure) => failure);
+  if (own !== client) return; // a second click, or another dream was entered
   leave();
   forget();
   showState();

@@ -337,12 +337,13 @@ export class DreamGallery extends DreamElement {
   }
 
   async #selectAll() {
+    const { client } = this;
     this.#isSelecting = true;
     try {
-      for (;;) {
-        this.select(this.client.sorted().map(({ id }) => id).filter((id) => !this.removal.hidden.has(id)));
-        if (!this.client.hasMore || !this.#isSelecting) break;
-        await this.client.loadMore();
+      while (client === this.client) {
+        this.select(client.sorted().map(({ id }) => id).filter((id) => !this.removal.hidden.has(id)));
+        if (!client.hasMore || !this.#isSelecting) break;
+        await client.loadMore();
       }
     } catch (error) {
       this.notices.fail(say("gallery.not_read", { error: error.message }));
@@ -428,6 +429,7 @@ export class DreamGallery extends DreamElement {
   async open(id) {
     try {
       const { Viewer } = await import("./viewer.js");
+      if (!this.client) return;
       this.#viewer ??= new Viewer(this);
       this.#viewer.open(id);
     } catch {
