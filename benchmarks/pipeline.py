@@ -1,12 +1,14 @@
 """The whole way of an upload, from `upload_images` to `completed`, against `dream.imaging` alone on the same cores.
 
-    python -m benchmarks.pipeline --photos FOLDER [--rounds 5] [--batches 25] [--batch-size 4] [--worker-cores N]
+    python -m benchmarks.pipeline --photos FOLDER [--celery] [--rounds 5] [--batches 25] [--batch-size 4]
+        [--worker-cores N]
 
 Real servers (Valkey, SeaweedFS, SQLite), a real worker with a child for each core, and this process as the web layer.
 All share the cores of the machine, as in `dream up`. With `--worker-cores` the worker has some cores to itself and the
 other processes have the rest, like a worker on a machine of its own. The bound is cores ÷ (processor time of
 `dream.imaging` for a picture), measured in one process at the beginning of each round. The processor time of each
-process explains the difference. The benchmark prints medians of the rounds.
+process explains the difference. The benchmark prints medians of the rounds. With `--celery` each round also sends the
+same pictures to `benchmarks.original`, the Celery system that dream replaces, on the same servers.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--worker-cores", type=int, metavar="N", help="cores for the worker alone; by default the worker has all cores"
     )
+    parser.add_argument("--celery", action="store_true", help="compare with the documented Celery system")
     options = parser.parse_args()
     photos = photo_paths(options.photos)
     if not photos:
@@ -65,7 +68,7 @@ def main() -> None:
         settings = load()
         migrate.upgrade(settings.database_url)
         Storage(settings).ensure_bucket(settings.s3_bucket)
-        with running_worker(Path(name), its_cores):
+        with running_worker(Path(name), its_cores), original_worker() if options.celery else nullcontext():
             _measure(settings, photos, options, len(its_cores))
 
 
@@ -76,12 +79,10 @@ def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace
     files = [ImageFile(name=photo.name, data=photo.read_bytes()) for photo in photos]
     sent = 0
 
-    def upload(count: int) -> None:
-        nonlocal sent
+    def upload(count: int, call: Callable[..., object] = producer.upload_images) -> None:
         for number in range(count):
             chosen = [files[(number + index) % len(files)] for index in range(options.batch_size)]
-            producer.upload_images(number + 1, chosen, [0] * options.batch_size)
-        sent += count
+            call(number + 1, chosen, [0] * options.batch_size)
 
     # Through the driver alone: the waiting process takes no processor time from the working ones.
     watching = database.engine.raw_connection()
@@ -93,19 +94,40 @@ def _measure(settings: Settings, photos: list[Path], options: argparse.Namespace
         succeeded, recorded = counts.fetchone()
         return bool(succeeded == recorded == sent)
 
+    def celery_rate(count: int) -> float:
+        """Pictures per second of the Celery system."""
+        from benchmarks import original
+
+        wanted = original.finished() + count * options.batch_size
+        started_s = time.monotonic()
+        upload(count, original.upload_images)
+        wait_until(lambda: original.finished() == wanted)
+        return count * options.batch_size / (time.monotonic() - started_s)
+
     upload(_WARM_UP_BATCHES)
+    sent += _WARM_UP_BATCHES
     wait_until(all_done)
-    rounds = []
+    if options.celery:
+        celery_rate(_WARM_UP_BATCHES)
+    rounds, celery_rates = [], []
     for _ in range(options.rounds):
         engine_s = _engine_cpu_s(photos, Limits.of(settings))
         before, started_s = cpu_by_part(), time.monotonic()
         upload(options.batches)
+        sent += options.batches
         wait_until(all_done)
         taken_s, after = time.monotonic() - started_s, cpu_by_part()
         pictures = options.batches * options.batch_size
         parts_s = {part: (after[part] - before.get(part, 0.0)) / pictures for part in after}
         rounds.append(Round(engine_s, pictures / taken_s, cores, parts_s))
+        if options.celery:
+            celery_rates.append(celery_rate(options.batches))
     _report(rounds)
+    if celery_rates:
+        ratios = sorted(each.rate / rate for each, rate in zip(rounds, celery_rates, strict=True))
+        middle, rate = statistics.median(ratios), statistics.median(celery_rates)
+        print(f"The Celery system finishes {rate:.1f} pictures a second; dream is {middle:.1f} times as fast", end=" ")
+        print(f"({ratios[0]:.1f} to {ratios[-1]:.1f}).")
     watching.close()
     broker.close()
     database.dispose()
@@ -176,6 +198,22 @@ def running_worker(folder: Path, cores: list[int]) -> Iterator[None]:
     os.sched_setaffinity(0, others)
     try:
         wait_until(lambda: ready.exists() or worker.poll() is not None)
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+@contextmanager
+def original_worker() -> Iterator[None]:
+    """The documented Celery worker, with four threads."""
+    from benchmarks import original
+
+    original.app.conf.broker_url = os.environ["DREAM_BROKER_URL"]
+    original.create_table()
+    command = "worker --pool threads --concurrency 4 --loglevel warning --without-mingle --without-gossip"
+    worker = subprocess.Popen([sys.executable, "-m", "celery", "-A", "benchmarks.original", *command.split()])
+    try:
         yield
     finally:
         worker.terminate()
