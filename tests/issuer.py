@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,10 +26,12 @@ class Issuer:
 
     Parameters:
       keys: the keys; None makes it answer 503.
+      is_endless: whether an answer comes in pieces, and never ends.
     """
 
     def __init__(self, keys: list[Any] | None) -> None:
         self.keys = keys
+        self.is_endless = False
         self.asked = 0
         issuer = self
 
@@ -37,7 +40,14 @@ class Issuer:
                 issuer.asked += 1
                 self.send_response(200 if issuer.keys is not None else 503)
                 self.end_headers()
+                while issuer.is_endless and self._drips():
+                    threading.Event().wait(0.1)
                 self.wfile.write(json.dumps({"keys": issuer.keys}).encode())
+
+            def _drips(self) -> bool:
+                with suppress(OSError):
+                    return bool(self.wfile.write(b" "))
+                return False
 
             def log_message(self, *_: Any) -> None: ...
 

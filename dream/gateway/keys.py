@@ -10,10 +10,13 @@ chooses a key by `kid` and `alg` alone; addresses and keys in a token (`jku`, `x
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +40,8 @@ REFRESH_S = 300.0
 _UNKNOWN_S = 60.0
 #: The same while no key of the issuer was ever read.
 _MISSING_S = 5.0
-_FETCH_TIMEOUT_S = 5.0
+#: The longest and the largest answer of the issuer.
+_FETCH_TIMEOUT_S, _MOST_SET_BYTES = 5.0, 1 << 20
 #: Keys of one source that are used; a token without `kid` is checked with each that fits.
 _MOST_KEYS = 32
 _LEAST_RSA_BITS = 2048
@@ -253,13 +257,38 @@ def _set_at(place: str) -> Any:
     """The set of keys as JSON. An address is asked without following redirects."""
     source = f"DREAM_JWT_JWKS={place}"
     try:
-        if "://" not in place:
-            return json.loads(_bytes_of(place, "DREAM_JWT_JWKS"))
-        return jwt.PyJWKClient(place, cache_jwk_set=False, timeout=_FETCH_TIMEOUT_S).fetch_data()
-    except jwt.PyJWKClientConnectionError as error:
-        raise SettingsError(f"{source} does not answer with keys: {error.__cause__ or error}") from None
-    except (jwt.PyJWKClientError, OSError, RecursionError, ValueError) as error:
+        return json.loads(_fetched(place) if "://" in place else _bytes_of(place, "DREAM_JWT_JWKS"))
+    except (OSError, http.client.HTTPException) as error:
+        raise SettingsError(f"{source} does not answer with keys: {error}") from None
+    except (RecursionError, ValueError) as error:
         raise SettingsError(f"{source} is no set of keys in JSON: {error}") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse, so that the redirect is an error."""
+
+
+def _fetched(address: str) -> bytes:
+    """The answer of an address.
+
+    Raises:
+      OSError, HTTPException: there is none, or it takes too long or is too large.
+    """
+    body, until = b"", time.monotonic() + _FETCH_TIMEOUT_S
+    try:
+        answer = urllib.request.build_opener(_NoRedirects).open(address, timeout=_FETCH_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    with answer:
+        while part := answer.read1(_MOST_SET_BYTES):
+            body += part
+            if len(body) > _MOST_SET_BYTES:
+                raise OSError(f"the answer has more than {_MOST_SET_BYTES} bytes")
+            if time.monotonic() > until:
+                raise TimeoutError(f"the answer takes more than {_FETCH_TIMEOUT_S:g} s")
+    return body
 
 
 def _keys_of_pem(text: bytes, source: str) -> Iterator[Key]:
@@ -270,6 +299,7 @@ def _keys_of_pem(text: bytes, source: str) -> Iterator[Key]:
     """
     _check_crypto(source)
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     blocks = list(_BLOCK.finditer(text))
@@ -282,7 +312,7 @@ def _keys_of_pem(text: bytes, source: str) -> Iterator[Key]:
         try:
             is_certificate = b"CERTIFICATE" in kind
             material = x509.load_pem_x509_certificate(pem).public_key() if is_certificate else load_pem_public_key(pem)
-        except ValueError as error:
+        except (UnsupportedAlgorithm, ValueError) as error:
             raise SettingsError(f"{source} has a key that cannot be read: {error}") from None
         yield Key(material, _algorithms_of(material, source), kid.decode("utf-8", "replace") if kid else None, source)
 

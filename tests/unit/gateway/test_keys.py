@@ -167,8 +167,9 @@ def test_secret_and_public_keys_serve_side_by_side(key_file: Path) -> None:
         (pem(rsa.generate_private_key(65537, 1024)), {}, "1024 bits"),  # noqa: S505 (it is refused)
         (pem(RSA_KEY).replace("PUBLIC", "PRIVATE"), {}, "private key"),
         (pem(RSA_KEY)[:200] + "\n-----END PUBLIC KEY-----", {}, "cannot be read"),
+        ("-----BEGIN PUBLIC KEY-----\nMAswBQYDKgMEAwIAAA==\n-----END PUBLIC KEY-----", {}, "cannot be read"),
     ],
-    ids=["empty", "algorithm", "short", "private", "cut off"],
+    ids=["empty", "algorithm", "short", "private", "cut off", "unknown kind"],
 )
 def test_a_file_without_a_usable_key_is_one_clear_error(
     tmp_path: Path, text: str, values: dict[str, Any], reason: str
@@ -217,6 +218,20 @@ def test_keys_are_kept_while_the_issuer_does_not_answer(issuer: Issuer) -> None:
     assert decode(signed(RSA_KEY, "RS256", {"kid": "first"}), settings, keys).user_id == 5
     issuer.keys = []
     keys.refresh()
+    assert [key.kid for key in keys] == ["first"]
+
+
+def test_an_answer_without_end_is_given_up(issuer: Issuer) -> None:
+    """Neither a large one nor a slow one costs more than its share of memory and time; the keys are kept."""
+    settings = Settings(jwt_jwks=issuer.url)
+    keys = Keys(settings)
+    issuer.keys = [jwk(ED_KEY, "second"), "x" * (1 << 20)]
+    keys.refresh()
+    assert [key.kid for key in keys] == ["first"]
+    issuer.keys, issuer.is_endless = [jwk(ED_KEY, "second")], True
+    began = time.monotonic()
+    keys.refresh()
+    assert time.monotonic() - began < 15
     assert [key.kid for key in keys] == ["first"]
 
 
