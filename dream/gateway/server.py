@@ -167,6 +167,7 @@ def run(settings: Settings) -> int:
                 stop_timeout_s=_KILLED_AFTER_S,
                 name="gateway",
                 look=board.look,
+                before_stop=listener.close,  # else new clients would wait for a process that takes none
             )
     log.info("gateway_stopped")
     return code

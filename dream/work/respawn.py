@@ -85,7 +85,13 @@ def keep_running(target: Callable[[], int], *, stop_timeout_s: float) -> int:
 
 
 def keep_all_running(
-    target: Callable[[int], int], count: int, *, stop_timeout_s: float, name: str, look: Callable[[], None]
+    target: Callable[[int], int],
+    count: int,
+    *,
+    stop_timeout_s: float,
+    name: str,
+    look: Callable[[], None],
+    before_stop: Callable[[], object],
 ) -> int:
     """Run `target` in several child processes, as `keep_running` does in one; not on macOS.
 
@@ -96,11 +102,12 @@ def keep_all_running(
       name: the service, for the log.
       look: called in the parent about once a second until it stops. It shows that the service lives, so a watchdog
         waits for the parent and not for the children.
+      before_stop: called in the parent before it asks the children to stop.
 
     Returns:
       As `keep_running`; the highest code of all children.
     """
-    return _Keeper(target, count, stop_timeout_s, name, look).run()
+    return _Keeper(target, count, stop_timeout_s, name, look, before_stop).run()
 
 
 class _Child(NamedTuple):
@@ -116,11 +123,13 @@ class _Keeper:
         stop_timeout_s: float,
         name: str,
         look: Callable[[], None] | None = None,
+        before_stop: Callable[[], object] = lambda: None,
     ) -> None:
         self._target = target
         self._stop_timeout_s = stop_timeout_s
         self._name = name
         self._look = look
+        self._before_stop = before_stop
         #: The children that wait for their start, each with its moment.
         self._due_at = dict.fromkeys(range(count), 0.0)
         self._children: dict[int, _Child] = {}
@@ -175,6 +184,7 @@ class _Keeper:
     def _stop(self, number: signal.Signals) -> None:
         self._stop_asked_at = time.monotonic()
         self._due_at.clear()
+        self._before_stop()
         self._signal_all(number)
 
     # --- the child

@@ -16,7 +16,8 @@ from dream.gateway.workers import Board, Member
 from dream.settings import Settings
 from dream.work.presence import services_there
 from tests.conftest import wait_for
-from tests.gateway import Gateway, closing_code, receive
+from tests.gateway import DREAM, Gateway, closing_code, receive, token
+from tests.integration.gateway.test_crowds import HANDSHAKE, plug
 from tests.scraping import free_port, until
 
 
@@ -83,6 +84,36 @@ def test_two_processes_serve_one_port_as_one_gateway(pair: tuple[Gateway, int]) 
         assert {closing_code(two), closing_code(three)} == {1012}
         assert gateway.process.wait(20) == 0
         assert not any(Path(f"/proc/{each}").exists() for each in (second, third))
+
+
+def test_a_gateway_that_stops_refuses_new_connections_at_once(pair: tuple[Gateway, int]) -> None:
+    """A connection that nobody accepts keeps its client waiting. Here a peer that does not answer delays the end."""
+    gateway, _ = pair
+    with plug(gateway, HANDSHAKE.format(dream=DREAM, query=f"token={token()}").encode()) as silent:
+
+        def hear(wanted: bytes) -> None:
+            said = b""
+            while wanted not in said:
+                data = silent.recv(65536)
+                assert data
+                said += data
+
+        def is_refused() -> bool:
+            try:
+                plug(gateway).close()
+            except ConnectionRefusedError:
+                return True
+            except ConnectionResetError:
+                pass
+            assert gateway.process.poll() is None
+            return False
+
+        hear(b"connection_established")
+        gateway.process.terminate()
+        hear((1012).to_bytes(2, "big"))
+        wait_for(is_refused, what="a refusal")
+        assert gateway.process.poll() is None
+    assert gateway.process.wait(20) == 0
 
 
 def test_a_gateway_is_ready_when_all_its_processes_serve_and_alive_while_none_is_stuck(
