@@ -145,7 +145,7 @@ class Publisher:
             old_end_key(prefix, dream_id, task_id),
         ]
         event = [
-            json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False),
+            json.dumps(update.as_message(), separators=(",", ":"), ensure_ascii=False).encode(errors="replace"),
             settings.events_max_length,
             settings.events_ttl_s,
             min(settings.events_ttl_s, _PUBLISHED_S) if once or task_id else _UNNAMED_ONCE_S,
@@ -252,5 +252,5 @@ def _image(item: str | Mapping[str, Any], index: int) -> ImageRef:
 def _number(value: object, name: str) -> int:
     try:
         return int(value)  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise InvalidArguments(f"{name} must be a number, not {value!r}") from None
