@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -92,15 +93,15 @@ def most_connections(settings: Settings, open_files: int) -> int:
     return min(room, settings.max_connections)
 
 
-def answer_bytes(status: int, sentence: str) -> bytes:
+def answer_bytes(status: int, sentence: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """An HTTP/1.1 answer that ends its connection, for cases in which ASGI has no request."""
     body = json.dumps({"error": sentence, "code": code_of_status(status)}).encode()
     retry = f"retry-after: {RETRY_AFTER_S}\r\n" if status in (429, 503) else ""
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\n{retry}connection: close\r\n"
     )
-    return head.encode() + body
+    return b"".join((head.encode(), *(b"%b: %b\r\n" % each for each in headers), b"\r\n", body))
 
 
 class Connection(Protocol):

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +17,7 @@ from dream.settings.types import origin_of
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["content_security_policy", "guarded"]
+__all__ = ["content_security_policy", "guarded", "headers_without_app"]
 
 #: For pages: no other window reaches them, and they use no device.
 _OF_PAGES = (
@@ -29,6 +31,30 @@ _FOR_OTHER_SITES = ("/media/", "/static/")
 def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The application behind the rules for browsers. Its errors have the headers too."""
     return OriginCheck(with_cors(_SecurityHeaders(app, settings), settings), settings)
+
+
+def headers_without_app(scope: Mapping[str, Any] | None, settings: Settings) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that no application gives.
+
+    Parameters:
+      scope: the request as far as it is known.
+    """
+    found: list[tuple[bytes, bytes]] = []
+
+    async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+
+    async def note(message: Message) -> None:
+        found.extend(message.get("headers", ()))
+
+    known = {"type": "http", "method": "GET", "path": "", "headers": [], **(scope or {})}
+    with suppress(StopIteration):  # nothing in it waits
+        guarded(answer, settings)(known, _no_request, note).send(None)  # type: ignore[attr-defined]
+    return found
+
+
+async def _no_request() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def content_security_policy(settings: Settings) -> str:

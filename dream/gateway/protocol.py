@@ -1,61 +1,46 @@
-"""Harden uvicorn's protocols: deadlines for slow clients, limits on buffers, and no traceback for a client's mistake.
+"""Harden uvicorn's protocol for HTTP: deadlines for slow clients, limits on buffers, no traceback for a wrong request.
 
-An ASGI application cannot drop a connection: a close frame waits behind data that the peer does not read.
+An ASGI application cannot drop a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import State
 
 from dream.gateway.door import LINK, FullHouse, Room, answer_bytes
-from dream.gateway.headers import guarded
-from dream.gateway.limits import Bucket
+from dream.gateway.headers import guarded, headers_without_app
+from dream.gateway.websocket import AHEAD_BYTES, PIECE_BYTES, READ_BYTES, SocketProtocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-    from websockets.frames import Frame
 
     from dream.gateway.door import Door
     from dream.settings import Settings
 
-__all__ = ["GuardedConfig", "HttpProtocol", "Live", "SocketProtocol"]
+__all__ = ["GuardedConfig", "HttpProtocol"]
 
-_RESTART, _BAD_DATA, _TOO_SLOW = 1012, 1007, 4008
-#: A close frame has room for 123.
-_MAX_REASON_BYTES = 120
-#: The time for a peer to read all data before a close frame, and to answer the frame.
-_CLOSE_TIMEOUT_S = 3.0
 #: The time for the rest of a body after its answer: some clients read the answer only after they have sent all.
 _REST_S = 10.0
-#: A client must read this many bytes of an answer in this time.
-_READ_BYTES, _READ_S = 16 * 1024, 30.0
+#: A client must read `READ_BYTES` of an answer in this time.
+_READ_S = 30.0
 _BODY_BYTES_PER_S = 1024
-#: The most bytes of further requests before an answer, and of answers that the client has not read.
-_AHEAD_BYTES, _UNREAD_BYTES = 32 * 1024, 16 * 1024
+#: The most bytes of answers that the client has not read.
+_UNREAD_BYTES = 16 * 1024
 #: The line and the headers of a request.
 _HEAD_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
 _LARGE_HEAD = (431, f"the head of the request has more than {_HEAD_BYTES // 1024} KiB; send less of it")
-_NO_HANDSHAKE = "this is no WebSocket handshake: a GET without a body, lines of at most 8 KiB, at most 128 headers"
 _NO_REQUEST = (400, "this is no HTTP/1.1 request that can be understood")
 #: The end of addresses whose answers last until somebody ends them.
 _ENDLESS = "/events"
 #: The time for a client to read an answer that ends its connection.
 _LINGER_S = 2.0
-#: Input is parsed in pieces, because one read may contain 40,000 pings, or thousands of requests.
-_PIECE_BYTES = 4096
-#: Frames of one socket, including pongs and fragments of messages.
-_FRAMES_PER_S, _FRAMES_AT_ONCE = 100.0, 500.0
 
 
 class _HeadTooLarge(Exception):
@@ -135,8 +120,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._hold(data[at:])
                 return
             # A head is a piece of its own, so that nothing of the next request is parsed with it.
-            head_end = -1 if self._is_in_body else data.find(_HEAD_END, at, at + _PIECE_BYTES)
-            piece = data[at : at + _PIECE_BYTES if head_end < 0 else head_end + len(_HEAD_END)]
+            head_end = -1 if self._is_in_body else data.find(_HEAD_END, at, at + PIECE_BYTES)
+            piece = data[at : at + PIECE_BYTES if head_end < 0 else head_end + len(_HEAD_END)]
             at += len(piece)
             self._unheard_bytes += len(piece)
             try:
@@ -161,7 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._began_at = None
         self._ahead += data
         self.flow.pause_reading()
-        if len(self._ahead) > _AHEAD_BYTES:
+        if len(self._ahead) > AHEAD_BYTES:
             self._abort()
 
     def on_message_begin(self) -> None:
@@ -281,7 +266,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the client does not read its answer."""
         unread_bytes = self.transport.get_write_buffer_size()
         # The gateway writes more only after the client has read some.
-        if not unread_bytes or not self._unread_bytes - _READ_BYTES < unread_bytes <= self._unread_bytes:
+        if not unread_bytes or not self._unread_bytes - READ_BYTES < unread_bytes <= self._unread_bytes:
             self._unread_bytes, self._unread_since = unread_bytes, now
         return now - self._unread_since > _READ_S
 
@@ -294,7 +279,8 @@ class HttpProtocol(HttpToolsProtocol):
         is_silent = status == 408 and running is None and not self._unheard_bytes
         has_answer = not is_silent and (running is None or not running.response_started)
         if has_answer:
-            self.transport.write(answer_bytes(status, sentence))
+            headers = headers_without_app(running.scope if running else self.scope, self._settings)
+            self.transport.write(answer_bytes(status, sentence, headers))
         self.pipeline.clear()
         if running is not None:
             running.disconnected = True
@@ -305,296 +291,3 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         else:
             self.transport.close()
-
-
-class _Nowhere:
-    """Takes the place of the queue and the event of a live connection, which has neither."""
-
-    def put_nowait(self, _item: object) -> None: ...
-    def set(self) -> None: ...
-    def clear(self) -> None: ...
-
-
-_NOWHERE: Any = _Nowhere()
-
-
-class Live(Protocol):
-    """A WebSocket without a coroutine: its methods are called for its messages and its end."""
-
-    def receive(self, data: bytes) -> None:
-        """Take a message of the peer."""
-
-    def lost(self, code: int) -> None:
-        """Learn that the connection is gone, and with which code it was closed."""
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. At shutdown it ends with 1012.
-
-        handshake ─► the application's coroutine: token, greeting ─► `go_live`: no coroutine, no task, no queue
-
-    While a peer does not read, its input is not read either. When the application closes, such a peer is dropped.
-    """
-
-    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
-        self._door = cast("GuardedConfig", config).door
-        #: The connection's place with the door, taken over from its HTTP protocol.
-        self.room: Room | None = None
-        self._early = b""
-        self._frames = Bucket(_FRAMES_PER_S, _FRAMES_AT_ONCE)
-        #: Reading is paused while the peer does not read, or for good after too many frames.
-        self._is_unread = self._is_deaf = False
-        self._live: Live | None = None
-        self._client: str | None = None
-        #: The code with which the connection was closed.
-        self.close_code = 1006
-        #: Rounds since the peer was last heard; `dream.gateway.watchers.Rounds` counts them.
-        self.silent_rounds = 0
-        #: The time since which the peer has not read enough; None if it reads.
-        self.unread_since: float | None = None
-
-    async def run_asgi(self) -> None:
-        """Run the application. The connection goes on after it if it went live."""
-        extensions: dict[Any, Any] = self.scope["extensions"] or {}
-        extensions[LINK] = self
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except (ClientDisconnected, asyncio.CancelledError):
-            pass  # the peer has gone, or the server stops
-        except BaseException:
-            self.logger.exception("Exception in ASGI application\n")
-            self.send_500_response()
-        if not self.handshake_complete:
-            self.send_500_response()
-        if self._live is None:
-            if self.close_timer is None:
-                self.transport.close()
-            self._drop_soon()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.room is not None:
-            self._door.leave(self.room)
-        if self._client is not None:
-            self._door.release(self._client)
-        if self._live is not None:
-            self._live.lost(self.close_code)
-
-    # --- a live connection
-
-    def go_live(self, live: Live) -> bool:
-        """Leave the coroutine: from now on messages go to `live`. Returns whether the connection still is open.
-
-        Everything that only the coroutine needs is freed; a process may have thousands of these connections.
-        """
-        if self.disconnected or self.close_sent or self.transport.is_closing():
-            return False
-        queue, self.queue = self.queue, _NOWHERE
-        self.writable = _NOWHERE
-        self._live = live
-        self.scope = self.request = self.response = self.app = None  # type: ignore[assignment]
-        if self.room is not None:
-            self._door.work(self.room)  # only a peer with a token goes live
-        self.read_paused = False
-        self._read_or_pause()
-        while not queue.empty():
-            message = queue.get_nowait()
-            if message["type"] == "websocket.receive":
-                live.receive(message.get("bytes") or (message.get("text") or "").encode())
-        return True
-
-    def keeps_client(self, host: str) -> bool:
-        """Whether the connection goes on, and subtracts the client from the door's count at its end."""
-        if self._live is None or self.disconnected:
-            return False
-        self._client = host
-        return True
-
-    def hold_input(self, is_held: bool) -> None:
-        """Stop reading the peer, or go on."""
-        self.read_paused = is_held
-        self._read_or_pause()
-
-    def _read_or_pause(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self.read_paused or self._is_unread or self._is_deaf:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
-
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes that wait for the peer, beyond those that the kernel has."""
-        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
-
-    def write(self, frames: bytes) -> None:
-        """Send ready frames."""
-        if not self.close_sent and not self.transport.is_closing():
-            self.transport.write(frames)
-
-    def end(self, code: int, reason: str) -> None:
-        """Send a close frame, and end the connection soon after it."""
-        if not self.close_sent and not self.disconnected:
-            self._end(code, reason)
-
-    # --- from the peer
-
-    def data_received(self, data: bytes) -> None:
-        self.silent_rounds = 0
-        for start in range(0, len(data), _PIECE_BYTES):
-            if self._is_deaf or self.transport.is_closing():
-                return
-            if self.handshake_initiated and not self.handshake_complete:
-                self._hold(data[start:])
-                return
-            super().data_received(data[start : start + _PIECE_BYTES])
-            if self.conn.handshake_exc is not None and not self.handshake_initiated:
-                self.handle_parser_exception()
-
-    def _hold(self, data: bytes) -> None:
-        """Keep frames of a peer that does not wait for the answer to its handshake."""
-        self._early += data
-        self.transport.pause_reading()
-        if len(self._early) > _AHEAD_BYTES:
-            self.cut()
-
-    def _takes_frame(self) -> bool:
-        """Whether the peer may send one more frame; if not, end the connection."""
-        if self._is_deaf:
-            return False
-        if self._frames.take() and not self.close_sent:
-            return True
-        self.conn.data_to_send()  # drop the answers to its frames
-        if not self.close_sent:
-            self._end(_TOO_SLOW, "too many frames in a short time")
-            self._is_deaf = True
-            self.transport.pause_reading()
-        return False
-
-    def handle_ping(self) -> None:
-        if self._takes_frame():
-            super().handle_ping()
-
-    def handle_pong(self, event: Frame) -> None:
-        if self._takes_frame():
-            super().handle_pong(event)
-
-    def handle_text(self, event: Frame) -> None:
-        if self._takes_frame():
-            super().handle_text(event)
-
-    def handle_bytes(self, event: Frame) -> None:
-        if self._takes_frame():
-            super().handle_bytes(event)
-
-    def handle_cont(self, event: Frame) -> None:
-        # Empty fragments are dropped: they would collect without end.
-        if self._takes_frame() and (event.data or event.fin):
-            super().handle_cont(event)
-
-    def handle_close(self, event: Frame) -> None:
-        if not self.close_sent and self.conn.close_rcvd is not None:
-            self.close_code = self.conn.close_rcvd.code
-        super().handle_close(event)
-        self._drop_soon()
-
-    def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
-            self.frames = []
-            self._end(_BAD_DATA, "the message is not UTF-8")
-        elif self._live is None:
-            super().send_receive_event_to_app()
-        else:
-            data, self.frames = b"".join(self.frames), []
-            if not self.close_sent:
-                self._live.receive(data)
-
-    def handle_parser_exception(self) -> None:
-        """Close the connection of a peer that breaks the protocol; before the handshake, by an HTTP answer."""
-        if self.conn.close_sent is not None:
-            self.close_code = self.conn.close_sent.code
-            super().handle_parser_exception()
-            self._drop_soon()
-            return
-        if not self.handshake_initiated:
-            self.transport.write(answer_bytes(400, _NO_HANDSHAKE))
-        self.transport.close()
-
-    async def receive(self) -> ASGIReceiveEvent:
-        message = await super().receive()
-        if self._is_unread or self._is_deaf:  # uvicorn may have resumed reading
-            self.transport.pause_reading()
-        return message
-
-    def pause_writing(self) -> None:
-        """Stop reading while the peer does not read: answers to its input would fill the buffer."""
-        super().pause_writing()
-        self._is_unread = True
-        self.unread_since = time.monotonic()
-        self._read_or_pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._is_unread = False
-        self.unread_since = None
-        self._read_or_pause()
-
-    # --- to the peer
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send as uvicorn does, but send a close frame at once and end the connection soon after it."""
-        if message["type"] != "websocket.close" or not self.handshake_complete or self.close_sent:
-            await super().send(message)
-            if self._early and self.handshake_complete:
-                early, self._early = self._early, b""
-                self.transport.resume_reading()
-                self.data_received(early)
-        elif not self.disconnected:
-            code, reason = message.get("code", 1000), message.get("reason") or ""
-            self._end(code, reason)
-
-    def shutdown(self) -> None:
-        """Close the connection because the server stops."""
-        if self.handshake_complete and not self.close_sent and not self.disconnected:
-            self._end(_RESTART, "the server restarts; connect again")
-        else:
-            super().shutdown()
-
-    def cut(self) -> None:
-        """End at once: another connection needs the place, or the peer is dead."""
-        self.disconnected = True
-        self.transport.abort()
-
-    def check(self, now: float) -> None:
-        """Do nothing: the application has a deadline for the first message, and pings."""
-
-    def _end(self, code: int, reason: str) -> None:
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        if self.conn.state is not State.OPEN or self.transport.is_closing():  # the peer has closed it
-            return
-        self.close_code = code
-        self.conn.send_close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
-
-    def _drop_soon(self) -> None:
-        """Abort a closed connection after a while, even if the peer does not read."""
-        if not self.disconnected:
-            self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

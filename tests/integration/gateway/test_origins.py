@@ -12,6 +12,7 @@ from websockets.typing import Origin
 
 from dream.settings.types import origin_of
 from tests.gateway import DREAM, Gateway, auth, running, token
+from tests.integration.gateway.test_crowds import answer, plug
 
 APP, OTHER = "https://app.example.org", "https://evil.example"
 IMAGES = f"/api/dreams/{DREAM}/images"
@@ -25,6 +26,7 @@ def choosy(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         "DREAM_MEDIA_ACCESS": "owner",
         "DREAM_MEDIA_KEYS": "k" * 32,
         "DREAM_MAX_REQUEST_BYTES": "1000",
+        "DREAM_HEAD_TIMEOUT_S": "1",
     }
     with running(tmp_path_factory.mktemp("origins"), servers, **named) as gateway:
         yield gateway
@@ -135,3 +137,20 @@ def test_a_log_has_neither_tokens_nor_tickets(choosy: Gateway) -> None:
     assert "origin_refused" in text
     for secret in (own, own.rpartition(".")[2], ticket):
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [("X: " + "x" * 17_000, 431), ("no colon\r\n\r\n", 400), ("X: half a hea", 408)],
+    ids=["large", "nonsense", "slow"],
+)
+@pytest.mark.parametrize("origin", [APP, OTHER])
+def test_raw_answers_have_the_headers_of_all_others(choosy: Gateway, rest: str, status: int, origin: str) -> None:
+    """An allowed page reads why its request was refused, though no application saw it."""
+    with plug(choosy, f"GET /healthz HTTP/1.1\r\nOrigin: {origin}\r\nHost: x\r\n{rest}".encode()) as raw:
+        said = answer(raw)
+    head = said.partition(b"\r\n\r\n")[0].decode().lower()
+    assert head.startswith(f"http/1.1 {status} ")
+    assert head.count("x-content-type-options: nosniff") == 1
+    assert (f"access-control-allow-origin: {APP}" in head) == (origin == APP)
+    assert "vary: origin" in head
