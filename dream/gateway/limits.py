@@ -105,7 +105,7 @@ class Limits:
             user = self._users[user_id] = User(self._settings)
         return user
 
-    def request(self, user_id: int) -> User:
+    def request(self, user_id: int) -> None:
         """Count a request.
 
         Raises:
@@ -118,17 +118,17 @@ class Limits:
                 f"you send more than {self._settings.max_requests_per_user_s} requests a second; try again later",
                 {"Retry-After": str(math.ceil(user.requests.wait_s))},
             )
-        return user
 
-    def admits(self, user: User) -> bool:
-        """Count one more socket or stream of a user, and return True, if it is within the limit.
+    def admit(self, user_id: int) -> User | None:
+        """Count one more socket or stream of a user, and return the user; None if it would be above the limit.
 
-        The caller subtracts it from `user.sockets` at its end.
+        The caller subtracts it from `sockets` at its end.
         """
+        user = self.of(user_id)
         if user.sockets >= self.most_sockets:
-            return False
+            return None
         user.sockets += 1
-        return True
+        return user
 
     def _forget_idle(self) -> None:
         """Forget users without a recent request, a socket or a read."""

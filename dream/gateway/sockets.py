@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +28,22 @@ from dream.gateway.door import LINK
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import Services, services_of
-from dream.gateway.watchers import GREETING, REJECTED, TOO_SLOW, TRY_LATER, Ended, Watcher, json_text
+from dream.gateway.watchers import GREETING, REJECTED, TOO_SLOW, TRY_LATER, UNREAD, UNREAD_S, Ended, Watcher, json_text
 from dream.log import get_logger
 from dream.messages.arguments import MAX_ID
 from dream.notifications.subscribe import Event
 from dream.observe.metrics import SOCKETS, SOCKETS_CLOSED
 
 if TYPE_CHECKING:
-    from dream.gateway.protocol import SocketProtocol
+    from dream.gateway.websocket import SocketProtocol
 
 __all__ = ["authorized", "watch_dream"]
 
 AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
-_MISTAKE = 1011
+#: While a peer that catches up takes nothing, it is looked at so often.
+_LOOK_EVERY_S = 1.0
+_MISTAKE, _MISTAKEN = 1011, "the gateway made a mistake; connect again"
 #: Labels of metrics; a client may send any code.
 _KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, _MISTAKE, 1012, TRY_LATER, REJECTED, TOO_SLOW})
 #: Messages of one socket, of any type.
@@ -67,6 +70,10 @@ async def watch_dream(websocket: WebSocket) -> None:
         await _close(websocket, end)
     except WebSocketDisconnect as end:
         code = end.code
+    except Exception:
+        log.exception("socket_failed", dream_id=dream_id)
+        code = _MISTAKE
+        await _close(websocket, Ended(_MISTAKE, _MISTAKEN))
     _note_end(dream_id, code, began)
 
 
@@ -87,18 +94,21 @@ async def _close(websocket: WebSocket, end: Ended) -> None:
 
 async def _go_live(websocket: WebSocket, services: Services, dream_id: int, began: float) -> bool:
     """Authenticate, greet and catch up. Returns whether the socket goes on without this coroutine."""
-    identity, user = await authorized(services, _identity(websocket), dream_id)
-    if not services.limits.admits(user):
+    identity = await authorized(services, _identity(websocket), dream_id)
+    user = services.limits.admit(identity.user_id)
+    if user is None:
         most = services.limits.most_sockets
         raise Ended(TRY_LATER, f"you have {most} sockets open, and no more are allowed; close some")
     link: SocketProtocol = websocket.scope["extensions"][LINK]
     live = LiveSocket(link, services, dream_id, identity, user, began)
     is_live = False
     try:
-        live.greet(await live.begin())
         since = websocket.query_params.get("since")
+        seq = await live.begin()
+        live.greet(None if since else seq)
         if since:
-            await live.catch_up(since)
+            async for _ in live.catch_up(since):
+                await _taken(link)
         is_live = link.go_live(live)
     finally:
         if not is_live:
@@ -106,6 +116,17 @@ async def _go_live(websocket: WebSocket, services: Services, dream_id: int, bega
     if is_live:
         live.open()
     return is_live
+
+
+async def _taken(link: SocketProtocol) -> None:
+    """Wait until the peer has taken most of what was sent."""
+    while not link.writable.is_set():
+        unread_since = link.unread_since
+        if unread_since is not None and time.monotonic() - unread_since > UNREAD_S:
+            raise Ended(TOO_SLOW, UNREAD)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await link.writable.wait()
 
 
 # --- authentication
@@ -136,7 +157,7 @@ async def _first_token(websocket: WebSocket) -> str:
     return str(message["token"])
 
 
-async def authorized(services: Services, identified: Awaitable[Identity], dream_id: int) -> tuple[Identity, User]:
+async def authorized(services: Services, identified: Awaitable[Identity], dream_id: int) -> Identity:
     """Check whether somebody may watch a dream.
 
     Raises:
@@ -146,15 +167,14 @@ async def authorized(services: Services, identified: Awaitable[Identity], dream_
         identity = await identified
         if not 0 < dream_id <= MAX_ID:
             raise Ended(REJECTED, "there is no such dream")
-        user = services.limits.of(identity.user_id)
-        async with user.turn:
+        async with services.limits.of(identity.user_id).turn:
             await run_in_threadpool(services.authenticator.authorize, identity, dream_id)
     except TokenRejected as error:
         raise Ended(REJECTED, str(error)) from None
     except (*DATABASE_FAULTS, TokenKeysUnavailable, TicketsUnavailable) as error:
         log_fault("socket_refused", error, dream_id=dream_id)
         raise Ended(TRY_LATER, sentence_of(error)) from None
-    return identity, user
+    return identity
 
 
 # --- a live socket
@@ -212,7 +232,7 @@ class LiveSocket(Watcher):
         self._say(type="error", message=sentence)
 
     def greet(self, seq: str | None = None) -> None:
-        """Say that the socket is connected; `seq` is the newest event's id."""
+        """Say that the socket is connected; `seq` is the newest event's id, if none is sent again."""
         number = {} if seq is None else {"seq": seq}
         self._say(type="connection_established", dream_id=self.dream_id, message=GREETING, **number)
 
@@ -221,6 +241,8 @@ class LiveSocket(Watcher):
         self.send(_ping_frames(now))
 
     def is_silent(self) -> bool:
+        if self._answering is not None or self.unread_since is not None:
+            return False  # it is not read meanwhile
         self._link.silent_rounds += 1
         return self._link.silent_rounds > _SILENT_ROUNDS
 
@@ -276,7 +298,7 @@ class LiveSocket(Watcher):
             self.end(end.code, end.reason)
         except Exception:
             log.exception("socket_failed", dream_id=self.dream_id)
-            self.end(_MISTAKE, "the gateway made a mistake; connect again")
+            self.end(_MISTAKE, _MISTAKEN)
         self._answering = None
         if not self.is_over:
             self._link.hold_input(False)
@@ -309,7 +331,7 @@ class LiveSocket(Watcher):
     async def _authenticate(self, token: str) -> None:
         """Go on with another token. The socket still counts for the user who opened it."""
         identified = self._services.authenticator.identity_of(bearer_token(token))
-        self.identity, _ = await authorized(self._services, identified, self.dream_id)
+        self.identity = await authorized(self._services, identified, self.dream_id)
         self.greet()
 
 

@@ -53,11 +53,12 @@ async def stream_events(request: Request) -> Response:
     """Stream the messages of the WebSocket as Server-Sent Events."""
     services, dream_id = services_of(request), int(request.path_params["dream_id"])
     identity = await _identity(request, services)
-    user = services.limits.request(identity.user_id)
+    services.limits.request(identity.user_id)
     await owner_for(services, identity, dream_id)
     if request.method == "HEAD":
         return Response(headers=_HEADERS)
-    if not services.limits.admits(user):
+    user = services.limits.admit(identity.user_id)
+    if user is None:
         most = services.limits.most_sockets
         raise Refused(Code.TOO_MANY_CONNECTIONS, f"you have {most} sockets and streams open; close some")
     since = request.headers.get("last-event-id") or request.query_params.get("since", "")
@@ -111,13 +112,17 @@ class Stream(Watcher):
         self._unsent_bytes += len(data)
         self._news.set()
 
-    async def unsent(self) -> bytes:
+    def unsent(self) -> bytes:
+        """The bytes to send now."""
+        data, self._unsent, self._unsent_bytes = b"".join(self._unsent), [], 0
+        return data
+
+    async def next_bytes(self) -> bytes:
         """The next bytes to send; none at the end."""
         while not self._unsent and not self.is_over:
             self._news.clear()
             await self._news.wait()
-        data, self._unsent, self._unsent_bytes = b"".join(self._unsent), [], 0
-        return data
+        return self.unsent()
 
     def send_error(self, sentence: str) -> None:
         self.send(_block("error_message", json_text({"type": "error", "message": sentence})))
@@ -166,9 +171,10 @@ class _Answer(Response):
             seq = await stream.begin()
             stream.greet(None if self._since else seq)
             if self._since:
-                await stream.catch_up(self._since)
+                async for _ in stream.catch_up(self._since):
+                    await send({"type": "http.response.body", "body": stream.unsent(), "more_body": True})
             stream.open()
-            while data := await stream.unsent():
+            while data := await stream.next_bytes():
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:

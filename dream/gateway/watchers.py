@@ -1,7 +1,8 @@
 """The clients that watch a dream, by WebSocket or by event stream, and the rounds over all of them.
 
     Events ─ deliver ─► Watcher ─ bytes that were made once ─► transport
-    Rounds ─ every few seconds, a share of the watchers: tokens (one query), silent peers, pings
+    Rounds ─ every second or so, a share of the watchers: expired tokens, silent peers, pings
+           └ beside them: revoked tokens, one query for a share
 
 A watcher is a small object without a task, a time-out or a queue while nothing happens.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,28 @@ if TYPE_CHECKING:
     from dream.gateway.services import Services
     from dream.settings import Settings
 
-__all__ = ["GREETING", "REJECTED", "TOO_SLOW", "TRY_LATER", "Ended", "Rounds", "Watcher", "json_text"]
+__all__ = [
+    "GREETING",
+    "REJECTED",
+    "TOO_SLOW",
+    "TRY_LATER",
+    "UNREAD",
+    "UNREAD_S",
+    "Ended",
+    "Rounds",
+    "Watcher",
+    "json_text",
+]
 
 GREETING = "connected; updates of this dream's images follow"
 REJECTED = 4001
 TOO_SLOW = 4008
 TRY_LATER = 1013
+UNREAD = "you do not read what is sent; connect again with since"
 #: `DREAM_SOCKET_QUEUE_SIZE` counts messages of this size.
 _MESSAGE_BYTES = 4096
 #: A peer must take something in this time; all peers are asked at this interval.
-_UNREAD_S, _UNREAD_EVERY_S = 10.0, 3.0
+UNREAD_S, _UNREAD_EVERY_S = 10.0, 3.0
 #: A revoked token must end its watchers within a minute.
 _LONGEST_ROUND_S = 45.0
 _SHARES = 15
@@ -143,13 +156,19 @@ class Watcher:
             self._services.events.unsubscribe(self.dream_id, self)
         return seq
 
-    async def catch_up(self, since: str) -> None:
-        """Send the events after `since`, or the state from the database if they are not kept."""
-        missed = await self._services.events.since(self.dream_id, since)
-        if missed is None:
-            await self.send_snapshot()
-        for event in missed or ():
-            self._send(event)
+    async def catch_up(self, since: str) -> AsyncIterator[None]:
+        """Send the events after `since`, or the state from the database if they are not kept.
+
+        It yields after each event: the caller waits until the client has taken it, because they may be many.
+        """
+        async for event in self._services.events.since(self.dream_id, since):
+            if event is None:
+                await self.send_snapshot()
+            else:
+                self._send(event)
+            yield
+            if self.is_over:
+                return
 
     def open(self) -> None:
         """Send the events that came meanwhile; from now on send each at once. One that has ended stays ended."""
@@ -254,7 +273,10 @@ class Rounds:
             share.discard(watcher)
 
     async def run(self) -> None:
-        """Do the rounds until the task is cancelled."""
+        """Do the rounds until the task is cancelled. Those that ask the database hold up no others."""
+        await asyncio.gather(self._look_in_turn(self._look_at), self._look_in_turn(self._end_revoked))
+
+    async def _look_in_turn(self, look: Callable[[Sequence[Watcher]], Awaitable[None]]) -> None:
         loop, number = asyncio.get_running_loop(), 0
         next_at = loop.time()
         while True:
@@ -262,26 +284,27 @@ class Rounds:
             await asyncio.sleep(next_at - loop.time())
             number = (number + 1) % len(self._shares)
             try:
-                await self._look_at(list(self._shares[number]))
-                self._end_unread()
+                await look(list(self._shares[number]))
             except Exception:
                 log.exception("round_failed")  # the next round must still check tokens
 
     async def _look_at(self, watchers: Sequence[Watcher]) -> None:
-        jtis = {watcher.identity.jti for watcher in watchers} - {None}
-        revoked = await self._revoked([jti for jti in jtis if jti is not None])
         now, now_s = datetime.now(UTC), time.time()
         for watcher in watchers:
-            if watcher.is_over:
-                continue
             if watcher.identity.expires_at <= now:
                 watcher.end(REJECTED, "the token has expired")
-            elif watcher.identity.jti in revoked:
-                watcher.end(REJECTED, "the token was revoked")
             elif watcher.is_silent():
                 watcher.cut()
-            else:
+            elif watcher.unread_since is None:  # else a ping would only wait behind the rest
                 watcher.ping(now_s)
+        self._end_unread()
+
+    async def _end_revoked(self, watchers: Sequence[Watcher]) -> None:
+        jtis = {watcher.identity.jti for watcher in watchers} - {None}
+        revoked = await self._revoked([jti for jti in jtis if jti is not None])
+        for watcher in watchers:
+            if watcher.identity.jti in revoked and not watcher.is_over:
+                watcher.end(REJECTED, "the token was revoked")
 
     async def _revoked(self, jtis: list[str]) -> set[str]:
         """Those of the ids that are revoked. A database that is away ends no watcher."""
@@ -298,7 +321,7 @@ class Rounds:
         now = time.monotonic()
         if now - self._unread_at < _UNREAD_EVERY_S:
             return
-        self._unread_at, before = now, now - _UNREAD_S
+        self._unread_at, before = now, now - UNREAD_S
         for share in self._shares:
             for watcher in [each for each in share if (each.unread_since or before) < before]:
-                watcher.end(TOO_SLOW, "you do not read what is sent; connect again with since")
+                watcher.end(TOO_SLOW, UNREAD)

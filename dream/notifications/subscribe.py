@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -42,8 +43,11 @@ _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
 #: After this time without an error the next pause is the shortest again.
 _STABLE_S = 10.0
-_READ_AT_ONCE = 200
+#: Entries that are read at a time, for all subscribers of a dream and for one that comes back.
+_READ_AT_ONCE, _CAUGHT_UP_AT_ONCE = 200, 32
 _START = "0-0"
+#: The beginning of the number that a client gets while a stream has no event; the present time in ms follows it.
+_BEFORE_ALL = "0-"
 
 #: An event's id in its stream.
 _SEQ = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
@@ -172,7 +176,7 @@ class Events:
         """Deliver a dream's events from now on. Without Redis this waits for no answer; events come once it is back.
 
         Returns:
-          The newest event at the beginning; None while Redis is down.
+          The newest event at the beginning, or a number before all events; None while Redis is down.
         """
         if dream_id not in self._dreams:
             # First read the end of the stream, then add the subscriber: an event in between is read, not skipped.
@@ -181,7 +185,7 @@ class Events:
         dream = self._dreams[dream_id]
         dream.subscribers.add(subscriber)
         self._wake(dream_id)
-        return dream.seq
+        return f"{_BEFORE_ALL}{time.time_ns() // 1_000_000}" if dream.seq == _START else dream.seq
 
     def unsubscribe(self, dream_id: int, subscriber: Subscriber) -> None:
         """Stop delivering to a subscriber. A second call changes nothing."""
@@ -191,23 +195,30 @@ class Events:
             if not dream.subscribers:
                 del self._dreams[dream_id]
 
-    async def since(self, dream_id: int, seq: str) -> list[Event] | None:
-        """The events after `seq`, oldest first; None if the stream does not reach back that far.
+    async def since(self, dream_id: int, seq: str) -> AsyncIterator[Event | None]:
+        """The events after `seq`, oldest first; at last None if the stream does not reach back, or Redis is down.
+
+        Few are in memory at a time, however long the caller needs for them.
 
         Parameters:
           dream_id: the dream.
           seq: the last event that the client has seen, in the client's words.
         """
-        if not _SEQ.fullmatch(seq):
-            return None
         try:
-            if is_after(seq, await self._last_seq(dream_id)) or not await self._reaches_back(dream_id, seq):
-                return None
-            entries = await self._after(dream_id, seq, self._settings.events_max_length * 10)
-            return [entry.event for entry in entries if entry.event is not None]
+            is_known = _SEQ.fullmatch(seq) is not None
+            if is_known and not seq.startswith(_BEFORE_ALL):
+                is_known = not is_after(seq, await self._last_seq(dream_id))
+            while is_known and await self._reaches_back(dream_id, seq):
+                entries = await self._after(dream_id, seq, _CAUGHT_UP_AT_ONCE)
+                for entry in entries:
+                    seq = entry.seq
+                    if entry.event is not None:
+                        yield entry.event
+                if len(entries) < _CAUGHT_UP_AT_ONCE:
+                    return
         except RedisError as error:
             log.warning("events_not_read", dream_id=dream_id, error=str(error))
-            return None
+        yield None
 
     def _stream(self, dream_id: int) -> str:
         return events_key(self._settings.redis_prefix, dream_id)
@@ -224,7 +235,10 @@ class Events:
 
     async def _reaches_back(self, dream_id: int, seq: str) -> bool:
         """Whether the stream still has all events after `seq`."""
-        if seq == _START:
+        if seq.startswith(_BEFORE_ALL):
+            _, given_ms = _place(seq)
+            if given_ms and time.time() - given_ms / 1000 >= self._settings.events_ttl_s:
+                return False  # events may have come and expired since
             return int(await self._client.xlen(self._stream(dream_id))) < self._settings.events_max_length
         return bool(await self._client.xrevrange(self._stream(dream_id), max=seq, min="-", count=1))
 

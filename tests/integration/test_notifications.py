@@ -273,17 +273,20 @@ def test_since_gives_what_was_missed_or_says_that_it_cannot(valkey: Valkey) -> N
     """`since` lists later events; None for an id that was trimmed, lies ahead, or is no id."""
 
     async def scenario(events: Events, publisher: Publisher) -> None:
+        async def since(seq: str, dream_id: int = 7) -> list[Any]:
+            return [event and event.fields["progress"] async for event in events.since(dream_id, seq)]
+
         subscription = await subscribe(events, 7)
-        for number in range(5):
+        for number in range(40):
             publisher.publish(update(7, number))
-        seqs = [event["seq"] for event in await take(subscription, 5)]
-        assert progress([event.fields for event in await events.since(7, seqs[1]) or []]) == [2, 3, 4]
-        assert await events.since(7, seqs[4]) == []
+        seqs = [event["seq"] for event in await take(subscription, 40)]
+        assert await since(seqs[1]) == list(range(2, 40))
+        assert await since(seqs[39]) == []
         for odd in ("1-0", f"{2**63 - 1}-0", "9" * 30, "", "-", "(1", "1-", "x"):
-            assert await events.since(7, odd) is None, odd
-        assert await events.since(8, seqs[0]) is None
+            assert await since(odd) == [None], odd
+        assert await since(seqs[0], dream_id=8) == [None]
         await asyncio.to_thread(valkey.kill)
-        assert await events.since(7, seqs[1]) is None
+        assert await since(seqs[1]) == [None]
 
     watch(settings_for(valkey), scenario)
 
@@ -363,7 +366,8 @@ def test_send_image_update_takes_urls_and_dicts(valkey: Valkey, send: Callable[.
         images = ["http://h/a", {"id": 5, "url": "http://h/b", "position": 3}, {"url": "http://h/c"}]
         assert await asyncio.to_thread(send, 7, images, "completed", "done", 100) is True
         assert await asyncio.to_thread(send, "7", status="failed") is True
-        full, bare = await take(subscription, 2)
+        assert await asyncio.to_thread(send, 7, message="half a pair: \ud800") is True
+        full, bare, odd = await take(subscription, 3)
         assert full["images"] == [
             {"id": -1, "url": "http://h/a", "position": 0},
             {"id": 5, "url": "http://h/b", "position": 3},
@@ -373,6 +377,7 @@ def test_send_image_update_takes_urls_and_dicts(valkey: Valkey, send: Callable[.
         assert bare["dream_id"] == 7
         assert bare["images"] == []
         assert not {"message", "progress"} & bare.keys()
+        assert odd["message"] == "half a pair: ?"
 
     watch(settings_for(valkey), scenario)
 
@@ -387,6 +392,7 @@ def test_send_image_update_takes_urls_and_dicts(valkey: Valkey, send: Callable[.
         {"image_urls": [{"id": 1}]},
         {"image_urls": [{"id": "x", "url": "u"}]},
         {"dream_id": "seven"},
+        {"dream_id": float("inf")},
     ],
     ids=str,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def test_a_query_token_opens_the_socket(gateway: Gateway, slash: str) -> None:
     assert greeting["type"] == "connection_established"
     assert greeting["dream_id"] == DREAM
     assert isinstance(greeting["message"], str)
+
+
+def test_a_mistake_of_the_gateway_closes_with_1011(gateway: Gateway) -> None:
+    """Also before the greeting: here Redis has a ticket that no gateway wrote."""
+    name = f"{gateway.settings.redis_prefix}:ticket:{hashlib.sha256(b'odd').hexdigest()}"
+    with redis.Redis.from_url(gateway.settings.events_url) as client:
+        client.set(name, "odd")
+    with gateway.socket("?ticket=odd") as websocket:
+        assert closing_code(websocket) == 1011
+    assert '"code": 1011' in gateway.log.read_text()
 
 
 @pytest.mark.parametrize("prefix", ["Bearer ", ""])
@@ -112,6 +123,46 @@ def test_since_gives_what_was_missed(gateway: Gateway) -> None:
         assert receive(websocket)["type"] == "connection_established"
         gateway.publish(4)
         assert [receive(websocket)["progress"] for _ in range(3)] == [2, 3, 4]
+
+
+def test_a_client_of_a_quiet_dream_misses_nothing(gateway: Gateway) -> None:
+    """It has seen no event yet: it gets the first ones, and nothing if there was none."""
+    with gateway.socket(f"?token={token()}") as websocket:
+        seq = receive(websocket)["seq"]
+    with gateway.socket(f"?token={token()}&since={seq}") as websocket:
+        receive(websocket)
+        gateway.publish(1)
+        assert receive(websocket)["progress"] == 1
+    with gateway.socket(f"?token={token()}&since={seq}") as websocket:
+        receive(websocket)
+        assert receive(websocket)["progress"] == 1
+
+
+def test_events_that_expired_with_their_stream_give_a_snapshot(start: Callable[..., Gateway]) -> None:
+    """The client had seen no event, then slept for longer than Redis keeps them."""
+    with start(events_ttl_s="1") as gateway, redis.Redis.from_url(gateway.settings.events_url) as client:
+        image_id = gateway.add_image()
+        with gateway.socket(f"?token={token()}") as websocket:
+            seq = receive(websocket)["seq"]
+        gateway.publish()
+        key = events_key(gateway.settings.redis_prefix, DREAM)
+        wait_for(lambda: not client.exists(key), what="the end of the stream")
+        with gateway.socket(f"?token={token()}&since={seq}") as websocket:
+            receive(websocket)
+            assert [image["id"] for image in receive(websocket)["images"]] == [image_id]
+
+
+def test_a_quick_client_gets_all_that_it_missed_however_much_it_is(start: Callable[..., Gateway]) -> None:
+    """Many times what a slow client may be behind; and the greeting names no event that the client has not got yet."""
+    with start(socket_queue_size="16") as gateway:
+        with gateway.watching() as websocket:
+            gateway.publish(0)
+            seq = receive(websocket)["seq"]
+        for number in range(1, 40):
+            gateway.publish(number, message="x" * 20_000)
+        with gateway.socket(f"?token={token()}&since={seq}") as websocket:
+            assert "seq" not in receive(websocket)
+            assert [receive(websocket)["progress"] for _ in range(1, 40)] == list(range(1, 40))
 
 
 def test_since_beyond_the_stream_gives_a_snapshot(gateway: Gateway) -> None:
@@ -259,6 +310,68 @@ def test_a_slow_socket_is_cut_and_holds_up_nobody(start: Callable[..., Gateway])
         reader.join(30)
         assert progress == list(range(400))
         wait_for(lambda: '"code": 4008' in gateway.log.read_text(), what="the cut")
+
+
+@contextmanager
+def reading_slowly(gateway: Gateway) -> Iterator[Callable[[int, float], bytes]]:
+    """A socket that reads up to some bytes, so many a second. Its system takes little, so the gateway's has to wait."""
+    with socket.socket() as raw:
+        raw.settimeout(20)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        raw.connect(("127.0.0.1", gateway.port))
+        raw.sendall(
+            f"GET /ws/dream-images/{DREAM}/?token={token()} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        greeting = b""
+        while b"connection_established" not in greeting:
+            data = raw.recv(200)
+            assert data, greeting
+            greeting += data
+
+        def read(most_bytes: int, bytes_per_s: float) -> bytes:
+            said, began, paused_at = bytearray(), time.monotonic(), 0
+            while len(said) < most_bytes and (data := raw.recv(16384)):
+                said += data
+                if len(said) - paused_at > 50_000:
+                    paused_at = len(said)
+                    due = began + paused_at / bytes_per_s
+                    wait_for(lambda due=due: time.monotonic() >= due)
+            return bytes(said)
+
+        yield read
+
+
+def test_a_slow_client_that_still_reads_is_told_4008(start: Callable[..., Gateway]) -> None:
+    """It needs twice as long as a peer has that does not read at all."""
+    with start(max_sockets_per_user="1") as gateway, reading_slowly(gateway) as read:
+
+        def has_ended() -> bool:
+            """Its user may open another socket."""
+            gateway.publish(message="x" * 500_000)
+            with gateway.socket(f"?token={token()}") as other, suppress(ConnectionClosed):
+                return bool(receive(other))
+            return False
+
+        wait_for(has_ended, 40, "the end of the slow socket")
+        said = read(20_000_000, 700_000)
+    assert (4008).to_bytes(2, "big") + b"you " in said[-130:]
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_steadily_is_not_cut(start: Callable[..., Gateway]) -> None:
+    """It is behind for longer than a client may be that takes nothing: a large answer needs its time on a phone."""
+    with start(socket_queue_size="1024") as gateway, reading_slowly(gateway) as read:
+        for number in range(9):
+            gateway.publish(number, message="x" * 500_000)
+        read(1_800_000, 100_000)
+        gateway.publish(9)
+        rest = b""
+        while b'"progress":9,' not in rest:
+            more = read(1, 1_000_000)
+            assert more, rest[-200:]
+            rest += more
 
 
 def test_a_client_that_never_reads_leaves_no_connection(start: Callable[..., Gateway]) -> None:

@@ -79,6 +79,16 @@ def test_a_stream_goes_on_after_the_last_event(gateway: Gateway, how: str) -> No
         assert [next(blocks).message["progress"] for _ in range(2)] == [2, 3]
 
 
+def test_a_stream_catches_up_with_more_than_a_slow_client_may_be_behind(start: Callable[..., Gateway]) -> None:
+    """Otherwise a browser connects again after the same event, for ever."""
+    with start(socket_queue_size="16") as gateway:
+        for number in range(40):
+            gateway.publish(number, message="x" * 20_000)
+        with streaming(gateway, "?since=0-0", **auth()) as blocks:
+            next(blocks), next(blocks)
+            assert [next(blocks).message["progress"] for _ in range(40)] == list(range(40))
+
+
 def test_a_stream_that_does_not_reach_back_begins_with_the_state(gateway: Gateway) -> None:
     image_id = gateway.add_image()
     with streaming(gateway, "?since=5-0", **auth()) as blocks:
@@ -123,8 +133,8 @@ def test_a_client_that_leaves_early_is_forgotten(
         services = Services(settings_of({**environment, "DREAM_JWT_SECRET": SECRET}))
         await services.start()
         try:
-            user = services.limits.of(OWNER)
-            assert services.limits.admits(user)
+            user = services.limits.admit(OWNER)
+            assert user is not None
             watcher = Early(services, DREAM, Identity(str(OWNER), datetime.now(UTC) + timedelta(hours=1), None), user)
             beginning = asyncio.create_task(watcher.begin())
             await asyncio.sleep(0)  # it asks Redis now
