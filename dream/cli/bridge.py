@@ -30,6 +30,13 @@ AppName = Annotated[
 
 LeavePending = Annotated[bool, typer.Option("--leave-pending", help="Store no FAILURE for parked tasks.")]
 
+Queues = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B", help="Celery's queues, separated by commas; by default those that Redis or the app names."
+    ),
+]
+
 Separator = Annotated[
     str,
     typer.Option(metavar="TEXT", help="Redis: `sep` in the senders' broker_transport_options.", show_default=False),
@@ -48,7 +55,7 @@ SourceUrl = Annotated[
 
 VisibilityTimeout = Annotated[
     float,
-    typer.Option(min=0, metavar="S", help="Redis: take messages that a Celery worker has held for S seconds."),
+    typer.Option(min=0, metavar="S", help="Redis: also take what a Celery worker has not acknowledged for S seconds."),
 ]
 
 #: The server of parked messages.
@@ -67,9 +74,7 @@ def register(app: typer.Typer) -> None:
 def bridge(
     context: typer.Context,
     source_url: SourceUrl = None,
-    queues: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Celery's queues, separated by commas; all by default.")
-    ] = None,
+    queues: Queues = None,
     app: AppName = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only count the waiting messages, and those that would be parked.")
@@ -78,7 +83,7 @@ def bridge(
     take_unacked: Annotated[
         bool,
         typer.Option(
-            "--take-unacked", help="Redis: also take messages that Celery's workers held; no such worker may run."
+            "--take-unacked", help="Redis: also take what Celery's workers have not acknowledged; none of them may run."
         ),
     ] = False,
     visibility_timeout_s: VisibilityTimeout = 3600,
@@ -86,7 +91,7 @@ def bridge(
     separator: Separator = "\x06\x16",
     leave_pending: LeavePending = False,
 ) -> None:
-    """Move messages of Celery's producers to dream's workers, until Ctrl-C, or with --drain until none waits."""
+    """Move messages of Celery's producers to dream's workers. It ends at Ctrl-C, or with --drain when none waits."""
     if context.invoked_subcommand is not None:
         return
     if source_url is None:
@@ -133,7 +138,7 @@ def replay(
     app: AppName = None,
     leave_pending: LeavePending = False,
 ) -> None:
-    """Hand parked messages over; a message that is still not understood stays parked."""
+    """Send parked messages after all. A message that is still not understood stays parked."""
     from dream.bridge.parked import replayed
 
     if bool(ids) == everything:

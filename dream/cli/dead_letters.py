@@ -26,7 +26,7 @@ Ids = Annotated[
 _NONE = "none of dream's own tasks has failed for good"
 
 dlq = typer.Typer(
-    cls=CommandGroup, help="Dream's own tasks that failed for good: list, show, replay, purge.", no_args_is_help=True
+    cls=CommandGroup, help="List, show, replay or purge tasks that failed for good.", no_args_is_help=True
 )
 
 
@@ -63,7 +63,7 @@ def show(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="ID of a failed task; `dream dlq list` lists them.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a failed task: the reason, the number of runs, and its pictures."""
+    """Show a failed task: its reason, runs and pictures."""
     from dream.cli.showing import clean, show_rows
     from dream.db import images
 
@@ -111,7 +111,7 @@ def purge_(
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete failed tasks and their staged bytes; they cannot be replayed after that."""
+    """Delete failed tasks and their staged bytes. They cannot be replayed after that."""
     from dream.producer.dead_letters import purge
 
     settings = load_quietly()

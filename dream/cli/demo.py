@@ -67,7 +67,7 @@ def demo(
         typer.Option("--open/--no-open", help="Open the page in a browser. By default, if a terminal has a screen."),
     ] = None,
 ) -> None:
-    """Start everything, send sample pictures through it, and run until Ctrl-C."""
+    """Start everything, send sample pictures, and run until Ctrl-C."""
     # SIGTERM ends the stack in order, as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:

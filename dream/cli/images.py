@@ -82,7 +82,7 @@ def images(
     dream_id: DreamId,
     as_json: AsJson = False,
 ) -> None:
-    """List the pictures of a dream: ID, state, position, file, pixels, bytes, URL or reason."""
+    """List the pictures of a dream. The columns: ID, state, position, file, pixels, bytes, URL or reason."""
     from dream.db.images import list_images
 
     with opened(load_quietly()) as producer, producer.database.read() as session:

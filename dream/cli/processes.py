@@ -39,7 +39,7 @@ def up(
     ] = 8000,
     data: Data = Path(".dream"),
 ) -> None:
-    """Run everything here: worker, scheduler, gateway, and each server that your environment does not name.
+    """Run all services on this machine, with embedded servers. A server that your environment names is used instead.
 
     Print `ready URL`; Ctrl-C stops everything.
     """
@@ -52,7 +52,7 @@ def up(
 
 
 def env(data: Data = Path(".dream")) -> None:
-    """Print the settings of the running stack of a data folder, for `eval "$(dream env)"`."""
+    """Print the settings of a running `dream up`. For a shell: `eval "$(dream env)"`."""
     from dream.stack.up import running_variables
 
     for name, value in running_variables(data).items():
@@ -63,8 +63,12 @@ def worker(
     queues: Annotated[
         str | None, typer.Option(metavar="A,B", help="Take tasks from these queues only, separated by commas.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of threads: tasks at a time.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of processes for pictures.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tasks at a time; DREAM_WORKER_THREADS by default.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes for pictures; DREAM_POOL_SIZE by default.")
+    ] = None,
     app: Annotated[
         str | None, typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app; its tasks are run too.")
     ] = None,
@@ -117,7 +121,7 @@ def scheduler(
         typer.Option("--app", "-A", metavar="APP", help="A Celery-compatible app; its beat_schedule is run too."),
     ] = None,
 ) -> None:
-    """Send what is due: periodic tasks, the 03:00 clean-up, lost messages; and remove orphans at night."""
+    """Run the timetable, send lost messages again, remove orphans."""
     settings = _load()
     if app is not None or settings.app is not None:
         from dream.compat.commandline import keep_time
@@ -131,7 +135,8 @@ def scheduler(
 
 def gateway(
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Number of processes on the port.")
+        int | None,
+        typer.Option(min=1, max=64, metavar="N", help="Processes on the port; DREAM_GATEWAY_WORKERS by default."),
     ] = None,
 ) -> None:
     """Serve the page, uploads, pictures and WebSockets."""

@@ -33,7 +33,7 @@ def schedule(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the timetable: each entry, its last run and outcome, and its next run."""
+    """Show the timetable: each entry's last run and its next."""
     from dream.cli.showing import show_rows
 
     settings = load_quietly()

@@ -43,7 +43,7 @@ def token(
     ] = None,
     operator: Annotated[bool, typer.Option("--operator", help="The token opens the page of operators, /ops.")] = False,
 ) -> None:
-    """Print a signed token for development, and with --dream-id make the user the dream's owner."""
+    """Print a signed token for development. With --dream-id also make the user the dream's owner."""
     settings = load_quietly()
     signed = sign(settings, user_id, ttl, is_operator=operator)
     if dream_id is not None:
