@@ -37,7 +37,7 @@ def second_time(self):
 
 
 def named_by_docs() -> list[str]:
-    """The requirements that docs/celery.md says to install beside `--no-deps dream-pictures`."""
+    """The requirements that docs/celery.md says to install beside `--no-deps /path/to/dream`."""
     text = (ROOT / "docs/celery.md").read_text(encoding="utf-8")
     section = text[text.index("## Without pictures") :]
     command = next(line for line in section.splitlines() if line.startswith("pip install") and "--no-deps" not in line)
