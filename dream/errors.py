@@ -385,7 +385,7 @@ class TooManyVariants(DreamError):
 
 
 class LeaseLost(DreamError):
-    """Another run holds the task now; this one may not write any more."""
+    """Another run has claimed the task; this one may not write any more."""
 
 
 class TaskTimedOut(DreamError):

@@ -82,8 +82,8 @@ def assert_will_not_block() -> None:
     """
     if task_join_will_block():
         raise RuntimeError(
-            "never call result.get() within a task: it may wait for ever for the place that it holds; "
-            "link the next task, or say `with allow_join_result():`"
+            "never call result.get() within a task: it may wait for ever for its own thread; "
+            "link the next task, or use `with allow_join_result():`"
         )
 
 

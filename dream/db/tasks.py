@@ -140,7 +140,7 @@ def _is_free() -> Any:
 
 
 def _deaths() -> Any:
-    """The deaths of a free task: an expired lease that no run gave back is one more."""
+    """The deaths of a free task: an expired lease that no run released is one more."""
     return _tasks.c.deaths + case((_tasks.c.lease_token.is_not(None), 1), else_=0)
 
 

@@ -113,4 +113,4 @@ class Member:
         self._board.sign(self._number, time.monotonic())
 
     def stops(self) -> None:
-        """Nothing: the parent has said it."""
+        """Nothing: the parent reports it."""

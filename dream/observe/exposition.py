@@ -1,4 +1,4 @@
-"""Serve the metrics of a part by HTTP, summed over its processes.
+"""Serve the metrics of a service by HTTP, summed over its processes.
 
 Processes that name the same port share a folder, whose files Prometheus's client maps into memory:
 

@@ -159,7 +159,7 @@ class Histogram(Metric):
 
 _WORKER, _SCHEDULER, _GATEWAY = ("worker",), ("scheduler",), ("gateway",)
 
-# --- every part
+# --- every service
 
 BUILD_INFO = Gauge("dream_build_info", "1 for each version of dream that runs.", ("part", "version"), over="max")
 PROCESSES = Gauge("dream_processes", "Processes that run, without the children of pools.", ("part",))
@@ -376,7 +376,7 @@ CATALOGUE: Mapping[str, Metric] = MappingProxyType(
 
 
 def switch_on(part: str, registry: Any) -> None:
-    """Record the metrics of this part. A forked child of this process records nothing."""
+    """Record the metrics of this service. A forked child of this process records nothing."""
     mine = [each for each in CATALOGUE.values() if part in each.parts]
     for metric in mine:
         metric.switch_on(registry)
