@@ -128,7 +128,7 @@ class DataFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._lock.exists() and any(self.path.iterdir()):
-                raise StackError(f"{self.path} holds other files; name an empty or a new folder with --data")
+                raise StackError(f"{self.path} has other files; name an empty or a new folder with --data")
             for folder in (self.path, self.logs, self.run, self.valkey, self.weed):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
@@ -142,7 +142,10 @@ class DataFolder:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace")
             # A killed stack frees the lock in a moment, a living one does not.
             if _is_alive(holder) or time.monotonic() > deadline:
-                raise StackError(f"a stack is already running on {self.path} (process {holder or 'unknown'})")
+                raise StackError(
+                    f"a stack is already running on {self.path} (process {holder or 'unknown'}); "
+                    "stop it, or name another folder with --data"
+                )
             time.sleep(0.02)
 
     # --- the state
@@ -161,10 +164,10 @@ class DataFolder:
             raise StackError(f"{self._state} cannot be read: {error}") from error
         try:
             if kept.pop("version") != _VERSION:
-                raise StackError(f"{self._state} was written by another version of dream")
+                raise StackError(f"another version of dream wrote {self._state}; name a new folder with --data")
             return State(**kept)
         except (AttributeError, KeyError, TypeError) as error:
-            raise StackError(f"{self._state} is damaged: {error}") from error
+            raise StackError(f"{self._state} is damaged ({error}); name a new folder with --data") from error
 
     def save(self, state: State) -> None:
         """Save the state. A reader sees the old or the new one, never half of it."""

@@ -218,7 +218,8 @@ def test_a_second_one_on_the_same_folder_is_refused_in_one_line(start, data) -> 
     )
 
     assert second.returncode == 1
-    assert second.stderr.splitlines() == [f"dream: a stack is already running on {data} (process {first.process.pid})"]
+    reason = f"a stack is already running on {data} (process {first.process.pid})"
+    assert second.stderr.splitlines() == [f"dream: {reason}; stop it, or name another folder with --data"]
     assert first.process.poll() is None
 
 

@@ -75,7 +75,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     tmp_path.chmod(0o755)
 
-    with pytest.raises(StackError, match="holds other files"), DataFolder(tmp_path).locked():
+    with pytest.raises(StackError, match="has other files"), DataFolder(tmp_path).locked():
         pass
 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
@@ -100,7 +100,10 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_id(folder) -> N
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         assert folder.is_running()
-        with pytest.raises(StackError, match=f"already running on .* \\(process {holder.pid}\\)"), folder.locked():
+        with (
+            pytest.raises(StackError, match=f"already running on .* \\(process {holder.pid}\\); stop it"),
+            folder.locked(),
+        ):
             pass
         holder.kill()
 
