@@ -19,6 +19,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from dream.gateway.faults import RETRY_AFTER_S, log_fault
 from dream.gateway.refusals import Code, Refused
 from dream.messages.arguments import ImageFile, check_focus, check_positions, refusal_of
 from dream.messages.receipts import RefusedFile, refused_file
@@ -32,6 +33,8 @@ __all__ = ["Upload", "parse_focus", "parse_positions", "read_upload", "too_many_
 #: Room for positions and the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
 _MAX_TEXT_BYTES = 64 * 1024
+#: Python's names of a form's charsets. The time of some others grows with the square of a text: punycode, idna.
+_CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})
 #: A client that sends nothing for this time counts as gone.
 _SILENCE_S = 30.0
 #: A refused body is read on within these limits, because some clients read the answer only after they have sent all.
@@ -86,6 +89,9 @@ class _Parser(MultiPartParser):
     `sizes_bytes` has the real size of each file.
     """
 
+    #: A request has up to a hundred files, so only small ones stay in memory.
+    spool_max_size = 64 * 1024
+
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
         count = settings.max_files_per_upload
         super().__init__(headers, stream, max_files=10 * count, max_fields=10 * count, max_part_size=_MAX_TEXT_BYTES)
@@ -107,6 +113,8 @@ class _Parser(MultiPartParser):
         self._has_ended = True
 
     def on_part_begin(self) -> None:
+        if self._charset not in _CHARSETS:
+            raise MultiPartException("Its charset must be UTF-8")
         super().on_part_begin()
         self._part_bytes = 0
 
@@ -142,7 +150,7 @@ async def read_upload(request: Request, settings: Settings) -> AsyncIterator[Upl
 
     Raises:
       Refused: 400 for a malformed form, 408 for a client that stopped sending, 413 for a request that is too
-        large or has too many files, 415 for another content type.
+        large or has too many files, 415 for another content type, 503 without room on the disk.
       InvalidArguments: the positions do not match the files.
     """
     form: FormData | None = None
@@ -166,10 +174,10 @@ async def _parse(request: Request, settings: Settings) -> tuple[FormData, Mappin
         raise Refused(
             Code.FORM_INVALID, f"the form is malformed: {error.message[:1].lower()}{error.message[1:]}"
         ) from None
-    except UnicodeError:  # Starlette does not catch all errors of a codec
-        raise Refused(
-            Code.FORM_INVALID, "the form is malformed: its text is not in the charset that it names"
-        ) from None
+    except OSError as error:  # its disk is full, for example
+        log_fault("upload_not_written", error)
+        retry = {"Retry-After": str(RETRY_AFTER_S)}
+        raise Refused(Code.GATEWAY_FULL, "the gateway has no room for the files; try again later", retry) from None
     except Refused as error:
         # A client with `Expect: 100-continue` has not sent its body.
         if error.status_code == 413 and "100-continue" not in request.headers.get("expect", ""):

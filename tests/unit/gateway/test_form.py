@@ -2,13 +2,89 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
 
 from dream.errors import InvalidArguments
-from dream.gateway.form import parse_focus, parse_positions
+from dream.gateway.form import parse_focus, parse_positions, read_upload
 from dream.gateway.headers import content_security_policy
 from dream.settings import Settings
+
+
+def sent(pieces: Iterator[bytes], content_type: str) -> Request:
+    async def receive() -> Message:
+        piece = next(pieces, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    return Request({"type": "http", "headers": [(b"content-type", content_type.encode())]}, receive)
+
+
+def part(name: bytes, data: bytes) -> bytes:
+    return b"--b\r\nContent-Disposition: form-data; name=" + name + b"\r\n\r\n" + data + b"\r\n"
+
+
+def test_many_small_files_of_one_form_are_on_disk() -> None:
+    """Each fits into Starlette's own buffer of 1 MiB, and a form has up to a hundred of them."""
+    count, size = 60, 200_000
+
+    async def held_bytes() -> int:
+        pieces = (part(b"files; filename=a.jpg", b"x" * size) for _ in range(count))
+        before, _ = tracemalloc.get_traced_memory()
+        ended = (piece for pieces_of in (pieces, [b"--b--\r\n"]) for piece in pieces_of)
+        async with read_upload(sent(ended, "multipart/form-data; boundary=b"), Settings()) as form:
+            assert len(form.files) == count
+            return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(held_bytes()) < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_gateway_without_room_on_its_disk_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder that is not there stands for a full one: the first write to the disk fails."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    async def read() -> None:
+        body = iter([part(b"files; filename=a.jpg", b"x" * 100_000), b"--b--\r\n"])
+        async with read_upload(sent(body, "multipart/form-data; boundary=b"), Settings()):
+            pass
+
+    with pytest.raises(HTTPException, match="no room") as error:
+        asyncio.run(read())
+    assert (error.value.status_code, error.value.headers) == (503, {"Retry-After": "5"})
+
+
+@pytest.mark.parametrize(
+    ("charset", "is_accepted"),
+    [
+        *((each, True) for each in ("UTF-8", "utf8", "US-ASCII", "iso-8859-1")),
+        *((each, False) for each in ("punycode", "idna", "unicode_escape", "undefined", "hex", "nonsense")),
+    ],
+)
+def test_a_form_is_in_a_charset_whose_time_is_linear(charset: str, *, is_accepted: bool) -> None:
+    """A field of 64 KiB in punycode would hold the event loop for a quarter of a second, and a form has a thousand."""
+
+    async def read() -> int:
+        body = iter([part(b"positions", b"4"), part(b"files; filename=a.jpg", b"x"), b"--b--\r\n"])
+        async with read_upload(sent(body, f"multipart/form-data; boundary=b; charset={charset}"), Settings()) as form:
+            return form.positions[0]
+
+    if is_accepted:
+        assert asyncio.run(read()) == 4
+    else:
+        with pytest.raises(HTTPException, match="charset") as error:
+            asyncio.run(read())
+        assert error.value.status_code == 400
 
 
 @pytest.mark.parametrize(
