@@ -74,7 +74,7 @@ class FileToSend(TypedDict):
     """A file that a client will put into the object store: its name, its exact size in bytes, its media type."""
 
     name: str
-    size: Annotated[int, Ge(0)]
+    size: Annotated[int, Ge(0), Le(MAX_ID)]
     type: NotRequired[str | None]
     position: NotRequired[Annotated[int, Ge(1 - 2**31), Le(2**31 - 1)]]
     focus: NotRequired[Annotated[list[Share], Len(2, 2)] | None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from dream.errors import ImageRejected, InvalidArguments
-from dream.messages.arguments import MAX_NAME_LENGTH, check_dream_id, check_files, check_focus, check_positions
+from dream.messages.arguments import MAX_ID, MAX_NAME_LENGTH, check_dream_id, check_files, check_focus, check_positions
 from dream.messages.arguments import refusal_of as refusal_of_size
 from dream.messages.receipts import RefusedFile, refused_file
 
@@ -113,7 +113,8 @@ def _checked(file: Any, index: int) -> AnnouncedFile:
     kind = UNKNOWN_TYPE if kind in (None, "") else kind
     if not isinstance(name, str) or not isinstance(kind, str):
         raise InvalidArguments(f"{where}: name and type must be strings")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    # A larger number is no float, so no sentence could name the size.
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_ID:
         raise InvalidArguments(f"{where}: size must be the number of the file's bytes, not {size!r:.60}")
     try:
         [position] = check_positions([file.get("position", 0)], 1)

@@ -159,6 +159,7 @@ def test_an_upload_is_its_dreams_alone(gateway: Gateway) -> None:
         (400, b'{"files": [{"name": "a.jpg", "size": 1.5}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": -1}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": true}]}'),
+        (400, b'{"files": [{"name": "a.jpg", "size": ' + b"9" * 400 + b"}]}"),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "type": 7}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "type": []}]}'),
         (400, b'{"files": [{"name": "a.jpg", "size": 1, "position": "1"}]}'),
