@@ -17,17 +17,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
 from annotated_types import Len
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, with_config
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from typing_extensions import TypedDict
 
 from dream.db import dead_letters, images
-from dream.gateway.body import json_object
+from dream.gateway.body import read_json
 from dream.gateway.credentials import identify
 from dream.gateway.faults import DATABASE_FAULTS
 from dream.gateway.figures import FiguresAnswer
@@ -38,6 +39,7 @@ from dream.log import get_logger
 from dream.messages.states import owners_line
 from dream.producer.dead_letters import purge, replay
 from dream.work.messages import MAX_ID_LENGTH
+from dream.work.text import is_text
 
 if TYPE_CHECKING:
     from dream.db import DreamImage, DreamTask
@@ -55,7 +57,9 @@ _MOST_BYTES = 64 * 1024
 #: Pictures that one failed task shows.
 _MOST_PICTURES = 200
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
-_CURSOR = re.compile(rf"([0-9]{{1,18}})-([\x21-\x7e]{{1,{MAX_ID_LENGTH}}})", re.ASCII)
+#: A caller may have chosen the ID of a task: any text that a database can hold.
+_ID = rf"[^\x00]{{1,{MAX_ID_LENGTH}}}"
+_CURSOR = re.compile(rf"([0-9]{{1,18}})-({_ID})")
 
 
 class FailedTask(TypedDict):
@@ -89,10 +93,14 @@ class FailedTaskDetail(FailedTask):
     images: list[FailedPicture]
 
 
+@with_config(ConfigDict(extra="forbid"))
 class TaskIds(TypedDict):
     """IDs of failed tasks."""
 
-    ids: Annotated[list[Annotated[str, Len(1, MAX_ID_LENGTH)]], Len(1, _AT_ONCE)]
+    ids: Annotated[list[Annotated[str, StringConstraints(pattern=f"^{_ID}$")]], Len(1, _AT_ONCE)]
+
+
+_TASK_IDS = TypeAdapter(TaskIds)
 
 
 class Acted(TypedDict):
@@ -165,7 +173,7 @@ async def show_failed(request: Request) -> Response:
 
     def read() -> tuple[DreamTask | None, list[DreamImage]]:
         with services.connections.database.read() as session:
-            task = dead_letters.find(session, task_id)
+            task = dead_letters.find(session, task_id) if is_text(task_id) else None
             return task, list(images.of_task(session, task_id))[:_MOST_PICTURES] if task else []
 
     task, pictures = await run_in_threadpool(read)
@@ -215,7 +223,8 @@ async def purge_failed(request: Request) -> Response:
 
 async def _act(request: Request, action: str, act: Callable[[Producer, str], bool]) -> Response:
     services, identity = await _confirmed(request)
-    task_ids = await _ids_of(request)
+    given = await read_json(request, _TASK_IDS, '{"ids": ["…"]}', _MOST_BYTES)
+    task_ids = list(dict.fromkeys(given["ids"]))
     done: list[str] = []
     gone: list[str] = []
     try:
@@ -248,23 +257,6 @@ async def _operator(request: Request) -> tuple[Services, Identity]:
         claim = services.settings.operator_claim
         raise Refused(Code.NOT_AN_OPERATOR, f"this needs the token of an operator, with the claim {claim}: true")
     return services, identity
-
-
-async def _ids_of(request: Request) -> list[str]:
-    """The `ids` of the body, each once.
-
-    Raises:
-      Refused: 413 if the body is too long, 400 if it is no such JSON.
-    """
-    wanted = f'{{"ids": ["…"]}}, with the IDs of 1 to {_AT_ONCE} failed tasks'
-    ids = (await json_object(request, _MOST_BYTES, fields={"ids"}, wanted=wanted))["ids"]
-    if not isinstance(ids, list) or not 0 < len(ids) <= _AT_ONCE or not all(map(_is_id, ids)):
-        raise Refused(Code.BODY_INVALID, f"the body must be JSON: {wanted}")
-    return list(dict.fromkeys(ids))
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and value.isprintable()
 
 
 def _page_of(request: Request) -> tuple[int, tuple[datetime, str] | None]:

@@ -128,15 +128,17 @@ def test_a_source_that_is_away_is_named_and_the_others_are_shown(start: Callable
 
 
 def test_failed_tasks_are_listed_page_by_page_and_shown_with_the_operators_words(gateway: Gateway) -> None:
-    for number in range(5):
-        add_failed(gateway, f"t-{number}", ago_s=number // 2)
+    """Callers may have chosen any text as the ID of a task."""
+    names = ["t/0", "t 1", "täsk 2", "t\n3", "t-4"]
+    for number, name in enumerate(names):
+        add_failed(gateway, name, ago_s=number // 2)
     address: str | None = "/api/ops/failed?limit=2"
     ids: list[str] = []
     while address:
         page = gateway.http.get(address, headers=OPERATOR)
         ids += [each["id"] for each in page.json()]
         address = page.links.get("next", {}).get("url")
-    assert sorted(ids) == [f"t-{number}" for number in range(5)]
+    assert sorted(ids) == sorted(names)
     assert ids[-1] == "t-4"
     shown = gateway.http.get("/api/ops/failed/t-4", headers=OPERATOR).json()
     assert (shown["error"], shown["error_code"]) == ("the object store did not answer", "object_store_unavailable")
@@ -182,7 +184,10 @@ def test_replay_runs_a_task_again_and_purge_deletes_it_with_its_bytes(gateway: G
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"ids": []}', b'{"ids": [1]}', b'{"ids": ["a"], "all": true}', b'{"ids": [""]}', b"[" * 9000],
+    [
+        *(b"", b"[]", b"{}", b'{"ids": []}', b'{"ids": [1]}', b'{"ids": ["a"], "all": true}', b'{"ids": [""]}'),
+        *(b'{"ids": ["\\u0000"]}', b'{"ids": ["\\ud800"]}', b'{"ids": ["' + b"a" * 156 + b'"]}', b"[" * 9000),
+    ],
 )
 def test_a_wrong_body_is_one_clear_error(gateway: Gateway, body: bytes) -> None:
     for action in ("replay", "purge"):
@@ -192,6 +197,16 @@ def test_a_wrong_body_is_one_clear_error(gateway: Gateway, body: bytes) -> None:
     assert most.status_code == 400
     long = gateway.http.post("/api/ops/failed/purge", content=b" " * 70_000, headers=OPERATOR)
     assert (long.status_code, long.json()["code"]) == (413, "body_too_large")
+
+
+def test_an_id_that_no_database_holds_is_no_failed_task(
+    environment: dict[str, str], settings: Settings, postgres_url: str, tmp_path: Path
+) -> None:
+    at_postgres = settings.model_copy(update={"database_url": postgres_url})
+    with Gateway({**environment, "DREAM_DATABASE_URL": postgres_url}, at_postgres, tmp_path) as gateway:
+        for task_id in ("%00", "a%00b"):
+            answer = gateway.http.get(f"/api/ops/failed/{task_id}", headers=OPERATOR)
+            assert (answer.status_code, answer.json()["code"]) == (404, "failed_task_not_found")
 
 
 def test_times_of_steps_are_those_that_prometheus_scrapes(
