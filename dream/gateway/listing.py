@@ -179,12 +179,12 @@ async def _texts(read: Callable[..., Awaitable[_Portion]], order: ListOrder, por
 
 
 class _Whole(StreamingResponse):
-    """The whole list in portions. The answer breaks off if the database fails meanwhile."""
+    """The whole list in portions. It ends early if the client leaves, or if the database fails meanwhile."""
 
     media_type = "application/json"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.stream_response(send)
+            await super().__call__(scope, receive, send)
         except DATABASE_FAULTS as error:
             log_fault("list_cut_off", error, path=scope["path"])

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from dream.errors import ObjectMissing
+from dream.errors import DreamError, ObjectMissing
+from dream.gateway.faults import log_fault
 from dream.gateway.images import image_of, owned
 from dream.gateway.operations import Returns, operation
 from dream.gateway.refusals import Code, Refused
@@ -69,7 +70,7 @@ def _about(image: DreamImage, size_bytes: int | None) -> dict[str, str]:
 
 
 class _Streamed(StreamingResponse):
-    """The file. When the client goes, the connection to the store ends too."""
+    """The file. It ends early if the client leaves, and so does the store's answer; or if the store fails meanwhile."""
 
     def __init__(self, portions: Generator[bytes], **how: Any) -> None:
         super().__init__(portions, **how)
@@ -78,5 +79,7 @@ class _Streamed(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except DreamError as error:
+            log_fault("original_cut_off", error, path=scope["path"])
         finally:
             self._portions.close()
