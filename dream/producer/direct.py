@@ -21,7 +21,7 @@ from dream.errors import FilesRefused, ImageRejected, Reason, SettingsError, Upl
 from dream.fault_points import step
 from dream.log import get_logger
 from dream.messages.arguments import EncodedFile, check_dream_id
-from dream.messages.direct import AnnouncedFile, AwaitedFile, DirectUpload, PutOrder, check_direct, total_bytes
+from dream.messages.direct import AwaitedFile, DirectUpload, PutOrder, check_direct, total_bytes
 from dream.messages.receipts import AcceptedUpload, RefusedFile, all_refused_text, refused_file
 from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.users import UserId, user_number
@@ -58,6 +58,7 @@ def begin(producer: Producer, dream_id: int, files: Any, *, user_id: UserId | No
       DatabaseUnavailable, AccessDenied, ObjectStoreUnavailable: the client has no URL.
     """
     from dream.imaging.limits import refusal_of_type
+    from dream.storage.keys import direct_key
 
     warn_on_loop("begin_direct_upload")
     settings = producer.settings
@@ -72,8 +73,10 @@ def begin(producer: Producer, dream_id: int, files: Any, *, user_id: UserId | No
         check_backlog(settings, producer.database, len(announced), dream_id, user)
         check_quota(settings, producer.database, total_bytes(announced), user)
         upload_id = str(uuid4())
-        awaited = _grant(producer, upload_id, dream_id, announced, user)
+        awaited: list[AwaitedFile] = [{**file, "staged": direct_key(upload_id, file["index"])} for file in announced]
+        # Before the row: an upload without URLs would count in the limits until its end.
         orders, life_s = _orders(producer, awaited)
+        _grant(producer, upload_id, dream_id, awaited, user)
     log.info("direct_upload_begun", upload_id=upload_id, dream_id=dream_id, files=len(awaited))
     return {
         "upload_id": upload_id,
@@ -85,16 +88,12 @@ def begin(producer: Producer, dream_id: int, files: Any, *, user_id: UserId | No
 
 
 @step("grant")
-def _grant(
-    producer: Producer, upload_id: str, dream_id: int, announced: Sequence[AnnouncedFile], user_id: int | None
-) -> list[AwaitedFile]:
+def _grant(producer: Producer, upload_id: str, dream_id: int, awaited: list[AwaitedFile], user_id: int | None) -> None:
     """Write the row of the upload, before anybody has a URL."""
     from dream.db import DreamUpload
     from dream.db.clock import now
     from dream.db.faults import explained
-    from dream.storage.keys import direct_key
 
-    awaited: list[AwaitedFile] = [{**file, "staged": direct_key(upload_id, file["index"])} for file in announced]
     upload = DreamUpload(
         id=upload_id,
         dream_id=dream_id,
@@ -106,7 +105,6 @@ def _grant(
     )
     with explained(), producer.database.begin() as session:
         session.add(upload)
-    return awaited
 
 
 def _orders(producer: Producer, awaited: Sequence[AwaitedFile]) -> tuple[list[PutOrder], int]:

@@ -136,11 +136,11 @@ class Orphans:
         return count
 
     def _remove_unreferenced(self, keys: Collection[str]) -> int:
+        owners = {key: upload_of(key) for key in keys}
         with self._database.read() as session:
-            orphans = set(keys) - images.staged_keys(session, keys)
-            owners = {key: upload for key in orphans if (upload := upload_of(key)) is not None}
-            are_open = uploads.open_among(session, set(owners.values()))
-        orphans -= {key for key, upload in owners.items() if upload in are_open}
+            # Before the pictures: an upload that is completed between the two queries is in the second.
+            are_open = uploads.open_among(session, {upload for upload in owners.values() if upload is not None})
+            orphans = {key for key in keys if owners[key] not in are_open} - images.staged_keys(session, keys)
         return len(orphans) - len(self._staging.delete(sorted(orphans)))
 
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from dream.db import DreamImage, DreamTask, DreamUpload
 from dream.db.clock import now
-from dream.errors import FilesRefused, InvalidArguments, SettingsError, UploadUnknown
+from dream.errors import AccessDenied, FilesRefused, InvalidArguments, SettingsError, UploadUnknown
 from dream.producer import Connections, Producer, begin_direct_upload, complete_direct_upload, direct
 from dream.scheduler.expiry import Expiry
 from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage
+from dream.storage.signing import SignedUrl
 
 JPEG = b"\xff\xd8\xff not decoded here"
 FILE = {"name": "a.jpg", "size": len(JPEG)}
@@ -90,10 +91,44 @@ def test_an_upload_that_nobody_completes_is_removed(producer: Producer, settings
     assert direct.complete(producer, 7, open_["upload_id"])["files"] == 1
 
 
+def test_a_completion_during_the_search_for_orphans_keeps_its_bytes(settings: Settings, postgres_url: str) -> None:
+    """On PostgreSQL each query sees what was committed before it; here the completion is between the two."""
+    own = settings.model_copy(update={"database_url": postgres_url, "staging_orphan_s": 0.001})
+    producer, searching, done = Producer(own), Connections(own), list[Any]()
+    begun = direct.begin(producer, 7, [FILE])
+    put(begun["files"][0])
+
+    @event.listens_for(searching.database.engine, "after_cursor_execute")
+    def complete(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not done and ("dream_uploads" in statement or "staging_key IN" in statement):
+            done.append(direct.complete(producer, 7, begun["upload_id"]))
+
+    Orphans(own, searching).remove()
+    assert done[0]["files"] == 1
+    assert len(staged(own)) == 1
+    for each in (producer.connections, searching):
+        each.close()
+
+
 def test_direct_uploads_can_be_off(producer: Producer, settings: Settings) -> None:
     off = Producer(settings.model_copy(update={"direct_upload_ttl_s": 0}), producer.connections)
     with pytest.raises(SettingsError, match="DREAM_DIRECT_UPLOAD_TTL_S"):
         direct.begin(off, 7, [FILE])
+
+
+def test_an_upload_whose_urls_cannot_be_signed_counts_in_no_limit(settings: Settings) -> None:
+    """Else a client that repeats its request while the credentials are away would fill its user's space."""
+
+    class Unsigning(Storage):
+        def signed_put(self, *_: Any, **__: Any) -> SignedUrl:
+            raise AccessDenied("could not sign a URL: there are no credentials")
+
+    producer = Producer(settings, Connections(settings, storage=Unsigning(settings)))
+    with pytest.raises(AccessDenied):
+        direct.begin(producer, 7, [FILE])
+    with producer.database.read() as session:
+        assert session.scalars(select(DreamUpload)).all() == []
+    producer.connections.close()
 
 
 def test_a_completion_that_is_overtaken_gets_the_answer_of_the_other(producer: Producer, settings: Settings) -> None:
