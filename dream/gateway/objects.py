@@ -51,14 +51,18 @@ class _Connection(asyncio.BufferedProtocol):
       origin: the store's address.
       pieces: memory to read into; all connections of a loop share it, because each empties it at once.
       silence_s: the longest wait for the store.
+      forget: called at its end.
     """
 
-    def __init__(self, origin: _Origin, pieces: memoryview, silence_s: float) -> None:
+    def __init__(
+        self, origin: _Origin, pieces: memoryview, silence_s: float, forget: Callable[[_Connection], None]
+    ) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.is_open = False
         self._pieces = pieces
         self._silence_s = silence_s
+        self._forget = forget
         self._loop = asyncio.get_running_loop()
         self._http: h11.Connection | None = None
         #: Bytes that came and were not read yet; the number of the body's bytes that are still to come, if known.
@@ -89,6 +93,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.is_open = False
+        self._forget(self)
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
@@ -282,7 +287,7 @@ class Objects:
         tls = await loop.run_in_executor(None, self._context) if origin.is_tls else None
 
         def make() -> _Connection:
-            return _Connection(origin, self._pieces, self._settings.s3_read_timeout_s)
+            return _Connection(origin, self._pieces, self._settings.s3_read_timeout_s, self._forget)
 
         try:
             async with asyncio.timeout(self._settings.s3_connect_timeout_s):
@@ -315,6 +320,14 @@ class Objects:
             idle.append(connection)
         else:
             connection.drop()
+
+    def _forget(self, connection: _Connection) -> None:
+        """Forget a connection that has ended. With a bucket for each user there are very many origins."""
+        idle = self._idle.get(connection.origin, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(connection.origin, None)
 
     def close(self) -> None:
         """End all idle connections."""

@@ -42,8 +42,8 @@ _PASSED_ON = ("content-length", "content-range", "last-modified")
 
 def has_it(headers: Headers, tag: str) -> bool:
     """Whether the client has the object with this entity tag (`If-None-Match`)."""
-    asked = headers.get("if-none-match")
-    return asked is not None and (asked.strip() == "*" or tag in _TAGS.findall(asked))
+    asked = ", ".join(headers.getlist("if-none-match"))
+    return asked.strip() == "*" or tag in _TAGS.findall(asked)
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:

@@ -120,6 +120,8 @@ def test_a_client_that_has_the_picture_gets_304_without_a_question_to_the_store(
             answer = proxying.http.get(path, headers={"If-None-Match": sent})
             assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
             assert answer.headers["cache-control"].startswith("private, max-age=")
+        lines = [("If-None-Match", '"another"'), ("If-None-Match", tag)]
+        assert proxying.http.get(path, headers=lines).status_code == 304
         assert asked.hits == 0
         assert proxying.http.get(path, headers={"If-None-Match": '"another"'}).content == BYTES
         assert asked.hits == 1
