@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Upload", "parse_focus", "parse_positions", "read_upload", "too_many_files"]
 
-#: Room for positions and the headers around each file.
+#: Room for all text fields, such as positions, and for the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
-_MAX_TEXT_BYTES = 64 * 1024
 #: Python's names of a form's charsets. The time of some others grows with the square of a text: punycode, idna.
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})
 #: A client that sends nothing for this time counts as gone.
@@ -94,10 +93,11 @@ class _Parser(MultiPartParser):
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
         count = settings.max_files_per_upload
-        super().__init__(headers, stream, max_files=10 * count, max_fields=10 * count, max_part_size=_MAX_TEXT_BYTES)
+        super().__init__(headers, stream, max_files=10 * count, max_fields=10 * count, max_part_size=_OVERHEAD_BYTES)
         self._most_files = count
         self._most_bytes = settings.max_upload_bytes
         self._part_bytes = 0
+        self._text_bytes = 0
         self._has_ended = False
         self.sizes_bytes: dict[UploadFile, int] = {}
 
@@ -121,6 +121,10 @@ class _Parser(MultiPartParser):
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         before, self._part_bytes = self._part_bytes, self._part_bytes + end - start
         file = self._current_part.file
+        if file is None:
+            self._text_bytes += end - start
+            if self._text_bytes > _OVERHEAD_BYTES:
+                raise MultiPartException(f"Its text fields have more than {_OVERHEAD_BYTES // 1024} KiB")
         if file is None or self._part_bytes <= self._most_bytes:
             super().on_part_data(data, start, end)
         elif before <= self._most_bytes:

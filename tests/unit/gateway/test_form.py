@@ -50,6 +50,19 @@ def test_many_small_files_of_one_form_are_on_disk() -> None:
         tracemalloc.stop()
 
 
+def test_text_fields_together_are_small() -> None:
+    """A form may have a thousand of them, and they stay in memory."""
+
+    async def read() -> None:
+        body = iter([*(part(b"more", b"x" * 60_000) for _ in range(5)), b"--b--\r\n"])
+        async with read_upload(sent(body, "multipart/form-data; boundary=b"), Settings()):
+            pass
+
+    with pytest.raises(HTTPException, match="text fields have more than 256 KiB") as error:
+        asyncio.run(read())
+    assert error.value.status_code == 400
+
+
 def test_a_gateway_without_room_on_its_disk_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A folder that is not there stands for a full one: the first write to the disk fails."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
