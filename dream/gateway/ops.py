@@ -58,8 +58,7 @@ _MOST_BYTES = 64 * 1024
 _MOST_PICTURES = 200
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 #: A caller may have chosen the ID of a task: any text that a database can hold.
-_ID = rf"[^\x00]{{1,{MAX_ID_LENGTH}}}"
-_CURSOR = re.compile(rf"([0-9]{{1,18}})-({_ID})")
+_CURSOR = re.compile(rf"([0-9]{{1,18}})-([^\x00]{{1,{MAX_ID_LENGTH}}})")
 
 
 class FailedTask(TypedDict):
@@ -97,7 +96,9 @@ class FailedTaskDetail(FailedTask):
 class TaskIds(TypedDict):
     """IDs of failed tasks."""
 
-    ids: Annotated[list[Annotated[str, StringConstraints(pattern=f"^{_ID}$")]], Len(1, _AT_ONCE)]
+    ids: Annotated[
+        list[Annotated[str, Len(1, MAX_ID_LENGTH), StringConstraints(pattern=r"^[^\x00]*$")]], Len(1, _AT_ONCE)
+    ]
 
 
 _TASK_IDS = TypeAdapter(TaskIds)
