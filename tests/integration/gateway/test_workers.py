@@ -112,7 +112,7 @@ def test_a_gateway_that_stops_refuses_new_connections_at_once(pair: tuple[Gatewa
         gateway.process.terminate()
         hear((1012).to_bytes(2, "big"))
         wait_for(is_refused, what="a refusal")
-        assert gateway.process.poll() is None
+        assert processes_of(gateway)
     assert gateway.process.wait(20) == 0
 
 
