@@ -106,6 +106,11 @@ def focused(page: Page) -> str:
     return found
 
 
+def expect_focus(page: Page, name: str) -> None:
+    """Wait for the focus, which a tile gets in the next frame, or when the dialog has told of its end."""
+    wait_for(lambda: focused(page) == name, what=lambda: f"the focus of {name}, not {focused(page)}")
+
+
 def there(gateway: Gateway) -> list[int]:
     """The ids of the pictures that the server lists, in the own order."""
     listed = gateway.http.get(f"/api/dreams/{DREAM}/images", headers=auth()).json()
@@ -296,13 +301,13 @@ def test_the_viewer_is_walked_by_keys_zooms_and_gives_the_focus_back(page: Page,
     assert download.value.suggested_filename == "2.jpg"
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    assert focused(page) == "2.jpg"
+    expect_focus(page, "2.jpg")
     page.keyboard.press("Enter")
     expect(dialog).to_be_visible()
     page.go_back()
     expect(dialog).to_be_hidden()
     assert page.url.endswith("/healthz")
-    assert focused(page) == "2.jpg"
+    expect_focus(page, "2.jpg")
 
 
 def test_the_viewer_is_swiped_and_deletes_with_undo(browser: Browser, gateway: Gateway) -> None:
@@ -389,7 +394,7 @@ def test_many_are_selected_by_mouse_and_keys_and_come_back_by_undo(page: Page, g
     assert names(page) == ["7.jpg", "3.jpg", "2.jpg", "1.jpg", "0.jpg"]
     page.get_by_role("button", name="Undo").click()
     assert len(names(page)) == 8
-    wait_for(lambda: focused(page) == "6.jpg", what="the focus")
+    expect_focus(page, "6.jpg")
     page.clock.run_for(10_000)
     assert there(gateway) == ids
     page.keyboard.press("Control+a")
@@ -398,7 +403,7 @@ def test_many_are_selected_by_mouse_and_keys_and_come_back_by_undo(page: Page, g
     expect(page.locator(".tile[aria-selected=true]")).to_have_count(0)
     page.locator(".tile[title='0.jpg']").click(modifiers=["Control"])
     page.keyboard.press("Delete")
-    wait_for(lambda: focused(page) == "1.jpg", what="the focus of the neighbour")
+    expect_focus(page, "1.jpg")
     page.clock.run_for(7_000)
     wait_for(lambda: page.evaluate("1") and there(gateway) == ids[1:], what="the deletion")
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
@@ -472,7 +477,7 @@ def test_pictures_are_arranged_by_dragging_and_by_keys(page: Page, gateway: Gate
         page.keyboard.press(key)
     wait_for(lambda: names(page)[:3] == ["4.jpg", "0.jpg", "1.jpg"], what="the picture that keys moved")
     expect(page.get_by_role("status").filter(has_text="Dropped.")).to_be_attached()
-    assert focused(page) == "0.jpg"
+    expect_focus(page, "0.jpg")
     assert there(gateway)[:3] == [ids[4], ids[0], ids[1]]
     page.route("**/api/dreams/*/images", lambda route: route.abort())
     drag(page, "5.jpg", "4.jpg")
@@ -557,4 +562,4 @@ def test_five_thousand_pictures_are_scrolled_with_few_tiles(page: Page, gateway:
     assert last < 3 * first + 20
     page.locator(".tile").last.focus()
     page.keyboard.press("Home")
-    wait_for(lambda: focused(page) == names(page)[0], what="the first tile")
+    expect_focus(page, names(page)[0])

@@ -97,7 +97,7 @@ def test_a_page_uploads_watches_and_deletes(stack: Stack, jpeg: bytes) -> None:
         assert httpx.get(urls[0], follow_redirects=True).headers["content-type"] == "image/jpeg"
 
         socket.send(json.dumps({"type": "request_status"}))
-        status = json.loads(socket.recv(timeout=10))
+        status = receive(socket, "completed")[-1]
         assert [image["url"] for image in status["images"]] == urls
 
         assert client.delete(f"{api}/{images[0]['id']}").status_code == 202

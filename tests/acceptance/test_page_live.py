@@ -180,6 +180,7 @@ def test_no_look_has_a_barrier(browser: Browser, stack: Stack, photos: list[Path
         expect(page.get_by_role("heading", name="Add your first pictures")).to_be_visible()
         keep(page, "page-empty")
         page.get_by_role("button", name="Sign out").click()
+        expect(page.locator("#entry")).to_be_visible()
         keep(page, "page-entry")
     stack.dream("upload", *map(str, photos), "--dream-id", "33", "--wait")
     with opened(browser, stack, 33) as page:
@@ -216,6 +217,7 @@ def test_no_look_has_a_barrier(browser: Browser, stack: Stack, photos: list[Path
     with browser.new_context(viewport=DESKTOP, locale="en") as context, context.new_page() as page:  # type: ignore[arg-type]
         page.goto(f"{stack.url}/ops#token={own}")
         page.wait_for_load_state("networkidle")
+        expect(page.locator(".life")).to_contain_text("live")
         expect(page.get_by_role("heading").nth(2)).to_be_visible()
         keep(page, "ops")
 
