@@ -373,6 +373,78 @@ def test_a_long_press_selects_and_then_drags(browser: Browser, gateway: Gateway)
         assert page.get_by_role("dialog").count() == 0
 
 
+def test_two_fingers_neither_select_nor_break_anything(browser: Browser, gateway: Gateway) -> None:
+    """A second finger ends the long press of the first one."""
+    stored(gateway, 4)
+    phone: Any = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    with browser.new_context(**phone, reduced_motion="reduce") as context, quiet(context.new_page()) as page:
+        page.clock.install()
+        tiles = show(page, gateway)
+        expect(tiles).to_have_count(4)
+        boxes: Any = [tiles.nth(number).bounding_box() for number in (0, 1)]
+        points = [{"x": box["x"] + 30, "y": box["y"] + 30, "id": number} for number, box in enumerate(boxes)]
+        wire = context.new_cdp_session(page)
+        for kind, touching in (("touchStart", points[:1]), ("touchStart", points), ("touchEnd", [])):
+            wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touching})
+        page.clock.run_for(1_000)
+        expect(page.locator(".tile[aria-selected=true]")).to_have_count(0)
+
+
+def test_two_clicks_open_one_viewer(page: Page, gateway: Gateway) -> None:
+    """Also while the browser still leaves the entry of the last one; Back leaves the only entry of the history."""
+    stored(gateway, 2)
+    tiles = show(page, gateway)
+    expect(tiles).to_have_count(2)
+    before = page.evaluate("history.length")
+    tiles.first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    page.locator("dream-gallery").evaluate(
+        """({ shadowRoot }) => {
+          const [dialog, tile] = ["dialog", ".tile"].map((each) => shadowRoot.querySelector(each));
+          const closed = new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+          dialog.close();
+          return closed.then(() => void [tile.click(), tile.click()]);
+        }"""
+    )
+    expect(dialog).to_be_visible()
+    page.go_back()
+    expect(dialog).to_be_hidden()
+    assert page.evaluate("[history.length, history.state]") == [before + 1, None]
+
+
+def test_keys_work_after_their_button_has_gone(page: Page, gateway: Gateway) -> None:
+    """In the viewer and in the gallery the focus goes to a neighbour; a key that is held deletes one picture."""
+    stored(gateway, 6)
+    show(page, gateway)
+    page.locator(".tile[title='5.jpg']").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("i")
+    dialog.get_by_role("button", name="Choose the focal point").click()
+    expect(dialog.get_by_role("region", name="Facts")).to_contain_text("120 × 160")
+    for name in ("4.jpg", "3.jpg"):
+        page.keyboard.press("ArrowRight")
+        expect(dialog).to_have_attribute("aria-label", name)
+        expect(dialog.get_by_role("region", name="Facts")).to_contain_text(name)
+    page.keyboard.down("Delete")
+    page.keyboard.down("Delete")
+    page.keyboard.up("Delete")
+    assert names(page) == [f"{number}.jpg" for number in (5, 4, 2, 1, 0)]
+    page.keyboard.press("Escape")
+    expect_focus(page, "2.jpg")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Delete").focus()
+    page.keyboard.press("Enter")
+    expect_focus(page, "1.jpg")
+    page.route("**/api/dreams/*/images/*/retry", lambda route: route.abort())
+    page.locator("dream-gallery").evaluate("(gallery) => gallery.again(gallery.list[0].id)")
+    alert = page.get_by_role("alert").get_by_role("button", name="Dismiss")
+    alert.focus()
+    page.keyboard.press("Enter")
+    expect_focus(page, "5.jpg")
+
+
 # --- many
 
 
@@ -483,6 +555,30 @@ def test_pictures_are_arranged_by_dragging_and_by_keys(page: Page, gateway: Gate
     drag(page, "5.jpg", "4.jpg")
     expect(page.get_by_role("alert")).to_contain_text("Not moved: the connection was lost")
     assert names(page)[0] == "4.jpg"
+
+
+def test_a_drag_ends_with_its_client_or_its_button(page: Page, gateway: Gateway) -> None:
+    """The token may end during a drag, and a button may be released where the page does not see it."""
+    stored(gateway, 4)
+    show(page, gateway)
+    page.get_by_role("button", name="Arranged").click()
+    wait_for(lambda: names(page) == [f"{number}.jpg" for number in range(4)], what="the own order")
+    box = page.locator(".tile[title='3.jpg']").bounding_box()
+    assert box is not None
+    point = {"clientX": box["x"] + 50, "clientY": box["y"] + 50, "pointerId": 1, "isPrimary": True, "bubbles": True}
+    moved = point | {"clientX": box["x"] + 90}
+    tile, ghost = page.locator(".tile[title='3.jpg']"), page.locator(".ghost")
+    tile.dispatch_event("pointerdown", point | {"pointerType": "mouse", "buttons": 1})
+    tile.dispatch_event("pointermove", moved | {"pointerType": "mouse", "buttons": 0})
+    expect(ghost).to_be_hidden()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 50)
+    expect(ghost).to_be_visible()
+    page.locator("dream-gallery").evaluate("gallery => gallery.removeAttribute('token')")
+    expect(ghost).to_be_hidden()
+    page.mouse.up()
+    expect(page.locator(".tile")).to_have_count(0)
 
 
 # --- a screen reader, and many pictures

@@ -25,7 +25,7 @@ export class DreamGallery extends DreamElement {
   list = [];
   layout = justified([], 1, 1, 0);
   selected = new Set();
-  notices = new Notices();
+  notices = new Notices(() => this.#focusBack());
   #places = new Map(); // picture id → index in the list
   #tiles = new Map(); // picture id → Tile, for those near the screen
   #active = 0; // id of the tile that Tab reaches
@@ -85,12 +85,14 @@ export class DreamGallery extends DreamElement {
 
   #clear() {
     this.#resizing.disconnect();
+    this.moving.stop();
     for (const tile of this.#tiles.values()) tile.element.remove();
     this.#tiles.clear();
     this.selected.clear();
     this.#places.clear();
     Object.assign(this, { list: [], layout: justified([], 1, 1, 0) });
     this.#newest = this.#active = 0;
+    this.#isSelecting = this.#isReading = false;
   }
 
   // --- changes, told and shown
@@ -142,7 +144,7 @@ export class DreamGallery extends DreamElement {
   #paintSoon() {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      if (!this.client) return;
+      if (!this.client || !this.clientWidth) return; // without a width all pictures would be near the screen
       if (this.#isStale) this.#arrange();
       this.#paint();
     });
@@ -161,6 +163,7 @@ export class DreamGallery extends DreamElement {
     this.list = client.sorted().filter((each) => !removal.hidden.has(each.id));
     this.#places = new Map(this.list.map((each, index) => [each.id, index]));
     for (const id of this.selected) if (!this.#places.has(id)) this.selected.delete(id);
+    if (!this.list.length) this.moving.stop();
     if (!this.#places.has(this.#active)) this.#active = this.list[Math.min(wasAt, this.list.length - 1)]?.id ?? 0;
     const width = this.clientWidth;
     const wanted = Math.min(230, Math.max(104, width / 3));
@@ -346,8 +349,13 @@ export class DreamGallery extends DreamElement {
         await client.loadMore();
       }
     } catch (error) {
-      this.notices.fail(say("gallery.not_read", { error: error.message }));
+      this.#fail(client, "gallery.not_read", error);
     }
+  }
+
+  /** Say a failure, if its client is still in use. */
+  #fail(client, key, error) {
+    if (client === this.client) this.notices.fail(say(key, { error: error.message }));
   }
 
   /** The list as it is now, even if the tiles wait for the next frame. */
@@ -376,7 +384,7 @@ export class DreamGallery extends DreamElement {
 
   #key(event) {
     const id = this.#active;
-    if (event.target.closest("button") || !id || event.altKey) return;
+    if (event.target.closest("button") || !id || event.altKey || (event.repeat && event.key === "Delete")) return;
     const isMeta = event.ctrlKey || event.metaKey;
     const acts = {
       Enter: () => this.open(id),
@@ -415,15 +423,22 @@ export class DreamGallery extends DreamElement {
     this.#paintSoon();
   }
 
-  /** Bring a tile to the screen, and focus it. */
-  focusOn(id) {
+  /** Focus a tile, and bring it to the screen. */
+  focusOn(id, isScrolled = true) {
     this.shown();
     if (!this.#places.has(id)) return;
     this.#active = id;
     this.#paint();
     const { element } = this.#tiles.get(id);
     element.focus({ preventScroll: true });
-    element.scrollIntoView({ block: "nearest" });
+    if (isScrolled) element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Take the focus of a button that goes. */
+  #focusBack() {
+    this.shown(); // which may make another tile the active one
+    if (this.#viewer?.isOpen) this.#viewer.dialog.focus();
+    else this.focusOn(this.#active, false);
   }
 
   async open(id) {
@@ -443,6 +458,7 @@ export class DreamGallery extends DreamElement {
     this.removal.add(ids);
     this.selected.clear();
     this.#isSelecting = false;
+    if (this.bar.contains(this.shadowRoot.activeElement)) this.#focusBack();
   }
 
   /** Delete now what could still be undone; resolves when the server has answered. */
@@ -451,11 +467,12 @@ export class DreamGallery extends DreamElement {
   }
 
   async again(id) {
+    const { client } = this;
     if (!this.#viewer?.isOpen) this.focusOn(id);
     try {
-      await this.client.retry(id);
+      await client.retry(id);
     } catch (error) {
-      this.notices.fail(say("gallery.not_again", { error: error.message }));
+      this.#fail(client, "gallery.not_again", error);
     }
   }
 
@@ -503,7 +520,7 @@ export class DreamGallery extends DreamElement {
         await client.reorder(changes.slice(at, at + MOST_POSITIONS));
       }
     } catch (error) {
-      this.notices.fail(say("gallery.not_moved", { error: error.message }));
+      this.#fail(client, "gallery.not_moved", error);
     }
   }
 }

@@ -38,7 +38,9 @@ export class Moving {
   #down(event) {
     const id = this.gallery.idAt(event.target);
     this.#isGesture = false;
-    if (!id || event.button || event.target.closest("button") || this.lifted.size) return;
+    if (this.lifted.size) return;
+    this.#endPress(); // a second finger ends a long press
+    if (!id || !event.isPrimary || event.button || event.target.closest("button")) return;
     const { clientX: x, clientY: y, pointerId, pointerType } = event;
     const isTouch = pointerType !== "mouse";
     const timer = isTouch ? setTimeout(() => this.#hold(), HOLD_MS) : 0;
@@ -51,9 +53,10 @@ export class Moving {
     this.gallery.select([this.#press.id]);
   }
 
-  #move({ clientX: x, clientY: y }) {
+  #move({ clientX: x, clientY: y, buttons }) {
     const press = this.#press;
     if (!press) return;
+    if (!buttons && !this.lifted.size) return this.#endPress(); // it was released elsewhere
     this.#point = { x, y };
     if (this.lifted.size) return this.#dragTo();
     if (Math.hypot(x - press.x, y - press.y) < NEAR_PX) return;
@@ -90,6 +93,12 @@ export class Moving {
     requestAnimationFrame(() => this.#scroll());
   }
 
+  /** Put back what is being moved. */
+  stop() {
+    this.#up(true);
+    if (this.lifted.size) this.#end(false);
+  }
+
   #up(isCancelled = false) {
     this.#endPress();
     if (!this.#ghost.hidden) this.#end(!isCancelled);
@@ -112,8 +121,8 @@ export class Moving {
 
   key(key) {
     const { gallery } = this;
-    const { before } = this.#gap;
     const last = gallery.list.length;
+    const before = Math.min(this.#gap.before, last); // pictures may have gone meanwhile
     const down = () => (before === last ? last : beside(gallery.layout, before, 1));
     const up = () => beside(gallery.layout, Math.min(before, last - 1), -1);
     const rows = { ArrowUp: up, ArrowDown: down, Home: () => 0, End: () => last };

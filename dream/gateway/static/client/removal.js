@@ -11,6 +11,11 @@ const TOO_MANY_MS = 1_000; // the wait after a request that the server refused a
 export class Notices {
   element = make("div", { class: "notices", part: "notices" });
 
+  /** @param {() => void} focusBack gives the focus of a message that was dismissed to another element */
+  constructor(focusBack) {
+    this.focusBack = focusBack;
+  }
+
   /** @returns {HTMLElement} the message; `remove()` closes it */
   add(text, act, onAct, isError = false) {
     const button = make("button", { type: "button", text: act });
@@ -18,7 +23,7 @@ export class Notices {
     const notice = make("div", given, make("span", { text }), button);
     button.addEventListener("click", () => {
       notice.remove();
-      onAct?.();
+      onAct();
     });
     this.element.append(notice);
     return notice;
@@ -26,7 +31,7 @@ export class Notices {
 
   /** Say a failure until the reader dismisses it. */
   fail(text) {
-    this.add(text, say("dismiss"), null, true);
+    this.add(text, say("dismiss"), this.focusBack, true);
   }
 }
 

@@ -120,10 +120,11 @@ export class Viewer {
 
   /** Show a picture. Until it is closed, the browser's Back closes it. */
   async open(id) {
+    await this.#left; // or this entry of the history would be left
     const { client, notices, heard } = this.#gallery;
+    if (!client) return;
     this.#id = id;
     if (this.isOpen) return this.refresh();
-    await this.#left; // or this entry of the history would be left
     this.dialog.showModal();
     this.dialog.append(notices.element, heard); // everything outside the dialog is inert
     history.pushState({ ...history.state, dreamViewer: id }, "");
@@ -148,8 +149,9 @@ export class Viewer {
   #closed() {
     const gallery = this.#gallery;
     this.#use.abort();
+    this.#pointers.clear();
     gallery.shadowRoot.append(gallery.notices.element, gallery.heard);
-    if (this.#isInHistory) {
+    if (this.#isInHistory && history.state?.dreamViewer) {
       this.#left = new Promise((done) => addEventListener("popstate", done, { once: true }));
       history.back();
     }
@@ -182,6 +184,13 @@ export class Viewer {
     if (!this.facts.hidden) this.#fillFacts(picture);
     const { client } = this.#gallery;
     if (client.hasMore && list.length - this.#index <= AHEAD) client.loadMore().catch(() => undefined);
+    this.#keepFocus();
+  }
+
+  /** Keys reach the dialog from any element in it, but not when the one with the focus has gone. */
+  #keepFocus() {
+    const at = this.#gallery.shadowRoot.activeElement;
+    if (!this.dialog.contains(at) || at.closest("[inert]")) this.dialog.focus();
   }
 
   /** Go to the picture before (-1) or behind (1). */
@@ -360,7 +369,7 @@ export class Viewer {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.repeat && event.key === "Delete")) return;
     const acts = {
       ArrowLeft: () => this.step(-1),
       ArrowRight: () => this.step(1),
@@ -427,12 +436,14 @@ export class Viewer {
     const rows = Object.entries(shown).filter(([, value]) => value);
     const row = ([name, text]) => [make("dt", { text: say(`viewer.${name}`) }), make("dd", { text })];
     const list = make("dl", {}, ...rows.flatMap(row));
-    const button = make("button", { type: "button" }, icon(ICONS.focus), say("viewer.focus"));
+    const asked = () => say(this.stage.hasAttribute("data-focus") ? "viewer.focus_hint" : "viewer.focus");
+    const button = make("button", { type: "button" }, icon(ICONS.focus), asked());
     button.addEventListener("click", () => {
-      const isChoosing = this.stage.toggleAttribute("data-focus");
-      button.lastChild.textContent = say(isChoosing ? "viewer.focus_hint" : "viewer.focus");
+      this.stage.toggleAttribute("data-focus");
+      button.lastChild.textContent = asked();
       this.#gallery.hear(button.textContent);
     });
     this.facts.replaceChildren(list, ...(isShown(picture) ? [button] : []));
+    this.#keepFocus();
   }
 }
