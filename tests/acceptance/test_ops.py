@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from dream.db import DreamTask
 from dream.db.clock import now
@@ -17,6 +17,7 @@ from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.states import TaskState
 from dream.settings import Settings
 from tests.acceptance.conftest import quiet
+from tests.conftest import wait_for
 from tests.gateway import DREAM, Gateway, token
 
 NASTY = "<img src=x onerror=document.title='broken'>"
@@ -100,6 +101,77 @@ def test_a_token_without_the_claim_is_told_so_and_a_right_one_opens_the_page(pag
     page.get_by_role("button", name="Sign out").click()
     page.reload()
     expect(page.get_by_label("Token of an operator")).to_have_value("")
+
+
+def test_an_action_that_ends_after_signing_out_asks_for_nothing(page: Page, gateway: Gateway) -> None:
+    """What is typed into the form stays there."""
+    fail(gateway, "one")
+    held: list[Route] = []
+    page.route("**/failed/replay", lambda route: held.append(route))
+    open_ops(page, gateway)
+    page.get_by_label("Select one").check()
+    page.get_by_role("button", name="Replay").click()
+    wait_for(lambda: page.evaluate("1") and held, what="the request")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Token of an operator").fill("half a token")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response("**/failed/replay"):
+        held[0].continue_()
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    expect(page.get_by_label("Token of an operator")).to_have_value("half a token")
+    assert not [each for each in asked if each.endswith("/api/ops")]
+
+
+def test_details_are_read_again_after_an_error(page: Page, gateway: Gateway) -> None:
+    fail(gateway, "one")
+    open_ops(page, gateway)
+    page.route("**/failed/one", lambda route: route.abort())
+    summary = page.locator("summary", has_text="is damaged")
+    summary.click()
+    expect(page.locator(".details")).to_have_text("the connection was lost")
+    page.unroute("**/failed/one")
+    summary.click()
+    summary.click()
+    expect(page.locator("pre")).to_have_text("words for operators")
+    expect(page.get_by_text("the connection was lost")).to_have_count(0)
+
+
+def test_figures_may_be_unknown_or_huge(page: Page, gateway: Gateway) -> None:
+    """With every server away, and with numbers that no site has."""
+    errors: list[str] = []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+
+    def unknown(figures: dict[str, Any]) -> None:
+        names = {"tasks", "history", "processes", "metrics", "schedule", "storage"}
+        figures.update(dict.fromkeys(names), away=dict.fromkeys(("broker", "database", "redis"), "is away"))
+        for queue in figures["queues"]:
+            queue.update((name, None) for name in queue if name != "name")
+
+    def huge(figures: dict[str, Any]) -> None:
+        for queue in figures["queues"]:
+            queue.update((name, 10**12) for name in ("due_tasks", "running", "waiting", "delayed", "oldest_age_s"))
+        for minute in figures["history"]["minutes"]:
+            minute[1:] = [10**12 for _ in minute[1:]]
+        staged = {"files": 10**12, "staged_bytes": 10**18, "unmeasured": 3}
+        users = [{"user_id": 10**18, "stored_bytes": 10**18}]
+        figures["storage"] = {"at": 0, "pictures": 10**12, "stored_bytes": 10**18, "staged": staged, "users": users}
+
+    def changed(route: Route) -> None:
+        answer = route.fetch()
+        figures = answer.json()
+        change(figures)
+        route.fulfill(response=answer, json=figures)
+
+    change = unknown
+    page.route("**/api/ops", changed)
+    open_ops(page, gateway)
+    expect(page.locator(".verdict")).to_contain_text("The database is away")
+    expect(page.locator(".tiles dd")).to_have_text(["?"] * 5 + ["–"])
+    change = huge
+    expect(page.locator(".tiles div", has_text="Stored").locator("dd")).to_have_text("1,000,000 TB")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert errors == []
 
 
 def test_a_gateway_that_is_gone_leaves_the_last_figures_and_is_found_again(

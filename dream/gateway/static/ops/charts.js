@@ -47,16 +47,17 @@ export function bars(values, { kind, label, titles }) {
  * @param {{kind: string, label: string, least: number}} about the time axis is at least this long
  */
 export function line(points, { kind, label, least }) {
-  const until = points.at(-1)?.[0] ?? 0;
-  const long = Math.max(least, until - (points[0]?.[0] ?? 0));
+  if (!points.length) return frame(kind, label);
+  const until = points.at(-1)[0];
+  const long = Math.max(least, until - points[0][0]);
   const most = Math.max(1, ...points.map(([, value]) => value));
   const place = ([at, value]) => [WIDTH - ((until - at) / long) * WIDTH, HEIGHT - 1 - (value / most) * (HEIGHT - 5)];
   const path = points.map((point, at) => `${at ? "L" : "M"}${place(point).map((each) => each.toFixed(2)).join(" ")}`).join("");
-  const first = points.length ? place(points[0])[0].toFixed(2) : WIDTH;
+  const [first] = place(points[0]);
   return frame(
     kind,
     label,
-    draw("path", { d: `${path}V${HEIGHT}H${first}Z`, class: "area" }),
+    draw("path", { d: `${path}V${HEIGHT}H${first.toFixed(2)}Z`, class: "area" }),
     draw("path", { d: path, class: "line", "vector-effect": "non-scaling-stroke" }),
   );
 }

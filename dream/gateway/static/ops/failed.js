@@ -71,11 +71,12 @@ export class Failed {
   }
 
   #show() {
-    const ids = new Set(this.#tasks.map((task) => task.id));
+    const ids = new Map(this.#tasks.map((task) => [task.id, task]));
+    this.#tasks = [...ids.values()]; // a page that was read anew may overlap with the next one
     for (const id of this.#chosen) if (!ids.has(id)) this.#chosen.delete(id);
     const there = new Map([...this.list.children].map((item) => [item.dataset.id, item]));
     const hadFocus = this.list.contains(document.activeElement);
-    this.list.replaceChildren(...[...ids].map((id, at) => there.get(id) ?? this.#item(this.#tasks[at])));
+    this.list.replaceChildren(...this.#tasks.map((task) => there.get(task.id) ?? this.#item(task)));
     if (hadFocus && !this.list.contains(document.activeElement)) (this.list.querySelector("input") ?? this.title).focus();
     this.none.textContent = say("ops.failures.none");
     this.none.hidden = ids.size > 0;
@@ -96,7 +97,7 @@ export class Failed {
   }
 
   async #detail(task, box) {
-    if (box.firstChild) return;
+    if (box.querySelector("dl")) return;
     try {
       const { body } = await this.#call(`/api/ops/failed/${encodeURIComponent(task.id)}`);
       const facts = [
@@ -106,7 +107,7 @@ export class Failed {
         [say("ops.lasts"), body.failed_at ? duration(body.failed_at - body.created_at) : "–"],
         [say("ops.deaths"), body.deaths],
       ].flatMap(([label, value]) => [make("dt", { text: label }), make("dd", { text: value })]);
-      box.append(make("dl", {}, ...facts));
+      box.replaceChildren(make("dl", {}, ...facts));
       if (body.detail) box.append(make("pre", { tabindex: "0", "aria-label": say("ops.details"), text: body.detail }));
       const pictures = body.images.map((each) => make("li", {}, make("strong", { text: each.filename }), ` ${each.state}${each.error ? `: ${each.error}` : ""}`));
       if (pictures.length) box.append(make("h3", { text: say("ops.pictures") }), make("ul", {}, ...pictures));

@@ -44,6 +44,7 @@ async function call(path, body) {
 
 async function look() {
   clearTimeout(state.timer);
+  if (!state.token) return; // signed out meanwhile
   const token = state.token;
   try {
     const { body } = await call("/api/ops");
