@@ -221,6 +221,23 @@ def test_what_comes_after_signing_out_is_not_shown(page: Page, gateway: Gateway)
     expect(page.locator("#work")).to_be_hidden()
 
 
+def test_a_page_without_storage_signs_out(page: Page, gateway: Gateway) -> None:
+    """A browser may refuse it. A problem of the last visit is not said at the next one."""
+    page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('no', 'SecurityError') } })"
+    )
+    page.route("**/images?*", lambda route: route.fulfill(status=500, json={"error": "the database is away"}))
+    open_page(page, gateway, token(jti="without-storage"))
+    expect(page.locator("#problem")).to_contain_text("The database is away", ignore_case=True)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#news")).to_have_text("You are signed out.")
+    expect(page.locator("#entry")).to_be_visible()
+    page.unroute("**/images?*")
+    open_page(page, gateway, token(jti="next"))
+    expect(page.get_by_role("heading", name="Add your first pictures")).to_be_visible()
+    expect(page.locator("#problem")).to_be_hidden()
+
+
 def test_bad_files_are_named_and_the_others_go_on(page: Page, servers: dict[str, str], tmp_path: Path) -> None:
     """Each refused file stands there with its sentence until it is dismissed; the others are uploaded.
 
@@ -308,6 +325,44 @@ def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browse
     expect(again.locator("#connection")).to_have_attribute("data-state", "live")
     expect(rows(again)).to_have_count(0)
     context.close()
+
+
+def test_a_new_token_tells_what_the_last_one_had_not_sent(page: Page, gateway: Gateway) -> None:
+    """After signing out nothing is told, because the user has agreed."""
+    page.route("**/images", lambda route: None if route.request.method == "POST" else route.continue_())
+    large = {"mimeType": "image/png", "buffer": b"x" * 1_100_000}
+    open_live(page, gateway)
+    send(page, large | {"name": "first.png"})
+    expect(rows(page)).to_have_count(1)
+    open_page(page, gateway, token(jti="second"))
+    expect_problems(page, "first.png: Not sent when the page was closed; add them again")
+    send(page, large | {"name": "second.png"})
+    expect(rows(page)).to_have_count(2)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#news")).to_have_text("You are signed out.")
+    open_page(page, gateway, token(jti="third"))
+    expect(page.get_by_role("heading", name="Add your first pictures")).to_be_visible()
+    expect(rows(page)).to_have_count(0)
+
+
+def test_a_file_that_failed_is_sent_again_though_its_bar_is_gone(page: Page, gateway: Gateway) -> None:
+    """The bar counts the file as failed; the button of its row sends it, and hands the focus on."""
+    said = {"error": "the token has expired", "code": "token_rejected"}
+    page.route(
+        "**/images",
+        lambda route: route.fulfill(status=401, json=said) if route.request.method == "POST" else route.continue_(),
+    )
+    open_live(page, gateway)
+    send(page, "again.png")
+    expect(rows(page)).to_have_attribute("data-state", "failed")
+    expect(batches(page).locator(".title")).to_have_text("0 added, 1 failed")
+    batches(page).get_by_role("button", name="Dismiss").click()
+    expect(batches(page)).to_have_count(0)
+    page.unroute("**/images")
+    page.get_by_role("button", name="Send again.png again").click()
+    expect(tiles(page)).to_contain_text(["again.png"])
+    expect(page.get_by_role("button", name="Add pictures")).to_be_focused()
 
 
 def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:

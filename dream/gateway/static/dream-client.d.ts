@@ -89,7 +89,7 @@ export class DreamClient extends EventTarget {
   readonly base: string;
   readonly state: "off" | "connecting" | "live" | "lost" | "offline" | "refused";
   readonly reason: string;
-  readonly problem: DreamError | null;
+  readonly problem: Error | null;
   readonly pictures: Map<number, Picture>;
   readonly hasMore: boolean;
   readonly uploads: UploadQueue;
@@ -167,6 +167,13 @@ export class UploadQueue extends EventTarget {
   dismissBatch(batch: UploadBatch): void;
   close(): void;
   unsent(): Promise<string[]>;
+}
+
+/** `<dream-upload>`: it takes the attributes `dream`, `token`, `base` and `compact`, or a client. */
+export class DreamUpload extends HTMLElement {
+  client: DreamClient | null;
+  /** Send these files. */
+  add(files: File[]): void;
 }
 
 /** `<dream-gallery>`: it takes the attributes `dream`, `token` and `base`, or a client. */

@@ -7,5 +7,7 @@ export { DreamClient, DreamError } from "./client/api.js";
 export { UploadQueue } from "./client/uploads.js";
 export { DreamGallery, DreamUpload };
 
-customElements.define("dream-gallery", DreamGallery);
-customElements.define("dream-upload", DreamUpload);
+// A page may load the module of a second gateway, too: the elements stay those of the first.
+for (const [name, element] of [["dream-gallery", DreamGallery], ["dream-upload", DreamUpload]]) {
+  if (!customElements.get(name)) customElements.define(name, element);
+}

@@ -34,6 +34,7 @@ function enter(dream, token) {
   client.connect();
   element("name").textContent = say("page.name", { dream: client.dream });
   showState();
+  showProblem();
 }
 
 function leave() {
@@ -45,7 +46,11 @@ function leave() {
 }
 
 function forget() {
-  sessionStorage.removeItem("dream");
+  try {
+    sessionStorage.removeItem("dream");
+  } catch {
+    // nothing stored
+  }
   history.replaceState(null, "", location.pathname);
   element("token").value = "";
 }
@@ -85,6 +90,7 @@ element("sign-out").addEventListener("click", async () => {
   const open = own.uploads.items.filter((each) => !each.error).length;
   if (open > 0 && !confirm(say("page.unsent", { n: open }))) return;
   await gallery.settle();
+  own.uploads.items.forEach((each) => own.uploads.dismiss(each)); // no visit is told of them
   const error = await own.logOut().then(() => null, (failure) => failure);
   if (own !== client) return; // a second click, or another dream was entered
   leave();

@@ -10,6 +10,7 @@ const RETRY_MS = 5_000;
 const PAGE_PICTURES = 100;
 const REREAD_PICTURES = 1000;
 const MANY_TASKS = 10; // from here on reading all again costs less than reading each
+const READ_MS = 30_000; // without an answer the connection is lost, though nobody has said so
 const RELEASE_MS = 30_000; // a page shows the stored picture by then
 const ENDED = ["completed", "failed"];
 
@@ -48,6 +49,7 @@ export class DreamClient extends EventTarget {
   #work = new Map(); // task id → what its events say
   #own = new Map(); // task id of an own upload → addresses of its files' previews, in order
   #previews = new Map(); // picture id → address
+  #deleted = new Set(); // ids that an answer on its way may still list
   #changes = null;
   #sorted = null;
 
@@ -100,6 +102,9 @@ export class DreamClient extends EventTarget {
     this.#uploads?.close();
     clearTimeout(this.#refresh);
     this.#refresh = 0;
+    for (const id of [...this.#previews.keys()]) this.#dropPreview(id);
+    for (const previews of this.#own.values()) previews.splice(0).forEach((each) => URL.revokeObjectURL(each));
+    this.#list = { ...this.#list, isStale: true }; // what is still being read is not used
     this.#changeState("off", "");
   }
 
@@ -118,17 +123,20 @@ export class DreamClient extends EventTarget {
       options.body = JSON.stringify(json);
     }
     let answer;
+    let text;
     try {
       answer = await fetch(new URL(path, this.base), { ...options, method, headers });
+      text = await answer.text();
     } catch (error) {
-      throw options.signal?.aborted ? error : new DreamError(say("error.connection"));
+      const isStopped = options.signal?.aborted && error.name !== "TimeoutError";
+      throw isStopped ? error : new DreamError(say("error.connection"));
     }
-    const body = await answer.json().catch(() => ({}));
-    if (answer.ok) return { body, headers: answer.headers };
+    const body = parsed(text || "{}");
+    if (answer.ok && body) return { body, headers: answer.headers };
     if (answer.status === 401 && this.canRenew && !isAgain) {
       return this.call(method, path, { json, ...options }, true);
     }
-    throw new DreamError(body.error ?? say("error.status", { status: answer.status }), answer.status, body.code ?? "");
+    throw new DreamError(body?.error ?? say("error.status", { status: answer.status }), answer.status, body?.code ?? "");
   }
 
   /** The header of a request that is not made by `call`; with a new token if the last was refused and another can be had. */
@@ -148,7 +156,7 @@ export class DreamClient extends EventTarget {
 
   /** The limits and formats of the server: `accept`, `max_upload_bytes`, `media_access`. */
   settings() {
-    this.#settings ??= this.call("GET", "api/client-settings").then((answer) => answer.body);
+    this.#settings ??= this.call("GET", "api/client-settings", inTime()).then((answer) => answer.body);
     this.#settings.catch(() => (this.#settings = null));
     return this.#settings;
   }
@@ -171,7 +179,7 @@ export class DreamClient extends EventTarget {
     } catch (error) {
       if (error.status !== 404) throw error;
     }
-    this.#forget(id);
+    this.#delete(id);
   }
 
   /** Run a failed picture again. */
@@ -251,7 +259,7 @@ export class DreamClient extends EventTarget {
   }
 
   async #page(query) {
-    const { body, headers } = await this.call("GET", this.path(query));
+    const { body, headers } = await this.call("GET", this.path(query), inTime());
     const next = /<([^>]*)>; rel="next"/.exec(headers.get("Link") ?? "");
     return { pictures: body, rest: next ? new URL(next[1], this.base).search : "" };
   }
@@ -296,7 +304,7 @@ export class DreamClient extends EventTarget {
     const list = this.#list;
     // An <img> sends no token, so the browser gets a cookie.
     if ((await this.settings()).media_access === "owner") {
-      await this.call("POST", "api/auth/media-cookie", { credentials: "include" });
+      await this.call("POST", "api/auth/media-cookie", { credentials: "include", ...inTime() });
     }
     // Events that come while it reads ask for another reading.
     list.isStale = false;
@@ -354,6 +362,7 @@ export class DreamClient extends EventTarget {
   // --- the store
 
   #put(listed) {
+    if (this.#deleted.has(listed.id)) return;
     const work = this.#work.get(listed.task_id);
     const picture = { ...listed };
     if (!ENDED.includes(listed.state)) Object.assign(picture, this.#progressOf(listed.id, work));
@@ -380,6 +389,11 @@ export class DreamClient extends EventTarget {
     if (!this.pictures.delete(id)) return;
     this.#dropPreview(id);
     this.#tell([], [id]);
+  }
+
+  #delete(id) {
+    this.#deleted.add(id);
+    this.#forget(id);
   }
 
   /** Tell of changes together, once the running work is done. */
@@ -414,9 +428,10 @@ export class DreamClient extends EventTarget {
     const ids = [...this.pictures.values()].filter((each) => each.task_id === task).map((each) => each.id);
     if (previews.length === 0 || ids.length !== previews.length) return;
     ids.sort((one, other) => one - other).forEach((id, place) => {
-      if (!previews[place] || ENDED.includes(this.pictures.get(id).state)) return;
+      if (!previews[place]) return;
       this.#previews.set(id, previews[place]);
-      this.#patch(id, { preview: previews[place] });
+      if (ENDED.includes(this.pictures.get(id).state)) this.#dropPreview(id);
+      else this.#patch(id, { preview: previews[place] });
     });
     this.#own.set(task, []);
   }
@@ -444,6 +459,7 @@ export class DreamClient extends EventTarget {
     if (message.type !== "image_update") return;
     const { task_id: task, status } = message;
     if (task) this.#noteWork(task, message);
+    if (status === "delete_failed") this.#deleted.clear();
     if (status === "delete_completed") message.images.forEach((each) => this.#forgetDeleted(each));
     else if (!task || status === "delete_failed") this.#list.isStale = true;
     else if (status !== "delete_processing") this.#tasks.add(task);
@@ -469,7 +485,20 @@ export class DreamClient extends EventTarget {
   /** Forget a deleted picture. Its URL names it, because the event's id may be the caller's own. */
   #forgetDeleted({ id, url }) {
     for (const picture of this.pictures.values()) {
-      if (url ? picture.url === url : picture.id === id) this.#forget(picture.id);
+      if (url ? picture.url === url : picture.id === id) this.#delete(picture.id);
     }
+  }
+}
+
+/** For calls on which other readings wait. */
+function inTime() {
+  return { signal: AbortSignal.timeout(READ_MS) };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // another server answered
   }
 }

@@ -9,6 +9,7 @@ export class DreamElement extends HTMLElement {
   #given = null; // the client that the page has set
   #client = null;
   #isShared = false;
+  #options = "";
   #use = null;
 
   /** @param {CSSStyleSheet[]} sheets */
@@ -43,11 +44,17 @@ export class DreamElement extends HTMLElement {
   }
 
   attributeChangedCallback() {
-    if (this.isConnected && !this.#given) queueMicrotask(() => this.#choose());
+    // Several may change together, and those that the parser has set are in use already.
+    queueMicrotask(() => this.isConnected && !this.#given && this.#options !== this.#attributes() && this.#choose());
+  }
+
+  #attributes() {
+    return JSON.stringify(DreamElement.observedAttributes.map((name) => this.getAttribute(name)));
   }
 
   #choose() {
     this.#leave();
+    this.#options = this.#attributes();
     const [dream, token, base] = DreamElement.observedAttributes.map((name) => this.getAttribute(name) ?? undefined);
     if (!this.isConnected || !(this.#given || (dream && token))) return;
     this.#isShared = !this.#given;

@@ -83,6 +83,7 @@ export class DreamUpload extends DreamElement {
     this.#client = client;
     signal.addEventListener("abort", () => {
       this.#client = null;
+      this.#over.hidden = true;
       this.#panel.replaceChildren();
     });
     client.settings().then(({ accept, max_upload_bytes: most }) => {
@@ -112,7 +113,12 @@ export class DreamUpload extends DreamElement {
     let isOwn = false; // a picture that is dragged from this page is not sent
     const listen = (names, listener) => names.split(" ").forEach((each) => addEventListener(each, listener, { signal }));
     const hasFiles = (event) => event.dataTransfer?.types.includes("Files") && !isOwn;
-    const isField = (event) => /^(INPUT|TEXTAREA)$/.test(event.composedPath()[0]?.tagName);
+    const isField = (event) => {
+      const [at] = event.composedPath();
+      return /^(INPUT|TEXTAREA)$/.test(at?.tagName) || at?.isContentEditable;
+    };
+    // Another element, of another dream perhaps, takes what falls on it.
+    const isOthers = (event) => event.composedPath().some((each) => each instanceof DreamUpload && each !== this && each.client);
     listen("dragstart", () => (isOwn = true));
     listen("dragend pointerdown", () => (isOwn = false));
     listen("dragenter dragover", (event) => {
@@ -124,11 +130,16 @@ export class DreamUpload extends DreamElement {
     listen("dragleave", (event) => event.relatedTarget === null && (this.#over.hidden = true));
     listen("drop", (event) => {
       this.#over.hidden = true;
-      if (event.defaultPrevented || !event.dataTransfer.types.includes("Files")) return;
+      if (event.defaultPrevented || isOthers(event) || !event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
       if (!isOwn) this.#drop(event.dataTransfer);
     });
-    listen("paste", (event) => !isField(event) && this.add([...event.clipboardData.files]));
+    listen("paste", (event) => {
+      const files = [...event.clipboardData.files];
+      if (event.defaultPrevented || isField(event) || isOthers(event) || files.length === 0) return;
+      event.preventDefault();
+      this.add(files);
+    });
   }
 
   #drop(transfer) {

@@ -85,8 +85,10 @@ class UploadPanel {
     const shown = [...items.filter((each) => each.error), ...items.filter((each) => !each.error)].slice(0, SHOWN_ROWS);
     for (const [key, row] of this.#rows) {
       if (shown.includes(key) || batches.includes(key)) continue;
+      const hadFocus = row.root.matches(":focus-within");
       row.root.remove();
       this.#rows.delete(key);
+      if (hadFocus) this.#focusBack();
     }
     for (const batch of batches) this.#drawBatch(batch);
     for (const item of shown) this.#drawFile(item);
@@ -106,7 +108,7 @@ class UploadPanel {
     row.bar.hidden = isOver;
     row.bar.value = share;
     row.dismiss.hidden = !isOver;
-    if (!isOver) return;
+    if (!isOver) return void this.#ended.delete(batch);
     if (!this.#ended.has(batch)) {
       this.#ended.set(batch, Date.now());
       this.#heard.textContent = title;
@@ -138,8 +140,9 @@ class UploadPanel {
     }
     const done = batch.accepted - failed.length;
     const reasons = failed.map((each) => `${each.filename}: ${reasonText(each)}`).join("\n");
-    const text = failed.length > 0 ? say("upload.some", { n: done, failed: failed.length }) : say("upload.done", { n: done });
-    return { title: text, note: reasons, share: 1, isOver: true, hasFailed: failed.length > 0 };
+    const failures = failed.length + batch.items.filter((each) => each.state === "failed").length;
+    const text = failures > 0 ? say("upload.some", { n: done, failed: failures }) : say("upload.done", { n: done });
+    return { title: text, note: reasons, share: 1, isOver: true, hasFailed: failures > 0 };
   }
 
   #newBatch(batch) {
@@ -177,7 +180,7 @@ class UploadPanel {
       ring: make("div", { class: "ring" }, icon("M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4")),
       note: make("p", { class: "note" }),
       cancel: closer(say("upload.cancel", { name }), () => this.#after(row.root, () => this.#queue.cancel(item))),
-      retry: make("button", { text: say("again"), "aria-label": say("upload.again", { name }), onclick: () => this.#queue.retry(item) }),
+      retry: make("button", { text: say("again"), "aria-label": say("upload.again", { name }), onclick: () => this.#retry(item) }),
       dismiss: closer(say("upload.dismiss", { name }), () => this.#after(row.root, () => this.#queue.dismiss(item))),
     };
     if (preview) row.ring.append(make("img", { src: preview, alt: "", decoding: "async", onerror: (event) => event.target.remove() }));
@@ -187,6 +190,14 @@ class UploadPanel {
     if (item.error) this.#files.prepend(row.root);
     else this.#files.append(row.root);
     return row;
+  }
+
+  #retry(item) {
+    this.#queue.retry(item);
+    this.#drawFile(item);
+    const { cancel } = this.#rows.get(item);
+    if (cancel.hidden) this.#focusBack();
+    else cancel.focus();
   }
 
   /** Act on a row that goes away, and give the focus to a neighbour. */

@@ -35,25 +35,38 @@ export class UploadQueue extends EventTarget {
   #retryMs = RETRY_MS;
   #timer = 0;
   #settings = {};
-  #page = fresh();
+  #page = "";
+  #recorded = "";
+  #use = null; // from the first file until `close`
   #changed = false;
 
   constructor(client) {
     super();
     this.#client = client;
     client.settings().then((settings) => (this.#settings = settings), () => undefined);
+  }
+
+  /** Listen to the page while there are files. */
+  #begin() {
+    if (this.#use) return;
+    this.#use = new AbortController();
+    const { signal } = this.#use;
+    this.#page = fresh();
+    this.#recorded = "[]";
     const resume = () => this.pause?.isOffline && this.#resume();
-    addEventListener("online", resume);
-    client.addEventListener("state", () => client.state === "live" && resume());
-    // Other pages see by this lock that this page still lives.
-    navigator.locks?.request(`${RECORDS}.${this.#page}`, () => new Promise(() => {}));
+    addEventListener("online", resume, { signal });
+    this.#client.addEventListener("state", () => this.#client.state === "live" && resume(), { signal });
     addEventListener("beforeunload", (event) => {
       if (this.items.some((each) => ["waiting", "sending"].includes(each.state))) event.preventDefault();
-    });
+    }, { signal });
+    // Other pages see by this lock that this page still lives.
+    const held = () => new Promise((done) => signal.addEventListener("abort", done));
+    navigator.locks?.request(`${RECORDS}.${this.#page}`, { signal }, held).catch(() => undefined);
   }
 
   /** Send files; returns their batch. */
   add(files) {
+    this.#begin();
     const batch = { id: ++this.#number, count: 0, bytes: 0, sent: 0, accepted: 0, tasks: new Set(), items: [] };
     for (const file of files) this.#addFile(batch, file);
     if (batch.count > 0) this.batches.push(batch);
@@ -101,9 +114,8 @@ export class UploadQueue extends EventTarget {
   cancel(item) {
     if (!this.canCancel(item)) return false;
     const group = this.#groups.find((each) => each.items.includes(item));
-    if (group) group.request.abort();
-    item.batch.count--;
-    item.batch.bytes -= item.size;
+    if (group) stop(group);
+    this.#uncount(item);
     this.dismiss(item);
     this.#next();
     return true;
@@ -119,6 +131,7 @@ export class UploadQueue extends EventTarget {
   retry(item) {
     if (item.state !== "failed") return;
     Object.assign(item, { state: "waiting", error: "", code: "", tries: 0 });
+    if (!this.batches.includes(item.batch)) this.batches.push(item.batch); // it was dismissed
     this.#resume();
   }
 
@@ -134,10 +147,13 @@ export class UploadQueue extends EventTarget {
     this.#tell();
   }
 
-  /** Stop everything. */
+  /** Stop everything. The next visit is told what was not sent. */
   close() {
+    if (this.#use) this.#record();
+    this.#use?.abort();
+    this.#use = null;
     clearTimeout(this.#timer);
-    for (const group of this.#groups.splice(0)) group.request.abort();
+    this.#groups.splice(0).forEach(stop);
     for (const item of [...this.items]) this.dismiss(item);
     this.batches = [];
     this.pause = null;
@@ -165,8 +181,9 @@ export class UploadQueue extends EventTarget {
 
   #record() {
     const names = this.items.filter((each) => OPEN.includes(each.state)).map((each) => each.name);
+    if (JSON.stringify(names) === this.#recorded) return;
+    this.#recorded = JSON.stringify(names);
     const records = readRecords();
-    if (names.length === 0 && !records[this.#page]) return;
     if (names.length > 0) records[this.#page] = { about: this.#about, names };
     else delete records[this.#page];
     writeRecords(records);
@@ -203,12 +220,12 @@ export class UploadQueue extends EventTarget {
 
   async #send(items) {
     const request = new XMLHttpRequest(); // fetch reports no progress
-    const group = { items, request, isSent: false };
+    const group = { items, request, isSent: false, isStopped: false };
     const bytes = items.reduce((sum, each) => sum + each.size, 0);
     this.#groups.push(group);
     for (const item of items) Object.assign(item, { state: "sending", share: 0, together: items.length > 1 ? items : undefined });
     this.#tell();
-    const answer = await this.#post(request, items, (share) => {
+    const answer = await this.#post(group, (share) => {
       group.isSent = share >= 1;
       let before = 0;
       for (const item of items) {
@@ -225,7 +242,8 @@ export class UploadQueue extends EventTarget {
   }
 
   /** The server's answer; null if the request was stopped. */
-  async #post(request, items, onShare, isAgain = false) {
+  async #post(group, onShare, isAgain = false) {
+    const { items, request } = group;
     const form = new FormData();
     for (const item of items) form.append("files", item.file, item.name);
     let authorization;
@@ -234,6 +252,7 @@ export class UploadQueue extends EventTarget {
     } catch (error) {
       return { status: error.status ?? 0, body: { error: error.message } };
     }
+    if (group.isStopped) return null;
     request.open("POST", new URL(this.#client.path(), this.#client.base));
     request.setRequestHeader("Authorization", authorization);
     request.setRequestHeader("Idempotency-Key", items[0].key);
@@ -244,14 +263,14 @@ export class UploadQueue extends EventTarget {
       request.send(form);
     });
     if (isStopped) return null;
-    if (request.status === 401 && this.#client.canRenew && !isAgain) return this.#post(request, items, onShare, true);
+    if (request.status === 401 && this.#client.canRenew && !isAgain) return this.#post(group, onShare, true);
     let body = {};
     try {
       body = JSON.parse(request.responseText);
     } catch {
       // no JSON: the connection was lost, or another server answered
     }
-    const waitMs = request.status ? 1000 * Number(request.getResponseHeader("Retry-After")) : 0;
+    const waitMs = 1000 * Number(request.getResponseHeader("Retry-After")) || 0; // a proxy may name a date
     return { status: request.status, body, waitMs };
   }
 
@@ -288,10 +307,14 @@ export class UploadQueue extends EventTarget {
       item.batch.accepted++;
       item.batch.sent += item.size;
       this.#drop(item);
-    } else if (wasCounted && state === "refused") {
-      item.batch.count--;
-      item.batch.bytes -= item.size;
-    }
+    } else if (wasCounted && state === "refused") this.#uncount(item);
+  }
+
+  /** A file that is not sent is not in its batch's sums; a batch without a file is none. */
+  #uncount({ batch, size }) {
+    batch.count--;
+    batch.bytes -= size;
+    if (batch.count === 0) this.dismissBatch(batch);
   }
 
   #drop(item) {
@@ -320,10 +343,15 @@ export class UploadQueue extends EventTarget {
     this.#changed = true;
     setTimeout(() => {
       this.#changed = false;
-      this.#record();
+      if (this.#use) this.#record();
       this.dispatchEvent(new Event("change"));
     }, 30);
   }
+}
+
+function stop(group) {
+  group.isStopped = true;
+  group.request.abort();
 }
 
 /** The server's sentence about such a file (`dream.messages.arguments.refusal_of`). */
