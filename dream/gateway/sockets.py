@@ -28,7 +28,7 @@ from dream.gateway.door import LINK
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import Services, services_of
-from dream.gateway.watchers import GREETING, REJECTED, TOO_SLOW, TRY_LATER, UNREAD, UNREAD_S, Ended, Watcher, json_text
+from dream.gateway.watchers import GREETING, REJECTED, TOO_SLOW, TRY_LATER, Ended, Watcher, json_text
 from dream.log import get_logger
 from dream.messages.arguments import MAX_ID
 from dream.notifications.subscribe import Event
@@ -50,6 +50,7 @@ _KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, _MISTAKE, 1012, TR
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 10, 20
 #: A peer that says nothing in three rounds has answered none of two pings.
 _SILENT_ROUNDS = 2
+_UNREAD = "you do not read what is sent; connect again with since"
 _PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 log = get_logger(__name__)
@@ -121,9 +122,8 @@ async def _go_live(websocket: WebSocket, services: Services, dream_id: int, bega
 async def _taken(link: SocketProtocol) -> None:
     """Wait until the peer has taken most of what was sent."""
     while not link.writable.is_set():
-        unread_since = link.unread_since
-        if unread_since is not None and time.monotonic() - unread_since > UNREAD_S:
-            raise Ended(TOO_SLOW, UNREAD)
+        if link.is_stuck:
+            raise Ended(TOO_SLOW, _UNREAD)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_EVERY_S):
                 await link.writable.wait()
@@ -237,11 +237,12 @@ class LiveSocket(Watcher):
         self._say(type="connection_established", dream_id=self.dream_id, message=GREETING, **number)
 
     def ping(self, now: float) -> None:
-        """Send both pings: old clients answer the one of the protocol only."""
-        self.send(_ping_frames(now))
+        """Send both pings: old clients answer the one of the protocol only. Behind unread bytes they are no use."""
+        if not self._link.is_unread:
+            self.send(_ping_frames(now))
 
     def is_silent(self) -> bool:
-        if self._answering is not None or self.unread_since is not None:
+        if self._answering is not None or self._link.is_unread:
             return False  # it is not read meanwhile
         self._link.silent_rounds += 1
         return self._link.silent_rounds > _SILENT_ROUNDS
@@ -249,10 +250,6 @@ class LiveSocket(Watcher):
     @property
     def unread_bytes(self) -> int:
         return self._link.unread_bytes
-
-    @property
-    def unread_since(self) -> float | None:
-        return self._link.unread_since
 
     # --- its end
 
@@ -262,6 +259,10 @@ class LiveSocket(Watcher):
 
     def cut(self) -> None:
         self._link.cut()
+
+    def stuck(self) -> None:
+        """Called by the connection when the client does not read."""
+        self.end(TOO_SLOW, _UNREAD)
 
     def lost(self, code: int) -> None:
         """Called by the connection at its end."""

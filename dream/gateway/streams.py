@@ -150,10 +150,6 @@ class Stream(Watcher):
     def unread_bytes(self) -> int:
         return self._unsent_bytes + self._link.unread_bytes
 
-    @property
-    def unread_since(self) -> float | None:
-        return None  # the connection has a deadline of its own
-
 
 class _Answer(Response):
     """The answer that lasts as long as the stream."""

@@ -34,8 +34,6 @@ __all__ = [
     "REJECTED",
     "TOO_SLOW",
     "TRY_LATER",
-    "UNREAD",
-    "UNREAD_S",
     "Ended",
     "Rounds",
     "Watcher",
@@ -46,11 +44,8 @@ GREETING = "connected; updates of this dream's images follow"
 REJECTED = 4001
 TOO_SLOW = 4008
 TRY_LATER = 1013
-UNREAD = "you do not read what is sent; connect again with since"
 #: `DREAM_SOCKET_QUEUE_SIZE` counts messages of this size.
 _MESSAGE_BYTES = 4096
-#: A peer must take something in this time; all peers are asked at this interval.
-UNREAD_S, _UNREAD_EVERY_S = 10.0, 3.0
 #: A revoked token must end its watchers within a minute.
 _LONGEST_ROUND_S = 45.0
 _SHARES = 15
@@ -136,11 +131,6 @@ class Watcher:
     @property
     def unread_bytes(self) -> int:
         """Bytes that the client has not taken."""
-        raise NotImplementedError
-
-    @property
-    def unread_since(self) -> float | None:
-        """The time since which the client takes too little; None if it reads."""
         raise NotImplementedError
 
     def is_silent(self) -> bool:
@@ -261,7 +251,6 @@ class Rounds:
         self._interval_s = min(settings.ping_interval_s, _LONGEST_ROUND_S)
         count = max(1, min(_SHARES, int(self._interval_s)))
         self._shares: list[set[Watcher]] = [set() for _ in range(count)]
-        self._unread_at = float("-inf")
 
     def add(self, watcher: Watcher) -> None:
         """Look at a watcher from the next round on."""
@@ -295,9 +284,8 @@ class Rounds:
                 watcher.end(REJECTED, "the token has expired")
             elif watcher.is_silent():
                 watcher.cut()
-            elif watcher.unread_since is None:  # else a ping would only wait behind the rest
+            else:
                 watcher.ping(now_s)
-        self._end_unread()
 
     async def _end_revoked(self, watchers: Sequence[Watcher]) -> None:
         jtis = {watcher.identity.jti for watcher in watchers} - {None}
@@ -316,12 +304,3 @@ class Rounds:
         except DATABASE_FAULTS as error:
             log_fault("tokens_not_rechecked", error)
         return revoked
-
-    def _end_unread(self) -> None:
-        now = time.monotonic()
-        if now - self._unread_at < _UNREAD_EVERY_S:
-            return
-        self._unread_at, before = now, now - UNREAD_S
-        for share in self._shares:
-            for watcher in [each for each in share if (each.unread_since or before) < before]:
-                watcher.end(TOO_SLOW, UNREAD)

@@ -9,7 +9,6 @@ import asyncio
 import fcntl
 import sys
 import termios
-import time
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -34,6 +33,7 @@ PIECE_BYTES = 4096
 AHEAD_BYTES = 32 * 1024
 #: A client that takes fewer bytes in some time counts as one that does not read.
 READ_BYTES = 16 * 1024
+_READ_S = 10.0
 _RESTART, _BAD_DATA, _TOO_SLOW = 1012, 1007, 4008
 #: A close frame has room for 123.
 _MAX_REASON_BYTES = 120
@@ -61,6 +61,9 @@ class Live(Protocol):
     def receive(self, data: bytes) -> None:
         """Take a message of the peer."""
 
+    def stuck(self) -> None:
+        """Learn that the peer does not read."""
+
     def lost(self, code: int) -> None:
         """Learn that the connection is gone, and with which code it was closed."""
 
@@ -86,9 +89,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.close_code = 1006
         #: Rounds since the peer was last heard; `dream.gateway.watchers.Rounds` counts them.
         self.silent_rounds = 0
-        #: The time since which the peer has taken less than `READ_BYTES`, all bytes before; None if it reads.
-        self._unread_since: float | None = None
-        self._written_bytes = self._taken_bytes = 0
+        self._written_bytes = 0
+        #: Runs while bytes wait for the peer.
+        self._reading_timer: asyncio.TimerHandle | None = None
+        #: Whether the peer has taken less than `READ_BYTES` in `_READ_S`.
+        self.is_stuck = False
 
     async def run_asgi(self) -> None:
         """Run the application. The connection goes on after it if it went live."""
@@ -112,6 +117,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._stop_reading_timer()
         if self.room is not None:
             self._door.leave(self.room)
         if self._client is not None:
@@ -168,13 +174,25 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     @property
-    def unread_since(self) -> float | None:
-        """The time since which the peer takes too little; None if it reads."""
-        if self._unread_since is not None:
-            taken_bytes = self._written_bytes - self._untaken_bytes()
-            if taken_bytes - self._taken_bytes >= READ_BYTES:
-                self._taken_bytes, self._unread_since = taken_bytes, time.monotonic()
-        return self._unread_since
+    def is_unread(self) -> bool:
+        """Whether more bytes wait for the peer than the buffer is for."""
+        return self._is_unread
+
+    def _start_reading_timer(self) -> None:
+        taken_bytes = self._written_bytes - self._untaken_bytes()
+        self._reading_timer = self.loop.call_later(_READ_S, self._look_whether_read, taken_bytes)
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
+    def _look_whether_read(self, before_bytes: int) -> None:
+        self.is_stuck = self._written_bytes - self._untaken_bytes() - before_bytes < READ_BYTES
+        if self.is_stuck and self._live is not None:
+            self._live.stuck()
+        else:
+            self._start_reading_timer()
 
     def _untaken_bytes(self) -> int:
         """Bytes that wait for the peer here or in the kernel."""
@@ -289,13 +307,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Stop reading while the peer does not read: answers to its input would fill the buffer."""
         super().pause_writing()
         self._is_unread = True
-        self._taken_bytes, self._unread_since = self._written_bytes - self._untaken_bytes(), time.monotonic()
+        self._start_reading_timer()
         self._read_or_pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_unread = False
-        self._unread_since = None
+        self.is_stuck = False
+        self._stop_reading_timer()
         self._read_or_pause()
 
     # --- to the peer

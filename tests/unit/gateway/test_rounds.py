@@ -17,7 +17,6 @@ from dream.settings import Settings
 class Peer:
     """A watcher that notes what happens to it."""
 
-    unread_since = None
     is_over = False
 
     def __init__(self, jti: str, lasts_s: float = 60) -> None:
