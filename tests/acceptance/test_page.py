@@ -100,12 +100,13 @@ def names(page: Page) -> list[str]:
 
 
 def finish(gateway: Gateway) -> None:
-    """Finish the one picture that waits, as a worker does."""
+    """Finish the one picture that waits, as a worker does: its file is there before its row says so."""
     settings = gateway.settings
     with gateway.database.begin() as session:
         (row,) = images.list_images(session, DREAM)
         row.state = ImageState.PROCESSING
         key = f"{row.storage_key}.png"
+        Storage(settings).put_bytes(settings.s3_bucket, key, PNG)
         row.storage_key, row.bucket, row.url = key, settings.s3_bucket, f"http://127.0.0.1:{gateway.port}/media/{key}"
         row.width_px = row.height_px = 1
         row.found_focus = [0.25, 0.75]
@@ -113,7 +114,6 @@ def finish(gateway: Gateway) -> None:
         session.flush()
         row.state = ImageState.COMPLETED
         image: Any = {"id": row.id, "url": row.url, "position": row.position}
-    Storage(settings).put_bytes(settings.s3_bucket, key, PNG)
     done = ImageUpdate(
         dream_id=DREAM, status=UpdateStatus.COMPLETED, images=(image,), task_id=row.task_id, message="Done."
     )
