@@ -88,16 +88,21 @@ def prepare(settings: Settings) -> Settings:
             client.delete(key)
     database = Path(make_url(settings.database_url).database or "")
     if settings.database_url.startswith("sqlite") and not database.exists():
-        database.write_bytes(_migrated_sqlite())
+        migrated_sqlite(database)
     else:
         migrate.upgrade(settings.database_url)
     Storage(settings).ensure_bucket(settings.s3_bucket)
     return settings
 
 
+def migrated_sqlite(path: Path) -> str:
+    """Make an SQLite file with all tables; returns its URL. A copy, for ten revisions cost more than most tests."""
+    path.write_bytes(_migrated_sqlite())
+    return f"sqlite:///{path}"
+
+
 @cache
 def _migrated_sqlite() -> bytes:
-    """An SQLite file with all tables: each test copies it, for ten revisions cost more than most tests."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dream.db"
         migrate.upgrade(f"sqlite:///{path}")

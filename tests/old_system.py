@@ -6,8 +6,6 @@ import base64
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +26,7 @@ from dream.producer import Producer, default
 from dream.runs.sending import own_broker
 from dream.settings import Settings, load
 from dream.work.redis_client import connect
+from tests import real_celery
 from tests.this_process import forget
 
 __all__ = ["CLEAN_UP", "UPLOAD", "Old", "celery", "old_system", "rows", "waiting"]
@@ -39,9 +38,7 @@ CLEAN_UP = "dream.celery.tasks.token_tasks.cleanup_expired_tokens"
 def celery(url: str, program: str, backend: str | None = None) -> str:
     """The output of a process with the real Celery, in its default configuration."""
     head = f"from celery import Celery\napp = Celery(broker={url!r}, backend={backend!r})\nsend = app.send_task\n"
-    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=120)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
+    return real_celery.run(head + program)
 
 
 def shop(*names: str) -> Celery:

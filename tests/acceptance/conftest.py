@@ -25,7 +25,16 @@ from tests.pictures import noise
 from tests.processes import Parts, processes_with
 
 #: The longest modules start first, so that the processes of `make test` end together.
-_LONGEST = ("test_page", "test_stack", "test_systemd", "test_upload", "test_tracing", "test_flow", "test_deploy")
+_LONGEST = (
+    "test_page",
+    "test_gallery",
+    "test_stack",
+    "test_systemd",
+    "test_upload",
+    "test_tracing",
+    "test_flow",
+    "test_deploy",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,26 +5,52 @@ from __future__ import annotations
 import base64
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dramatiq import Message
 
-from dream.db import DreamTask
+from dream.db import Base, DreamTask
 from dream.messages.pictures import image_ref
 from dream.messages.registry import DELETE_IMAGES, IMAGES_QUEUE, PROCESS_IMAGES
 from dream.messages.states import ImageState, TaskState
 from dream.producer import Delivery
 from dream.runs.sending import own_broker
-from dream.settings import Settings
 from dream.stack.samples import draw
 from tests.acceptance.conftest import System
-from tests.conftest import wait_for
+from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 
 #: Clocks short enough for a test; the ratios are those of the defaults.
 QUICK = {"DREAM_LEASE_S": "1.5", "DREAM_LEASE_RENEW_S": "0.5", "DREAM_HEARTBEAT_S": "2", "DREAM_RESEND_AFTER_S": "1"}
+
+
+@pytest.fixture(scope="module")
+def shared(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with one worker for all tests that need no setting and no death: to start one takes a second."""
+    folder = tmp_path_factory.mktemp("shared")
+    environment = environment_in(folder, servers)
+    system, parts = System(prepare(settings_from(environment))), Parts(environment, folder)
+    try:
+        parts.start("worker")
+        yield system
+    finally:
+        parts.end()
+        system.close()
+
+
+@pytest.fixture
+def working(shared: System) -> System:
+    """That system, with nothing left of other tests."""
+    with shared.database.begin() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+    shared.storage.delete(shared.settings.s3_bucket, shared.objects())
+    for key in shared.redis.scan_iter(f"{shared.settings.redis_prefix}:events:*"):
+        shared.redis.delete(key)
+    return shared
 
 
 def statuses(events: list[dict[str, Any]]) -> list[str]:
@@ -33,63 +59,60 @@ def statuses(events: list[dict[str, Any]]) -> list[str]:
     return [status for index, status in enumerate(told) if index == 0 or told[index - 1] != status]
 
 
-def test_photos_in_objects_rows_and_events_out(parts: Parts, system: System, tmp_path: Path) -> None:
+def test_photos_in_objects_rows_and_events_out(working: System, tmp_path: Path) -> None:
     """The whole way up and down again, with the pictures that the project draws itself."""
-    parts.start("worker")
     folder = tmp_path / "pictures"
     folder.mkdir()
     files = [{"name": path.name, "data": path.read_bytes()} for path in draw(folder)]
-    task_id = system.producer.upload_images(7, files, [4, 4, 9])
-    task = system.await_end(task_id)
-    rows = system.images(task_id)
+    task_id = working.producer.upload_images(7, files, [4, 4, 9])
+    task = working.await_end(task_id)
+    rows = working.images(task_id)
     assert task.state is TaskState.SUCCEEDED
     assert [row.state for row in rows] == [ImageState.COMPLETED] * 3
     assert task.result == [row.url for row in rows]
-    assert sorted(system.objects()) == sorted(row.storage_key for row in rows)
+    assert sorted(working.objects()) == sorted(row.storage_key for row in rows)
     by_name = {row.filename: row for row in rows}
-    rotated = system.picture(by_name["portrait-rotated.jpg"], tmp_path)
+    rotated = working.picture(by_name["portrait-rotated.jpg"], tmp_path)
     assert rotated.height > rotated.width
     assert not rotated.getexif()
     assert max(row.size_bytes or 0 for row in rows) <= 1_048_576
-    assert "A" in system.picture(by_name["logo.png"], tmp_path).mode
-    assert statuses(system.events(7)) == ["processing", "completed"]
-    last = system.events(7)[-1]
+    assert "A" in working.picture(by_name["logo.png"], tmp_path).mode
+    assert statuses(working.events(7)) == ["processing", "completed"]
+    last = working.events(7)[-1]
     assert last["images"] == [image_ref(row) for row in rows]
     assert [image["placeholder"] for image in last["images"]] == [row.placeholder for row in rows]
 
-    deletion = system.producer.delete_images(7, [{"id": row.id, "url": row.url or ""} for row in rows], "ann")
-    assert system.await_end(deletion).result == [True, True, True]
-    assert system.objects() == []
-    assert statuses(system.events(7)) == ["processing", "completed", "delete_processing", "delete_completed"]
+    deletion = working.producer.delete_images(7, [{"id": row.id, "url": row.url or ""} for row in rows], "ann")
+    assert working.await_end(deletion).result == [True, True, True]
+    assert working.objects() == []
+    assert statuses(working.events(7)) == ["processing", "completed", "delete_processing", "delete_completed"]
 
 
-def test_a_bad_picture_does_not_spoil_its_batch(parts: Parts, system: System, jpeg: bytes) -> None:
-    parts.start("worker")
+def test_a_bad_picture_does_not_spoil_its_batch(working: System, jpeg: bytes) -> None:
     files = [{"name": "good.jpg", "data": jpeg}, {"name": "bad.jpg", "data": b"no picture"}]
-    task_id = system.producer.upload_images(7, files, [1, 2])
-    task = system.await_end(task_id)
-    good, bad = system.images(task_id)
+    task_id = working.producer.upload_images(7, files, [1, 2])
+    task = working.await_end(task_id)
+    good, bad = working.images(task_id)
     assert (good.state, bad.state) == (ImageState.COMPLETED, ImageState.FAILED)
     assert task.result == [good.url, ""]
-    last = system.events(7)[-1]
+    last = working.events(7)[-1]
     assert (last["status"], last["errors"][0]["name"]) == ("completed", "bad.jpg")
     assert bad.error
     assert "/" not in bad.error
 
 
-def test_all_bad_is_failed_at_once_and_said_once(parts: Parts, system: System) -> None:
-    parts.start("worker")
-    task_id = system.producer.upload_images(7, [{"name": "bad.jpg", "data": b"no picture"}], [0])
-    task = system.await_end(task_id)
+def test_all_bad_is_failed_at_once_and_said_once(working: System) -> None:
+    task_id = working.producer.upload_images(7, [{"name": "bad.jpg", "data": b"no picture"}], [0])
+    task = working.await_end(task_id)
     assert (task.state, task.attempts) == (TaskState.FAILED, 1)
-    assert [event["status"] for event in system.events(7)].count("failed") == 1
-    assert system.events(7)[-1]["status"] == "failed"
+    assert [event["status"] for event in working.events(7)].count("failed") == 1
+    assert working.events(7)[-1]["status"] == "failed"
 
 
 def test_a_worker_takes_messages_within_2_s_of_its_start(parts_anew: Parts, system: System, jpeg: bytes) -> None:
-    """From the process's start to the claim of a waiting task; the best of three, for the machine is shared."""
-    times_s = []
-    for _ in range(3):
+    """From the process's start to the claim of a waiting task; the best of up to three: the machine is shared."""
+    times_s: list[float] = []
+    while len(times_s) < 3 and min(times_s, default=2) >= 2:
         task_id = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
         started = time.monotonic()
         worker = parts_anew.start("worker", ready=False)
@@ -181,42 +204,39 @@ def test_an_image_deleted_before_it_is_processed_leaves_nothing(parts: Parts, sy
     assert system.objects() == [second.storage_key]
 
 
-def test_nobody_elses_picture_goes(parts: Parts, system: System, jpeg: bytes) -> None:
+def test_nobody_elses_picture_goes(working: System, jpeg: bytes) -> None:
     """Named under another dream, by id or by URL: False, and it stays."""
-    parts.start("worker")
-    upload = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
-    system.await_end(upload)
-    (row,) = system.images(upload)
-    deletion = system.producer.delete_images(8, [{"id": row.id}, {"id": 1, "url": row.url or ""}], "eve")
-    assert system.await_end(deletion).result == [False, False]
-    assert system.events(8)[-1]["status"] == "delete_failed"
-    assert system.objects() == [row.storage_key]
+    upload = working.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
+    working.await_end(upload)
+    (row,) = working.images(upload)
+    deletion = working.producer.delete_images(8, [{"id": row.id}, {"id": 1, "url": row.url or ""}], "eve")
+    assert working.await_end(deletion).result == [False, False]
+    assert working.events(8)[-1]["status"] == "delete_failed"
+    assert working.objects() == [row.storage_key]
 
 
 @pytest.mark.parametrize("times", [2])
-def test_deleting_twice_is_true_twice(parts: Parts, system: System, jpeg: bytes, times: int) -> None:
-    parts.start("worker")
-    upload = system.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
-    (url,) = system.await_end(upload).result or ()
+def test_deleting_twice_is_true_twice(working: System, jpeg: bytes, times: int) -> None:
+    upload = working.producer.upload_images(7, [{"name": "a.jpg", "data": jpeg}], [0])
+    (url,) = working.await_end(upload).result or ()
     for _ in range(times):
-        deletion = system.producer.delete_images(7, [{"id": 5, "url": url}], "ann")
-        assert system.await_end(deletion).result == [True]
+        deletion = working.producer.delete_images(7, [{"id": 5, "url": url}], "ann")
+        assert working.await_end(deletion).result == [True]
 
 
-def test_old_pictures_in_a_bucket_per_user_are_deleted(parts: Parts, system: System) -> None:
+def test_old_pictures_in_a_bucket_per_user_are_deleted(working: System) -> None:
     """Without a row: from that user's bucket, by its old URL; not for another user."""
     key = "dreams/20200101/" + "a" * 32 + ".jpg"
-    bucket = f"dreamlog-ann{system.settings.redis_prefix}"
-    system.storage.ensure_bucket(bucket)
-    system.storage.put_bytes(bucket, key, b"old")
-    parts.start("worker")
+    bucket = f"dreamlog-ann{working.settings.redis_prefix}"
+    working.storage.ensure_bucket(bucket)
+    working.storage.put_bytes(bucket, key, b"old")
     old = {"id": 1, "url": f"https://{bucket}.oss.example.com/{key}"}
-    refused = system.producer.delete_images(7, [old], "eve")
-    assert system.await_end(refused).result == [False]
-    assert system.storage.exists(bucket, key)
-    granted = system.producer.delete_images(7, [old], f"Ann{system.settings.redis_prefix}")
-    assert system.await_end(granted).result == [True]
-    assert not system.storage.exists(bucket, key)
+    refused = working.producer.delete_images(7, [old], "eve")
+    assert working.await_end(refused).result == [False]
+    assert working.storage.exists(bucket, key)
+    granted = working.producer.delete_images(7, [old], f"Ann{working.settings.redis_prefix}")
+    assert working.await_end(granted).result == [True]
+    assert not working.storage.exists(bucket, key)
 
 
 def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system: System, jpeg: bytes) -> None:
@@ -233,34 +253,28 @@ def test_a_task_that_expired_is_revoked_and_its_owner_told(parts: Parts, system:
     assert sorted(event["status"] for event in system.events(7)) == ["delete_failed", "failed"]
 
 
-def test_a_call_by_names_from_a_stranger_is_told_and_survives_a_lost_broker(
-    parts: Parts, system: System, settings: Settings, jpeg: bytes
-) -> None:
+def test_a_call_by_names_from_a_stranger_is_told_and_survives_a_lost_broker(working: System, jpeg: bytes) -> None:
     """A sender without rows may name the arguments: the row has them all, in order."""
     names: dict[str, Any] = {"dream_id": 3, "encoded_files": inline(jpeg), "positions": [0]}
     message: Message[Any] = Message(
         queue_name=IMAGES_QUEUE, actor_name=PROCESS_IMAGES, args=(), kwargs=names, options={}
     )
-    own_broker(settings).enqueue(message)
-    parts.start("worker")
-    task = wait_for(lambda: task_of(system, message.message_id), what="the task's row")
+    own_broker(working.settings).enqueue(message)
+    task = wait_for(lambda: task_of(working, message.message_id), what="the task's row")
     assert task.args == [3, inline(jpeg), [0]]
-    assert system.await_end(message.message_id).state is TaskState.SUCCEEDED
-    assert system.events(3)[-1]["status"] == "completed"
+    assert working.await_end(message.message_id).state is TaskState.SUCCEEDED
+    assert working.events(3)[-1]["status"] == "completed"
 
 
 @pytest.mark.parametrize("args", [[], ["seven", [], []], [7, [{"id": 1}], 5]])
-def test_a_strangers_wrong_call_does_not_silence_others(
-    parts: Parts, system: System, settings: Settings, args: list[Any]
-) -> None:
+def test_a_strangers_wrong_call_does_not_silence_others(working: System, args: list[Any]) -> None:
     """Its end concerns no dream; what the sweep has to say after it is said."""
     message: Message[Any] = Message(
         queue_name=IMAGES_QUEUE, actor_name=DELETE_IMAGES, args=tuple(args), kwargs={}, options={}
     )
-    own_broker(settings).enqueue(message)
-    parts.start("worker")
-    assert wait_for(lambda: (task := task_of(system, message.message_id)) and task.announced_at, what="its end")
-    assert system.task(message.message_id).state is TaskState.FAILED
+    own_broker(working.settings).enqueue(message)
+    assert wait_for(lambda: (task := task_of(working, message.message_id)) and task.announced_at, what="its end")
+    assert working.task(message.message_id).state is TaskState.FAILED
 
 
 def test_a_worker_whose_pool_does_not_start_is_replaced(parts: Parts, system: System, jpeg: bytes) -> None:

@@ -574,7 +574,12 @@ def behind_a_proxy(
 
 @pytest.mark.parametrize(
     ("mode", "forget_s", "questions"),
-    [("redirect", "300", 1), ("redirect", "0", 2), ("proxy", "300", 1), ("proxy", "0", 2)],
+    [
+        ("redirect", "300", 1),
+        pytest.param("redirect", "0", 2, marks=pytest.mark.slow),
+        pytest.param("proxy", "300", 1, marks=pytest.mark.slow),
+        ("proxy", "0", 2),
+    ],
 )
 def test_a_second_view_costs_no_byte_of_picture(
     browser: Browser,

@@ -43,6 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     server.server_close()
 
 
+@pytest.mark.slow  # a build takes many seconds, and `make docs` is one
 def test_every_page_is_on_the_site_and_in_the_list_for_language_models(site: tuple[Path, str]) -> None:
     folder, _ = site
     listed = (folder / "llms.txt").read_text("utf-8")
@@ -63,6 +64,7 @@ def test_the_passwords_of_containers_are_not_on_the_site(tmp_path: Path) -> None
     assert page.count("text of") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_finds_a_setting_without_any_other_site(site: tuple[Path, str], browser: Browser) -> None:
     _, address = site
     page = browser.new_page()

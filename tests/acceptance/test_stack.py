@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -72,13 +73,8 @@ class Up:
 OUR_PARTS = ("gateway", "scheduler", "worker")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def start(data: Path) -> Iterator[Callable[..., Up]]:
+@contextmanager
+def starting(data: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
     def start_one(*arguments: str) -> Up:
@@ -92,6 +88,28 @@ def start(data: Path) -> Iterator[Callable[..., Up]]:
     wait_until(lambda: not processes_of(data), "the stack left processes behind")
     if state := DataFolder(data).load():
         remove_weed_sockets(state)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(data: Path) -> Iterator[Callable[..., Up]]:
+    with starting(data) as start_one:
+        yield start_one
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A stack that tests look at, and that none changes."""
+    data = tmp_path_factory.mktemp("running") / "data"
+    with starting(data) as start_one:
+        up = start_one()
+        up.ready()
+        put(running_variables(data))
+        yield up
 
 
 def processes_of(data: Path) -> dict[int, str]:
@@ -206,21 +224,18 @@ def test_a_server_that_is_killed_is_started_again_on_the_same_port_with_the_same
         assert process_named(data, program) != killed
 
 
-def test_a_second_one_on_the_same_folder_is_refused_in_one_line(start, data) -> None:
-    first = start()
-    first.ready()
-
+def test_a_second_one_on_the_same_folder_is_refused_in_one_line(running: Up) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "dream", "up", "--port", "0", "--data", str(data)],
+        [sys.executable, "-m", "dream", "up", "--port", "0", "--data", str(running.data)],
         capture_output=True,
         text=True,
         timeout=30,
     )
 
     assert second.returncode == 1
-    reason = f"a stack is already running on {data} (process {first.process.pid})"
+    reason = f"a stack is already running on {running.data} (process {running.process.pid})"
     assert second.stderr.splitlines() == [f"dream: {reason}; stop it, or name another folder with --data"]
-    assert first.process.poll() is None
+    assert running.process.poll() is None
 
 
 def test_a_gateway_port_that_is_taken_is_told_in_one_line(data, tmp_path) -> None:
@@ -264,8 +279,8 @@ def test_servers_only_gives_both_servers_and_takes_them_away(data) -> None:
     assert processes_of(data) == {}
 
 
-def test_secrets_are_in_private_files_and_on_no_command_line(start, data) -> None:
-    start().ready()
+def test_secrets_are_in_private_files_and_on_no_command_line(running: Up) -> None:
+    data = running.data
     variables = running_variables(data)
     secret_names = ("DREAM_S3_SECRET_KEY", "DREAM_JWT_SECRET", "DREAM_BROKER_URL")
     password = variables["DREAM_BROKER_URL"].split(":")[2].split("@")[0]
@@ -290,23 +305,19 @@ def listening_addresses(pids: set[int]) -> list[str]:
     return [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]
 
 
-def test_nothing_listens_beyond_loopback(start, data) -> None:
-    start().ready()
-
-    addresses = listening_addresses(set(processes_of(data)))
+def test_nothing_listens_beyond_loopback(running: Up) -> None:
+    addresses = listening_addresses(set(processes_of(running.data)))
 
     assert len(addresses) >= 6
     assert [address for address in addresses if not address.startswith("0100007F:")] == []
 
 
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "TLS"])
-def test_only_s3_answers_a_stranger_on_this_machine_and_it_refuses(start, data, is_encrypted) -> None:
-    start().ready()
-    put(running_variables(data))
-    weed = process_named(data, "weed")
+def test_only_s3_answers_a_stranger_on_this_machine_and_it_refuses(running: Up, is_encrypted: bool) -> None:
+    weed = process_named(running.data, "weed")
     assert weed is not None
     ports = {int(address.split(":")[1], 16) for address in listening_addresses({weed})}
-    state = DataFolder(data).load()
+    state = DataFolder(running.data).load()
     assert state is not None
     assert len(ports) >= 9
     assert state.ports["filer"] in ports
@@ -318,10 +329,8 @@ def test_only_s3_answers_a_stranger_on_this_machine_and_it_refuses(start, data, 
 
 
 @pytest.mark.slow
-def test_seaweedfs_own_shell_is_a_stranger_too(start, data, tmp_path) -> None:
-    start().ready()
-    put(running_variables(data))
-    state = DataFolder(data).load()
+def test_seaweedfs_own_shell_is_a_stranger_too(running: Up, tmp_path: Path) -> None:
+    state = DataFolder(running.data).load()
     assert state is not None
     servers = [f"-{name}=127.0.0.1:{state.ports[name]}" for name in ("master", "filer")]
 

@@ -13,12 +13,13 @@ import dramatiq
 import pytest
 from dramatiq import Message, Worker
 
-from dream.db import Database, migrate
+from dream.db import Database
 from dream.messages.registry import IMAGES_QUEUE, PROCESS_IMAGES
 from dream.runs.sending import message_of, own_broker
 from dream.settings import Settings
 from dream.work.broker.redis import RedisBroker
 from tests import pgbouncer
+from tests.conftest import migrated_sqlite
 from tests.queues import delete_queues
 from tests.workers import running_broker
 
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from dream.work.broker import AnyBroker
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
+#: The same code as on PostgreSQL or Valkey, once more. `test_pgbouncer.py` has what PgBouncer is about.
+PGBOUNCER, REDIS = (pytest.param(name, marks=pytest.mark.slow) for name in ("pgbouncer", "redis"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql", PGBOUNCER])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/dream.db"
-        migrate.upgrade(url)
+        url = migrated_sqlite(tmp_path / "dream.db")
     else:
         url = request.getfixturevalue("postgres_url")
     is_pooled = request.param == "pgbouncer"
@@ -47,7 +51,7 @@ def is_pooled(request: pytest.FixtureRequest) -> bool:
     return bool(request.node.callspec.params["database"] == "pgbouncer")
 
 
-@pytest.fixture(params=["valkey", "redis", "rabbitmq"])
+@pytest.fixture(params=["valkey", REDIS, "rabbitmq"])
 def broker_settings(
     request: pytest.FixtureRequest, environment: dict[str, str], settings_of: Callable[..., Settings]
 ) -> Iterator[Settings]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,6 @@ from dream.db import (
     backlog,
     dead_letters,
     images,
-    migrate,
     remakes,
     retention,
     tasks,
@@ -28,7 +29,7 @@ from dream.db.models import DreamImage, DreamTask, RevokedToken
 from dream.messages.listing import ListOrder
 from dream.messages.states import ImageState, TaskState
 from dream.settings import Settings
-from tests.conftest import created_database
+from tests.conftest import created_database, migrated_sqlite
 
 TABLES = [each.__tablename__ for each in (DreamTask, DreamImage, RevokedToken)]
 TASKS, IMAGES, TOKENS = TABLES
@@ -54,8 +55,9 @@ _TOKEN = "INSERT INTO {table} (jti, expires_at) SELECT {id} || i, {when} FROM {n
 _TABLES = {_TASK: TASKS, _IMAGE: IMAGES, _TOKEN: TOKENS}
 
 
-def fill(database: Database) -> None:
+def fill(url: str) -> None:
     """Many rows that have ended, and a few of each kind that is looked for."""
+    database = Database(Settings(database_url=url))
     dialect = database.engine.dialect.name
     past, future = "'2026-01-01 00:00:00.000000'", "'2999-01-01 00:00:00.000000'"
     yes, no = ("true", "false") if dialect == "postgresql" else ("1", "0")
@@ -82,6 +84,7 @@ def fill(database: Database) -> None:
             if dialect == "postgresql":
                 filled = re.sub(r"('\d{4}-\d\d-\d\d [\d:.]+')", r"\1::timestamptz", filled)
             session.execute(text(filled.replace(":", "\\:")))
+    database.dispose()
 
 
 class Plans:
@@ -114,25 +117,32 @@ class Plans:
         connection.commit()
 
 
+@pytest.fixture(scope="module")
+def filled_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "dream.db"
+    fill(migrated_sqlite(path))
+    return path
+
+
 @pytest.fixture(scope="module", params=["sqlite", "sqlite, analysed", "postgresql"])
 def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Plans]]:
     """A database with many rows, and the plans of what it is asked."""
     if request.param == "postgresql":
         server, template = (request.getfixturevalue(name) for name in ("postgres_server_url", "_postgres_template"))
         with created_database(server, f"{template}_plans", template) as url:
-            yield from _filled(url, "ANALYZE")
+            fill(url)
+            yield from _opened(url, "ANALYZE")
     else:
-        url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/dream.db"
-        migrate.upgrade(url)
-        yield from _filled(url, "ANALYZE" if "analysed" in request.param else "SELECT 1")
+        path = tmp_path_factory.mktemp("plans") / "dream.db"
+        shutil.copy(request.getfixturevalue("filled_sqlite"), path)
+        yield from _opened(f"sqlite:///{path}", "ANALYZE" if "analysed" in request.param else "SELECT 1")
 
 
-def _filled(url: str, analyse: str) -> Iterator[tuple[Database, Plans]]:
-    filling = Database(Settings(database_url=url))
-    fill(filling)
-    with filling.engine.begin() as connection:
+def _opened(url: str, analyse: str) -> Iterator[tuple[Database, Plans]]:
+    database = Database(Settings(database_url=url))
+    with database.engine.begin() as connection:
         connection.exec_driver_sql(analyse)
-    filling.dispose()
+    database.dispose()
     database = Database(Settings(database_url=url))
     plans = Plans(database)
     yield database, plans

@@ -17,9 +17,9 @@ from dream.work.broker import send
 from dream.work.broker.redis import RedisBroker
 from dream.work.messages import DELIVERY_ID, SERIES, delivery_id
 from tests.conftest import wait_for
-from tests.contract.conftest import Worked, message
+from tests.contract.conftest import REDIS, Worked, message
 
-pytestmark = pytest.mark.parametrize("broker_settings", ["valkey", "redis"], indirect=True)
+pytestmark = pytest.mark.parametrize("broker_settings", ["valkey", REDIS], indirect=True)
 
 
 @pytest.fixture

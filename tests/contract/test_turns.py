@@ -23,9 +23,9 @@ from dream.work.broker import send
 from dream.work.broker.redis import RedisBroker
 from dream.work.messages import DELIVERY_ID, turn
 from tests.conftest import wait_for
-from tests.contract.conftest import Worked
+from tests.contract.conftest import REDIS, Worked
 
-both = pytest.mark.parametrize("broker_settings", ["valkey", "redis"], indirect=True)
+both = pytest.mark.parametrize("broker_settings", ["valkey", REDIS], indirect=True)
 _QUEUE = "q"
 _MOST_COST = 5
 

@@ -27,6 +27,7 @@ from dream.messages.states import TaskState
 from dream.runs import outcomes
 from dream.settings import Settings
 from dream.work.results import ResultStore, meta_of
+from tests import real_celery
 from tests.this_process import forget
 
 NOT_JSON = {"at": datetime(2026, 1, 2, tzinfo=UTC), "id": UUID(int=7), "cost": Decimal("1.5"), "raw": b"\xff"}
@@ -41,9 +42,7 @@ def store(as_environment: None, settings: Settings) -> Iterator[ResultStore]:
 def celery(settings: Settings, program: str) -> list[str]:
     """The lines that a process with the real Celery writes."""
     head = f"from celery import Celery, states\napp = Celery(backend={settings.events_url!r})\n"
-    answer = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout.splitlines()
+    return real_celery.run(head + program).splitlines()
 
 
 def test_a_task_that_nobody_knows_is_pending(store: ResultStore) -> None:

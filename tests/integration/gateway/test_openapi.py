@@ -7,11 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import hypothesis
 import pytest
-import schemathesis
-from hypothesis import strategies
-from schemathesis.core.parameters import ParameterLocation
 
 from dream.gateway.app import document_text
 from dream.messages.states import ImageState
@@ -36,6 +32,12 @@ def unlimited(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 def check(gateway: Gateway, ids: list[int], path: str, method: str, examples: int) -> None:
     """Ask with right and with wrong data, and compare each answer with the document."""
+    # Each process of pytest collects this module, and this import takes seconds.
+    import hypothesis
+    import schemathesis
+    from hypothesis import strategies
+    from schemathesis.core.parameters import ParameterLocation
+
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.config.update(base_url=str(gateway.http.base_url))
     operation = schema[path][method]

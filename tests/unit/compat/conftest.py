@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from dream import producer
-from dream.db import Database, migrate
+from dream.db import Database
+from tests.conftest import migrated_sqlite
 from tests.this_process import configured
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path}/dream.db"
-    migrate.upgrade(url)
+    url = migrated_sqlite(tmp_path / "dream.db")
     with configured({"DREAM_DATABASE_URL": url, "DREAM_REDIS_URL": "redis://127.0.0.1:1/0"}):  # nobody answers there
         yield producer.default().database
 

@@ -31,9 +31,9 @@ print(took, *[name for name in {heavy} if name in sys.modules])
     ["dream.compat", "dream.celery.tasks.image_tasks", "dream.celery.tasks.token_tasks", "dream.websocket.utils"],
 )
 def test_a_web_process_imports_it_in_under_0_3_s_and_nothing_heavy(module: str) -> None:
-    """Seconds of CPU, and the best of three: a busy machine says nothing about the import."""
-    times = []
-    for _ in range(3):
+    """Seconds of CPU, and the best of up to three: a busy machine says nothing about the import."""
+    times: list[float] = []
+    while len(times) < 3 and min(times, default=1) >= 0.3:
         probe = PROBE.format(module=module, heavy=HEAVY)
         answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
         took, *heavy = answer.stdout.split()
