@@ -103,6 +103,7 @@ def read_again(gateway: Gateway) -> None:
     assert gateway.publisher.publish(ImageUpdate(dream_id=DREAM, status=UpdateStatus.COMPLETED))
 
 
+@pytest.mark.slow
 def test_a_reading_that_hangs_or_brings_another_answer_is_done_again(page: Page, gateway: Gateway) -> None:
     """A connection may be dead though nobody has said so, and a Wi-Fi may answer in place of the gateway."""
     wait_for(lambda: page.evaluate("client.state") == "live", what="the socket")

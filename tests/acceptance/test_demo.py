@@ -137,6 +137,7 @@ def test_ctrl_c_while_the_demo_starts_stops_all_of_it(data: Path, mark: str, tmp
     wait_for(lambda: not processes_with(mark), timeout_s=1, what="the end of every process")
 
 
+@pytest.mark.slow
 def test_a_demo_that_is_killed_leaves_nothing_behind(data: Path, mark: str, tmp_path: Path) -> None:
     with Running(mark, tmp_path, "demo", "--port", 0, "--data", data) as demo:
         demo.find("(drawing)")

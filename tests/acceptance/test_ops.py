@@ -104,7 +104,7 @@ def test_a_token_without_the_claim_is_told_so_and_a_right_one_opens_the_page(pag
 
 
 def test_an_action_that_ends_after_signing_out_asks_for_nothing(page: Page, gateway: Gateway) -> None:
-    """What is typed into the form stays there."""
+    """Text in the token form stays there."""
     fail(gateway, "one")
     held: list[Route] = []
     page.route("**/failed/replay", lambda route: held.append(route))

@@ -343,6 +343,7 @@ def reading_slowly(gateway: Gateway) -> Iterator[Callable[[int, float], bytes]]:
         yield read
 
 
+@pytest.mark.slow
 def test_a_slow_client_that_still_reads_is_told_4008(start: Callable[..., Gateway]) -> None:
     """It needs twice as long as a peer has that does not read at all."""
     with start(max_sockets_per_user="1") as gateway, reading_slowly(gateway) as read:
@@ -374,6 +375,7 @@ def test_a_client_that_reads_steadily_is_not_cut(start: Callable[..., Gateway]) 
             rest += more
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_leaves_no_connection(start: Callable[..., Gateway]) -> None:
     """A cut client's connection is dropped, though it never takes the close frame."""
     with start(socket_queue_size="4") as gateway, socket.create_connection(("127.0.0.1", gateway.port)) as raw:
