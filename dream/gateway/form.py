@@ -8,6 +8,7 @@ files.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -32,7 +34,7 @@ __all__ = ["Upload", "parse_focus", "parse_positions", "read_upload", "too_many_
 
 #: Room for all text fields, such as positions, and for the headers around each file.
 _OVERHEAD_BYTES = 256 * 1024
-#: Python's names of a form's charsets. The time of some others grows with the square of a text: punycode, idna.
+#: Python's names of the charsets of forms. The time of some others grows with the square of a text: punycode, idna.
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})
 #: A client that sends nothing for this time counts as gone.
 _SILENCE_S = 30.0
@@ -103,7 +105,15 @@ class _Parser(MultiPartParser):
 
     async def parse(self) -> FormData:
         """Parse the form, and refuse it without its end: its last file may be cut off."""
-        form = await super().parse()
+        _, options = parse_options_header(self.headers["Content-Type"])
+        if not _is_plain(options.get(b"charset", b"utf-8").decode("latin-1")):
+            raise MultiPartException("Its charset must be UTF-8")
+        try:
+            form = await super().parse()
+        except BaseException:
+            for file in self._files_to_close_on_error:  # older versions of Starlette leave some open
+                file.close()
+            raise
         if not self._has_ended:
             await form.close()
             raise MultiPartException("It has no end")
@@ -113,8 +123,6 @@ class _Parser(MultiPartParser):
         self._has_ended = True
 
     def on_part_begin(self) -> None:
-        if self._charset not in _CHARSETS:
-            raise MultiPartException("Its charset must be UTF-8")
         super().on_part_begin()
         self._part_bytes = 0
 
@@ -146,6 +154,14 @@ class _Parser(MultiPartParser):
 def too_many_files(most: int) -> Refused:
     """The answer to a request with more files than `most`."""
     return Refused(Code.TOO_MANY_FILES, f"there are more than the {most} files allowed in one upload")
+
+
+def _is_plain(charset: str) -> bool:
+    """Whether the time for a text in this charset is linear."""
+    try:
+        return codecs.lookup(charset).name in _CHARSETS
+    except LookupError:
+        return False
 
 
 @asynccontextmanager

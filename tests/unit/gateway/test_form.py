@@ -7,10 +7,13 @@ import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
 
 import pytest
+from starlette import formparsers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from dream.errors import InvalidArguments
@@ -186,3 +189,28 @@ def test_pictures_through_nginx_come_from_the_gateways_origin_alone() -> None:
     )
     assert "oss.example.com" not in content_security_policy(settings)
     assert "https://d.example.net" in content_security_policy(settings)
+
+
+def test_a_form_whose_client_goes_leaves_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[SpooledTemporaryFile[bytes]] = []
+
+    def noted(*arguments: Any, **options: Any) -> SpooledTemporaryFile[bytes]:
+        opened.append(SpooledTemporaryFile(*arguments, **options))  # noqa: SIM115 (the parser closes it)
+        return opened[-1]
+
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", noted)
+
+    async def read() -> None:
+        begun = part(b"files; filename=a.jpg", b"x")
+        messages: list[Message] = [{"type": "http.request", "body": begun, "more_body": True}]
+
+        async def receive() -> Message:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        request = Request({"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=b")]}, receive)
+        async with read_upload(request, Settings()):
+            pass
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(read())
+    assert [file.closed for file in opened] == [True]
