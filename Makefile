@@ -25,7 +25,7 @@ MINUTES ?= 10
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
 
-# All tests except those that wait for real time-outs, kill at every step, or repeat a claim on one more server.
+# All tests except those that wait for real time-outs, kill at every step, or need one more server.
 test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 

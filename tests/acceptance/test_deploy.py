@@ -34,6 +34,8 @@ from tests.deployed import Place
 from tests.gateway import OWNER, token
 from tests.nginx import program
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(dream.__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 DREAM = 7
@@ -125,9 +127,7 @@ def supervised(place: Place, request: pytest.FixtureRequest) -> Iterator[Supervi
     supervised.end()
 
 
-@pytest.mark.parametrize(
-    "supervised", ["dream.conf", pytest.param("dream-celery.conf", marks=pytest.mark.slow)], indirect=True
-)
+@pytest.mark.parametrize("supervised", ["dream.conf", "dream-celery.conf"], indirect=True)
 def test_supervisor_keeps_the_programs_up_and_stops_them_in_the_time_that_its_file_gives(
     supervised: Supervisord, system: System, slow_picture: bytes, jpeg: bytes, request: pytest.FixtureRequest
 ) -> None:

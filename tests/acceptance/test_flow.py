@@ -157,6 +157,7 @@ def test_work_is_handed_back_at_sigterm(parts: Parts, system: System, slow_pictu
     assert system.task(task_id).deaths == 0
 
 
+@pytest.mark.slow
 def test_what_could_not_be_announced_is_announced_later(parts: Parts, system: System, jpeg: bytes) -> None:
     """Events go through Redis; where it was away at the end of a task, the sweep tells the dream."""
     worker = parts.start("worker", DREAM_REDIS_URL="redis://127.0.0.1:9/0")
@@ -261,7 +262,8 @@ def test_a_call_by_names_from_a_stranger_is_told_and_survives_a_lost_broker(work
     )
     own_broker(working.settings).enqueue(message)
     task = wait_for(lambda: task_of(working, message.message_id), what="the task's row")
-    assert task.args == [3, inline(jpeg), [0]]
+    dream_id, files, positions = task.args  # the run may have staged the bytes already
+    assert (dream_id, [file["name"] for file in files], positions) == (3, ["a.jpg"], [0])
     assert working.await_end(message.message_id).state is TaskState.SUCCEEDED
     assert working.events(3)[-1]["status"] == "completed"
 

@@ -17,6 +17,8 @@ from tests.pictures import noise
 from tests.processes import WORKER, Parts, Process
 from tests.scraping import Scrape, Watch, free_port, until
 
+pytestmark = pytest.mark.slow
+
 #: Clocks by which a dead worker's tasks come back soon.
 QUICK = {
     "DREAM_HEARTBEAT_S": "2",
@@ -38,7 +40,6 @@ def metrics(environment: dict[str, str], port: int, tmp_path: Path) -> dict[str,
     return {"DREAM_METRICS_PORT": str(port), "DREAM_METRICS_DIR": str(tmp_path)}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_counters_add_up_over_processes_and_never_fall_when_one_is_killed(
     parts: Parts, system: System, metrics: dict[str, str], port: int, tmp_path: Path
@@ -79,7 +80,6 @@ def test_counters_add_up_over_processes_and_never_fall_when_one_is_killed(
     assert (last.sum("dream_database_seconds_count", statement="update") or 0) > 12
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_successor_of_a_killed_process_counts_on_and_another_process_serves_meanwhile(
     parts: Parts, system: System, metrics: dict[str, str], port: int, jpeg: bytes
@@ -108,7 +108,6 @@ def children_of(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_age_of_the_oldest_grows_while_no_worker_runs(
     parts: Parts, system: System, metrics: dict[str, str], port: int, jpeg: bytes

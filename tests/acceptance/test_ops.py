@@ -137,6 +137,7 @@ def test_details_are_read_again_after_an_error(page: Page, gateway: Gateway) -> 
     expect(page.get_by_text("the connection was lost")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_figures_may_be_unknown_or_huge(page: Page, gateway: Gateway) -> None:
     """With every server away, and with numbers that no site has."""
     errors: list[str] = []

@@ -18,6 +18,8 @@ from tests.conftest import wait_for
 from tests.processes import Parts
 from tests.store_proxy import StoreFault, StoreProxy
 
+pytestmark = pytest.mark.slow
+
 HANGING = {"DREAM_TIME_LIMIT_S": "1", "DREAM_RETRY_FIRST_S": "0.2", "DREAM_SHUTDOWN_TIMEOUT_S": "2"}
 
 

@@ -19,6 +19,8 @@ from dream.db.session import make_engine
 from tests.commands import command, dream
 from tests.pictures import noise
 
+pytestmark = pytest.mark.slow
+
 SECRET = "a secret of the caller's, 32 bytes or more"
 OWNERS_SQL = "SELECT owner, 'ann' FROM albums WHERE id = :dream_id"
 
@@ -108,7 +110,6 @@ def test_servers_that_the_environment_names_are_used(environment: dict[str, str]
     engine.dispose()
 
 
-@pytest.mark.slow
 def test_what_the_environment_does_not_name_is_embedded(albums: str, tmp_path: Path) -> None:
     """Only the database is the caller's; a second start is in a shell that `dream env` has pointed at the first."""
     data = tmp_path / "data"

@@ -19,6 +19,8 @@ from tests.conftest import wait_for
 from tests.processes import Parts, processes_with
 from tests.store_proxy import StoreFault, StoreProxy
 
+pytestmark = pytest.mark.slow
+
 SHUTDOWN_S = 3.0
 
 

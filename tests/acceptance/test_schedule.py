@@ -84,6 +84,7 @@ def zones(tmp_path: Path) -> Iterator[Path]:
     [("Test/Skips", 3600), ("Test/Repeats", -3)],
     ids=["left out", "shown twice"],
 )
+@pytest.mark.slow
 def test_a_switch_of_clocks_at_three_neither_skips_nor_doubles_it(
     system: System, settings: Settings, zones: Path, name: str, by_s: int
 ) -> None:

@@ -254,6 +254,7 @@ def test_a_gateway_port_that_is_taken_is_told_in_one_line(data, tmp_path) -> Non
     assert processes_of(data) == {}
 
 
+@pytest.mark.slow
 def test_dream_env_points_a_shell_at_the_stack_that_runs_and_fails_where_none_does(start, data) -> None:
     script = f'eval "$({sys.executable} -m dream env --data {data})" && echo "$DREAM_BROKER_URL"'
     up = start()

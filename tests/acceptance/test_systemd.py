@@ -30,6 +30,8 @@ from tests.notify_socket import NotifySocket
 from tests.processes import Parts
 from tests.systemd import Systemd
 
+pytestmark = pytest.mark.slow
+
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PARTS = [each for each in UNITS if each.stem != "dream-migrate"]
 #: The template starts the same command as dream-worker.
@@ -146,7 +148,6 @@ def works(stem: str, system: System, place: Place, picture: bytes) -> bool:
     return True
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", STARTED, ids=lambda path: path.stem)
 def test_a_unit_that_is_ready_works_and_pings_from_its_loop_and_says_that_it_stops(
     path: Path, place: Place, system: System, slow_picture: bytes, manager: NotifySocket
@@ -234,7 +235,6 @@ def system_on_postgresql(environment: dict[str, str], postgres_url: str) -> Iter
     system.close()
 
 
-@pytest.mark.slow
 def test_under_a_real_systemd_the_hardened_units_get_their_secrets_work_and_stop(
     host: Callable[..., Systemd], system_on_postgresql: System, jpeg: bytes
 ) -> None:
@@ -261,7 +261,6 @@ def test_under_a_real_systemd_the_hardened_units_get_their_secrets_work_and_stop
     ] * len(names)
 
 
-@pytest.mark.slow
 def test_a_real_systemd_restarts_a_worker_whose_loop_is_frozen(
     host: Callable[..., Systemd], system_on_postgresql: System, jpeg: bytes
 ) -> None:

@@ -17,6 +17,8 @@ from tests.pictures import noise
 from tests.processes import Parts
 from tests.this_process import configured
 
+pytestmark = pytest.mark.slow
+
 _LARGE = (4000, 3000)
 
 

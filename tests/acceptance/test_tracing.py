@@ -24,6 +24,8 @@ from tests.gateway import DREAM, Gateway, auth, emptied, receive
 from tests.pictures import noise
 from tests.processes import Parts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SHOP = """
@@ -229,7 +231,6 @@ def test_one_module_imports_opentelemetry() -> None:
     assert sorted(users) == ["tracing.py", "tracing.py"]  # the engine's imports a type
 
 
-@pytest.mark.slow
 def test_without_the_setting_no_process_imports_that_module_or_sentry(servers: dict[str, str], tmp_path: Path) -> None:
     """Python itself lists what each process imports; the web process is this call of `upload_images`."""
     environment = {**environment_in(tmp_path, servers), "PYTHONPROFILEIMPORTTIME": "1", "DREAM_PORT": "0"}

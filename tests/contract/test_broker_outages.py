@@ -28,6 +28,8 @@ from tests.workers import running_broker
 if TYPE_CHECKING:
     from dream.work.broker import AnyBroker
 
+pytestmark = pytest.mark.slow
+
 
 class Cut:
     """A broker behind a network of the test's, with a worker on it.

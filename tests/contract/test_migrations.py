@@ -130,6 +130,7 @@ migrate.upgrade(sys.argv[1])
 
 
 @pytest.mark.parametrize("at", ["DROP CONSTRAINT", "INSERT INTO _alembic_tmp", "DROP TABLE", "RENAME TO", "_leased"])
+@pytest.mark.slow
 def test_whoever_is_killed_on_the_way_leaves_tables_that_the_next_one_upgrades(old_url: str, at: str) -> None:
     before = images_of(old_url)
     killed = subprocess.run([sys.executable, "-c", KILLED, old_url, at], timeout=60, check=False)

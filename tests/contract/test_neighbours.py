@@ -29,6 +29,8 @@ from dream.producer import Producer
 from dream.settings import Settings
 from tests.conftest import created_database
 
+pytestmark = pytest.mark.slow
+
 OURS = {table.name for table in Base.metadata.sorted_tables} - {"dreams"} | {migrate.VERSION_TABLE}
 OLD_ROWS = (
     "INSERT INTO alembic_version VALUES ('0004')",

@@ -153,6 +153,7 @@ def all_are_read(folder: Path, keys: Path, target: Path) -> int:
 
 
 @pytest.mark.parametrize("volume", ["links", "no links"])
+@pytest.mark.slow
 def test_processes_that_begin_together_agree_on_one_folder(folder: Path, tmp_path: Path, volume: str) -> None:
     """Windows's shares, FAT and what some clouds mount have no hard links; their word is "not permitted"."""
     for attempt in range(5):
@@ -201,6 +202,7 @@ def test_a_process_that_is_slow_while_it_names_the_folder_renames_nobody_elses(
 
 @pytest.mark.parametrize("volume", ["links", "no links"])
 @pytest.mark.parametrize("dies_at", ["mkdir", "open", "fsync", "rename", "link", "unlink"])
+@pytest.mark.slow
 def test_processes_that_die_while_they_name_the_folder_leave_one_that_works(
     folder: Path, tmp_path: Path, volume: str, dies_at: str
 ) -> None:
@@ -213,6 +215,7 @@ def test_processes_that_die_while_they_name_the_folder_leave_one_that_works(
 
 
 @pytest.mark.parametrize("dies_at", ["mkdir", "fsync", "rename", "link"])
+@pytest.mark.slow
 def test_the_only_one_may_die_while_it_names_the_folder(folder: Path, tmp_path: Path, dies_at: str) -> None:
     """The id is settled and not yet written under its name, or not even settled: the next one goes on from there."""
     assert begin_together(folder, tmp_path / "none", "links", dies_at=dies_at, number=1) == "9"

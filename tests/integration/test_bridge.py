@@ -243,6 +243,7 @@ def test_a_thousand_messages_move_in_seconds(old_redis: Old, settings: Settings,
 
 
 @pytest.mark.parametrize("old", ["same-redis", "rabbitmq"], indirect=True)
+@pytest.mark.slow
 def test_the_real_async_result_returns_what_our_worker_did(
     old: Old, environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_task_of_dreams_own_that_was_revoked_before_it_was_moved_expires(old_r
 
 
 @pytest.mark.parametrize("old", ["same-redis", "rabbitmq"], indirect=True)
+@pytest.mark.slow
 def test_what_anybody_else_says_there_does_no_harm(old: Old) -> None:
     """Not JSON, not of kombu's, or too deep to read: the bridge goes on."""
     strange = (b"\xff", b"[" * 100_000, b"7", b"{}", b'{"body": 3, "content-type": "application/json"}')

@@ -172,6 +172,7 @@ def test_the_waiting_ends_at_its_time_limit(environment: Environment, settings: 
     assert run.stderr.splitlines()[-1] == "dream: not finished within 0.3 s; the work goes on"
 
 
+@pytest.mark.slow
 def test_who_waits_without_a_worker_is_told_so(environment: Environment, settings: Settings, photo: Path) -> None:
     """It would wait in silence for ever. Said once, a few seconds on."""
     with subprocess.Popen(

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import environment_in, prepare, settings_from
 from tests.processes import WORKER, Parts
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "mysite/__init__.py": "from .celery import app as celery_app\n__all__ = ('celery_app',)\n",
     "mysite/settings.py": """

@@ -15,6 +15,8 @@ from tests.commands import only_line
 from tests.pictures import noise
 from tests.processes import Parts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 OF_EXTRAS = ("cryptography", "pika", "psycopg", "opentelemetry", "sentry_sdk", "django")
 

@@ -334,6 +334,7 @@ LONG_LIFE = """
 """
 
 
+@pytest.mark.slow
 def test_the_limit_on_processor_time_is_by_job_and_not_by_life(tmp_path: Path) -> None:
     """A child may work longer in all than one picture may, and is killed when it exceeds what one may."""
     heavy = tmp_path / "heavy.png"

@@ -19,6 +19,8 @@ from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 from tests.this_process import configured
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 import json, os, sys, time
 import sentry_sdk

@@ -22,6 +22,8 @@ from tests.posts import taking_posts
 from tests.processes import Parts
 from tests.this_process import configured
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 from dream.compat import Celery
 

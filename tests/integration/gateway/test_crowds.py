@@ -75,6 +75,7 @@ def impatient(hasty: Gateway) -> Gateway:
     return emptied(hasty)
 
 
+@pytest.mark.slow
 def test_a_thousand_idle_connections_stop_nobody(start: Callable[..., Gateway]) -> None:
     """They are more than the gateway takes; it answers all the while, cuts them in time, and its log stays small."""
     with start(max_connections="300", head_timeout_s="2") as gateway, crowd(gateway, 1000, b"GET / HT") as idle:
@@ -145,6 +146,7 @@ def test_a_head_has_16_kib_however_it_arrives(gateway: Gateway, step: int) -> No
             assert b"HTTP/1.1 431 " in say(CHUNKED + rest)
 
 
+@pytest.mark.slow
 def test_an_idle_connection_ends_after_its_answer(impatient: Gateway) -> None:
     with plug(impatient, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as raw:
         assert answer(raw).endswith(b'{"status":"ok"}')
@@ -370,6 +372,7 @@ def test_an_honest_pipeline_is_answered(gateway: Gateway) -> None:
     assert b"404" in answers[answers.rindex(b"HTTP/1.1 ") :]
 
 
+@pytest.mark.slow
 def test_too_many_frames_close_with_4008_and_a_reason(gateway: Gateway) -> None:
     """Control frames and messages have each a bound; an honest client's pings are answered."""
     with gateway.watching() as websocket:

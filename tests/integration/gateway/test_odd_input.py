@@ -79,6 +79,7 @@ def test_odd_addresses(gateway: Gateway, path: str) -> None:
 
 
 @pytest.mark.parametrize("dream_id", IDS, ids=lambda each: each[:30])
+@pytest.mark.slow
 def test_odd_dreams_of_sockets(gateway: Gateway, dream_id: str) -> None:
     for query in (f"token={token()}", f"token={token()}&since=%00", "token=%00", "token=%ff%ed%a0%80", ""):
         said = say(gateway, HANDSHAKE.format(dream=dream_id, query=query).encode(), wait_s=0.2)
@@ -200,6 +201,7 @@ def test_odd_forms(gateway: Gateway, body: bytes, positions: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds(40))
+@pytest.mark.slow
 def test_heads_with_random_faults(gateway: Gateway, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(10):

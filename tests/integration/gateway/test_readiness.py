@@ -26,6 +26,7 @@ def silent_store() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_hundreds_who_ask_while_the_store_is_silent_hold_up_nobody(
     start: Callable[..., Gateway], silent_store: str
 ) -> None:

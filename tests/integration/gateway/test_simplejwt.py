@@ -18,6 +18,8 @@ from tests.gateway import DREAM, SECRET, Gateway, auth
 from tests.simplejwt_site import EXPIRED, site
 from tests.this_process import configured
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Gateway]
 Environment = dict[str, str]
 

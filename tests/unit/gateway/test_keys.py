@@ -221,6 +221,7 @@ def test_keys_are_kept_while_the_issuer_does_not_answer(issuer: Issuer) -> None:
     assert [key.kid for key in keys] == ["first"]
 
 
+@pytest.mark.slow
 def test_an_answer_without_end_is_given_up(issuer: Issuer) -> None:
     """Neither a large one nor a slow one costs more than its share of memory and time; the keys are kept."""
     settings = Settings(jwt_jwks=issuer.url)
