@@ -8,7 +8,7 @@ const NEWS_MS = 8_000;
 const element = (id) => document.getElementById(id);
 const [upload, gallery] = ["dream-upload", "dream-gallery"].map((name) => document.querySelector(name));
 let client = null;
-let use = null; // aborts when the page leaves its client: an answer may still come afterwards
+let use = null; // aborts when the page leaves its client
 let newsTimer = 0;
 
 document.adoptedStyleSheets = [theme];
@@ -92,7 +92,7 @@ element("sign-out").addEventListener("click", async () => {
   await gallery.settle();
   own.uploads.items.forEach((each) => own.uploads.dismiss(each)); // no visit is told of them
   const error = await own.logOut().then(() => null, (failure) => failure);
-  if (own !== client) return; // a second click, or another dream was entered
+  if (own !== client) return; // a second click
   leave();
   forget();
   showState();

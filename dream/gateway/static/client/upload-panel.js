@@ -168,9 +168,11 @@ class UploadPanel {
     row.root.dataset.state = item.state;
     row.ring.style.setProperty("--share", item.share);
     setText(row.note, item.error || sizeText(item.size));
+    const hadFocus = row.root.matches(":focus-within");
     row.cancel.hidden = !this.#queue.canCancel(item);
     row.retry.hidden = item.state !== "failed";
     row.dismiss.hidden = !item.error;
+    if (hadFocus && !row.root.querySelector(":focus:not([hidden])")) this.#focusBack();
   }
 
   #newFile(item) {
@@ -195,9 +197,7 @@ class UploadPanel {
   #retry(item) {
     this.#queue.retry(item);
     this.#drawFile(item);
-    const { cancel } = this.#rows.get(item);
-    if (cancel.hidden) this.#focusBack();
-    else cancel.focus();
+    this.#rows.get(item).cancel.focus();
   }
 
   /** Act on a row that goes away, and give the focus to a neighbour. */
