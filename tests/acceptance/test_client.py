@@ -121,6 +121,32 @@ def test_a_reading_that_hangs_or_brings_another_answer_is_done_again(page: Page,
     wait_for(lambda: ids(page) == [there] and not page.evaluate(told), what="the picture")
 
 
+def test_one_renewal_serves_all_whose_token_was_refused(page: Page) -> None:
+    """Calls at the same time, the socket, and an answer that comes late; a renewal that fails is no token."""
+    given = page.evaluate(
+        """async ([dream, token]) => {
+          const answers = ["refused", new Error("away"), token];
+          let given = 0;
+          const get = () => { const next = answers[given++]; if (next.message) throw next; return next; };
+          const other = new client.constructor({ dream, token: get });
+          const read = () => other.call("GET", other.path()).then(({ body }) => body.length, (error) => error.message);
+          let release;
+          const held = new Promise((resolve) => (release = resolve));
+          const late = other.authorized((used) => held.then(() => ({ status: used === "Bearer refused" ? 401 : 200 })));
+          const failed = await read();
+          const listed = await Promise.all([read(), read(), read()]);
+          release();
+          const { status } = await late;
+          other.connect();
+          await new Promise((live) => other.addEventListener("state", () => other.state === "live" && live()));
+          other.close();
+          return [failed, listed, status, given];
+        }""",
+        [DREAM, token()],
+    )
+    assert given == ["away", [0, 0, 0], 200, 3]
+
+
 # --- files
 
 _ADD = "(name) => void client.uploads.add([new File(['bytes'], name, { type: 'image/png' })])"

@@ -93,7 +93,6 @@ export class DreamClient extends EventTarget {
   readonly pictures: Map<number, Picture>;
   readonly hasMore: boolean;
   readonly uploads: UploadQueue;
-  readonly canRenew: boolean;
   order: "newest" | "position";
   connect(): void;
   close(): void;
@@ -110,9 +109,8 @@ export class DreamClient extends EventTarget {
     method: string,
     path: string,
     options?: Omit<RequestInit, "method"> & { json?: unknown },
-    isAgain?: boolean,
   ): Promise<{ body: any; headers: Headers }>;
-  authorization(isNew?: boolean): Promise<string>;
+  authorized<Answer extends { status: number }>(send: (authorization: string) => Promise<Answer>): Promise<Answer>;
   path(rest?: string): string;
   adopt(task: string, previews: string[]): void;
   addEventListener<Name extends keyof DreamClientEventMap>(

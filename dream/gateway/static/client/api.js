@@ -35,7 +35,7 @@ export class DreamClient extends EventTarget {
   pictures = new Map();
 
   #token;
-  #given = "";
+  #given = Promise.resolve(""); // the last token
   #order = "newest";
   #socket;
   #settings = null;
@@ -60,8 +60,7 @@ export class DreamClient extends EventTarget {
     this.#token = typeof token === "string" ? token.replace(/^Bearer\s+/i, "") : token;
     this.#socket = new LiveSocket(
       new URL(`ws/dream-images/${this.dream}/`, this.base),
-      (isNew) => this.#currentToken(isNew),
-      this.canRenew,
+      (refused) => this.#currentToken(refused),
       (message) => this.#receive(message),
       (state, reason = "") => this.#changeState(state, reason),
     );
@@ -116,41 +115,42 @@ export class DreamClient extends EventTarget {
   // --- calls
 
   /** A call of the gateway's REST API; its path is relative to the base. */
-  async call(method, path, { json, ...options } = {}, isAgain = false) {
-    const headers = { Authorization: await this.authorization(isAgain), ...options.headers };
+  async call(method, path, { json, ...options } = {}) {
+    const headers = { ...options.headers };
     if (json !== undefined) {
       headers["Content-Type"] = "application/json";
       options.body = JSON.stringify(json);
     }
-    let answer;
-    let text;
-    try {
-      answer = await fetch(new URL(path, this.base), { ...options, method, headers });
-      text = await answer.text();
-    } catch (error) {
-      const isStopped = options.signal?.aborted && error.name !== "TimeoutError";
-      throw isStopped ? error : new DreamError(say("error.connection"));
-    }
-    const body = parsed(text || "{}");
+    const answer = await this.authorized(async (Authorization) => {
+      try {
+        const answer = await fetch(new URL(path, this.base), { ...options, method, headers: { Authorization, ...headers } });
+        return Object.assign(answer, { words: await answer.text() });
+      } catch (error) {
+        const isStopped = options.signal?.aborted && error.name !== "TimeoutError";
+        throw isStopped ? error : new DreamError(say("error.connection"));
+      }
+    });
+    const body = parsed(answer.words || "{}");
     if (answer.ok && body) return { body, headers: answer.headers };
-    if (answer.status === 401 && this.canRenew && !isAgain) {
-      return this.call(method, path, { json, ...options }, true);
+    throw new DreamError(body?.error ?? say("error.status", answer), answer.status, body?.code ?? "");
+  }
+
+  /** The answer to `send(authorization)`; sent again if the token is refused and another can be had. */
+  async authorized(send) {
+    const token = await this.#currentToken();
+    const answer = await send(`Bearer ${token}`);
+    const other = answer.status === 401 ? await this.#currentToken(token) : token;
+    return other === token ? answer : send(`Bearer ${other}`);
+  }
+
+  /** One renewal serves all whose token was refused. */
+  async #currentToken(refused = "") {
+    if (typeof this.#token !== "function") return this.#token;
+    const last = this.#given;
+    if ((await last) === refused && last === this.#given) {
+      this.#given = (async () => String(await this.#token()))();
+      this.#given.catch(() => (this.#given = last));
     }
-    throw new DreamError(body?.error ?? say("error.status", { status: answer.status }), answer.status, body?.code ?? "");
-  }
-
-  /** The header of a request that is not made by `call`; with a new token if the last was refused and another can be had. */
-  async authorization(isNew = false) {
-    return `Bearer ${await this.#currentToken(isNew)}`;
-  }
-
-  get canRenew() {
-    return typeof this.#token === "function";
-  }
-
-  async #currentToken(isNew) {
-    if (!this.canRenew) return this.#token;
-    if (isNew || !this.#given) this.#given = String(await this.#token());
     return this.#given;
   }
 

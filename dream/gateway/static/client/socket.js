@@ -9,7 +9,7 @@ const RETRY_MAX_MS = 10_000;
 export class LiveSocket {
   #address;
   #token;
-  #canRenew;
+  #tried = "";
   #onMessage;
   #onState;
   #socket = null;
@@ -24,15 +24,13 @@ export class LiveSocket {
 
   /**
    * @param {URL} address without a query
-   * @param {(isNew: boolean) => Promise<string>} token
-   * @param {boolean} canRenew whether `token(true)` gives a new token after the last was refused
+   * @param {(refused?: string) => Promise<string>} token gives another token than the refused one, if it can be had
    * @param {(message: object) => void} onMessage
    * @param {(state: string, reason?: string) => void} onState
    */
-  constructor(address, token, canRenew, onMessage, onState) {
+  constructor(address, token, onMessage, onState) {
     this.#address = address;
     this.#token = token;
-    this.#canRenew = canRenew;
     this.#onMessage = onMessage;
     this.#onState = onState;
   }
@@ -61,18 +59,20 @@ export class LiveSocket {
     }
   }
 
-  async #connect(isNew = false) {
+  async #connect(refused, reason) {
     this.#drop();
     this.#isConnecting = true;
     const attempt = this.#attempt;
     let token;
     try {
-      token = await this.#token(isNew);
+      token = await this.#token(refused);
     } catch (error) {
       if (attempt === this.#attempt) this.#closed({ code: error.status === 401 ? REJECTED : 0, reason: error.message });
       return;
     }
     if (attempt !== this.#attempt) return;
+    if (token === refused) return this.#closed({ code: REJECTED, reason });
+    this.#tried = token;
     const address = new URL(this.#address);
     address.protocol = address.protocol.replace("http", "ws");
     if (this.#seq) address.searchParams.set("since", this.#seq);
@@ -103,9 +103,9 @@ export class LiveSocket {
 
   #closed({ code, reason }) {
     this.#drop();
-    if (code === REJECTED && this.#canRenew && !this.#isRenewed) {
+    if (code === REJECTED && !this.#isRenewed) {
       this.#isRenewed = true;
-      this.#connect(true);
+      this.#connect(this.#tried, reason);
       return;
     }
     if (code === REJECTED) {

@@ -242,28 +242,26 @@ export class UploadQueue extends EventTarget {
   }
 
   /** The server's answer; null if the request was stopped. */
-  async #post(group, onShare, isAgain = false) {
+  async #post(group, onShare) {
     const { items, request } = group;
     const form = new FormData();
     for (const item of items) form.append("files", item.file, item.name);
-    let authorization;
+    const send = (authorization) =>
+      new Promise((resolve) => {
+        request.onabort = request.onload = request.onerror = request.ontimeout = () => resolve(request);
+        if (group.isStopped) return resolve(request);
+        request.open("POST", new URL(this.#client.path(), this.#client.base));
+        request.setRequestHeader("Authorization", authorization);
+        request.setRequestHeader("Idempotency-Key", items[0].key);
+        request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
+        request.send(form);
+      });
     try {
-      authorization = await this.#client.authorization(isAgain);
+      await this.#client.authorized(send);
     } catch (error) {
       return { status: error.status ?? 0, body: { error: error.message } };
     }
     if (group.isStopped) return null;
-    request.open("POST", new URL(this.#client.path(), this.#client.base));
-    request.setRequestHeader("Authorization", authorization);
-    request.setRequestHeader("Idempotency-Key", items[0].key);
-    request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
-    const isStopped = await new Promise((resolve) => {
-      request.onabort = () => resolve(true);
-      request.onload = request.onerror = request.ontimeout = () => resolve(false);
-      request.send(form);
-    });
-    if (isStopped) return null;
-    if (request.status === 401 && this.#client.canRenew && !isAgain) return this.#post(group, onShare, true);
     let body = {};
     try {
       body = JSON.parse(request.responseText);
