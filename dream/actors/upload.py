@@ -1,16 +1,19 @@
 """The steps of an upload's run: fetch, process, store, record, publish.
 
-    begin ─► fetch_and_submit ─► finish_image, one after another ─► drop_staged ─► end
+    begin ─► fetch_and_submit ────────────► finish_image ─► drop_staged ─► end
              (staged bytes → file → pool)   (put object, row, event)
 
-A run works only on unfinished pictures, so a second run of the task repeats nothing that the first has finished.
+The pool gets the pictures some ahead of those that are finished, in their order. A run works only on unfinished
+pictures, so a second run of the task repeats nothing that the first has finished.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,6 +55,9 @@ log = get_logger(__name__)
 
 #: Seconds before each new look for a dream that is not visible yet (docs/architecture.md, "A dream may come late").
 _LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Pictures of a run that wait for the pool's processes while each has one. More would fill the disk, and their fetching
+#: would take processor time from other users' pictures.
+_AHEAD = 1
 
 
 def upload(resources: Resources, run: Run, dream_id: int, encoded_files: list[Any], positions: list[int]) -> list[str]:
@@ -144,25 +150,31 @@ class Upload:
 
     # --- fetch, process, store
 
-    def fetch_and_submit(self, folder: Path, jobs: ExitStack) -> list[InWork]:
-        """Give each unfinished picture to the pool; `jobs` cancels them."""
-        in_work: list[InWork] = []
-        for image in self._images:
+    def fetch_and_submit(self, folder: Path, jobs: ExitStack) -> Iterator[InWork]:
+        """Give each unfinished picture to the pool, a few ahead of the one that is yielded; `jobs` cancels them."""
+        ahead: deque[InWork] = deque()
+        for index in range(len(self._images)):
+            image = self._images[index]  # the rows may have been read again
             if image.state is ImageState.PROCESSING:
                 self._run.check()
                 with _Attempt(self, image):
-                    source, target = folder / f"{image.index}.in", folder / f"{image.index}.out"
-                    with tracing.span("fetch", image_id=image.id):
-                        self._fetch(image, source)
-                    limits = self._limits.wanting(image.wanted_specs).around(image.focus)
-                    job = self._resources.pool.submit(
-                        source, target, limits, group_of_dream(self._dream_id, image.user_id)
-                    )
-                    jobs.callback(job.cancel)
-                    in_work.append(InWork(image, job, source, target, time.time_ns()))
-                    self._progress.watch(image, job)
-                    self._progress.tell_begun(self._images)
-        return in_work
+                    ahead.append(self._submit(image, folder, jobs))
+                if len(ahead) > self._settings.pool_processes + _AHEAD:
+                    yield ahead.popleft()
+        yield from ahead
+
+    def _submit(self, image: DreamImage, folder: Path, jobs: ExitStack) -> InWork:
+        own = folder / str(image.index)
+        own.mkdir()
+        source, target = own / "in", own / "out"
+        with tracing.span("fetch", image_id=image.id):
+            self._fetch(image, source)
+        limits = self._limits.wanting(image.wanted_specs).around(image.focus)
+        job = self._resources.pool.submit(source, target, limits, group_of_dream(self._dream_id, image.user_id))
+        jobs.callback(job.cancel)
+        self._progress.watch(image, job)
+        self._progress.tell_begun(self._images)
+        return InWork(image, job, source, target, time.time_ns())
 
     @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
@@ -175,13 +187,14 @@ class Upload:
             raise ImageRejected.because(Reason.UPLOAD_GONE) from None
 
     def finish_image(self, work: InWork) -> None:
-        """Wait for the pool, put the object, update the row, publish the event."""
+        """Wait for the pool, put the object, update the row, publish the event, and remove the picture's files."""
         image = work.image
         with _Attempt(self, image):
             with tracing.span("process", began_ns=work.since_ns, image_id=image.id):
                 processed = work.job.wait(self._poll)
             with self._run.whole():
                 self._store_and_record(work, processed)
+        shutil.rmtree(work.source.parent, ignore_errors=True)
 
     def _poll(self) -> None:
         self._run.check()

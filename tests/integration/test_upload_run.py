@@ -33,17 +33,19 @@ class Pool:
 
     Parameters:
       at_last: called at the third picture.
+      job: the class of a picture in work.
     """
 
-    def __init__(self, at_last: Callable[[], None]) -> None:
+    def __init__(self, at_last: Callable[[], None], job: type[Job] | None = None) -> None:
         self.jobs: list[Job] = []
         self._at_last = at_last
+        self._job = job or Job
 
     def submit(self, source: Path, target: Path, limits: Limits, group: str) -> Job:  # noqa: ARG002
         assert source.exists()
         if len(self.jobs) == 2:
             self._at_last()
-        self.jobs.append(Job())
+        self.jobs.append(self._job())
         return self.jobs[-1]
 
 
@@ -59,6 +61,13 @@ class Job:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+
+class Refused(Job):
+    """A picture that the pool refuses."""
+
+    def wait(self, poll: Callable[[], None]) -> Processed:  # noqa: ARG002
+        raise ImageRejected("refused")
 
 
 class Parts:
@@ -110,6 +119,33 @@ def test_a_run_that_fails_while_it_submits_leaves_no_picture_in_the_pool(
 
     jobs = work(settings, producer, run, tmp_path, at_last=refuse)
     assert [job.is_cancelled for job in jobs] == [True] * 2
+
+
+def test_a_run_of_many_pictures_has_few_of_their_files_at_a_time(
+    settings: Settings, producer: Producer, tmp_path: Path
+) -> None:
+    """The other pictures are not fetched yet, or their files are removed: the disk and other users do not feel them."""
+    task_id = producer.upload_images(7, PICTURES * 8, [0] * 24)
+    with producer.database.begin() as session:
+        claim = tasks.claim(session, task_id, settings.lease_s)
+    assert claim is not None
+    most = 0
+
+    class Counting(Pool):
+        def submit(self, source: Path, target: Path, limits: Limits, group: str) -> Job:
+            nonlocal most
+            most = max(most, len(list(tmp_path.rglob("in"))))
+            return super().submit(source, target, limits, group)
+
+    pool = Counting(lambda: None, Refused)
+    with pytest.raises(ImageRejected):
+        upload(
+            Parts(settings, producer, tmp_path, pool),
+            Run(claim, math.inf, threading.Event(), threading.Event()),
+            *claim.args,
+        )
+    assert len(pool.jobs) == 24
+    assert most == settings.pool_processes + 2
 
 
 def test_a_message_that_names_a_picture_as_its_staged_bytes_is_refused(
