@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.command import Command, CommandGroup, explained, load_quietly, reached
-from dream.errors import InvalidArguments
+from dream.cli.command import Command, CommandGroup, WrongUsage, as_usage, explained, load_quietly, reached
 
 if TYPE_CHECKING:
     from dream.bridge.handover import Handover, Moved
@@ -95,21 +94,22 @@ def bridge(
     if context.invoked_subcommand is not None:
         return
     if source_url is None:
-        raise InvalidArguments("--from must name Celery's broker: redis://… or amqp://…")
+        raise WrongUsage("--from must name Celery's broker: redis://… or amqp://…")
     from dream.bridge import open_source
     from dream.compat.queues import queues_of
 
     settings, found = _loaded(app)
-    source = open_source(
-        settings,
-        source_url,
-        [name.strip() for name in (queues or "").split(",") if name.strip()],
-        app_queues=queues_of(found),
-        take_unacked=take_unacked,
-        visibility_timeout_s=visibility_timeout_s,
-        key_prefix=key_prefix,
-        separator=separator,
-    )
+    with as_usage():
+        source = open_source(
+            settings,
+            source_url,
+            [name.strip() for name in (queues or "").split(",") if name.strip()],
+            app_queues=queues_of(found),
+            take_unacked=take_unacked,
+            visibility_timeout_s=visibility_timeout_s,
+            key_prefix=key_prefix,
+            separator=separator,
+        )
     handing_over = _handing_over(settings, found, tells=not leave_pending)
     with closing(source), handing_over as (handover, _), reached(f"--from {source_url}"):
         _check(source, handover) if check else _move(settings, source, handover, drain=drain)
@@ -142,7 +142,7 @@ def replay(
     from dream.bridge.parked import replayed
 
     if bool(ids) == everything:
-        raise InvalidArguments("name the messages by their IDs, or use --all")
+        raise WrongUsage("name the messages by their IDs, or use --all")
     settings, found = _loaded(app)
     with _handing_over(settings, found, tells=not leave_pending) as (handover, place), reached(_PARKED_AT):
         moved = replayed(place, handover, ids)

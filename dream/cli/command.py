@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from dream.errors import BrokerUnavailable, DreamError
+from dream.errors import BrokerUnavailable, DreamError, InvalidArguments
 from dream.messages.arguments import MAX_ID
 from dream.work.process import EXIT_INTERRUPTED
 
@@ -24,6 +24,8 @@ __all__ = [
     "Command",
     "CommandGroup",
     "DreamId",
+    "WrongUsage",
+    "as_usage",
     "confirm",
     "explained",
     "load_quietly",
@@ -75,6 +77,26 @@ def _write_options(command: Command | CommandGroup, ctx: Any, formatter: Any) ->
 def _range_in_words(found: re.Match[str]) -> str:
     least, most = found["least"] or found["only_least"], found["most"]
     return f"at least {least}" if most in (None, str(MAX_ID)) else f"{least} to {most}"
+
+
+# --- usage
+
+
+class WrongUsage(typer.BadParameter):
+    """A command line that does not fit the usage. The usage is printed first, and the exit code is 2."""
+
+    def format_message(self) -> str:
+        """The sentence alone: it names its options itself."""
+        return self.message
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """Turn `InvalidArguments` into `WrongUsage`: the values are those of the command line."""
+    try:
+        yield
+    except InvalidArguments as error:
+        raise WrongUsage(str(error)) from None
 
 
 # --- servers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.command import AsJson, Command, CommandGroup, confirm, load_quietly, opened
+from dream.cli.command import AsJson, Command, CommandGroup, WrongUsage, confirm, load_quietly, opened
 from dream.errors import InvalidArguments
 from dream.messages.states import owners_line
 from dream.work.text import counted
@@ -94,9 +94,9 @@ def replay_(
     """Run failed tasks again from the start, with all retries. A file that is no picture is refused again."""
     from dream.producer.dead_letters import replay
 
-    settings = load_quietly()
-    with opened(settings) as producer:
-        for task_id in _chosen(producer, task_ids, everything=everything):
+    _check_choice(task_ids, everything=everything)
+    with opened(load_quietly()) as producer:
+        for task_id in _chosen(producer, task_ids):
             if not replay(producer, task_id):
                 raise InvalidArguments(f"no failed task has the ID {task_id} any more")
             typer.echo(task_id)
@@ -114,11 +114,11 @@ def purge_(
     """Delete failed tasks and their staged bytes. They cannot be replayed after that."""
     from dream.producer.dead_letters import purge
 
-    settings = load_quietly()
-    with opened(settings) as producer:
-        if task_ids and older_than_days:
-            raise InvalidArguments("--older-than-days works with --all, not with IDs")
-        chosen = _chosen(producer, task_ids, everything=everything, older_than_s=older_than_days * 86400)
+    _check_choice(task_ids, everything=everything)
+    if task_ids and older_than_days:
+        raise WrongUsage("--older-than-days works with --all, not with IDs")
+    with opened(load_quietly()) as producer:
+        chosen = _chosen(producer, task_ids, older_than_s=older_than_days * 86400)
         if chosen and not yes:
             confirm(
                 f"Delete {counted(len(chosen), 'failed task')} for good?",
@@ -133,11 +133,15 @@ def purge_(
             typer.echo(task_id)
 
 
-def _chosen(producer: Producer, task_ids: list[str] | None, *, everything: bool, older_than_s: float = 0) -> list[str]:
+def _check_choice(task_ids: list[str] | None, *, everything: bool) -> None:
+    if bool(task_ids) == everything:
+        raise WrongUsage("name the tasks by their IDs, or use --all")
+
+
+def _chosen(producer: Producer, task_ids: list[str] | None, *, older_than_s: float = 0) -> list[str]:
+    """These failed tasks; without IDs, all."""
     from dream.db import dead_letters
 
-    if bool(task_ids) == everything:
-        raise InvalidArguments("name the tasks by their IDs, or use --all")
     with producer.database.read() as session:
         if task_ids:
             return [_found(session, task_id).id for task_id in task_ids]

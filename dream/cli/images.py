@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.command import AsJson, Command, DreamId, confirm, load_quietly, opened
+from dream.cli.command import AsJson, Command, DreamId, WrongUsage, as_usage, confirm, load_quietly, opened
 from dream.errors import InvalidArguments, Reason
-from dream.messages.arguments import MAX_ID, ImageFile, UrlToDelete, named, refusal_of
+from dream.messages.arguments import MAX_ID, ImageFile, UrlToDelete, check_positions, named, refusal_of
 from dream.messages.states import ImageState
 from dream.work.messages import HIGHEST_PRIORITY
 from dream.work.process import EXIT_FAILURE, EXIT_INTERRUPTED
@@ -58,6 +58,8 @@ def upload(
 ) -> None:
     """Upload pictures. Print the task's ID, and with --wait the pictures as `dream images` lists them."""
     _check_timeout(wait, timeout)
+    with as_usage():
+        check_positions(position or None, len(files))
     settings = load_quietly()
     sent = [_read(path, settings.max_upload_bytes) for path in files]
     with opened(settings) as producer:
@@ -242,9 +244,9 @@ def _show_deleted(seen: Seen) -> None:
 
 
 def _check_timeout(wait: bool, timeout_s: float | None) -> None:
-    """Raise InvalidArguments if the time limit has no effect."""
+    """Raise WrongUsage if the time limit has no effect."""
     if timeout_s is not None and not wait:
-        raise InvalidArguments("--timeout works only with --wait; nothing was done")
+        raise WrongUsage("--timeout works only with --wait; nothing was done")
 
 
 def _follow(rows: Iterator[Seen], timeout_s: float | None) -> Seen:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.command import Command, explained
+from dream.cli.command import Command, WrongUsage, explained
 from dream.work.process import exit_code
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _queue_names(given: str) -> set[str]:
 
     names = _listed(given)
     if not names or names - set(QUEUES):
-        raise typer.BadParameter(f"{given!r}: use {' or '.join(QUEUES)}", param_hint="--queues")
+        raise WrongUsage(f"--queues {given!r}: use {' or '.join(QUEUES)}")
     return names
 
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dream.cli.command import Command, load_quietly, opened
-from dream.errors import InvalidArguments
+from dream.cli.command import Command, WrongUsage, load_quietly, opened
 from dream.messages.arguments import MAX_ID
 from dream.messages.states import TaskState
 from dream.work.process import EXIT_FAILURE, EXIT_INTERRUPTED
@@ -65,7 +64,7 @@ def reprocess(
 ) -> None:
     """Make stored pictures anew with today's settings. URLs stay; called again after an interruption, it goes on."""
     if sum((dream_id is not None, everything, older_than is not None)) != 1:
-        raise InvalidArguments("use one of --dream-id, --all and --older-than; nothing was done")
+        raise WrongUsage("use one of --dream-id, --all and --older-than; nothing was done")
     age = None if older_than is None else _moment(older_than)
     settings = load_quietly()
     names = None if variants is None else _names(settings, variants)
@@ -89,7 +88,7 @@ def _names(settings: Settings, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or (unknown := [name for name in names if name not in known]):
         wrong = f"there is no variant {unknown[0]!r}" if names else "--variants names no variant"
-        raise InvalidArguments(f"{wrong}; the settings make: {', '.join(known) or 'none'}")
+        raise WrongUsage(f"{wrong}; the settings make: {', '.join(known) or 'none'}")
     return sorted(set(names))
 
 
@@ -97,7 +96,7 @@ def _moment(text: str) -> datetime | timedelta:
     """The day in a text, or an age.
 
     Raises:
-      InvalidArguments: it is neither.
+      WrongUsage: it is neither.
     """
     number, unit = text[:-1], text[-1:]
     try:
@@ -107,7 +106,7 @@ def _moment(text: str) -> datetime | timedelta:
             return age
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        raise InvalidArguments(
+        raise WrongUsage(
             f"--older-than must be a day as 2026-01-31, days as 30d or hours as 12h, not {text!r:.60}"
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import typer
 
-from dream.cli.command import Command, load_quietly, opened
+from dream.cli.command import Command, as_usage, load_quietly, opened
 from dream.errors import SettingsError
 from dream.messages.arguments import MAX_ID
-from dream.messages.users import UserId, number_and_text
+from dream.messages.users import UserId, check_owner, number_and_text
 
 if TYPE_CHECKING:
     from dream.settings import Settings
@@ -44,11 +44,14 @@ def token(
     operator: Annotated[bool, typer.Option("--operator", help="The token opens the page of operators, /ops.")] = False,
 ) -> None:
     """Print a signed token for development. With --dream-id also make the user the dream's owner."""
+    username = username or f"user{user_id}"[:150]
+    with as_usage():
+        check_owner(dream_id or 1, user_id, username)
     settings = load_quietly()
     signed = sign(settings, user_id, ttl, is_operator=operator)
     if dream_id is not None:
         with opened(settings) as producer:
-            producer.set_owner(dream_id, user_id, username or f"user{user_id}"[:150])
+            producer.set_owner(dream_id, user_id, username)
     typer.echo(signed)
 
 

@@ -127,10 +127,25 @@ def test_it_says_how_far_it_is_and_ends_well_at_sigterm(
     assert re.fullmatch(r"handed over 2, duplicates 0, parked 0; in \d+\.\d s", last)
 
 
-BAD = {
+USAGE = {
     "no-source": ((), "--from must name Celery's broker"),
     "typo": (("--from", "reddis://h/0"), "--from must be redis://"),
-    "database": (("--from", "redis://127.0.0.1/abc"), "a Redis database is a number"),
+    "database": (("--from", "redis://127.0.0.1/abc"), "--from: a Redis database is a number"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), USAGE.values(), ids=USAGE)
+def test_a_source_that_cannot_be_is_wrong_usage(
+    variables: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    """systemd does not start such a bridge again."""
+    for more in ((), ("--check",)):
+        answer = dream(variables, "bridge", *arguments, *more)
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert answer.stderr.splitlines()[-1].startswith(f"Error: {said}")
+
+
+BAD = {
     "nothing-answers": (("--from", "redis://127.0.0.1:9/0"), "--from redis://127.0.0.1:9/0: Error 111 connecting"),
     "nothing-answers-amqp": (("--from", "amqp://127.0.0.1:9//"), "--from amqp://127.0.0.1:9//: no answer"),
     "no-app": (("--from", "redis://127.0.0.1:9/0", "-A", "nowhere"), "there is no such module"),

@@ -133,7 +133,7 @@ def test_upload_waits_and_tells_each_files_outcome_to_scripts_and_to_people(
     assert len(newest["url"]) > 40
 
 
-@pytest.mark.parametrize("wrong", ["missing", "folder", "empty", "too large", "positions"])
+@pytest.mark.parametrize("wrong", ["missing", "folder", "empty", "too large"])
 def test_a_file_that_cannot_be_sent_is_one_line_and_nothing_is_sent(
     environment: Environment, settings: Settings, photo: Path, tmp_path: Path, wrong: str
 ) -> None:
@@ -144,7 +144,6 @@ def test_a_file_that_cannot_be_sent_is_one_line_and_nothing_is_sent(
         "folder": [tmp_path],
         "empty": [tmp_path / "empty.jpg"],
         "too large": [photo],
-        "positions": ["--position", 1, "--position", 2],
     }[wrong]
     limit = {"DREAM_MAX_UPLOAD_BYTES": "100"} if wrong == "too large" else {}
 
@@ -191,19 +190,6 @@ def test_who_waits_without_a_worker_is_told_so(environment: Environment, setting
     assert said.startswith("dream: no worker has begun after 5 s; the task is accepted")
     assert "`dream doctor`" in said
     assert "no worker has begun" not in rest
-
-
-@pytest.mark.parametrize("arguments", [["upload", "photo.jpg"], ["delete", "--yes"]])
-def test_a_time_limit_without_waiting_is_refused(
-    environment: Environment, settings: Settings, photo: Path, arguments: list[str]
-) -> None:
-    """It would limit nothing."""
-    uploaded(environment, photo)
-    named = [str(photo) if each == "photo.jpg" else each for each in arguments]
-    run = dream(environment, *named, "--dream-id", 7, "--timeout", 3)
-    assert (run.returncode, run.stdout) == (1, "")
-    assert only_line(run.stderr) == "dream: --timeout works only with --wait; nothing was done"
-    assert [row["state"] for row in listed(environment)] == ["pending"]
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_work(environment: Environment, settings: Settings, photo: Path) -> None:
@@ -469,6 +455,32 @@ def test_that_there_is_nothing_is_said(
     """On standard error: a script reads no rows."""
     run = dream(environment, *arguments)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("dlq replay", "name the tasks by their IDs, or use --all"),
+        ("dlq replay some --all", "name the tasks by their IDs, or use --all"),
+        ("dlq purge", "name the tasks by their IDs, or use --all"),
+        ("dlq purge some --older-than-days 1", "--older-than-days works with --all, not with IDs"),
+        ("upload photo.jpg --dream-id 7 --timeout 1", "--timeout works only with --wait; nothing was done"),
+        ("upload photo.jpg --dream-id 7 --position 1 --position 2", "1 file but 2 positions: each file needs one"),
+        ("delete --dream-id 7 --yes --timeout 1", "--timeout works only with --wait; nothing was done"),
+        ("reprocess", "use one of --dream-id, --all and --older-than; nothing was done"),
+        ("token --user-id 12345678901234567890x" + 255 * "x", "user_id must be a whole number or a text of"),
+        ("bridge replay", "name the messages by their IDs, or use --all"),
+        ("bridge --from reddis://h/0", "--from must be redis://"),
+        ("worker --queues nope", "--queues 'nope': use default or dream_image_processing"),
+    ],
+)
+def test_a_command_line_that_does_not_fit_the_usage_ends_with_2(arguments: str, said: str) -> None:
+    """No server is asked: none is there."""
+    run = dream({}, *arguments.split(), DREAM_BROKER_URL="redis://127.0.0.1:9/0")
+    assert (run.returncode, run.stdout) == (2, "")
+    usage, *_, error = run.stderr.splitlines()
+    assert usage.startswith("Usage: ")
+    assert error.startswith(f"Error: {said}")
 
 
 def test_a_warning_is_a_line_of_text_that_says_what_to_do(

@@ -85,7 +85,7 @@ def test_words_of_the_store_are_for_operators_alone(
 
 def test_an_unknown_id_is_one_clear_line(environment: dict[str, str], producer: Producer) -> None:
     waiting = producer.upload_images(7, [PICTURE], [0])
-    wrong = [("show", "none"), ("replay", waiting), ("purge", "none", "--yes"), ("replay",), ("purge", "--yes")]
+    wrong = [("show", "none"), ("replay", waiting), ("purge", "none", "--yes")]
     for arguments in wrong:
         done = dream(environment, "dlq", *arguments)
         assert done.returncode == 1
