@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from dream.stack.ports import choose
 from dream.work.broker import make_broker
 from tests.acceptance.conftest import System
 from tests.conftest import prepare, settings_from, wait_for
-from tests.deployed import DEPLOY, Place
+from tests.deployed import DEPLOY, ROOT, Place
 from tests.gateway import OWNER, SECRET, token
 from tests.nginx import program
 from tests.notify_socket import NotifySocket
@@ -259,6 +260,28 @@ def test_under_a_real_systemd_the_hardened_units_get_their_secrets_work_and_stop
     assert [(systemd.shows(name, "ActiveState"), systemd.shows(name, "Result")) for name in names] == [
         ("inactive", "success")
     ] * len(names)
+
+
+def test_the_page_sends_a_first_picture_through_the_site(
+    host: Callable[..., Systemd], system_on_postgresql: System
+) -> None:
+    """By the lines of docs/deploy.md, with secrets as credentials; the gateway is asked without nginx."""
+    program("curl")
+    port = choose()
+    systemd = host(DREAM_PORT=str(port), DREAM_GATEWAY_URL=f"http://127.0.0.1:{port}")
+    assert systemd.run("systemctl", "start", "dream-worker", "dream-gateway") == "", systemd.log.read_text()
+    page = (ROOT / "docs/deploy.md").read_text("utf-8")
+    [credentials] = re.findall(r"^for file in /etc/dream/credentials/.*$", page, re.MULTILINE)
+    [lines] = re.findall(r"^## The first picture\n.*?^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    script = lines.replace("; set +a", f"\n{credentials}\nset +a", 1)
+    script = script.replace("/opt/dream/.venv/bin/", f"{Path(sys.executable).parent}/")
+
+    printed = systemd.run("bash", "-ec", script).splitlines()
+
+    sent, fetched, deleted = printed[1].split("\t"), printed[2], printed[4].split("\t")
+    assert sent[1:4] == ["completed", "0", "page.webp"]
+    assert fetched == f"200 image/jpeg {sent[5]} bytes"
+    assert deleted[1:] == ["deleted", "page.webp"]
 
 
 def test_a_real_systemd_restarts_a_worker_whose_loop_is_frozen(
