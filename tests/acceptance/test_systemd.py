@@ -207,6 +207,14 @@ def test_a_worker_with_a_consumer_that_hangs_says_so_and_pings_no_more(
     assert manager.is_silent("WATCHDOG=1", WATCHDOG_S)
 
 
+def test_dramatiqs_own_command_is_ready_and_sends_no_pings(parts: Parts, manager: NotifySocket) -> None:
+    """As docs/deploy.md says: its loop is Dramatiq's, and a unit for it has no WatchdogSec."""
+    variables = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": f"{WATCHDOG_S * 1_000_000}"}
+    parts.start("dream.actors", "-p", "1", "-t", "1", program=["-m", "dramatiq"], ready=False, **variables)
+    manager.await_line("READY=1")
+    assert manager.is_silent("WATCHDOG=1", WATCHDOG_S)
+
+
 # --- under a real systemd
 
 
