@@ -16,6 +16,7 @@ from dream.compat.adoption import client_url
 from dream.errors import DreamError, SettingsError
 from dream.log import get_logger
 from dream.settings.types import check_package
+from dream.work.back_off import BackOff
 from dream.work.broker import client_errors
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ log = get_logger(__name__)
 #: Messages in one step: enough to be quick, few enough to be replayed quickly.
 _AT_ONCE = 200
 _LOOK_EVERY_S = 0.2
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 5.0
 
 
 def _outages() -> tuple[type[Exception], ...]:
@@ -76,7 +75,7 @@ class Bridge:
           AMQPError, RedisError, OSError: the source was away at the start. Later outages are waited out.
         """
         held: Sequence[Taken] | None = self._source.begin()
-        pause_s, next_report = _FIRST_PAUSE_S, time.monotonic() + report_every_s
+        back_off, next_report = BackOff(), time.monotonic() + report_every_s
         wait_s = 0.0
         while not stopped(wait_s):
             try:
@@ -89,14 +88,14 @@ class Bridge:
             except _outages() as error:
                 if isinstance(error, DreamError) and error.permanent:
                     raise
-                log.warning("bridge_waits", error=f"{type(error).__name__}: {error}", again_in_s=pause_s)
-                wait_s, pause_s, held = pause_s, min(pause_s * 2, _LONGEST_PAUSE_S), None
+                wait_s, held = back_off.next_pause_s(), None
+                log.warning("bridge_waits", error=f"{type(error).__name__}: {error}", again_in_s=wait_s)
                 lives(False)
                 continue
             lives(True)
             if drain and not count:
                 break
-            wait_s, pause_s = 0.0 if count else _LOOK_EVERY_S, _FIRST_PAUSE_S
+            wait_s, back_off.failures = 0.0 if count else _LOOK_EVERY_S, 0
         return self.moved
 
     def _replay(self, held: Sequence[Taken]) -> Sequence[Taken]:

@@ -25,6 +25,7 @@ from dream.notifications.publish import events_key, wake_channel
 from dream.observe import tracing
 from dream.observe.metrics import EVENTS_SENT
 from dream.observe.trace_context import TRACEPARENT
+from dream.work.back_off import BackOff
 from dream.work.redis_client import connect_async, master_of
 
 if TYPE_CHECKING:
@@ -39,10 +40,8 @@ _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
 #: The listening connection is pinged after this time without a message.
 _SILENCE_S = 3.0
-_BACKOFF_FIRST_S = 0.05
-_BACKOFF_MAX_S = 1.0
-#: After this time without an error the next pause is the shortest again.
-_STABLE_S = 10.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 #: Entries that are read at a time, for all subscribers of a dream and for one that comes back.
 _READ_AT_ONCE, _CAUGHT_UP_AT_ONCE = 200, 32
 _START = "0-0"
@@ -164,7 +163,7 @@ class Events:
         while pending := [task for task in self._tasks if not task.done()]:
             for task in pending:
                 task.cancel()
-            await asyncio.wait(pending, timeout=_BACKOFF_FIRST_S)
+            await asyncio.wait(pending, timeout=_FIRST_PAUSE_S)
         self._tasks = []
         await self._client.aclose()
 
@@ -357,17 +356,16 @@ def _event_of(entry: str, fields: dict[str, str]) -> Event | None:
 async def _persist(work: Callable[[], Awaitable[None]], name: str) -> None:
     """Run `work` for ever. Restart it after each loss of Redis, and after any other error, with a growing pause."""
     loop = asyncio.get_running_loop()
-    pause_s = _BACKOFF_FIRST_S
+    back_off = BackOff(first_s=_FIRST_PAUSE_S, max_s=_LONGEST_PAUSE_S)
     while True:
-        began = loop.time()
+        began, interruption = loop.time(), None
         try:
             await work()
         except (RedisError, OSError, ValueError, KeyError) as error:
-            if loop.time() - began > _STABLE_S:
-                pause_s = _BACKOFF_FIRST_S
-            if pause_s == _BACKOFF_FIRST_S:  # once for each outage
-                log.warning("events_interrupted", part=name, error=str(error))
+            interruption = str(error)
         except Exception:
             log.exception("events_failed", part=name)  # without this work no socket gets an event
+        pause_s = back_off.next_pause_s(loop.time() - began)
+        if interruption is not None and back_off.failures == 1:  # once for each outage
+            log.warning("events_interrupted", part=name, error=interruption)
         await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, _BACKOFF_MAX_S)

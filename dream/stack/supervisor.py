@@ -18,8 +18,8 @@ from pathlib import Path
 
 from dream.errors import SettingsError, StackError
 from dream.stack.logs import last_line, rotate, rotate_open
+from dream.work.back_off import BackOff
 from dream.work.process import EXIT_SETTINGS, SAME_SIGNAL_S, describe_exit
-from dream.work.respawn import BackOff
 from dream.work.tether import tethered
 
 __all__ = ["Process", "Program", "Stopped", "Supervisor", "stop_all"]
@@ -379,15 +379,15 @@ class _Kept:
                 log.warning("%s hangs for %g s; it is killed", self.program.name, self.program.life_timeout_s)
                 self.process.kill()
             return
-        delay_s = self._backoff.next_delay_s(self.process.lived_s)
+        delay_s = self._backoff.next_pause_s(self.process.lived_s)
         self._last_code, self._next_start_at = code, time.monotonic() + delay_s
         log.warning("%s ended (%s); it is restarted in %.1f s", self.program.name, describe_exit(code), delay_s)
         self.process = None
 
     def check_start(self) -> None:
         """Give up a program that cannot start."""
-        if self._backoff.deaths >= _DEATHS_AT_START or (
-            self.program.is_ours and self._backoff.deaths and self._last_code == EXIT_SETTINGS
+        if self._backoff.failures >= _DEATHS_AT_START or (
+            self.program.is_ours and self._backoff.failures and self._last_code == EXIT_SETTINGS
         ):
             raise _failure(self.program, self._last_code)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from dream.errors import BrokerUnavailable, ResultsUnavailable
 from dream.log import get_logger
+from dream.work.back_off import BackOff
 
 __all__ = ["for_a_minute", "patiently"]
 
@@ -38,16 +39,16 @@ def patiently(
     Raises:
       Exception: one of `away` after that time, or at once if `unless` says so; any other error of `call` at once.
     """
-    give_up, pause_s = time.monotonic() + patience_s, first_pause_s
+    give_up, back_off = time.monotonic() + patience_s, BackOff(first_s=first_pause_s, max_s=longest_pause_s)
     while True:
         try:
             return call()
         except away as error:
             if time.monotonic() > give_up or unless(error):
                 raise
+            pause_s = back_off.next_pause_s()
             told(error, pause_s)
         time.sleep(pause_s)
-        pause_s = min(pause_s * 2, longest_pause_s)
 
 
 def for_a_minute(call: Callable[[], T]) -> T:

@@ -21,11 +21,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
+from dream.work.back_off import BackOff
 from dream.work.notify import pings, status
 from dream.work.process import EXIT_SETTINGS, SAME_SIGNAL_S, describe_exit, say_stopping
 from dream.work.tether import die_with
 
-__all__ = ["BackOff", "keep_all_running", "keep_running"]
+__all__ = ["keep_all_running", "keep_running"]
 
 log = logging.getLogger(__name__)
 
@@ -39,30 +40,6 @@ _PASSED_ON = {
 #: The longest single wait of the parent, in seconds.
 _LONGEST_WAIT_S = 3600.0
 _LOOK_EVERY_S = 1.0
-
-
-class BackOff:
-    """Delays that double with each death, and begin again at the first after a steady life.
-
-    Parameters:
-      first_s: delay after the first death.
-      max_s: longest delay.
-      steady_s: after a life of at least this long the count of deaths begins anew.
-    """
-
-    def __init__(self, *, first_s: float = 0.2, max_s: float = 5.0, steady_s: float = 10.0) -> None:
-        self._first_s = first_s
-        self._max_s = max_s
-        self._steady_s = steady_s
-        self.deaths = 0
-
-    def next_delay_s(self, lived_s: float) -> float:
-        """Count a death after a life of `lived_s`; the delay before the next life."""
-        if lived_s >= self._steady_s:
-            self.deaths = 0
-        self.deaths += 1
-        # The exponent is bounded: 2**1024 is no float.
-        return min(self._max_s, self._first_s * 2.0 ** min(self.deaths - 1, 30))
 
 
 def keep_running(target: Callable[[], int], *, stop_timeout_s: float) -> int:
@@ -175,7 +152,7 @@ class _Keeper:
             self._code = code
             self._stop(signal.SIGTERM)
         else:
-            delay_s = self._back_offs[child.number].next_delay_s(time.monotonic() - child.started_at)
+            delay_s = self._back_offs[child.number].next_pause_s(time.monotonic() - child.started_at)
             self._due_at[child.number] = time.monotonic() + delay_s
             how = describe_exit(code)
             log.warning("the %s process ended (%s); starting again in %.1f s", self._name, how, delay_s)

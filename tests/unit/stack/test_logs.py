@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 from dream.stack.logs import Follower, last_line, rotate
-from dream.work.respawn import BackOff
 
 
 def test_a_file_past_the_limit_is_set_aside_and_a_smaller_one_stays(tmp_path) -> None:
@@ -66,11 +65,3 @@ def test_the_last_line_is_the_last_that_says_something(tmp_path) -> None:
     assert last_line(log) == ""
     log.write_text("first\nlast\n\n  \n")
     assert last_line(log) == "last"
-
-
-def test_delays_double_up_to_the_longest_and_a_steady_life_forgets_them() -> None:
-    backoff = BackOff(first_s=0.2, max_s=1, steady_s=10)
-
-    assert [round(backoff.next_delay_s(0), 1) for _ in range(5)] == [0.2, 0.4, 0.8, 1, 1]
-    assert backoff.next_delay_s(10) == 0.2
-    assert all(backoff.next_delay_s(0) <= 1 for _ in range(2000))
