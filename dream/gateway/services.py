@@ -17,7 +17,7 @@ from dream.gateway.makers import Makers
 from dream.gateway.objects import Objects
 from dream.gateway.tickets import Tickets
 from dream.gateway.versions import Versions
-from dream.gateway.watchers import Rounds
+from dream.gateway.watchers import Rounds, Unread
 from dream.notifications.subscribe import Events
 from dream.observe import tracing
 from dream.producer import Producer
@@ -56,6 +56,7 @@ class Services:
         self.limits = Limits(settings)
         self.figures = Figures(settings, self.connections)
         self.rounds = Rounds(settings, self.authenticator)
+        self.unread = Unread(settings.max_unread_bytes)
         self.readiness = Readiness(self.connections.database, self.events, self.connections.storage)
         #: Uploads that the producer takes at a time: each has one file in memory.
         self.handing_over = asyncio.Semaphore(_HANDED_OVER_AT_ONCE)

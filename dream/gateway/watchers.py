@@ -36,6 +36,7 @@ __all__ = [
     "TRY_LATER",
     "Ended",
     "Rounds",
+    "Unread",
     "Watcher",
     "json_text",
 ]
@@ -236,6 +237,31 @@ class Watcher:
             self.send_error(sentence_of(error))
         else:
             self.send(self.text_bytes(text))
+            self._services.unread.add(self)
+
+
+class Unread:
+    """The watchers that have not taken all bytes since their last snapshot. A snapshot may be large, and is no other's.
+
+    Parameters:
+      most_bytes: that all of them together may not have taken.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._watchers: dict[Watcher, None] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        """Count a watcher after its snapshot. Above the limit those that have waited longest are cut."""
+        counted = (*self._watchers, watcher)
+        self._watchers = {each: None for each in counted if each.unread_bytes and not each.is_over}
+        over_bytes = sum(each.unread_bytes for each in self._watchers) - self._most_bytes
+        for each in list(self._watchers):
+            if over_bytes <= 0:
+                return
+            over_bytes -= each.unread_bytes
+            log.warning("unread_data_dropped", dream_id=each.dream_id, bytes=each.unread_bytes)
+            each.cut()
 
 
 class Rounds:

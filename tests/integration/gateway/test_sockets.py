@@ -16,9 +16,11 @@ from typing import Any
 import jwt
 import pytest
 import redis
+from sqlalchemy import update
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from dream.db import DreamImage
 from dream.messages.states import ImageState
 from dream.notifications.publish import events_key
 from tests.conftest import wait_for
@@ -313,14 +315,14 @@ def test_a_slow_socket_is_cut_and_holds_up_nobody(start: Callable[..., Gateway])
 
 
 @contextmanager
-def reading_slowly(gateway: Gateway) -> Iterator[Callable[[int, float], bytes]]:
+def reading_slowly(gateway: Gateway, query: str = "") -> Iterator[Callable[[int, float], bytes]]:
     """A socket that reads up to some bytes, so many a second. Its system takes little, so the gateway's has to wait."""
     with socket.socket() as raw:
         raw.settimeout(20)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         raw.connect(("127.0.0.1", gateway.port))
         raw.sendall(
-            f"GET /ws/dream-images/{DREAM}/?token={token()} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            f"GET /ws/dream-images/{DREAM}/?token={token()}{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
@@ -373,6 +375,19 @@ def test_a_client_that_reads_steadily_is_not_cut(start: Callable[..., Gateway]) 
             more = read(1, 1_000_000)
             assert more, rest[-200:]
             rest += more
+
+
+@pytest.mark.slow
+def test_unread_snapshots_of_all_clients_together_have_a_limit(start: Callable[..., Gateway]) -> None:
+    """The one that waits longest is cut. The system takes some MB of each."""
+    with start(max_unread_bytes="20000000") as gateway:
+        gateway.add_image(ImageState.FAILED)
+        with gateway.database.begin() as session:
+            session.execute(update(DreamImage).values(error="x" * 16_000_000))
+        with reading_slowly(gateway, "&since=1-1"), reading_slowly(gateway, "&since=1-1") as read:
+            wait_for(lambda: "unread_data_dropped" in gateway.log.read_text(), what="the cut")
+            assert len(read(16_000_000, 1e9)) >= 16_000_000
+        assert gateway.log.read_text().count("unread_data_dropped") == 1
 
 
 @pytest.mark.slow
