@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
+from trove_classifiers import classifiers
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Tables, scripts for Redis and the page, read from where the wheel is unpacked.
@@ -127,6 +129,24 @@ def test_the_wheel_works_where_it_is_unpacked(unpacked: Path, tmp_path: Path) ->
             check=False,
         )
         assert outcome.returncode == 0, outcome.stderr
+
+
+def test_the_metadata_are_complete_and_valid(built: Path) -> None:
+    """There is no address: the project has no public home."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(name))
+    assert (metadata.license_expression, str(metadata.requires_python)) == ("MIT", ">=3.11")
+    assert (metadata.author, metadata.description_content_type) == ("The maintainers of dream", "text/markdown")
+    assert (metadata.description or "").startswith("# dream\n")
+    assert metadata.summary
+    assert metadata.keywords
+    named = set(metadata.classifiers or [])
+    assert named <= classifiers
+    assert {each for each in named if "Python :: 3." in each} == {
+        f"Programming Language :: Python :: 3.{minor}" for minor in range(11, 15)
+    }
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
