@@ -116,7 +116,8 @@ def prepare_process(parent_pid: int, memory_bytes: int, niceness: int, fault: st
     with contextlib.suppress(OSError):  # if memory runs out, the kernel kills this process and not the worker
         Path("/proc/self/oom_score_adj").write_text("500")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy reserves address space for a thread on each core
-    importlib.import_module("dream.imaging.pipeline")
+    for name in ("dream.imaging.pipeline", "simplejpeg"):
+        importlib.import_module(name)
     warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings about odd metadata
 
 

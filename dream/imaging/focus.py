@@ -3,21 +3,25 @@
 Edges, skin tones and colours unlike the mean are added up on a small copy, and weighed by their distance from a point
 above the middle, where photographers place their subjects. The focal point is the middle of the strongest place.
 
-No model and no random number: the same pixels give the same point. Pillow's filters do it in 8 bits, without numpy,
-which would take 17 MB in each process.
+No model and no random number: the same pixels give the same point. Pillow's filters do it in 8 bits.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, reduce
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 
 from dream.imaging.crop import Point
 from dream.imaging.transform import swatch
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 __all__ = ["FOCUS_EDGE_PX", "found_focus"]
 
@@ -72,7 +76,7 @@ def _edges(channel: Image.Image) -> Image.Image:
 def _unlike(channel: Image.Image, weight: float) -> Image.Image:
     """The distance of each place from the mean."""
     mean = ImageStat.Stat(channel).mean[0]
-    return channel.filter(ImageFilter.BoxBlur(1.5)).point([min(255, round(weight * abs(v - mean))) for v in range(256)])
+    return channel.filter(ImageFilter.BoxBlur(1.5)).point(_table(lambda levels: weight * abs(levels - mean)))
 
 
 def _scaled(channel: Image.Image, share: float = 1) -> Image.Image:
@@ -81,13 +85,21 @@ def _scaled(channel: Image.Image, share: float = 1) -> Image.Image:
     return channel.point(_times(share * 255 / highest)) if highest else channel
 
 
+def _table(formula: Callable[[NDArray[numpy.float64]], NDArray[numpy.float64]]) -> list[int]:
+    """The value of a formula for each level, as Pillow's `point` takes it."""
+    import numpy
+
+    table: list[int] = numpy.minimum(255, numpy.rint(formula(numpy.arange(256.0)))).astype(int).tolist()
+    return table
+
+
 def _times(factor: float) -> list[int]:
-    return [min(255, round(value * factor)) for value in range(256)]
+    return _table(lambda levels: levels * factor)
 
 
 @cache
 def _near(middle: int) -> list[int]:
-    return [round(255 * math.exp(-(((value - middle) / _SKIN_SPREAD) ** 2))) for value in range(256)]
+    return _table(lambda levels: 255 * math.e ** -(((levels - middle) / _SKIN_SPREAD) ** 2))
 
 
 @cache
@@ -101,9 +113,14 @@ def _likely() -> Image.Image:
     return Image.frombytes("L", (FOCUS_EDGE_PX, FOCUS_EDGE_PX), shares)
 
 
+@cache
+def _strength() -> list[int]:
+    return _table(lambda levels: 255 * (levels / 255) ** _POWER)
+
+
 def _middle(places: Image.Image) -> Point:
     """The mean of the strongest places, as shares of width and height."""
-    strong = places.point([round(255 * (value / 255) ** _POWER) for value in range(256)]).convert("F")
+    strong = places.point(_strength()).convert("F")
     sums = (
         struct.unpack(f"{max(size)}f", strong.resize(size, Image.Resampling.BOX).tobytes())
         for size in ((strong.width, 1), (1, strong.height))

@@ -9,16 +9,23 @@ Both are made of the picture's `swatch`, which may be given in its place.
 from __future__ import annotations
 
 import base64
-from math import cos, pi
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from dream.imaging.transform import swatch
 
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    _Plane = NDArray[numpy.float64]
+
 __all__ = ["dominant_colour", "placeholder"]
 
 #: The number of colours to which a picture is reduced; the most frequent one is dominant.
 _COLOURS = 8
+_DECIMALS = 12
 
 _Channel = tuple[float, list[float], float]
 
@@ -36,11 +43,13 @@ def dominant_colour(image: Image.Image) -> str:
     Parameters:
       image: in mode L, RGB or RGBA.
     """
-    pixels = swatch(image).convert("RGBA").tobytes()
-    seen = b"".join(pixels[at : at + 3] for at in range(0, len(pixels), 4) if pixels[at + 3] >= 128)
-    if not seen:
+    import numpy
+
+    pixels = numpy.asarray(swatch(image).convert("RGBA"))
+    seen = pixels[pixels[..., 3] >= 128][:, :3]
+    if not len(seen):
         return "#ffffff"
-    strip = Image.frombytes("RGB", (len(seen) // 3, 1), seen).quantize(_COLOURS)
+    strip = Image.frombytes("RGB", (len(seen), 1), seen.tobytes()).quantize(_COLOURS)
     counted: list[tuple[int, int]] = strip.getcolors() or []  # type: ignore[assignment]
     index = max(counted)[1]
     palette = strip.getpalette() or []
@@ -50,13 +59,13 @@ def dominant_colour(image: Image.Image) -> str:
 def _hash(image: Image.Image) -> bytes:
     width, height = image.size
     luminance, yellow_blue, red_green, alpha = _planes(image)
-    has_alpha = min(alpha) < 1
+    has_alpha = bool(alpha.min() < 1)
     most = 5 if has_alpha else 7
     across = max(1, _round(most * width / max(width, height)))
     down = max(1, _round(most * height / max(width, height)))
-    light = _frequencies(luminance, image.size, max(3, across), max(3, down))
-    yellow = _frequencies(yellow_blue, image.size, 3, 3)
-    red = _frequencies(red_green, image.size, 3, 3)
+    light = _frequencies(luminance, max(3, across), max(3, down))
+    yellow = _frequencies(yellow_blue, 3, 3)
+    red = _frequencies(red_green, 3, 3)
     is_wide = width > height
     head = _round(63 * light[0]) | _round(31.5 + 31.5 * yellow[0]) << 6 | _round(31.5 + 31.5 * red[0]) << 12
     head |= _round(31 * light[2]) << 18 | has_alpha << 23
@@ -64,7 +73,7 @@ def _hash(image: Image.Image) -> bytes:
     out = bytearray(head.to_bytes(3, "little") + shape.to_bytes(2, "little"))
     channels = [light, yellow, red]
     if has_alpha:
-        opacity = _frequencies(alpha, image.size, 5, 5)
+        opacity = _frequencies(alpha, 5, 5)
         out.append(_round(15 * opacity[0]) | _round(15 * opacity[2]) << 4)
         channels.append(opacity)
     nibbles = [_round(15 * value) for channel in channels for value in channel[1]]
@@ -73,39 +82,32 @@ def _hash(image: Image.Image) -> bytes:
     return bytes(out)
 
 
-def _planes(image: Image.Image) -> tuple[list[float], list[float], list[float], list[float]]:
+def _planes(image: Image.Image) -> list[_Plane]:
     """Brightness, yellow–blue, red–green and alpha of each pixel, laid over the picture's average colour."""
-    reds, greens, blues, alphas = ([value / 255 for value in image.getchannel(name).tobytes()] for name in "RGBA")
-    weight = sum(alphas) or 1.0
-    laid: list[list[float]] = []
-    for channel in (reds, greens, blues):
-        average = sum(value * alpha for value, alpha in zip(channel, alphas, strict=True)) / weight
-        laid.append([average + (value - average) * a for value, a in zip(channel, alphas, strict=True)])
-    pixels = list(zip(*laid, strict=True))
-    return (
-        [(red + green + blue) / 3 for red, green, blue in pixels],
-        [(red + green) / 2 - blue for red, green, blue in pixels],
-        [red - green for red, green, _ in pixels],
-        alphas,
-    )
+    import numpy
+
+    pixels = numpy.asarray(image) / 255
+    colours, alpha = pixels[..., :3], pixels[..., 3]
+    average = (colours * alpha[..., None]).sum(axis=(0, 1)) / (alpha.sum() or 1.0)
+    red, green, blue = numpy.moveaxis(average + (colours - average) * alpha[..., None], -1, 0)
+    return [(red + green + blue) / 3, (red + green) / 2 - blue, red - green, alpha]
 
 
-def _frequencies(plane: list[float], size: tuple[int, int], across: int, down: int) -> _Channel:
+def _frequencies(plane: _Plane, across: int, down: int) -> _Channel:
     """A cosine transform's corner: the mean, the other terms brought to 0–1, and the scale that did it."""
-    width, height = size
-    waves_x = [[cos(pi / width * term * (x + 0.5)) for x in range(width)] for term in range(across)]
-    waves_y = [[cos(pi / height * term * (y + 0.5)) for y in range(height)] for term in range(down)]
-    rows = [plane[y * width : (y + 1) * width] for y in range(height)]
-    sums = [[sum(map(float.__mul__, row, wave)) for row in rows] for wave in waves_x]
-    terms = [
-        sum(map(float.__mul__, sums[term_x], waves_y[term_y])) / (width * height)
-        for term_y in range(down)
-        for term_x in range(across)
-        if term_x * down < across * (down - term_y)
-    ]
-    scale = max(map(abs, terms[1:]))
-    rest = [0.5 + 0.5 * term / scale if scale else 0.0 for term in terms[1:]]
-    return terms[0], rest, scale
+    # Rounded, because a term that is zero but for the last bit could fall on either side of a step.
+    terms = (_waves(down, plane.shape[0]) @ plane @ _waves(across, plane.shape[1]).T / plane.size).round(_DECIMALS)
+    first, *rest = (float(terms[y, x]) for y in range(down) for x in range(across) if x * down < across * (down - y))
+    scale = max(map(abs, rest))
+    return first, [0.5 + 0.5 * term / scale if scale else 0.0 for term in rest], scale
+
+
+def _waves(terms: int, length: int) -> _Plane:
+    """Cosine waves, one a row."""
+    import numpy
+
+    waves: _Plane = numpy.cos(numpy.outer(numpy.arange(terms), numpy.arange(length) + 0.5) * (numpy.pi / length))
+    return waves
 
 
 def _round(value: float) -> int:
