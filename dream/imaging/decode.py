@@ -85,7 +85,8 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
     """Decode the pixels of an opened picture, or the first frame of an animation.
 
     A JPEG is decoded at the smallest scale, in eighths, that still covers the size it will be reduced to. A scale whose
-    result is within the limits and not far below them (`Limits.is_in_band`) is not reduced any further.
+    result is within the limits and not far below them (`Limits.is_in_band`) is not reduced any further. A common PNG
+    comes in its fitted size.
 
     Raises:
       ImageRejected: it is damaged or incomplete.
@@ -100,6 +101,8 @@ def decode(image: ImageFile, limits: Limits) -> Decoded:
         elif frames := frames_of(image):
             pixels = next(composed(image.size, frames[:1]))
         else:
+            if isinstance(image, PngFile):
+                image.reduce_to(fitted_px)
             image.load()
     # After `load`, because a PNG may have its Exif behind its pixels, and Pillow turns a TIFF.
     return Decoded(pixels, fitted_px, orientation_of(image), colours_of(image))

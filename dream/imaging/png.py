@@ -23,10 +23,12 @@ from dream.errors import ImageRejected, Reason
 from dream.imaging.colour_space import SRGB, Chromaticities, ColourSpace, by_chunks, by_code_points
 from dream.imaging.frames import Disposal, Frame
 from dream.imaging.mapped import Bytes, mapped
+from dream.imaging.transform import resize_rows
 
 __all__ = ["PngFile"]
 
 _COMMON_MODES = frozenset({"L", "RGB", "RGBA"})
+_OPAQUE_MODES = frozenset({"L", "RGB"})
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3
 #: Least lengths of chunks. Pillow refuses a picture with shorter ones, browsers ignore these.
@@ -85,6 +87,7 @@ class PngFile(PngImageFile):
     colours: tuple[bytes | ColourSpace, ...] = ()
     _rows: memoryview | None = None
     _at = 0
+    _wanted_px: tuple[int, int] | None = None
     _deep_key: tuple[int, ...] | None = None
 
     def _open(self) -> None:
@@ -111,13 +114,20 @@ class PngFile(PngImageFile):
         elif key is not None:
             self.info["transparency"] = key
 
+    def reduce_to(self, size: tuple[int, int]) -> None:
+        """Reduce the picture to `size` pixels while it is loaded, if its kind allows it."""
+        self._wanted_px = size
+
     def load_prepare(self) -> None:
         """Decode, and have Pillow take the rows as they are (a hook of Pillow's, as are the next two)."""
-        super().load_prepare()
         self._rows = self._decoded() if self._is_common() else None
         if self._rows is not None:
             self._at = 0
-            self.tile = [self.tile[0]._replace(codec_name="raw", args=(self.mode, 0, 1))]
+            if self._wanted_px and self._wanted_px != self.size and self.mode in _OPAQUE_MODES:
+                self._rows = memoryview(resize_rows(self._rows, self.mode, self.size, self._wanted_px).tobytes())
+                self._size = self._wanted_px
+            self.tile = [self.tile[0]._replace(codec_name="raw", extents=(0, 0, *self.size), args=(self.mode, 0, 1))]
+        super().load_prepare()
 
     def load_read(self, read_bytes: int) -> bytes:
         if self._rows is None:

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging.png import PngFile
+from dream.imaging.transform import resize
 
 
 def picture(mode: str) -> Image.Image:
@@ -110,3 +111,17 @@ def test_what_stands_behind_the_pixels_is_read() -> None:
     image = PngFile(io.BytesIO(data))
     image.load()
     assert image.getexif()[274] == 6
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("wanted", [(299, 600), (100, 7), (300, 700)])
+def test_a_picture_that_is_reduced_while_it_loads_has_the_pixels_of_one_reduced_later(
+    mode: str, wanted: tuple[int, int]
+) -> None:
+    """The strips of rows leave no seams. A picture with transparency is reduced later: its alpha may hide nothing."""
+    drawn = picture(mode).resize((300, 700))
+    image = PngFile(io.BytesIO(encoded(drawn, "PNG")))
+    image.reduce_to(wanted)
+    image.load()
+    assert image.size == (drawn.size if mode == "RGBA" else wanted)
+    assert resize(image, wanted).tobytes() == resize(drawn, wanted).tobytes()
