@@ -83,7 +83,8 @@ def resize_rows(rows: memoryview, mode: str, size: tuple[int, int], wanted: tupl
         bottom = min(top + _STRIP_PX, wanted[1])
         first, last = max(0, math.floor(top * scale) - margin), min(height, math.ceil(bottom * scale) + margin)
         part = rows[first * row_bytes : last * row_bytes]
-        strip = Image.frombuffer(mode, (width, last - first), part, "raw", mode, 0, 1)
+        # Pillow takes any buffer.
+        strip = Image.frombuffer(mode, (width, last - first), part, "raw", mode, 0, 1)  # type: ignore[arg-type]
         box = (0.0, top * scale - first, float(width), bottom * scale - first)
         out.paste(_resized(strip, (wanted[0], bottom - top), _LANCZOS, box), (0, top))
     return out
