@@ -156,7 +156,8 @@ def _decode_jpeg(
     usable = (each for each in _FOR_BAND if turbo.keeps_shape(image.size, each))
     within = (each for each in usable if limits.is_in_band(turbo.scaled(image.size, each)))
     covering = (each for each in _TO_REDUCE if max(turbo.scaled(image.size, each)) >= max(fitted_px))
-    pixels = turbo.decode(image, next(within, None) or next(covering, turbo.FULL))
+    final = next(within, None)
+    pixels = turbo.decode(image, final or next(covering, turbo.FULL), is_final=final is not None)
     if pixels is None:
         _draft(image, fitted_px, limits)
         image.load()

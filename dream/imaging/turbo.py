@@ -30,11 +30,13 @@ def keeps_shape(size: tuple[int, int], eighths: int) -> bool:
     return eighths in _PILLOWS or not any(side * eighths % FULL for side in size)
 
 
-def decode(image: JpegImageFile, eighths: int) -> Image.Image | None:
+def decode(image: JpegImageFile, eighths: int, is_final: bool = False) -> Image.Image | None:
     """The pixels of an opened JPEG in mode RGB; None if Pillow must decode the file.
 
     Parameters:
       eighths: the scale, 1 to 8.
+      is_final: the pixels are not reduced further. Colours at half the scale are then doubled, not smoothed: an encoder
+        that halves them again finds the same colours, which is quicker, and 0.1 to 0.3 better by SSIMULACRA2.
     """
     width, height = scaled(image.size, eighths)
     if image.mode != "RGB" or image.fp is None:
@@ -49,7 +51,9 @@ def decode(image: JpegImageFile, eighths: int) -> Image.Image | None:
         if (its_width, its_height) != image.size or colours != "YCbCr":
             return None
         # In four bytes a pixel, as Pillow stores them: so Pillow takes the memory as it is.
-        pixels = simplejpeg.decode_jpeg(data, "RGBX", min_height=height, min_width=width, min_factor=1)
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGBX", fastupsample=is_final, min_height=height, min_width=width, min_factor=1
+        )
     except ValueError:  # an error or a warning
         return None
     if pixels.shape != (height, width, 4):
