@@ -29,6 +29,8 @@ _WELL_USED = 0.9
 _MOST_TRIES = 7
 #: The least step down the scale.
 _STEP = 0.03
+#: The longest way on the scale that a unit of bytes is expected to take.
+_STEEPEST = 3.0
 #: Bytes grow with an edge to this power, as measured on photos; pixels grow with the power 2.
 EDGE_EXPONENT = 1.75
 #: No picture is cut below this edge: headers alone are larger than the budget then.
@@ -42,11 +44,13 @@ class Qualities(NamedTuple):
       highest: above it, more bytes show no difference.
       lowest: below it, flaws show.
       lowest_share: about the bytes at the lowest quality for each byte at the highest.
+      step: the difference between two qualities.
     """
 
     highest: int
     lowest: int
     lowest_share: float
+    step: float = 1
 
 
 class Grade(NamedTuple):
@@ -57,7 +61,7 @@ class Grade(NamedTuple):
       size: pixels.
     """
 
-    quality: int
+    quality: float
     size: tuple[int, int]
 
 
@@ -81,7 +85,7 @@ class Found(NamedTuple):
     """The size of the picture that was written, in pixels, its quality, and the size of its file."""
 
     size: tuple[int, int]
-    quality: int
+    quality: float
     size_bytes: int
 
 
@@ -108,11 +112,11 @@ def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Fou
     max_bytes = task.max_bytes
     trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
-    exceeds: _Try | None = None
+    exceeding: list[_Try] = []
     tries = 0
     try:
-        while fits is None or (exceeds and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):
-            place, grade = _next(fits, exceeds, task)
+        while fits is None or (exceeding and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):
+            place, grade = _next(fits, exceeding, task)
             if fits is not None and grade == fits.grade:
                 break
             tries += 1
@@ -124,7 +128,7 @@ def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Fou
             elif max(done.grade.size) <= _SMALLEST_EDGE_PX:
                 raise ImageRejected.because(Reason.CANNOT_BE_SMALL_ENOUGH, most=size_text(max_bytes))
             else:
-                exceeds = done
+                exceeding.append(done)
         best.replace(target)
     finally:
         trial.unlink(missing_ok=True)
@@ -132,37 +136,48 @@ def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Fou
     return Found(fits.grade.size, fits.grade.quality, fits.size_bytes)
 
 
-def _next(fits: _Try | None, exceeds: _Try | None, task: Task) -> tuple[float, Grade]:
+def _next(fits: _Try | None, exceeding: list[_Try], task: Task) -> tuple[float, Grade]:
     """The place to try next, and its grade; the grade that fits, if no other is between it and the one that exceeds."""
-    place = _guess(fits, exceeds, task.max_bytes)
+    place = _guess(fits, exceeding, task.max_bytes)
     grade = _grade(place, task)
-    if fits is not None and exceeds is not None and grade in (fits.grade, exceeds.grade):
-        place = (fits.place + exceeds.place) / 2
+    if fits is not None and grade in (fits.grade, exceeding[-1].grade):
+        place = (fits.place + exceeding[-1].place) / 2
         grade = _grade(place, task)
-        if grade == exceeds.grade:
+        if grade == exceeding[-1].grade:
             return fits.place, fits.grade
     return place, grade
 
 
-def _guess(fits: _Try | None, exceeds: _Try | None, max_bytes: int) -> float:
-    """The next place to try: first the top, then a place on the line through the known places."""
-    if exceeds is None:
+def _guess(fits: _Try | None, exceeding: list[_Try], max_bytes: int) -> float:
+    """The next place to try: first the top, then a place on the line through the last two places.
+
+    While all tries exceed, the line is between the expected one and the last two places', which are of another slope.
+    """
+    if not exceeding:
         return 0.0
-    too_much = math.log(exceeds.size_bytes / (_AIM * max_bytes))
-    if fits is None:
-        return exceeds.place + max(_STEP, too_much)
-    share = too_much / math.log(exceeds.size_bytes / fits.size_bytes)
-    return exceeds.place + share * (fits.place - exceeds.place)
+    *others, last = exceeding
+    too_much = math.log(last.size_bytes / (_AIM * max_bytes))
+    if fits is not None:
+        return last.place + too_much * _places_for_bytes(last, fits)
+    slope = (1 + min(_STEEPEST, _places_for_bytes(others[-1], last))) / 2 if others else 1.0
+    return last.place + max(_STEP, too_much * slope)
+
+
+def _places_for_bytes(first: _Try, second: _Try) -> float:
+    """The way on the scale from one try to the other, for each unit by which the logarithm of bytes falls."""
+    return (second.place - first.place) / max(1e-6, math.log(first.size_bytes / second.size_bytes))
 
 
 def _grade(place: float, task: Task) -> Grade:
     """The grade at a place of the scale."""
-    highest, lowest, lowest_share = task.qualities
+    highest, lowest, lowest_share, step = task.qualities
     to_floor = EDGE_EXPONENT * max(0.0, math.log(max(task.size) / task.floor_px))
     cut = min(place, to_floor)
     left = place - cut
-    lost_quality = min(1.0, left / -math.log(lowest_share)) * (highest - lowest)
+    # Encoders' own steps grow with the distance from 100, and the logarithm of bytes falls with the logarithm of steps.
+    lost_share = min(1.0, left / -math.log(lowest_share))
+    quality = 100 - (100 - highest) * ((100 - lowest) / (100 - highest)) ** lost_share
     cut += max(0.0, left + math.log(lowest_share))
     scale = math.exp(-cut / EDGE_EXPONENT)
     width, height = (max(1, round(side * scale)) for side in task.size)
-    return Grade(round(highest - lost_quality), (width, height))
+    return Grade(step * round(quality / step), (width, height))

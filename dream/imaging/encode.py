@@ -14,6 +14,7 @@ Pillow saves to real files: while it saves into memory, no other thread runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +36,7 @@ __all__ = ["AVIF", "JPEG", "WEBP", "Encoded", "Kind", "affordable_photo_px", "en
 class _Save(Protocol):
     """Encodes a picture of a suitable mode to a path, or a sample of one into memory."""
 
-    def __call__(self, image: Image.Image, path: Path | BinaryIO, quality: int) -> None: ...
+    def __call__(self, image: Image.Image, path: Path | BinaryIO, quality: float) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,11 @@ class Kind:
 
     def at_most(self, quality: int | None) -> Kind:
         """This kind with a lower highest quality, if one is given; below its range the quality does not give way."""
-        highest, lowest, lowest_share = self.qualities
+        highest, lowest, lowest_share, step = self.qualities
         if quality is None or quality >= highest:
             return self
         kept = max(0.0, (quality - lowest) / (highest - lowest))
-        qualities = Qualities(quality, min(lowest, quality), min(_SAME_BYTES, lowest_share**kept))
+        qualities = Qualities(quality, min(lowest, quality), min(_SAME_BYTES, lowest_share**kept), step)
         return replace(self, qualities=qualities)
 
     def admit(self, image: Image.Image) -> Image.Image:
@@ -256,25 +257,59 @@ _ROBIDOUX = (
 )
 
 
-def _save_jpeg(image: Image.Image, path: Path | BinaryIO, quality: int, subsampling: str = "4:2:0") -> None:
+#: The places of the table, those of the smallest numbers first.
+_FINEST_FIRST = sorted(range(64), key=_ROBIDOUX.__getitem__)
+
+
+def _table(quality: float) -> list[int]:
+    """The quantisation table of a quality.
+
+    A whole quality has libjpeg's numbers. Between two of them the small numbers, by which SSIMULACRA2 loses most, are
+    still the better ones: a step of an eighth takes about 1% of the bytes, where a whole one takes up to 10%.
+    """
+    whole = int(quality)
+    table = _scaled(whole)
+    if quality > whole:
+        better = _scaled(whole + 1)
+        costs = [math.log(table[place] / better[place]) / _ROBIDOUX[place] for place in _FINEST_FIRST]
+        left = (quality - whole) * sum(costs)
+        for place, cost in zip(_FINEST_FIRST, costs, strict=True):
+            left -= cost
+            if left < 0:
+                break
+            table[place] = better[place]
+    return table
+
+
+def _scaled(quality: int) -> list[int]:
+    """The table of a whole quality, as libjpeg scales it (`jpeg_set_quality`)."""
+    percent = 200 - 2 * quality if quality >= 50 else 5000 // quality
+    return [min(max((number * percent + 50) // 100, 1), 255) for number in _ROBIDOUX]
+
+
+def _save_jpeg(image: Image.Image, path: Path | BinaryIO, quality: float, subsampling: str = "4:2:0") -> None:
     # Huffman tables of their own would save 3% for twice the time, progressive files 3 to 8% for five times the time.
-    image.save(path, format="JPEG", quality=quality, qtables=(_ROBIDOUX, _ROBIDOUX), subsampling=subsampling)
+    table = _table(quality)
+    image.save(path, format="JPEG", qtables=(table, table), subsampling=subsampling)
 
 
-def _save_webp(image: Image.Image, path: Path | BinaryIO, quality: int) -> None:
+def _save_webp(image: Image.Image, path: Path | BinaryIO, quality: float) -> None:
     # Method 2 takes half the time of 3 and 4, which save no bytes at these qualities.
     image.save(path, format="WEBP", quality=quality, alpha_quality=100, method=2)
 
 
-def _save_avif(image: Image.Image, path: Path | BinaryIO, quality: int, subsampling: str = "4:2:0") -> None:
+def _save_avif(image: Image.Image, path: Path | BinaryIO, quality: float, subsampling: str = "4:2:0") -> None:
     # Speed 8 would save 5% for twice the time.
     image.save(path, format="AVIF", quality=quality, subsampling=subsampling, speed=9, max_threads=1)
 
 
+#: The step of JPEG's qualities.
+_EIGHTH = 1 / 8
+
 JPEG = Kind(
     **OUTPUT_FORMATS["jpeg"]._asdict(),
     save=_save_jpeg,
-    qualities=Qualities(highest=90, lowest=80, lowest_share=0.58),
+    qualities=Qualities(highest=90, lowest=80, lowest_share=0.58, step=_EIGHTH),
     keeps_transparency=False,
 )
 WEBP = Kind(
@@ -297,7 +332,7 @@ _SHARP_AVIF = replace(AVIF, save=partial(_save_avif, subsampling="4:4:4"))
 _PHOTO = {"jpeg": JPEG, "webp": WEBP, "avif": AVIF}
 _SHARP = {"jpeg": _SHARP_JPEG, "webp": WEBP, "avif": _SHARP_AVIF}
 _DRAWN = {
-    "jpeg": replace(_SHARP_JPEG, qualities=Qualities(97, 75, 0.37), keeps_pixels=True),
+    "jpeg": replace(_SHARP_JPEG, qualities=Qualities(97, 75, 0.37, _EIGHTH), keeps_pixels=True),
     "webp": replace(WEBP, qualities=Qualities(97, 78, 0.35), keeps_pixels=True),
     "avif": replace(_SHARP_AVIF, qualities=Qualities(95, 65, 0.35), keeps_pixels=True),
 }

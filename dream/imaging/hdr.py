@@ -71,6 +71,8 @@ _SHARE_OF_EDGES, _LEAST_SHARE_OF_EDGES = 0.5, 0.125
 #: The map and all that describes it take at most the first share of the byte budget. A picture that is encoded again
 #: for its map leaves the second share, and so many bytes.
 _SHARE_OF_BYTES, _LEAST_SHARE_OF_BYTES, _LEAST_BYTES = 0.1, 0.02, 4_000
+#: Tables of its own save about the same share of a picture's bytes if it is encoded again.
+_TIGHTENS_AGAIN = 0.997
 _QUALITIES = Qualities(highest=85, lowest=60, lowest_share=0.5)
 #: A map may be off its picture's shape by this many of its pixels, or by this share: cameras round to blocks.
 _MOST_OFF_PX, _MOST_OFF_SHARE = 2.0, 0.01
@@ -238,7 +240,7 @@ def encode_with(
     """Write `image` to `target` as `encode` does, and its gain map into the same file if it becomes a large JPEG.
 
     The map takes the room that the picture leaves. If that is too little, the picture gets tables of its own, which
-    keep its pixels; only if this does not help, it is encoded with a smaller budget.
+    keep its pixels; only if this does not help, it is encoded with a smaller budget, and gets tables of its own again.
 
     Parameters:
       focus: the point of the upright picture that `image` keeps, if it is a part of it.
@@ -250,13 +252,18 @@ def encode_with(
     encoded = encode(image, target, limits, content)
     if gain_map is None or not _suits(encoded) or not _has_room(gain_map, limits):
         return encoded
-    share = sharing(gain_map, limits)
-    if encoded.size_bytes > share.max_bytes:
+    share, loose_bytes = sharing(gain_map, limits), encoded.size_bytes
+    if loose_bytes > share.max_bytes:
         encoded = _tightened(image, encoded, target)
     both = with_map(gain_map, encoded, target, limits, focus)
     if both != encoded or encoded.size_bytes <= share.max_bytes:
         return both
-    return with_map(gain_map, encode(image, target, share, content), target, limits, focus)
+    tightens_by = loose_bytes / encoded.size_bytes
+    smaller = replace(limits, max_bytes=int(_TIGHTENS_AGAIN * tightens_by * share.max_bytes))
+    encoded = encode(image, target, smaller, content)
+    if _suits(encoded):
+        encoded = _tightened(image, encoded, target)
+    return with_map(gain_map, encoded, target, limits, focus)
 
 
 def with_map(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import gain_maps
 import pytest
 from imaging_pictures import encoded, noise, quarters, run
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+from PIL.JpegImagePlugin import JpegImageFile
 
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
+from dream.imaging.encode import JPEG
 
 
 @pytest.mark.parametrize("max_bytes", [2_000, 20_000, 150_000, 400_000])
@@ -37,6 +41,36 @@ def test_quality_gives_way_before_pixels(tmp_path: Path) -> None:
     processed, out = run(tmp_path, data, max_bytes=best.size_bytes * 9 // 10)
     assert out.size == (400, 300)
     assert best.size_bytes * 0.75 < processed.size_bytes <= best.size_bytes * 9 // 10
+
+
+def tables_of(folder: Path, picture: Image.Image, quality: float) -> tuple[dict[int, list[int]], int]:
+    """The quantisation tables of the picture's JPEG, and its bytes."""
+    path = folder / "result"
+    JPEG.save(picture, path, quality)
+    with JpegImageFile(path) as written:
+        return dict(written.quantization), path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("quality", "first", "last"),
+    [(97, [1, 1, 1, 1, 2, 2, 3, 5], 25), (90, [3, 3, 3, 4, 5, 7, 11, 17], 84), (80, [6, 6, 6, 7, 10, 15, 22, 34], 167)],
+)
+def test_a_whole_quality_has_the_numbers_of_libjpeg(tmp_path: Path, quality: int, first: list[int], last: int) -> None:
+    """Results of the highest and the lowest quality are those of earlier releases, byte for byte."""
+    tables, _ = tables_of(tmp_path, noise(64, 64), quality)
+    assert tables[0] == tables[1]
+    assert (tables[0][:8], tables[0][-1]) == (first, last)
+
+
+@pytest.mark.parametrize("whole", [96, 89, 85, 80])
+def test_the_qualities_between_two_whole_ones_take_small_steps(tmp_path: Path, whole: int) -> None:
+    """Bytes fall by 3% at most, and no number of a table gets better."""
+    picture = gain_maps.grainy(600, 450)
+    steps = [tables_of(tmp_path, picture, whole + 1 - eighth / 8) for eighth in range(9)]
+    for (better, more_bytes), (worse, fewer_bytes) in itertools.pairwise(steps):
+        assert 0.97 * more_bytes <= fewer_bytes <= more_bytes
+        assert all(a <= b for name in better for a, b in zip(better[name], worse[name], strict=True))
+    assert steps[-1][1] < steps[0][1]
 
 
 def test_a_small_picture_is_left_at_its_size(tmp_path: Path) -> None:

@@ -141,6 +141,17 @@ def test_a_picture_that_fills_the_budget_makes_room_without_losing_a_pixel(tmp_p
         assert opened(result).tobytes() == opened(full).tobytes()
 
 
+def test_a_picture_without_room_for_its_map_loses_a_twentieth_of_its_bytes_at_most(tmp_path: Path) -> None:
+    """Its map has as much grain as itself, so it takes more than tables of its own save."""
+    photo = gain_maps.photo(base=gain_maps.grainy(1500, 1125), levels=gain_maps.grainy(750, 563).convert("L"))
+    _, full = process(tmp_path, photo.file(), max_edge_px=1200, keeps_hdr=False)
+    _, result = process(tmp_path, photo.file(), max_edge_px=1200, max_bytes=len(full))
+    assert gain_maps.read(result) is not None
+    first = result[: result.rindex(b"\xff\xd8\xff")]
+    assert 0.93 * len(full) <= len(first) <= len(full)
+    assert opened(result).size == opened(full).size
+
+
 def test_chromium_shows_the_picture_of_a_file_without_map(tmp_path: Path, browser: Browser) -> None:
     """Its screen here has no headroom, as a common screen."""
     photo = gain_maps.photo()
