@@ -66,6 +66,8 @@ def _is_secret(name: object, value: object) -> bool:
 
 def redacted(value: Any) -> Any:
     """A field's value without secrets, at any depth. A value of another type becomes text."""
+    if type(value) is str:
+        return redact(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -75,8 +77,16 @@ def redacted(value: Any) -> Any:
     return redact(str(value))
 
 
+#: Fields that `configure` adds after all others. The time would look suspicious, and cost more than the rest of a line.
+_OF_LOGGING = frozenset({"logger", "level", "timestamp", "_record", "_from_structlog"})
+
+
 def _redact_event(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {name: redacted(value) for name, value in event.items()}
+    done = getattr(event["_record"], "dream_fields", {})
+    return {
+        name: value if name in _OF_LOGGING or value is done.get(name) else redacted(value)
+        for name, value in event.items()
+    }
 
 
 def configure(settings: Settings) -> None:
@@ -102,8 +112,8 @@ def configure(settings: Settings) -> None:
         processors=[
             _unpack_fields,
             structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _redact_event,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             renderer,
         ],
     )
@@ -156,7 +166,7 @@ class _Logger:
             logging.getLogger(self.name),
             wrapper_class=structlog.stdlib.BoundLogger,
             processors=[structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _to_record],
-        )
+        ).bind()  # else each line would make a logger of its own
         return logger
 
     def __getattr__(self, method: str) -> Any:
