@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dream.errors import DreamError
 from dream.gateway.refusals import Code
@@ -116,6 +116,7 @@ class Resource(Route):
 
     def __init__(self, path: str, **handlers: Endpoint) -> None:
         super().__init__(path, self._serve, methods=list(handlers), name=path)
+        self.app = self._answer  # Starlette's own would catch errors twice
         self.handlers = handlers
 
     def operation_of(self, method: str) -> Operation:
@@ -129,3 +130,7 @@ class Resource(Route):
     async def _serve(self, request: Request) -> ASGIApp:
         method = request.method
         return await self.handlers["GET" if method == "HEAD" else method](request)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._serve(Request(scope, receive, send))
+        await answer(scope, receive, send)

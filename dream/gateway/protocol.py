@@ -35,6 +35,7 @@ _UNREAD_BYTES = 16 * 1024
 #: The line and the headers of a request.
 _HEAD_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 "
 _LARGE_HEAD = (431, f"the head of the request has more than {_HEAD_BYTES // 1024} KiB; send less of it")
 _NO_REQUEST = (400, "this is no HTTP/1.1 request that can be understood")
 #: The end of addresses whose answers last until somebody ends them.
@@ -45,6 +46,44 @@ _LINGER_S = 2.0
 
 class _HeadTooLarge(Exception):
     """The head of a request is over the limit."""
+
+
+class _Writer:
+    """Sends the head of an answer together with the first bytes of its body, if they come at once: a call less.
+
+    Parameters:
+      transport: the connection of the answer.
+      loop: sends a head whose body comes later.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self._is_begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep a head until the next call or the next turn of the loop."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif self._is_begun or data.startswith(_CONTINUE):
+            self._transport.write(data)
+        else:
+            self._head, self._is_begun = data, True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send the head now, if it was not sent."""
+        head, self._head = self._head, None
+        if head is not None and not self._transport.is_closing():
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """End the connection after all that was written."""
+        self.flush()
+        self._transport.close()
 
 
 class GuardedConfig(Config):
@@ -187,6 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._writer = cycle.transport = _Writer(self.transport, self.loop)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def _begin_request(self) -> None:
@@ -197,6 +237,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._door.note_forwarded(self.client[0])
 
     def on_response_complete(self) -> None:
+        self._writer.flush()  # an answer to HEAD has no body; the next answer must not come first
         if self._is_in_body:
             self._began_at = time.monotonic()
         if self._room is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -71,15 +73,35 @@ def test_health_and_readiness(start: Callable[..., Gateway], settings: Settings)
 
 
 def test_the_next_answer_on_a_connection_is_not_held_back(gateway: Gateway) -> None:
-    """Head and body are two packets: with Nagle's algorithm the second waits 40 ms for the client's acknowledgement."""
+    """Head and file are two packets: with Nagle's algorithm the second waits 40 ms for the client's acknowledgement."""
 
     def took_s() -> float:
         began = time.monotonic()
-        assert gateway.http.get("/healthz").status_code == 200
+        answer = gateway.http.get("/static/index.html", headers={"Accept-Encoding": "identity"})
+        assert answer.status_code == 200
         return time.monotonic() - began
 
     times = [took_s() for _ in range(60)]
     assert min(times[30:]) < 0.03  # a client acknowledges at once at first
+
+
+def test_the_head_of_a_short_answer_comes_with_its_body(gateway: Gateway) -> None:
+    """A call of the kernel less for each answer; a head whose body comes later is sent at once."""
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        for _ in range(50):
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(10_000).endswith(b'{"status":"ok"}')
+        bearer = auth()["Authorization"].encode()
+        client.sendall(b"GET /api/dreams/%d/events HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n\r\n" % (DREAM, bearer))
+        assert client.recv(10_000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_comes_before_the_refusal_of_the_next_request(gateway: Gateway, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        client.sendall(f"{method} /healthz HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n".encode())
+        with client.makefile("rb") as answers:
+            assert re.findall(rb"HTTP/1.1 (\d+)", answers.read()) == [b"200", b"400"]
 
 
 def test_the_log_never_shows_a_token(start: Callable[..., Gateway]) -> None:
