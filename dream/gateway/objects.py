@@ -11,10 +11,11 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 
-import h11
+import httptools
 
 from dream.errors import ObjectStoreUnavailable
 from dream.storage.signing import signed_host
@@ -26,6 +27,8 @@ __all__ = ["Objects", "StoreAnswer", "StoreSilent"]
 
 #: The most bytes that are read at a time; a slow client keeps about four times as many in memory.
 _PIECE_BYTES = 64 * 1024
+#: The most bytes of the head of the store's answer.
+_HEAD_BYTES = 64 * 1024
 #: Idle connections that are kept for each store, and for how long; stores close theirs after 5 to 60 s.
 _MOST_IDLE, _IDLE_S = 64, 4.0
 
@@ -45,7 +48,7 @@ class _Origin(NamedTuple):
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """A connection to the object store. h11 reads heads and chunks; a body of a known length goes around it.
+    """A connection to the object store.
 
     Parameters:
       origin: the store's address.
@@ -64,10 +67,15 @@ class _Connection(asyncio.BufferedProtocol):
         self._silence_s = silence_s
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._http: h11.Connection | None = None
-        #: Bytes that came and were not read yet; the number of the body's bytes that are still to come, if known.
+        #: Of the running answer.
+        self._parser: httptools.HttpResponseParser | None = None
+        self._method = ""
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._is_whole = self._is_kept = False
+        #: Parts of the body that came and were not read yet.
         self._came: list[bytes] = []
-        self._left: int | None = None
         self._news: asyncio.Future[None] | None = None
         self._waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,73 +90,91 @@ class _Connection(asyncio.BufferedProtocol):
         return self._pieces
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._http is None:  # an answer without a question
+        if self._parser is None:  # an answer without a question
             self.drop()
             return
-        self._came.append(bytes(self._pieces[:nbytes]))
-        if self._news is None or self._news.done():
+        try:
+            self._parser.feed_data(self._pieces[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.drop()
+            return
+        if not self._status:
+            self._head_bytes += nbytes
+            if self._head_bytes > _HEAD_BYTES:
+                self.drop()
+        elif self._news is None or self._news.done():
             self._transport.pause_reading()  # the client has not taken the piece before
         else:
             self._news.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self._forget(self)
+        has_no_length = not {"content-length", "transfer-encoding"} & set(self._headers)
+        if self._status and has_no_length and exc is None:
+            self._is_whole = True
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
+    # --- called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._is_whole:
+            raise _Broken  # an answer without a question
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None  # noqa: S101 (it calls)
+        status = self._parser.get_status_code()
+        if status < HTTPStatus.OK:  # another head follows
+            self._headers.clear()
+            return
+        self._status = status
+        self._is_kept = self._parser.should_keep_alive()
+        self._is_whole = self._method == "HEAD"
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_whole:  # of a HEAD
+            raise _Broken
+        self._came.append(body)
+
+    def on_message_complete(self) -> None:
+        self._is_whole = self._status > 0
+
     # --- called by the reader
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str]) -> h11.Response:
-        """Send a request, and return the head of the answer.
+    async def ask(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+        """Send a request, and return the status and the headers of the answer, by their names in lower case.
 
         Raises:
           _Broken: the connection ended, or the answer is no HTTP.
           StoreSilent: nothing came in time.
         """
-        self._http = http = h11.Connection(h11.CLIENT)
-        request = h11.Request(method=method, target=target, headers=list(headers.items()))
-        self._transport.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
-        while not isinstance(head := await self._event(http), h11.Response):
-            if not isinstance(head, h11.InformationalResponse):
-                raise _Broken
-        length = dict(head.headers).get(b"content-length")
-        is_plain = length is not None and not any(name == b"transfer-encoding" for name, _ in head.headers)
-        if is_plain and method != "HEAD" and head.status_code not in (204, 304):
-            self._left = int(length or 0)
-            if rest := http.trailing_data[0]:
-                self._came.insert(0, rest)
-        return head
+        self._parser, self._method = httptools.HttpResponseParser(self), method
+        self._status, self._headers, self._head_bytes = 0, {}, 0
+        self._is_whole = self._is_kept = False
+        lines = (f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", "")
+        self._transport.write("\r\n".join(lines).encode("latin-1"))
+        while not self._status:
+            await self._wait()
+        return self._status, self._headers
 
     async def body(self) -> bytes:
         """The next piece of the body; empty at its end. Errors as of `ask`."""
-        if self._left is None:
-            assert self._http is not None  # noqa: S101 (it was asked)
-            event = await self._event(self._http)
-            return event.data if isinstance(event, h11.Data) else b""
-        if not self._left:
-            return b""
-        if not self._came:
+        while not self._came:
+            if self._is_whole:
+                return b""
             await self._wait()
         piece = self._came[0] if len(self._came) == 1 else b"".join(self._came)
         self._came.clear()
-        self._left -= len(piece)
-        if self._left < 0:
-            raise _Broken
         return piece
 
-    async def _event(self, http: h11.Connection) -> object:
-        while True:
-            try:
-                event = http.next_event()
-            except h11.RemoteProtocolError as error:
-                raise _Broken from error
-            if event is not h11.NEED_DATA:
-                return event
-            if not self._came and self.is_open:
-                await self._wait()
-            http.receive_data(b"".join(self._came))  # nothing: the connection has ended
-            self._came.clear()
+    @property
+    def has_all(self) -> bool:
+        """Whether the reader has the whole answer."""
+        return self._is_whole and not self._came
 
     async def _wait(self) -> None:
         """Wait until more has come."""
@@ -160,8 +186,6 @@ class _Connection(asyncio.BufferedProtocol):
             self._timer = self._loop.call_later(self._silence_s, self._check_silence)
         self._transport.resume_reading()
         await self._news
-        if not self._came and self._left:
-            raise _Broken
 
     def _check_silence(self) -> None:
         """End a wait that is too long; one timer serves all waits of an answer."""
@@ -174,13 +198,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def rest(self) -> bool:
         """Make the connection ready for another request; return whether it is."""
-        http, self._http = self._http, None
-        is_whole = not self._left if self._left is not None else http is not None and http.their_state is h11.DONE
-        is_kept = http is not None and http.our_state is h11.DONE  # not after "Connection: close"
+        self._parser = None
         self._stop_timer()
-        if not (self.is_open and is_whole and is_kept) or self._came:
+        if not (self.is_open and self.has_all and self._is_kept):
             return False
-        self._left = None
         self.idle_since = time.monotonic()
         self._transport.resume_reading()  # to see its end
         return True
@@ -188,6 +209,7 @@ class _Connection(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """End the connection at once."""
         self.is_open = False
+        self._parser = None  # it points back at this object
         self._stop_timer()
         self._transport.abort()
 
@@ -205,9 +227,9 @@ class StoreAnswer:
       headers: by their names in lower case.
     """
 
-    def __init__(self, objects: Objects, connection: _Connection, head: h11.Response) -> None:
-        self.status = head.status_code
-        self.headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+    def __init__(self, objects: Objects, connection: _Connection, status: int, headers: dict[str, str]) -> None:
+        self.status = status
+        self.headers = headers
         self._objects = objects
         self._connection: _Connection | None = connection
 
@@ -223,9 +245,14 @@ class StoreAnswer:
             piece = await self._connection.body()
         except _Broken:
             raise ObjectStoreUnavailable("could not read an object: the object store broke off") from None
-        if not piece:
+        if self._connection.has_all:
             self.close()
         return piece
+
+    @property
+    def is_read(self) -> bool:
+        """Whether `piece` has given all. A body of unknown length may end with an empty piece."""
+        return self._connection is None
 
     def close(self) -> None:
         """Give the connection back if the answer was read whole, else end it. A second call changes nothing."""
@@ -276,11 +303,11 @@ class Objects:
         self, connection: _Connection, method: str, target: str, headers: Mapping[str, str]
     ) -> StoreAnswer:
         try:
-            head = await connection.ask(method, target, headers)
+            status, found = await connection.ask(method, target, headers)
         except BaseException:
             connection.drop()
             raise
-        return StoreAnswer(self, connection, head)
+        return StoreAnswer(self, connection, status, found)
 
     async def _connect(self, origin: _Origin) -> _Connection:
         loop = asyncio.get_running_loop()
