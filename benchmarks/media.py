@@ -4,8 +4,9 @@
 
 It needs the tests: they start an embedded store, and a gateway process for each mode. One process asks by kept
 connections, 16 at once; the contenders take turns, and medians are shown. Beside the rates stands the processor time of
-the gateway for one answer, which other work on the machine changes less. With `--slow` as many clients stop reading in
-the middle of a picture, and the gateway's memory and its answers to others are measured.
+the gateway for one answer, which other work on the machine changes less. Proxied pictures are measured twice: from the
+gateway's memory, into which all of them fit, and with `DREAM_MEDIA_MEMORY_BYTES=0` from the store. With `--slow` as
+many clients stop reading in the middle of a picture, and the gateway's memory and its answers to others are measured.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ PICTURES = 50
 SIZES = {"1 MiB": 2**20, "300 kB": 300_000, "20 kB": 20_000}
 #: Of the picture that slow clients do not read: the kernel keeps megabytes for each of them.
 _SLOW_BYTES = 16 * 2**20
+_STORE = "the store itself"
+_PROXIES = {"from memory": {}, "memory off": {"DREAM_MEDIA_MEMORY_BYTES": "0"}}
 
 
 class Measured(NamedTuple):
@@ -51,6 +54,18 @@ class Measured(NamedTuple):
     p99_ms: float
     mb_per_s: float
     gateway_us: float
+
+
+class Contender(NamedTuple):
+    """The addresses that a turn asks.
+
+    Parameters:
+      gateway: its processor time is measured.
+    """
+
+    gateway: Gateway
+    address: str
+    paths: Sequence[str]
 
 
 class _Client(asyncio.Protocol):
@@ -157,14 +172,12 @@ def _stored(gateway: Gateway, size_bytes: int, count: int = PICTURES) -> list[st
     return keys
 
 
-def _measured(
-    gateway: Gateway, contenders: Mapping[str, tuple[str, Sequence[str]]], rounds: int, seconds: float
-) -> dict[str, Measured]:
+def _measured(contenders: Mapping[str, Contender], rounds: int, seconds: float) -> dict[str, Measured]:
     """The medians of each contender; one short round that does not count comes first."""
     found: dict[str, list[Measured]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
-        for name, (address, paths) in contenders.items():
-            measured = asyncio.run(_ask(gateway, address, paths, seconds if number else 0.5))
+        for name, contender in contenders.items():
+            measured = asyncio.run(_ask(*contender, seconds if number else 0.5))
             if number:
                 found[name].append(measured)
     return {name: Measured(*map(statistics.median, zip(*each, strict=True))) for name, each in found.items()}
@@ -174,9 +187,18 @@ def _show(title: str, found: Mapping[str, Measured]) -> None:
     print(f"\n{title}")
     for name, each in found.items():
         print(
-            f"  {name:<20} {each.per_s:>8,.0f} /s   p99 {each.p99_ms:>7.1f} ms   {each.mb_per_s:>7.1f} MB/s   "
+            f"  {name:<24} {each.per_s:>8,.0f} /s   p99 {each.p99_ms:>7.1f} ms   {each.mb_per_s:>7.1f} MB/s   "
             f"gateway {each.gateway_us:>6,.0f} µs each"
         )
+
+
+def _store_of(gateway: Gateway, keys: Sequence[str]) -> Contender:
+    """The objects of these keys, by presigned URLs."""
+    storage, bucket = Storage(gateway.settings), gateway.settings.s3_bucket
+    signed = [urlsplit(storage.presign(bucket, key)) for key in keys]
+    return Contender(
+        gateway, f"{signed[0].scheme}://{signed[0].netloc}", [f"{each.path}?{each.query}" for each in signed]
+    )
 
 
 @contextmanager
@@ -221,21 +243,24 @@ def main() -> None:
         with _gateway(folder, servers, "redirect") as gateway:
             keys = _stored(gateway, 5)
             address = f"http://127.0.0.1:{gateway.port}"
-            contenders = {"/healthz": (address, ["/healthz"]), "/media": (address, [f"/media/{key}" for key in keys])}
-            _show("DREAM_MEDIA_MODE=redirect", _measured(gateway, contenders, given.rounds, given.seconds))
+            contenders = {
+                "/healthz": Contender(gateway, address, ["/healthz"]),
+                "/media": Contender(gateway, address, [f"/media/{key}" for key in keys]),
+            }
+            _show("DREAM_MEDIA_MODE=redirect", _measured(contenders, given.rounds, given.seconds))
         for name, size_bytes in SIZES.items():
-            with _gateway(folder, servers, f"proxy-{size_bytes}", DREAM_MEDIA_MODE="proxy") as gateway:
-                keys = _stored(gateway, size_bytes)
-                storage, bucket = Storage(gateway.settings), gateway.settings.s3_bucket
-                signed = [urlsplit(storage.presign(bucket, key)) for key in keys]
-                store = f"{signed[0].scheme}://{signed[0].netloc}"
-                contenders = {
-                    "the store itself": (store, [f"{each.path}?{each.query}" for each in signed]),
-                    "the gateway": (f"http://127.0.0.1:{gateway.port}", [f"/media/{key}" for key in keys]),
-                }
-                found = _measured(gateway, contenders, given.rounds, given.seconds)
+            with ExitStack() as stack:
+                contenders = {}
+                for title, changes in _PROXIES.items():
+                    own = _gateway(folder, servers, f"{title} {name}", DREAM_MEDIA_MODE="proxy", **changes)
+                    gateway = stack.enter_context(own)
+                    paths = [f"/media/{key}" for key in _stored(gateway, size_bytes)]
+                    contenders[title] = Contender(gateway, f"http://127.0.0.1:{gateway.port}", paths)
+                contenders[_STORE] = _store_of(gateway, [path.removeprefix("/media/") for path in paths])
+                found = _measured(contenders, given.rounds, given.seconds)
                 _show(f"DREAM_MEDIA_MODE=proxy, pictures of {name}", found)
-                print(f"  share: {found['the gateway'].per_s / found['the store itself'].per_s:.2f}")
+                for title in _PROXIES:
+                    print(f"  share of the store, {title}: {found[title].per_s / found[_STORE].per_s:.2f}")
         if given.slow:
             with _gateway(folder, servers, "slow", DREAM_MEDIA_MODE="proxy") as gateway:
                 _slow(gateway, _stored(gateway, _SLOW_BYTES, 1)[0], given.slow)

@@ -19,7 +19,14 @@ from starlette.concurrency import run_in_threadpool
 
 from dream.db import DreamImage, images
 from dream.messages.states import ImageState
-from dream.storage.keys import EXTENSIONS, is_documented_key, object_key, stem_of_variant, variant_object_key
+from dream.storage.keys import (
+    EXTENSIONS,
+    is_documented_key,
+    is_overwritten,
+    object_key,
+    stem_of_variant,
+    variant_object_key,
+)
 from dream.storage.signing import SignedUrl
 
 if TYPE_CHECKING:
@@ -49,7 +56,9 @@ class Shown:
     Parameters:
       bucket, key: the place of the object.
       filename: the name of the uploaded file.
+      size_bytes: of the object; None in rows of old releases.
       tag: an entity tag; it changes with the object's bytes.
+      may_change: whether a remake overwrites the object, because the public reads it without the gateway.
       read_at: a monotonic time before the row was read.
       signed: presigned URLs by method, with the monotonic time of each: signing costs more than the rest of a redirect.
     """
@@ -59,8 +68,10 @@ class Shown:
     bucket: str
     key: str
     content_type: str | None
+    size_bytes: int | None
     filename: str
     tag: str
+    may_change: bool
     read_at: float
     signed: dict[str, tuple[SignedUrl, float]] = field(default_factory=dict, compare=False)
 
@@ -83,11 +94,12 @@ class Row:
 
     Parameters:
       variant: the variant whose URL was asked for; None if it was the picture's.
-      read_at: a monotonic time before the row was read.
+      may_change, read_at: as of `Shown`.
     """
 
     image: DreamImage
     variant: StoredVariant | None
+    may_change: bool
     read_at: float
     _made: dict[str, Shown] = field(default_factory=dict, compare=False)
 
@@ -95,7 +107,7 @@ class Row:
         """The picture, or one of its variants, for `/media/…`."""
         url = variant["url"] if variant is not None else ""
         if url not in self._made:
-            self._made[url] = _shown(self.image, variant, self.read_at)
+            self._made[url] = _shown(self, variant)
         return self._made[url]
 
 
@@ -165,6 +177,7 @@ class Catalogue:
     """
 
     def __init__(self, settings: Settings, connections: Connections) -> None:
+        self._settings = settings
         self._connections = connections
         self.keep_s = min(settings.media_forget_s / 2, _LONGEST_S)
         self._shown: Kept[str, Shown] = Kept(self._read, self.keep_s)
@@ -205,7 +218,8 @@ class Catalogue:
         if row is None:
             return None
         shown = row.shown(row.variant)
-        self._sign(shown, "GET")
+        if self._settings.media_mode != "proxy":  # there most answers need no URL
+            self._sign(shown, "GET")
         return shown
 
     def _read_row(self, key: str) -> Row | None:
@@ -214,7 +228,7 @@ class Catalogue:
             image, variant = _row_of(session, key)
         if image is None or image.state != ImageState.COMPLETED or not image.bucket:
             return None
-        return Row(image, variant, read_at)
+        return Row(image, variant, is_overwritten(self._settings, image), read_at)
 
     def _sign(self, shown: Shown, method: str) -> SignedUrl:
         """Sign a URL, in a thread: temporary credentials may have to be fetched."""
@@ -237,17 +251,21 @@ def _row_of(session: Session, key: str) -> tuple[DreamImage | None, StoredVarian
     return (image, variant) if variant is not None else (None, None)
 
 
-def _shown(image: DreamImage, variant: StoredVariant | None, read_at: float) -> Shown:
+def _shown(row: Row, variant: StoredVariant | None) -> Shown:
+    image = row.image
     of: Any = variant if variant is not None else {"content_type": image.content_type, "size_bytes": image.size_bytes}
     key = variant_object_key(variant) if variant is not None else object_key(image)
-    said = f"{image.bucket}/{key} {image.remakes} {of['size_bytes']}"
+    made = image.made_at if row.may_change else image.remakes
+    said = f"{image.bucket}/{key} {made} {of['size_bytes']}"
     return Shown(
         image_id=image.id,
         dream_id=image.dream_id,
         bucket=image.bucket or "",
         key=key,
         content_type=of["content_type"],
+        size_bytes=of["size_bytes"],
         filename=image.filename,
         tag=f'"{hashlib.sha256(said.encode()).hexdigest()[:24]}"',
-        read_at=read_at,
+        may_change=row.may_change,
+        read_at=row.read_at,
     )

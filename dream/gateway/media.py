@@ -124,9 +124,9 @@ async def _passed_on(
     }
     if has_it(request.headers, shown.tag):
         return not_modified(headers)
-    signed = await services.catalogue.signed_url(shown, request.method)
+    sign = partial(services.catalogue.signed_url, shown, request.method)
     forget = partial(services.catalogue.forget_key, request.path_params["key"])
-    return Proxied(services.objects, shown, signed.url, headers, forget)
+    return Proxied(services.objects, services.memory, shown, headers, sign, forget)
 
 
 def _kept_by(services: Services, permission: Permission) -> str:

@@ -1,15 +1,15 @@
 """Pass a picture on from the object store to a client (`DREAM_MEDIA_MODE=proxy`).
 
-A client that has the picture gets 304 from the row alone. Else the store's answer is passed on piece by piece: whole,
-or one range of it. An error of the store becomes an error of the gateway while nothing has been sent; after that the
-connection is cut, so that nobody takes a part for the whole.
+A client that has the picture gets 304 from the row alone. A whole picture comes from `memory`, if it can be kept there.
+Else the store's answer is passed on piece by piece: whole, or one range of it. An error of the store becomes an error
+of the gateway while nothing has been sent; after that the connection is cut, so that nobody takes a part for the whole.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC
 from email.utils import format_datetime, parsedate_to_datetime
@@ -24,12 +24,15 @@ from dream.errors import AccessDenied, ObjectStoreUnavailable
 from dream.gateway.faults import RETRY_AFTER_S, log_fault
 from dream.gateway.objects import Objects, StoreSilent
 from dream.gateway.refusals import Code, Refused
+from dream.observe.metrics import MEDIA_READS
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from dream.gateway.catalogue import Shown
+    from dream.gateway.memory import CopyAnswer, Memory
     from dream.gateway.objects import StoreAnswer
+    from dream.storage.signing import SignedUrl
 
 __all__ = ["Proxied", "has_it", "not_modified"]
 
@@ -56,24 +59,37 @@ class Proxied:
 
     Parameters:
       objects: the client of the object store.
+      memory: pictures that were read before.
       shown: the picture.
-      url: a presigned URL for the method of the request.
       headers: those of the answer, without the ones that describe the bytes.
+      sign: gives a presigned URL for the method of the request.
       is_gone: called if the store does not have the object.
     """
 
     def __init__(
-        self, objects: Objects, shown: Shown, url: str, headers: Mapping[str, str], is_gone: Callable[[], None]
+        self,
+        objects: Objects,
+        memory: Memory,
+        shown: Shown,
+        headers: Mapping[str, str],
+        sign: Callable[[], Awaitable[SignedUrl]],
+        is_gone: Callable[[], None],
     ) -> None:
         self._objects = objects
+        self._memory = memory
         self._shown = shown
-        self._url = url
         self._headers = headers
+        self._sign = sign
         self._is_gone = is_gone
         self._is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the picture. When the client goes, the connection to the store ends too."""
+        wishes = self._wishes(scope)
+        is_whole = scope["method"] == "GET" and not wishes
+        if is_whole and (kept := self._memory.whole(self._shown)):
+            await self._pass_on(kept, scope, send)
+            return
         watch = asyncio.create_task(_until_gone(receive))
         try:
             async with asyncio.timeout(None) as patience:
@@ -84,24 +100,23 @@ class Proxied:
                             patience.reschedule(0)
 
                 watch.add_done_callback(leave)
-                await self._pass_on(scope, send)
+                await self._pass_on(await self._read(scope["method"], wishes, is_whole), scope, send)
         except TimeoutError:
             if not self._is_started:
                 raise ClientDisconnect from None
         finally:
             watch.cancel()
 
-    async def _pass_on(self, scope: Scope, send: Send) -> None:
-        answer = await self._ask(scope)
+    async def _pass_on(self, answer: StoreAnswer | CopyAnswer, scope: Scope, send: Send) -> None:
         try:
             self._check(answer)
             piece = await answer.piece()  # before the head, so that an error can still be answered
             await send({"type": "http.response.start", "status": answer.status, "headers": self._head(answer)})
             self._is_started = True
-            while piece:
+            while not answer.is_read:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 piece = await answer.piece()
-            await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": piece})
         except ObjectStoreUnavailable as error:
             if not self._is_started:
                 raise _told(error) from error
@@ -109,7 +124,8 @@ class Proxied:
         finally:
             answer.close()
 
-    async def _ask(self, scope: Scope) -> StoreAnswer:
+    def _wishes(self, scope: Scope) -> dict[str, str]:
+        """The headers of the request that the store should see."""
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         headers = {}
         asked = given.get("range", "")
@@ -117,15 +133,22 @@ class Proxied:
         is_of_this = given.get("if-range", self._shown.tag) == self._shown.tag
         if scope["method"] == "GET" and is_of_this and _RANGE.fullmatch(asked):
             headers["range"] = asked
-        since = None if "if-none-match" in given else _date(given.get("if-modified-since", ""))
-        if since is not None:
+        said = given.get("if-modified-since")
+        if said and "if-none-match" not in given and (since := _date(said)):
             headers["if-modified-since"] = since
+        return headers
+
+    async def _read(self, method: str, wishes: Mapping[str, str], is_whole: bool) -> StoreAnswer | CopyAnswer:
+        async def ask() -> StoreAnswer:
+            MEDIA_READS.add("store")
+            return await self._objects.get((await self._sign()).url, method, wishes)
+
         try:
-            return await self._objects.get(self._url, scope["method"], headers)
+            return (is_whole and await self._memory.read(self._shown, ask)) or await ask()
         except ObjectStoreUnavailable as error:
             raise _told(error) from error
 
-    def _check(self, answer: StoreAnswer) -> None:
+    def _check(self, answer: StoreAnswer | CopyAnswer) -> None:
         """Raise the error for the client if the store answered with one; its sentence has no word of the store's."""
         if answer.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED):
             return
@@ -139,7 +162,7 @@ class Proxied:
             raise AccessDenied("could not read an object: the object store refused our credentials")
         raise ObjectStoreUnavailable(f"could not read an object: the object store answered {answer.status}")
 
-    def _head(self, answer: StoreAnswer) -> list[tuple[bytes, bytes]]:
+    def _head(self, answer: StoreAnswer | CopyAnswer) -> list[tuple[bytes, bytes]]:
         about = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         if answer.status == HTTPStatus.NOT_MODIFIED:
             about.pop("content-length", None)

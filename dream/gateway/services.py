@@ -14,6 +14,7 @@ from dream.gateway.figures import Figures
 from dream.gateway.health import Readiness
 from dream.gateway.limits import Limits
 from dream.gateway.makers import Makers
+from dream.gateway.memory import Memory
 from dream.gateway.objects import Objects
 from dream.gateway.tickets import Tickets
 from dream.gateway.versions import Versions
@@ -50,6 +51,7 @@ class Services:
         self.catalogue = Catalogue(settings, self.connections)
         self.access = Access(settings, self.authenticator, self.catalogue.keep_s)
         self.objects = Objects(settings, lambda: self.connections.storage.tls_context())
+        self.memory = Memory(settings)
         self.versions = Versions(
             settings, self.catalogue, Makers(settings, lambda: self.connections.database, self.producer)
         )
@@ -74,6 +76,7 @@ class Services:
         await self.events.stop()
         await self.tickets.close()
         await self.versions.stop()
+        await self.memory.close()
         self.objects.close()
         await run_in_threadpool(self.connections.close)
         await run_in_threadpool(tracing.stop)

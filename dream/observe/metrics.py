@@ -269,6 +269,14 @@ REFUSED_CONNECTIONS = Counter(
     (),
     _GATEWAY,
 )
+MEDIA_READS = Counter(
+    "dream_media_reads_total",
+    "Pictures that `DREAM_MEDIA_MODE=proxy` read, from its `memory` or from the `store`.",
+    ("source",),
+    _GATEWAY,
+    (("memory",), ("store",)),
+)
+MEDIA_MEMORY = Gauge("dream_media_memory_bytes", "Memory of the pictures that gateways keep.", (), _GATEWAY)
 SOCKETS = Gauge("dream_sockets", "Open WebSockets.", (), _GATEWAY)
 SOCKETS_CLOSED = Counter(
     "dream_sockets_closed_total",

@@ -149,6 +149,10 @@ class Settings(BaseSettings):
     media_cache: Literal["private", "public"] = Field(
         "private", description="With `DREAM_MEDIA_MODE=proxy`: whether only browsers keep pictures, or a CDN too."
     )
+    media_memory_bytes: Limit = Field(
+        64 * 2**20,
+        description="Most memory of a gateway process for pictures, with `DREAM_MEDIA_MODE=proxy`; 0 means none.",
+    )
     media_access: Literal["link", "signed", "owner"] = Field(
         "link",
         description="`/media/…` is for everybody with the URL, with a signed URL, or for the dream's owner alone.",

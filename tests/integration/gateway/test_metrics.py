@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dream.db import images
+from dream.storage import Storage
 from tests.conftest import IN_CI, wait_for
-from tests.gateway import DREAM, OTHER_DREAM, Gateway, auth, closing_code, emptied, receive, running, token
+from tests.gateway import DREAM, KEY, OTHER_DREAM, Gateway, auth, closing_code, emptied, receive, running, token
 from tests.scraping import Scrape, free_port, until
 
 PORT = "DREAM_METRICS_PORT"
@@ -64,6 +66,25 @@ def test_sockets_count_while_they_are_open_and_by_their_close_code(measured: tup
 
     now = until(port, lambda now: ended(now) == [1, 1, 0], "the end of all sockets, one with a strange code")
     assert (now.sum("dream_database_seconds_count", statement="select") or 0) > 0
+
+
+def test_pictures_from_memory_and_from_the_store_are_counted(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    port = free_port()
+    with start(media_mode="proxy", metrics_port=str(port), metrics_dir=str(tmp_path)) as gateway:
+        image_id = gateway.add_image()
+        with gateway.database.begin() as session:
+            image = images.by_id(session, DREAM, image_id)
+            assert image is not None
+            image.size_bytes = 7
+        Storage(gateway.settings).put_bytes(gateway.settings.s3_bucket, KEY, b"picture")
+        for _ in range(3):
+            assert gateway.http.get(f"/media/{KEY}").content == b"picture"
+
+        def counted(now: Scrape) -> list[float | None]:
+            return [now.sum("dream_media_reads_total", source=source) for source in ("store", "memory")]
+
+        now = until(port, lambda now: counted(now) == [1, 2], "one read of the store")
+        assert 7 < (now.sum("dream_media_memory_bytes") or 0) < 10_000
 
 
 def test_the_public_port_serves_no_metrics(measured: tuple[Gateway, int]) -> None:
