@@ -59,6 +59,8 @@ _REQUEUE = "requeue"
 _GATHER_S = 0.002
 #: Seconds until the next look at messages that wait for a thread: one of another group may have arrived.
 _LOOK_AGAIN_S = 0.02
+#: The longest wait for a free thread. Its end is told; the worker may also stop meanwhile.
+_LONGEST_BUSY_S = 0.25
 #: The number of free places of a worker that limits no group.
 _UNLIMITED = 65_535
 #: Seconds to wait for a message; well below the time-out of the client's sockets.
@@ -245,6 +247,10 @@ class RedisBroker(StockRedisBroker):
             groups = list(self._groups[queue_name].values())
         return _UNLIMITED if self._threads is None else max(0, self._threads - len(groups)), set(groups)
 
+    def has_free_thread(self, queue_name: str) -> bool:
+        """Whether a thread is free for a message of a group."""
+        return self._places(queue_name)[0] > 0
+
     def _requeue_of_dead_workers(self, queue_name: str) -> None:
         """Once a second, let the maintenance of `dispatch.lua` requeue the messages of dead workers."""
         now = time.monotonic()
@@ -373,8 +379,7 @@ class _Consumer(StockConsumer):
             raise
         self._is_drained = 0 < len(self.message_cache) < room
         if not self.message_cache and self._others_wait:
-            with self._changed:
-                self._changed.wait(_LOOK_AGAIN_S)
+            self._wait_for_thread()
         elif not self.message_cache:
             self._stop_polling()
             if room:
@@ -388,6 +393,14 @@ class _Consumer(StockConsumer):
             if self._is_drained or self._room < self._batch:
                 self._changed.wait(_GATHER_S)
             return self._room
+
+    def _wait_for_thread(self) -> None:
+        """Wait until a thread is free; if one is, wait for a message of a group that has no thread."""
+        with self._changed:
+            if self.broker.has_free_thread(self.queue_name):
+                self._changed.wait(_LOOK_AGAIN_S)
+            else:
+                self._changed.wait_for(lambda: self.broker.has_free_thread(self.queue_name), _LONGEST_BUSY_S)
 
     def _wait_for_messages(self) -> None:
         # Stock's pauses have random lengths, so that each waiting worker is the first at some time.
@@ -437,6 +450,10 @@ class _Consumer(StockConsumer):
         elif not self._leave_ack(message):
             with _outages():
                 super().ack(message)
+        self._end(message)
+
+    def _end(self, message: MessageProxy) -> None:
+        """The message's thread is free."""
         self.broker.remove_in_work(self.queue_name, message)
         if self._others_wait:
             with self._changed:
@@ -456,14 +473,14 @@ class _Consumer(StockConsumer):
     def nack(self, message: MessageProxy) -> None:
         with _outages():
             super().nack(message)
-        self.broker.remove_in_work(self.queue_name, message)
+        self._end(message)
 
     def requeue(self, messages: Any) -> None:
         messages = list(messages)
         with _outages():
             super().requeue(messages)
         for message in messages:
-            self.broker.remove_in_work(self.queue_name, message)
+            self._end(message)
 
 
 def _path_of(script: str) -> Path:
