@@ -85,7 +85,8 @@ def resize_rows(rows: memoryview, mode: str, size: tuple[int, int], wanted: tupl
         part = rows[first * row_bytes : last * row_bytes]
         # Pillow takes any buffer.
         strip = Image.frombuffer(mode, (width, last - first), part, "raw", mode, 0, 1)  # type: ignore[arg-type]
-        box = (0.0, top * scale - first, float(width), bottom * scale - first)
+        # By a rounding error the last strip may end below the last row, and cykooz-resizer refuses that.
+        box = (0.0, top * scale - first, float(width), min(float(height), bottom * scale) - first)
         out.paste(_resized(strip, (wanted[0], bottom - top), _LANCZOS, box), (0, top))
     return out
 

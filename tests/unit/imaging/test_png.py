@@ -114,7 +114,7 @@ def test_what_stands_behind_the_pixels_is_read() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-@pytest.mark.parametrize("wanted", [(299, 600), (100, 7), (300, 700)])
+@pytest.mark.parametrize("wanted", [(299, 600), (100, 7), (300, 77), (33, 273), (300, 700)])
 def test_a_picture_that_is_reduced_while_it_loads_has_the_pixels_of_one_reduced_later(
     mode: str, wanted: tuple[int, int]
 ) -> None:
