@@ -3,8 +3,8 @@
     python -m benchmarks.hdr --photos FOLDER [--rounds 5]
 
 Each photo gets a gain map that brightens its highlights by up to three stops, at half of its edges and with the photo's
-own detail, as telephones write it. The photo is processed with the map and without it, on one core. The last
-budgets are each photo's own: its result without the map fills them.
+own detail, as telephones write it. The photo is processed with the map and without it, on one core. The last budgets
+of each photo are a few bytes larger than its results without the map.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 _STOPS = 3.0
 _BUDGETS = (2**20, 300_000, 100_000)
-#: A budget filled by a photo is the bytes of its result in one of these budgets, and so many more.
+#: The photo's result in one of these budgets, and so many bytes more, make a budget that the photo fills.
 _FILLED_NEAR, _SPARE_BYTES = (280_000, 400_000, 700_000, 1_000_000), 200
 
 

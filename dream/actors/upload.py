@@ -3,7 +3,7 @@
     begin ─► fetch_and_submit ────────────► finish_image ─► drop_staged ─► end
              (staged bytes → file → pool)   (put object, row, event)
 
-The pool gets the pictures some ahead of those that are finished, in their order. A run works only on unfinished
+The pool gets the pictures in their order, a few ahead of the one that is finished next. A run works only on unfinished
 pictures, so a second run of the task repeats nothing that the first has finished.
 """
 
@@ -55,7 +55,7 @@ log = get_logger(__name__)
 
 #: Seconds before each new look for a dream that is not visible yet (docs/architecture.md, "A dream may come late").
 _LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-#: Pictures of a run that wait for the pool's processes while each has one. More would fill the disk, and their fetching
+#: Pictures of a run that wait while each process of the pool has one. More would fill the disk, and their fetching
 #: would take processor time from other users' pictures.
 _AHEAD = 1
 

@@ -56,7 +56,7 @@ class Shown:
     Parameters:
       bucket, key: the place of the object.
       filename: the name of the uploaded file.
-      size_bytes: of the object; None in rows of old releases.
+      size_bytes: the size of the object; None in rows of old releases.
       tag: an entity tag; it changes with the object's bytes.
       may_change: whether a remake overwrites the object, because the public reads it without the gateway.
       read_at: a monotonic time before the row was read.
@@ -94,7 +94,7 @@ class Row:
 
     Parameters:
       variant: the variant whose URL was asked for; None if it was the picture's.
-      may_change, read_at: as of `Shown`.
+      may_change, read_at: as in `Shown`.
     """
 
     image: DreamImage
@@ -218,7 +218,7 @@ class Catalogue:
         if row is None:
             return None
         shown = row.shown(row.variant)
-        if self._settings.media_mode != "proxy":  # there most answers need no URL
+        if self._settings.media_mode != "proxy":  # whose answers mostly need no URL
             self._sign(shown, "GET")
         return shown
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CopyAnswer", "Memory"]
 
-#: One picture takes at most this part of the memory.
+#: One picture takes at most one of this many parts of the memory.
 _PARTS = 8
-#: The longest life of a copy. Nobody sees the copy of a deleted picture, but it takes memory.
+#: The longest life of a copy. Nobody is shown the copy of a deleted picture, but it takes memory.
 _LONGEST_S = 300
-#: A client that has not taken its last piece may keep it for longer than the memory does.
+#: A copy consists of pieces of this size. A slow client keeps only its last piece alive after the copy was dropped.
 _PIECE_BYTES = 256 * 1024
 #: Counted for a copy besides its object.
 _OVERHEAD_BYTES = 4096
@@ -52,7 +52,7 @@ class _Copy:
         self.headers: dict[str, str] = {}
         self.is_whole = False
         self.error: Exception | None = None
-        #: The task that reads the object, and clients.
+        #: The number of clients, and of the task that reads the object.
         self.readers = 1
         self.is_dropped = False
         self.timer: asyncio.TimerHandle | None = None
@@ -131,7 +131,7 @@ class CopyAnswer:
         return piece
 
     async def head(self) -> None:
-        """Wait until the store has answered. Errors as of `_Copy.more`."""
+        """Wait until the store has answered. The errors are those of `_Copy.more`."""
         while not self._copy.headers:
             await self._copy.more()
 

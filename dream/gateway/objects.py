@@ -67,7 +67,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._silence_s = silence_s
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        #: Of the running answer.
+        #: The running answer.
         self._parser: httptools.HttpResponseParser | None = None
         self._method = ""
         self._status = 0

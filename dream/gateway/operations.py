@@ -116,7 +116,7 @@ class Resource(Route):
 
     def __init__(self, path: str, **handlers: Endpoint) -> None:
         super().__init__(path, self._serve, methods=list(handlers), name=path)
-        self.app = self._answer  # Starlette's own would catch errors twice
+        self.app = self._answer  # Starlette's own wrapper catches errors, which the application catches anyway
         self.handlers = handlers
 
     def operation_of(self, method: str) -> Operation:

@@ -49,7 +49,7 @@ class _HeadTooLarge(Exception):
 
 
 class _Writer:
-    """Sends the head of an answer together with the first bytes of its body, if they come at once: a call less.
+    """Sends the head of an answer together with the first bytes of its body, which saves a system call.
 
     Parameters:
       transport: the connection of the answer.

@@ -241,10 +241,10 @@ class Watcher:
 
 
 class Unread:
-    """The watchers that have not taken all bytes since their last snapshot. A snapshot may be large, and is no other's.
+    """The watchers with unread bytes after a snapshot. A snapshot may be large, and each watcher has its own.
 
     Parameters:
-      most_bytes: that all of them together may not have taken.
+      most_bytes: the most unread bytes of all of them together.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -252,7 +252,7 @@ class Unread:
         self._watchers: dict[Watcher, None] = {}
 
     def add(self, watcher: Watcher) -> None:
-        """Count a watcher after its snapshot. Above the limit those that have waited longest are cut."""
+        """Count a watcher after its snapshot. Above the limit, cut those that have had unread bytes longest."""
         counted = (*self._watchers, watcher)
         self._watchers = {each: None for each in counted if each.unread_bytes and not each.is_over}
         over_bytes = sum(each.unread_bytes for each in self._watchers) - self._most_bytes

@@ -29,7 +29,7 @@ _WELL_USED = 0.9
 _MOST_TRIES = 7
 #: The least step down the scale.
 _STEP = 0.03
-#: The longest way on the scale that a unit of bytes is expected to take.
+#: The most places on the scale for each unit by which the logarithm of bytes falls.
 _STEEPEST = 3.0
 #: Bytes grow with an edge to this power, as measured on photos; pixels grow with the power 2.
 EDGE_EXPONENT = 1.75
@@ -151,7 +151,7 @@ def _next(fits: _Try | None, exceeding: list[_Try], task: Task) -> tuple[float, 
 def _guess(fits: _Try | None, exceeding: list[_Try], max_bytes: int) -> float:
     """The next place to try: first the top, then a place on the line through the last two places.
 
-    While all tries exceed, the line is between the expected one and the last two places', which are of another slope.
+    While all tries exceed, its slope is the mean of the expected one and the one between the last two places.
     """
     if not exceeding:
         return 0.0
@@ -164,7 +164,7 @@ def _guess(fits: _Try | None, exceeding: list[_Try], max_bytes: int) -> float:
 
 
 def _places_for_bytes(first: _Try, second: _Try) -> float:
-    """The way on the scale from one try to the other, for each unit by which the logarithm of bytes falls."""
+    """The places on the scale from one try to the other, for each unit by which the logarithm of bytes falls."""
     return (second.place - first.place) / max(1e-6, math.log(first.size_bytes / second.size_bytes))
 
 

@@ -184,7 +184,7 @@ def _encode_with_loss(image: Image.Image, target: Path, limits: Limits, kind: Ki
     floor_px = max(image.size) if kind.keeps_pixels else limits.least_edge_share * limits.max_edge_px
     task = Task(image.size, floor_px, kind.qualities, limits.max_bytes)
     found = search(task, save, target)
-    is_good = found.size == image.size and found.quality >= kind.qualities.highest - _GOOD_STEPS
+    is_good = found.size == image.size and found.quality >= kind.qualities.highest - _GOOD_LOSS
     return Encoded(kind.content_type, kind.extension, *found.size, found.size_bytes), is_good
 
 
@@ -234,7 +234,7 @@ _SMALL_PIXELS = 1_000_000
 #: The greater effort saves up to half of the bytes.
 _MOST_SAVED = 2.0
 #: Other ways, which take longer, are tried only if the quality is this far below the highest.
-_GOOD_STEPS = 12
+_GOOD_LOSS = 12
 #: The first takes fewer colours, and so fewer bytes, the second comes nearer to the picture.
 _QUANTIZERS = (Image.Quantize.FASTOCTREE, Image.Quantize.MEDIANCUT)
 _FOR_ALPHA = frozenset({Image.Quantize.FASTOCTREE})

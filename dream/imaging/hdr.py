@@ -71,7 +71,7 @@ _SHARE_OF_EDGES, _LEAST_SHARE_OF_EDGES = 0.5, 0.125
 #: The map and all that describes it take at most the first share of the byte budget. A picture that is encoded again
 #: for its map leaves the second share, and so many bytes.
 _SHARE_OF_BYTES, _LEAST_SHARE_OF_BYTES, _LEAST_BYTES = 0.1, 0.02, 4_000
-#: Tables of its own save about the same share of a picture's bytes if it is encoded again.
+#: Huffman tables of its own save about the same share when the picture is encoded again; this factor is the margin.
 _TIGHTENS_AGAIN = 0.997
 _QUALITIES = Qualities(highest=85, lowest=60, lowest_share=0.5)
 #: A map may be off its picture's shape by this many of its pixels, or by this share: cameras round to blocks.

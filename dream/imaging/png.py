@@ -115,7 +115,7 @@ class PngFile(PngImageFile):
             self.info["transparency"] = key
 
     def reduce_to(self, size: tuple[int, int]) -> None:
-        """Reduce the picture to `size` pixels while it is loaded, if its kind allows it."""
+        """Reduce the picture to `size` pixels while it is loaded, if its kind and its mode allow it."""
         self._wanted_px = size
 
     def load_prepare(self) -> None:

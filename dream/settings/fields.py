@@ -337,7 +337,7 @@ class Settings(BaseSettings):
         256, description="Messages of 4 KiB that a slow client may be behind before the gateway cuts it (4008)."
     )
     max_unread_bytes: Bytes = Field(
-        256 * 2**20, description="Bytes after snapshots that all clients of a gateway process may not have read."
+        256 * 2**20, description="Most unread bytes after snapshots, of all clients of a gateway process together."
     )
     events_ttl_s: Annotated[int, Field(ge=1)] = Field(86400, description="Life of a dream's event stream.")
     events_max_length: Count = Field(300, description="Events kept per dream.")

@@ -59,7 +59,7 @@ _REQUEUE = "requeue"
 _GATHER_S = 0.002
 #: Seconds until the next look at messages that wait for a thread: one of another group may have arrived.
 _LOOK_AGAIN_S = 0.02
-#: The longest wait for a free thread. Its end is told; the worker may also stop meanwhile.
+#: The longest wait for a free thread. A thread that gets free ends the wait; a worker that stops does not.
 _LONGEST_BUSY_S = 0.25
 #: The number of free places of a worker that limits no group.
 _UNLIMITED = 65_535
@@ -453,7 +453,7 @@ class _Consumer(StockConsumer):
         self._end(message)
 
     def _end(self, message: MessageProxy) -> None:
-        """The message's thread is free."""
+        """Note that the message's thread is free, and wake the consumer that waits for one."""
         self.broker.remove_in_work(self.queue_name, message)
         if self._others_wait:
             with self._changed:

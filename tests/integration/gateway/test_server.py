@@ -86,7 +86,7 @@ def test_the_next_answer_on_a_connection_is_not_held_back(gateway: Gateway) -> N
 
 
 def test_the_head_of_a_short_answer_comes_with_its_body(gateway: Gateway) -> None:
-    """A call of the kernel less for each answer; a head whose body comes later is sent at once."""
+    """One system call less for each answer; a head whose body comes later is sent at once."""
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         for _ in range(50):
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
