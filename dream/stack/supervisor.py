@@ -359,7 +359,7 @@ class _Kept:
     def __init__(self, program: Program, keep_open: Sequence[int]) -> None:
         self.program = program
         self._keep_open = keep_open
-        self._backoff = BackOff()
+        self._back_off = BackOff()
         self._next_start_at = 0.0
         self._last_code = 0
         self.process: Process | None = Process(program, keep_open=keep_open)
@@ -379,15 +379,15 @@ class _Kept:
                 log.warning("%s hangs for %g s; it is killed", self.program.name, self.program.life_timeout_s)
                 self.process.kill()
             return
-        delay_s = self._backoff.next_pause_s(self.process.lived_s)
+        delay_s = self._back_off.next_pause_s(self.process.lived_s)
         self._last_code, self._next_start_at = code, time.monotonic() + delay_s
         log.warning("%s ended (%s); it is restarted in %.1f s", self.program.name, describe_exit(code), delay_s)
         self.process = None
 
     def check_start(self) -> None:
         """Give up a program that cannot start."""
-        if self._backoff.failures >= _DEATHS_AT_START or (
-            self.program.is_ours and self._backoff.failures and self._last_code == EXIT_SETTINGS
+        if self._back_off.failures >= _DEATHS_AT_START or (
+            self.program.is_ours and self._back_off.failures and self._last_code == EXIT_SETTINGS
         ):
             raise _failure(self.program, self._last_code)
 
