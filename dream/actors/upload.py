@@ -167,11 +167,14 @@ class Upload:
         own = folder / str(image.index)
         own.mkdir()
         source, target = own / "in", own / "out"
-        with tracing.span("fetch", image_id=image.id):
-            self._fetch(image, source)
-        limits = self._limits.wanting(image.wanted_specs).around(image.focus)
-        job = self._resources.pool.submit(source, target, limits, group_of_dream(self._dream_id, image.user_id))
-        jobs.callback(job.cancel)
+        with ExitStack() as unless_in_work:
+            unless_in_work.callback(shutil.rmtree, own, ignore_errors=True)
+            with tracing.span("fetch", image_id=image.id):
+                self._fetch(image, source)
+            limits = self._limits.wanting(image.wanted_specs).around(image.focus)
+            job = self._resources.pool.submit(source, target, limits, group_of_dream(self._dream_id, image.user_id))
+            jobs.callback(job.cancel)
+            unless_in_work.pop_all()
         self._progress.watch(image, job)
         self._progress.tell_begun(self._images)
         return InWork(image, job, source, target, time.time_ns())

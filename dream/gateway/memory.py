@@ -205,9 +205,11 @@ class Memory:
             return None
         self._copies[shown.tag] = copy
         self._count(copy.counted_bytes)
-        task = asyncio.create_task(self._fill(shown.tag, copy, ask), name="picture-copy")
+        task = asyncio.create_task(self._fill(copy, ask), name="picture-copy")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before it begins runs no line of its own.
+        task.add_done_callback(lambda _: self._end(shown.tag, copy))
         return copy
 
     def _make_room(self, wanted_bytes: int) -> bool:
@@ -219,7 +221,7 @@ class Memory:
             self._drop(tag, self._copies[tag])
         return True
 
-    async def _fill(self, tag: str, copy: _Copy, ask: Callable[[], Awaitable[StoreAnswer]]) -> None:
+    async def _fill(self, copy: _Copy, ask: Callable[[], Awaitable[StoreAnswer]]) -> None:
         try:
             answer = await ask()
             try:
@@ -233,8 +235,6 @@ class Memory:
                 answer.close()
         except (DreamError, _Unfit) as error:
             copy.error = error
-        finally:
-            self._end(tag, copy)
 
     def _end(self, tag: str, copy: _Copy) -> None:
         if copy.is_whole:

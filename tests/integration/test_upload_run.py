@@ -148,6 +148,20 @@ def test_a_run_of_many_pictures_has_few_of_their_files_at_a_time(
     assert most == settings.pool_processes + 2
 
 
+def test_a_picture_that_cannot_be_fetched_leaves_no_file_during_the_run(
+    settings: Settings, producer: Producer, run: Run, tmp_path: Path
+) -> None:
+    """A store that breaks off would leave a part of each file."""
+    with producer.database.read() as session:
+        staged = [image.staging_key for image in images.of_task(session, run.claim.task_id)]
+    producer.connections.staging.delete([key for key in staged[:2] if key])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(ImageRejected):
+        upload(Parts(settings, producer, folder, Pool(lambda: None, Refused)), run, *run.claim.args)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_message_that_names_a_picture_as_its_staged_bytes_is_refused(
     producer: Producer, settings: Settings, tmp_path: Path
 ) -> None:

@@ -301,3 +301,17 @@ def test_an_answer_that_is_not_the_whole_object_is_not_kept() -> None:
             assert store.counted == 0
 
     asyncio.run(check())
+
+
+def test_a_read_that_is_cancelled_before_it_begins_leaves_nothing_and_nobody_waiting() -> None:
+    async def check() -> None:
+        async with running() as store:
+            client = asyncio.create_task(store.get("a"))
+            await asyncio.sleep(0)
+            await store.memory.close()
+            assert store.asked == []
+            with pytest.raises(ObjectStoreUnavailable):
+                await asyncio.wait_for(client, 20)
+            assert store.counted == 0
+
+    asyncio.run(check())
