@@ -22,13 +22,15 @@ from PIL.PngImagePlugin import PngImageFile
 from dream.errors import ImageRejected, Reason
 from dream.imaging.colour_space import SRGB, Chromaticities, ColourSpace, by_chunks, by_code_points
 from dream.imaging.frames import Disposal, Frame
-from dream.imaging.mapped import Bytes, mapped
+from dream.imaging.mapped import Bytes, check_room, mapped
 from dream.imaging.transform import resize_rows
 
 __all__ = ["PngFile"]
 
 _COMMON_MODES = frozenset({"L", "RGB", "RGBA"})
 _OPAQUE_MODES = frozenset({"L", "RGB"})
+#: The crate has all rows twice for a moment.
+_COPIES = 2
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3
 #: Least lengths of chunks. Pillow refuses a picture with shorter ones, browsers ignore these.
@@ -151,10 +153,11 @@ class PngFile(PngImageFile):
 
     def _decoded(self) -> memoryview | None:
         """All rows; None if the crate refuses the file."""
-        from kornia_rs.image import Image  # with numpy a fifth of a second, once
-
         if self.fp is None:
             return None
+        check_room(_COPIES * self.width * self.height * len(self.mode))
+        from kornia_rs.image import Image  # a fifth of a second, once
+
         self.fp.seek(0)
         try:
             image = Image.decode(self.fp.read(), self.mode)
