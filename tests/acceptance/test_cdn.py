@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from dream.db.dreams import give_to
@@ -30,6 +31,7 @@ def site(folder: Path, port: int, gateway_port: int) -> str:
     return f"{path}\n{upstream}\nserver {{ listen 127.0.0.1:{port}; {told} {location} }}"
 
 
+@pytest.mark.slow
 def test_a_deleted_picture_is_gone_from_a_public_cache_and_from_a_browser_behind_it(
     browser: Browser,
     environment: dict[str, str],

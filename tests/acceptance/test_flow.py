@@ -109,6 +109,7 @@ def test_all_bad_is_failed_at_once_and_said_once(working: System) -> None:
     assert working.events(7)[-1]["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_worker_takes_messages_within_2_s_of_its_start(parts_anew: Parts, system: System, jpeg: bytes) -> None:
     """From the process's start to the claim of a waiting task; the best of up to three: the machine is shared."""
     times_s: list[float] = []

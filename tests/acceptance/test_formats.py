@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import pytest
 from playwright.sync_api import Browser, Response
 from sqlalchemy import select
 
@@ -22,6 +23,7 @@ from tests.pictures import noise
 _PAGE = "<img id=whole src='{url}'><img id=card src='{url}?v=card'>"
 
 
+@pytest.mark.slow
 def test_a_browser_gets_avif_and_keeps_it(
     browser: Browser,
     environment: dict[str, str],

@@ -149,6 +149,7 @@ def scene(series: dict[str, str], minutes: int, expected: dict[str, int | None])
     }
 
 
+@pytest.mark.slow
 def test_each_alert_fires_on_a_sick_system_and_none_on_one_that_is_well(promtool: str, tmp_path: Path) -> None:
     alerts = [rule["alert"] for rule in RULES]
     assert sorted(SICK) == sorted(alerts)

@@ -214,6 +214,7 @@ def test_with_always_eager_a_task_of_ours_runs_where_it_is_sent(web: Web) -> Non
     assert [task.state for task in web.rows(DreamTask)] == [TaskState.SUCCEEDED]
 
 
+@pytest.mark.slow
 def test_a_direct_call_keeps_its_task_for_as_long_as_it_takes(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease is renewed: whoever tries to claim the task meanwhile gets nothing, though leases are short."""
     monkeypatch.setenv("DREAM_LEASE_S", "0.6")

@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         is_all = metafunc.config.getoption("--faults") == "all"
         cells = all_cells() if is_all else pairwise(all_cells(), _MOST_CELLS)
         chosen = [
-            pytest.param(cell, id=str(cell), marks=pytest.mark.slow if number % 8 and not is_all else ())
+            pytest.param(cell, id=str(cell), marks=pytest.mark.slow if number % 16 and not is_all else ())
             for number, cell in enumerate(cells)
             if cell.flow == flow
         ]

@@ -194,6 +194,7 @@ def test_a_user_has_so_many_sockets(start: Callable[..., Gateway]) -> None:
             assert again.ping().wait(10)
 
 
+@pytest.mark.slow
 def test_who_asks_without_a_pause_holds_up_nobody(start: Callable[..., Gateway]) -> None:
     """20 sockets and 5 clients of one user ask for 2,000 pictures over and over; another's list takes what it took."""
     with start() as gateway:
