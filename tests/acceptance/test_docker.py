@@ -284,6 +284,7 @@ def test_the_site_in_compose_is_that_of_deploy_nginx_with_other_names(name: str,
     assert (DOCKER / "nginx" / name).read_text() == filled_in(name, values)
 
 
+@pytest.mark.slow
 def test_the_script_makes_every_secret_once_and_the_servers_take_them(tmp_path: Path) -> None:
     """Valkey and SeaweedFS run with the commands of compose.yaml; dream's own URLs fit their passwords."""
     script = tmp_path / "make-secrets.sh"

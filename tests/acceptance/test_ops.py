@@ -175,6 +175,7 @@ def test_figures_may_be_unknown_or_huge(page: Page, gateway: Gateway) -> None:
     assert errors == []
 
 
+@pytest.mark.slow
 def test_a_gateway_that_is_gone_leaves_the_last_figures_and_is_found_again(
     page: Page, gateway: Gateway, environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from tests.conftest import environment_in, prepare, settings_from, wait_for
 from tests.processes import Parts
 from tests.queues import delete_queues
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86400
 
 

@@ -154,6 +154,7 @@ def test_a_picture_of_another_group_goes_before_those_that_waited(tmp_path: Path
         assert "b" in ended[:4]
 
 
+@pytest.mark.slow
 def test_the_time_limit_does_not_count_the_queue(tmp_path: Path, picture: Path, endless: Path) -> None:
     """Behind two pictures of 1 s each, the third waits longer than its own limit and is processed all the same."""
     with running(time_limit_s=1) as pool:
@@ -205,6 +206,7 @@ def test_a_picture_that_waits_is_not_the_cause_of_broken_pools(tmp_path: Path, p
         assert last.result(timeout=60).width_px == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renewal", [None, Renewal(pictures=2)], ids=["never renewed", "renewed"])
 def test_children_that_are_killed_again_and_again_do_not_lose_a_picture(
     tmp_path: Path, picture: Path, renewal: Renewal | None
@@ -233,6 +235,7 @@ def test_children_that_are_killed_again_and_again_do_not_lose_a_picture(
         assert pool.submit(picture, tmp_path / "last").wait(idle).width_px == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renewal", [Renewal(pictures=4), Renewal(rss_bytes=1)], ids=["pictures", "memory"])
 def test_children_are_renewed_and_no_picture_notices(tmp_path: Path, picture: Path, renewal: Renewal) -> None:
     """A child ends by itself after its number of pictures, or after any picture if it holds too much memory."""
@@ -296,6 +299,7 @@ def test_a_picture_that_needs_too_much_memory_says_so(tmp_path: Path, picture: P
         assert children() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["progressive JPEG", "WebP", "PNG", "TIFF"])
 def test_a_picture_takes_no_more_memory_than_its_header_lets_expect(tmp_path: Path, kind: str) -> None:
     """Of 16 megapixels each, beside what a child needs for any picture."""
@@ -421,6 +425,7 @@ WITH_A_CLOCK = """
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_times_no_picture_out(tmp_path: Path, picture: Path) -> None:
     """The time of day leaps by an hour while a child works: the picture is processed."""
     clock, script = Clock(tmp_path), tmp_path / "script.py"
