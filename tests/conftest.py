@@ -3,11 +3,13 @@
 - `servers`: a Valkey and a SeaweedFS of this process, as an environment of `DREAM_…` variables.
 - `settings`: settings on those servers with a key prefix, a database file and a bucket of the test's own.
 - `local_…`: services of the machine, where they answer; with `CI=true` they must.
+- `browser`: a real Chromium.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -28,6 +30,9 @@ from dream.settings import Settings
 from dream.stack import servers_only
 from dream.storage import Storage
 from dream.work.redis_client import connect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -212,6 +217,25 @@ def local_rabbitmq_url() -> str:
 
 
 # --- the fault matrix (tests/acceptance/faults)
+
+
+#: The same engine without windows comes first: its tests take two thirds of the processor time.
+_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium whose screen has the colours of sRGB."""
+    from playwright.sync_api import sync_playwright  # here, because few tests need it
+
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        (pytest.fail if IN_CI else pytest.skip)("no chromium is installed")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--force-color-profile=srgb"]
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

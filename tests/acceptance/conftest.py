@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from dream.db import DreamImage, DreamTask, images
 from dream.producer import Producer
 from dream.settings import Settings
 from dream.storage import Storage
 from dream.work.redis_client import connect
-from tests.conftest import IN_CI, wait_for
+from tests.conftest import wait_for
 from tests.deployed import Place
 from tests.pictures import noise
 from tests.processes import Parts, processes_with
@@ -45,18 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path.is_relative_to(here), item.path.stem not in _LONGEST
 
     items.sort(key=place)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real Chromium."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        (pytest.fail if IN_CI else pytest.skip)("no chromium is installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def test_runs_that_are_cut_off_and_a_worker_that_dies_delete_each_token_once(par
     assert "task_handed_back" in said or "task_will_retry" in said
 
 
+@pytest.mark.slow
 def test_two_clean_ups_at_once_do_no_harm(parts: Parts, system: System) -> None:
     add_tokens(system, EXPIRED, "old", datetime.now(UTC) - timedelta(days=1))
     for name in ("one", "other"):

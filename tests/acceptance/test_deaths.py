@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from dream.db import DreamTask
@@ -22,6 +23,7 @@ QUICK = {"DREAM_LEASE_S": "1", "DREAM_LEASE_RENEW_S": "0.4", "DREAM_HEARTBEAT_S"
 POISON, INNOCENTS = 666, (1, 2, 3)
 
 
+@pytest.mark.slow
 def test_a_poison_is_stopped_at_its_third_death_and_its_neighbours_are_done(
     parts: Parts, system: System, environment: dict[str, str], tmp_path: Path, jpeg: bytes
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser
 
 from dream.storage import Storage
@@ -23,6 +24,7 @@ def blocks(language: str, *having: str) -> list[str]:
     return [each for each in found if all(text in each for text in having)]
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_upload(tmp_path: Path, servers: dict[str, str], browser: Browser) -> None:
     """The form and the direct upload in a shell; the function for browsers, once the bucket has the page's rule."""
     (tmp_path / "photo.jpg").write_bytes(noise())

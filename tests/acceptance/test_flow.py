@@ -144,6 +144,7 @@ def test_a_killed_workers_task_is_finished_by_another(
     assert [event["status"] for event in system.events(7)].count("completed") == 1
 
 
+@pytest.mark.slow
 def test_work_is_handed_back_at_sigterm(parts: Parts, system: System, slow_picture: bytes) -> None:
     """A worker that may not finish in time gives its task back: no attempt, no death, done by the next."""
     worker = parts.start("worker", DREAM_SHUTDOWN_TIMEOUT_S="1.1")
@@ -171,6 +172,7 @@ def test_what_could_not_be_announced_is_announced_later(parts: Parts, system: Sy
     assert statuses(system.events(7)) == ["completed"]
 
 
+@pytest.mark.slow
 def test_failures_are_retried_by_the_policy_and_then_final(parts: Parts, system: System, jpeg: bytes) -> None:
     """A bucket that refuses for a while: attempts in the row, `processing` with a message between, `failed` once."""
     away = {"DREAM_S3_ENDPOINT_URL": "http://127.0.0.1:9", "DREAM_S3_CONNECT_TIMEOUT_S": "0.2"}
@@ -280,6 +282,7 @@ def test_a_strangers_wrong_call_does_not_silence_others(working: System, args: l
     assert working.task(message.message_id).state is TaskState.FAILED
 
 
+@pytest.mark.slow
 def test_a_worker_whose_pool_does_not_start_is_replaced(parts: Parts, system: System, jpeg: bytes) -> None:
     """It would hand back every task as soon as it has it, for ever; a new one starts after a pause."""
     worker = parts.start("worker", DREAM_CHILD_MEMORY_BYTES=str(40 * 2**20))
@@ -295,6 +298,7 @@ def test_a_worker_whose_pool_does_not_start_is_replaced(parts: Parts, system: Sy
     assert (task.state, task.attempts, task.deaths) == (TaskState.SUCCEEDED, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_outlives_the_removal_of_its_folder(
     parts: Parts, system: System, environment: dict[str, str], jpeg: bytes
 ) -> None:

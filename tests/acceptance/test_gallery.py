@@ -584,6 +584,7 @@ def test_a_drag_ends_with_its_client_or_its_button(page: Page, gateway: Gateway)
 # --- a screen reader, and many pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_gallery_and_the_viewer(browser: Browser, gateway: Gateway, scheme: Any) -> None:
     """With failed, waiting and selected tiles, a message, and the facts open."""

@@ -75,6 +75,7 @@ def statuses(messages: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
+@pytest.mark.slow
 def test_a_page_uploads_watches_and_deletes(stack: Stack, jpeg: bytes) -> None:
     """REST and the socket through the real worker: processing, completed, gone; the picture is there in between."""
     token = stack.dream("token", "--user-id", "5", "--dream-id", "12")
@@ -114,6 +115,7 @@ def test_an_older_client_authenticates_by_message(stack: Stack) -> None:
     assert (established["type"], established["dream_id"]) == ("connection_established", 13)
 
 
+@pytest.mark.slow
 def test_secrets_are_in_no_log(stack: Stack, jpeg: bytes) -> None:
     """After a socket with a token, an upload and a presigned GET: no token, key, password or signature is written."""
     token = stack.dream("token", "--user-id", "6", "--dream-id", "14")

@@ -234,6 +234,7 @@ def test_a_download_through_nginx_has_the_uploaded_files_name(site: Site) -> Non
     assert answer.headers["content-disposition"] == 'attachment; filename="0.jpg"'
 
 
+@pytest.mark.slow
 def test_the_gateway_passes_pictures_on_from_a_store_with_tls(site: Site, tmp_path: Path) -> None:
     """The gateway trusts the authorities that boto3 trusts; a certificate of another one gives 503 and no picture."""
     certificate = site.gateway.log.parent / "nginx.pem"

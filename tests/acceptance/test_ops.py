@@ -58,6 +58,7 @@ def assert_accessible(page: Page) -> None:
     assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
 
 
+@pytest.mark.slow
 def test_failed_tasks_are_read_replayed_and_deleted(page: Page, gateway: Gateway) -> None:
     """Deletion asks first. Names are never HTML, and focus stays in the section."""
     fail(gateway, "one", "two", "three")

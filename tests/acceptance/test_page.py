@@ -159,6 +159,7 @@ def test_a_picture_is_uploaded_watched_and_deleted(page: Page, gateway: Gateway)
     expect(page).to_have_title("dream")
 
 
+@pytest.mark.slow
 def test_the_page_comes_back_after_a_restart_with_what_it_missed(
     page: Page, servers: dict[str, str], tmp_path: Path
 ) -> None:
@@ -267,6 +268,7 @@ def test_bad_files_are_named_and_the_others_go_on(page: Page, servers: dict[str,
         expect(page).to_have_title("dream")
 
 
+@pytest.mark.slow
 def test_a_selection_of_any_number_is_sent_and_two_selections_are_two_bars(page: Page, gateway: Gateway) -> None:
     """Many files go in several requests; each selection has a bar of its own."""
     open_live(page, gateway)
@@ -436,6 +438,7 @@ def test_the_picker_offers_what_the_server_takes(page: Page, gateway: Gateway) -
     assert heif & set(offered) == (heif if HAS_HEIF else set())
 
 
+@pytest.mark.slow
 def test_a_long_list_is_read_in_pages_and_an_event_asks_for_its_own_pictures(page: Page, gateway: Gateway) -> None:
     """Of 430 pictures a page reads 100, more as one scrolls; then an event reads one upload and no more."""
     for number in range(430):
@@ -627,6 +630,7 @@ def test_a_second_view_costs_no_byte_of_picture(
     context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "access"), [("proxy", "signed"), ("redirect", "signed"), ("proxy", "owner")])
 def test_the_page_shows_pictures_for_which_it_needs_a_permission(
     page: Page, environment: dict[str, str], settings: Settings, tmp_path: Path, mode: str, access: str
@@ -641,6 +645,7 @@ def test_the_page_shows_pictures_for_which_it_needs_a_permission(
         wait_for(lambda: image.evaluate("image => image.complete && image.naturalWidth") == 1, what="the picture")
 
 
+@pytest.mark.slow
 def test_a_deleted_picture_is_gone_after_the_forget_time_for_who_had_it(
     browser: Browser, environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import wait_for
 from tests.processes import Parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["put:after", "complete:after"])
 def test_a_picture_deleted_while_it_is_in_work_leaves_nothing(
     parts: Parts, system: System, environment: dict[str, str], tmp_path: Path, jpeg: bytes, point: str
@@ -37,6 +38,7 @@ def test_a_picture_deleted_while_it_is_in_work_leaves_nothing(
     assert promise.check(environment, [upload, strangers, *owners]).broken == []
 
 
+@pytest.mark.slow
 def test_one_message_twice_and_two_workers_have_one_effect(
     parts: Parts, system: System, environment: dict[str, str], jpeg: bytes
 ) -> None:

@@ -114,6 +114,7 @@ def settings(environment: dict[str, str], secured: TlsRedis, postgres_url: str, 
     return settings
 
 
+@pytest.mark.slow
 def test_pictures_are_uploaded_shown_and_deleted(
     parts: Parts, system: System, secured: TlsRedis, environment: dict[str, str], jpeg: bytes
 ) -> None:

@@ -177,6 +177,7 @@ def answers(variables: dict[str, str]) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_of_it_and_the_next_start_has_the_same_data(start, data, number) -> None:
     first = start()
@@ -209,6 +210,7 @@ def test_nothing_stays_when_it_is_killed_and_the_next_start_goes_on_with_its_dat
     assert_kept(before)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_is_started_again_on_the_same_port_with_the_same_data(start, data) -> None:
     up = start()
     up.ready()
@@ -417,6 +419,7 @@ def test_a_part_of_ours_that_is_killed_is_started_again_and_nothing_outlives_dre
     wait_until(lambda: not processes_of(data), "processes outlived dream up", timeout_s=3)
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_one_line_that_names_it_and_nothing_stays(data) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "dream", "up", "--port", "0", "--data", str(data)],

@@ -25,6 +25,7 @@ def parts(parts_anew: Parts) -> Parts:
     return parts_anew
 
 
+@pytest.mark.slow
 def test_the_worker_needs_no_arguments_and_runs_from_any_folder(
     parts: Parts, system: System, jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_worker_takes_celerys_arguments_from_the_checkouts_root(parts: Parts
     assert parts.stop(worker) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "from_root"), [((), False), (("beat", "--loglevel=info"), True)], ids=["bare", "with arguments"]
 )

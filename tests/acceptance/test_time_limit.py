@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from dream.settings import Settings
 
 #: A worker with one more actor, whose Python code would never end.
@@ -30,6 +32,7 @@ raise SystemExit(run())
 """
 
 
+@pytest.mark.slow
 def test_code_that_does_not_end_is_stopped_at_the_limit(environment: dict[str, str], settings: Settings) -> None:
     """`dream worker` starts the clock that Dramatiq's own command would have started."""
     variables = {**os.environ, **environment, "DREAM_TIME_LIMIT_S": "1"}

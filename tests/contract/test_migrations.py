@@ -142,6 +142,7 @@ def test_whoever_is_killed_on_the_way_leaves_tables_that_the_next_one_upgrades(o
     assert images_of(old_url) == before
 
 
+@pytest.mark.slow
 def test_several_migrate_at_once(old_url: str) -> None:
     command = [sys.executable, "-c", "import sys; from dream.db import migrate; migrate.upgrade(sys.argv[1])", old_url]
     several = [subprocess.Popen(command) for _ in range(3)]

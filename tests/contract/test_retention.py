@@ -133,6 +133,7 @@ def test_the_rows_by_which_the_timetable_knows_its_runs_stay_for_days(
     assert left(database) == ["cleanup-expired-tokens:2026-01-02"]
 
 
+@pytest.mark.slow
 def test_two_schedulers_that_prune_many_rows_at_once_do_no_harm(
     database: Database, prune: Callable[..., dict[str, int]]
 ) -> None:

@@ -78,6 +78,7 @@ def waiting(broker: AnyBroker, settings: Settings) -> int:
     return int(broker.get_queue_message_counts(queue)[0])
 
 
+@pytest.mark.slow
 def test_a_backlog_of_10_000_is_not_flooded(broker: AnyBroker, broker_settings: Settings, database: Database) -> None:
     """All overdue, all still queued: sweep after sweep adds none, or on RabbitMQ a few that are doubted."""
     enqueue(broker, broker_settings, add_overdue(database, BACKLOG))

@@ -87,6 +87,7 @@ LOOKS = (
 )
 
 
+@pytest.mark.slow
 def test_a_process_that_only_reads_looks_where_its_app_says(two: tuple[Server, Server], tmp_path: Path) -> None:
     """Each look is the first of its process, which is forked: to import dream for each would cost more."""
     two[0].results.put(meta_of("t", "SUCCESS", 7))

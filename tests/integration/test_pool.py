@@ -291,7 +291,7 @@ def test_who_polls_may_abandon_a_job_and_its_child_is_gone(tmp_path: Path, pictu
 def test_a_picture_that_needs_too_much_memory_says_so(tmp_path: Path, picture: Path) -> None:
     large = tmp_path / "large.png"
     Image.new("RGBA", (6000, 6000), (1, 2, 3, 4)).save(large, compress_level=1)
-    with running(memory_bytes=180 * 2**20) as pool:
+    with running(memory_bytes=220 * 2**20) as pool:
         before = children()
         with pytest.raises(ImageCrashed, match="memory"):
             pool.submit(large, tmp_path / "out").wait(idle)

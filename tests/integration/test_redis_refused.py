@@ -40,6 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     node.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_a_node_of_a_cluster_is_refused(environment: Environment, cluster: Valkey, part: str) -> None:
     own = {**os.environ, **environment, "DREAM_BROKER_URL": cluster.url, "DREAM_REDIS_URL": ""}

@@ -44,6 +44,7 @@ for one in caught:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "name"),
     [

@@ -109,6 +109,7 @@ def test_the_map_is_found_by_the_index_or_right_behind_the_picture(
     assert_same_light(light_of(result), light_of_photo(photo, Numbers()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_the_map_turns_with_its_picture(tmp_path: Path, orientation: int) -> None:
     photo = gain_maps.photo(orientation=orientation)
@@ -219,6 +220,7 @@ def test_other_formats_have_no_map(tmp_path: Path, output_format: str) -> None:
     assert gain_maps.HDRGM.encode() not in result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [600_000, 200_000, 20_000])
 @pytest.mark.parametrize("is_noise", [True, False])
 def test_the_map_takes_a_tenth_of_the_budget_at_most(tmp_path: Path, max_bytes: int, is_noise: bool) -> None:
