@@ -105,6 +105,7 @@ _TWIN = (
     .order_by(_images.c.id)
     .limit(1)
 )
+_GONE_OF_TASK = select(_images.c.id).where(_images.c.task_id == bindparam("task"), _images.c.state.in_(_GONE))
 _PLACE = (
     update(_images)
     .where(_images.c.id == bindparam("image"))
@@ -174,7 +175,7 @@ def of_task(session: Session, task_id: str) -> Sequence[DreamImage]:
 
 def gone_of_task(session: Session, task_id: str) -> set[int]:
     """The ids of the task's pictures that are deleted, or being deleted."""
-    return set(session.scalars(select(_images.c.id).where(_images.c.task_id == task_id, _images.c.state.in_(_GONE))))
+    return set(session.scalars(_GONE_OF_TASK, {"task": task_id}))
 
 
 def by_id(session: Session, dream_id: int, image_id: int) -> DreamImage | None:
