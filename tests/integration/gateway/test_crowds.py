@@ -333,7 +333,7 @@ def frames(opcode: int, count: int, data: bytes = b"") -> bytes:
 )
 def test_frames_whose_answers_nobody_reads_take_no_memory(gateway: Gateway, query: str, flood: bytes) -> None:
     """A client that does not read is not read either, or cut: 50 MB of frames leave the process as large as before."""
-    before = memory_bytes(gateway)
+    before, logged = memory_bytes(gateway), gateway.log.stat().st_size
     with plug(gateway, HANDSHAKE.format(dream=DREAM, query=query).encode()) as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.settimeout(1)
@@ -343,7 +343,7 @@ def test_frames_whose_answers_nobody_reads_take_no_memory(gateway: Gateway, quer
                 sent += raw.send(flood)
         assert memory_bytes(gateway) - before < 16 * 2**20
         assert gateway.http.get("/healthz").status_code == 200
-    assert "Traceback" not in gateway.log.read_text()
+    assert "Traceback" not in gateway.log.read_text()[logged:]
 
 
 def test_pipelined_requests_whose_answers_nobody_reads_take_no_memory(gateway: Gateway) -> None:
