@@ -68,6 +68,7 @@ def ids(page: Page) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_the_store_is_true_after_events_pages_and_a_restart(page: Page, gateway: Gateway) -> None:
     """Newest first, in pages; an event reads its upload; deletions go; what was missed while away is there."""
     wait_for(lambda: page.evaluate("client.state") == "live", what="the socket")
@@ -152,6 +153,7 @@ def test_one_renewal_serves_all_whose_token_was_refused(page: Page) -> None:
 _ADD = "(name) => void client.uploads.add([new File(['bytes'], name, { type: 'image/png' })])"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", ["slow.uploads.cancel(slow.uploads.items[0])", "slow.close()"])
 def test_a_file_is_not_sent_if_it_was_stopped_before_its_request(page: Page, stop: str) -> None:
     """The token for the request was still being fetched."""
@@ -173,6 +175,7 @@ def test_a_file_is_not_sent_if_it_was_stopped_before_its_request(page: Page, sto
     assert sent == []
 
 
+@pytest.mark.slow
 def test_a_closed_client_keeps_nothing_of_its_files(page: Page, gateway: Gateway) -> None:
     """Addresses of previews are given back, also if a picture was stored before it was read; so is the lock."""
     page.evaluate(
@@ -246,6 +249,7 @@ _EMBED = """async ([name, dream, token, hidden]) => {
 }"""
 
 
+@pytest.mark.slow
 def test_an_element_begins_with_one_client(host: Page) -> None:
     """Its attributes were there before the module."""
     asked: list[str] = []
@@ -282,6 +286,7 @@ def test_a_file_goes_to_the_element_on_which_it_falls(host: Page, gateway: Gatew
     assert found == [[True, 0, 1], [True, 1, 1], [True, 2, 1], [True, 3, 1], [False, 3, 1]]
 
 
+@pytest.mark.slow
 def test_a_hidden_gallery_reads_and_draws_nothing_more(host: Page, gateway: Gateway) -> None:
     """Without a size all pictures would be near the screen."""
     for number in range(120):

@@ -46,6 +46,7 @@ def test_a_poison_is_stopped_at_its_third_death_and_its_neighbours_are_done(
     assert promise.check(environment, [poison, *innocents]).broken == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_in_work_runs_again_within_20_s(parts: Parts, system: System, jpeg: bytes) -> None:
     """All of it, side by side, by another worker; here with all clocks at a quarter, and within a quarter of 20 s."""
     stuck = {**QUARTER, "DREAM_FAULT": "begin:after=hang"}  # in work until its worker dies

@@ -120,6 +120,7 @@ def there(gateway: Gateway) -> list[int]:
 # --- the layout
 
 
+@pytest.mark.slow
 def test_rows_fill_the_width_and_the_nearest_gap_is_found(page: Page, gateway: Gateway) -> None:
     """Rows of any shapes end at the right edge and are near the wanted height; points and keys find their tiles."""
     page.goto(f"http://127.0.0.1:{gateway.port}/healthz")
@@ -390,6 +391,7 @@ def test_two_fingers_neither_select_nor_break_anything(browser: Browser, gateway
         expect(page.locator(".tile[aria-selected=true]")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_two_clicks_open_one_viewer(page: Page, gateway: Gateway) -> None:
     """Also while the browser still leaves the entry of the last one; Back leaves the only entry of the history."""
     stored(gateway, 2)
@@ -413,6 +415,7 @@ def test_two_clicks_open_one_viewer(page: Page, gateway: Gateway) -> None:
     assert page.evaluate("[history.length, history.state]") == [before + 1, None]
 
 
+@pytest.mark.slow
 def test_keys_work_after_their_button_has_gone(page: Page, gateway: Gateway) -> None:
     """In the viewer and in the gallery the focus goes to a neighbour; a key that is held deletes one picture."""
     stored(gateway, 6)
@@ -481,6 +484,7 @@ def test_many_are_selected_by_mouse_and_keys_and_come_back_by_undo(page: Page, g
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_deletion_that_fails_is_said_and_a_closed_page_deletes(page: Page, gateway: Gateway) -> None:
     """Pictures that were not deleted are shown again with the reason, until it is dismissed."""
     ids = stored(gateway, 3)

@@ -92,6 +92,7 @@ def test_failed_tasks_are_read_replayed_and_deleted(page: Page, gateway: Gateway
     expect(page).to_have_title("dream · Operations")
 
 
+@pytest.mark.slow
 def test_a_token_without_the_claim_is_told_so_and_a_right_one_opens_the_page(page: Page, gateway: Gateway) -> None:
     open_ops(page, gateway, token())
     expect(page.get_by_role("alert")).to_contain_text("needs the token of an operator")
@@ -104,6 +105,7 @@ def test_a_token_without_the_claim_is_told_so_and_a_right_one_opens_the_page(pag
     expect(page.get_by_label("Token of an operator")).to_have_value("")
 
 
+@pytest.mark.slow
 def test_an_action_that_ends_after_signing_out_asks_for_nothing(page: Page, gateway: Gateway) -> None:
     """Text in the token form stays there."""
     fail(gateway, "one")
@@ -124,6 +126,7 @@ def test_an_action_that_ends_after_signing_out_asks_for_nothing(page: Page, gate
     assert not [each for each in asked if each.endswith("/api/ops")]
 
 
+@pytest.mark.slow
 def test_details_are_read_again_after_an_error(page: Page, gateway: Gateway) -> None:
     fail(gateway, "one")
     open_ops(page, gateway)
@@ -198,6 +201,7 @@ def test_a_gateway_that_is_gone_leaves_the_last_figures_and_is_found_again(
         expect(page.locator(".life")).to_contain_text("live")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("locale", "scheme"), [("en", "dark"), ("zh-CN", "light")])
 def test_the_page_is_small_fits_a_phone_and_speaks_the_browsers_language(
     browser: Browser, gateway: Gateway, locale: str, scheme: Any

@@ -186,6 +186,7 @@ def test_the_page_comes_back_after_a_restart_with_what_it_missed(
             expect(tiles(page)).to_contain_text(["later.png"], timeout=20_000)
 
 
+@pytest.mark.slow
 def test_a_token_of_somebody_else_is_told_so(page: Page, gateway: Gateway) -> None:
     """A refused token shows the reason and no upload; entering a right one by hand connects; signing out forgets it."""
     open_page(page, gateway, token(STRANGER))
@@ -284,6 +285,7 @@ def test_a_selection_of_any_number_is_sent_and_two_selections_are_two_bars(page:
         assert len({row.task_id for row in rows_there}) < 20
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_lost_doubles_no_picture(page: Page, gateway: Gateway) -> None:
     """The request arrives, its answer does not: the page sends it again under the same name until it is told."""
     open_live(page, gateway)
@@ -307,6 +309,7 @@ def test_an_answer_that_is_lost_doubles_no_picture(page: Page, gateway: Gateway)
         assert len(images.list_images(session, DREAM)) == 1
 
 
+@pytest.mark.slow
 def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browser: Browser, gateway: Gateway) -> None:
     """At the next visit, and once."""
     context = browser.new_context()
@@ -329,6 +332,7 @@ def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browse
     context.close()
 
 
+@pytest.mark.slow
 def test_a_new_token_tells_what_the_last_one_had_not_sent(page: Page, gateway: Gateway) -> None:
     """After signing out nothing is told, because the user has agreed."""
     page.route("**/images", lambda route: None if route.request.method == "POST" else route.continue_())
@@ -348,6 +352,7 @@ def test_a_new_token_tells_what_the_last_one_had_not_sent(page: Page, gateway: G
     expect(rows(page)).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_file_that_failed_is_sent_again_though_its_bar_is_gone(page: Page, gateway: Gateway) -> None:
     """The bar counts the file as failed; the button of its row sends it, and hands the focus on."""
     said = {"error": "the token has expired", "code": "token_rejected"}
@@ -386,6 +391,7 @@ def drop_at(page: Page, selector: str, *, own: bool = False) -> bool:
     return taken
 
 
+@pytest.mark.slow
 def test_a_file_is_taken_wherever_it_is_dropped_or_pasted(page: Page, gateway: Gateway) -> None:
     """Without a dream nothing is sent, and the page is not left; no picture of the page is sent again."""
     page.goto(f"http://127.0.0.1:{gateway.port}/")
@@ -408,6 +414,7 @@ def test_a_file_is_taken_wherever_it_is_dropped_or_pasted(page: Page, gateway: G
     assert names(page)[0] == "pasted.png"
 
 
+@pytest.mark.slow
 def test_a_real_file_is_taken_wherever_it_falls(page: Page, gateway: Gateway, tmp_path: Path) -> None:
     """As a browser drops it, from a folder: beside the zone it opened the file, and the page was left."""
     path = tmp_path / "from a folder.png"
@@ -470,6 +477,7 @@ def test_a_long_list_is_read_in_pages_and_an_event_asks_for_its_own_pictures(pag
     assert len(asked) <= 6
 
 
+@pytest.mark.slow
 def test_pictures_that_come_and_go_elsewhere_come_and_go_here(browser: Browser, page: Page, gateway: Gateway) -> None:
     """Two browsers on one dream: what one sends or deletes the other shows, in its order."""
     for number in (1, 2):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.notifications import Publisher
 from dream.notifications.publish import events_key, old_end_key, old_once_key, published_key
@@ -15,6 +17,7 @@ from tests.processes import Parts
 MOST_BYTES = {"result": 460, "told": 220}
 
 
+@pytest.mark.slow
 def test_a_finished_upload_leaves_its_result_and_one_short_lived_key(parts: Parts, system: System, jpeg: bytes) -> None:
     """For any number of pictures; the stream is its dream's, and the same for all its uploads."""
     parts.start("worker")

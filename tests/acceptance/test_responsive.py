@@ -125,6 +125,7 @@ def loaded(page: Page, selector: str = "img") -> None:
     image.evaluate("image => image.decode()")  # a browser may show it a frame later
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "ratio", "chosen"), [(400, 1, 400), (400, 2, 800), (1600, 1, 1600), (1600, 2, 2000), (200, 1, 400)]
 )

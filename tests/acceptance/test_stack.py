@@ -226,6 +226,7 @@ def test_a_server_that_is_killed_is_started_again_on_the_same_port_with_the_same
         assert process_named(data, program) != killed
 
 
+@pytest.mark.slow
 def test_a_second_one_on_the_same_folder_is_refused_in_one_line(running: Up) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "dream", "up", "--port", "0", "--data", str(running.data)],

@@ -17,6 +17,7 @@ from tests.this_process import configured
 from tests.workers import answering_broker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "swallow"])
 def test_a_worker_hears_questions_again_after_an_outage(
     fault: str,

@@ -264,6 +264,7 @@ def old_system(
                 client.delete(key)
 
 
+@pytest.mark.slow
 def test_all_that_was_left_runs(old_system: dict[str, str], tmp_path: Path) -> None:
     """Messages that waited, were delayed, or were in the hands of a killed worker or a killed bridge."""
     folder = tmp_path / "shop"

@@ -223,6 +223,7 @@ def test_a_rabbitmq_whose_queues_are_ours_is_refused(environment: dict[str, str]
     assert (said.returncode, "DREAM_QUEUE_PREFIX" in said.stderr, len(said.stderr.splitlines())) == (2, True, 1)
 
 
+@pytest.mark.slow
 def test_messages_with_pictures_are_taken_by_their_size(old: Old, made: list[dict[str, Any]]) -> None:
     """Taken messages are in memory: two hundred uploads of several megabytes would not fit."""
     large = base64.b64encode(b" " * (MOST_BYTES // 2)).decode()

@@ -69,6 +69,7 @@ def test_check_changes_nothing(old: Old, variables: dict[str, str], settings: Se
     assert [each["message_id"] for each in waiting(settings)] == [str(each) for each in range(30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named_by", ["task_routes", "task_queues", "task_default_queue", "queue"])
 def test_the_apps_own_queues_are_looked_into(
     old: Old, variables: dict[str, str], settings: Settings, tmp_path: Path, named_by: str
@@ -101,6 +102,7 @@ def _bridges(settings: Settings) -> list[str]:
     return [each.said for each in look_for_processes(settings) if each.said.startswith("bridge: ")]
 
 
+@pytest.mark.slow
 def test_it_says_how_far_it_is_and_ends_well_at_sigterm(
     old_redis: Old, variables: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ def test_who_waits_without_a_worker_is_told_so(environment: Environment, setting
     assert "no worker has begun" not in rest
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_waiting_and_not_the_work(environment: Environment, settings: Settings, photo: Path) -> None:
     with subprocess.Popen(
         command("upload", photo, "--dream-id", 7, "--wait"),

@@ -399,6 +399,7 @@ def test_the_report_can_be_read_by_programs(environment: Environment, settings: 
     assert [each["check"] for each in json.loads(settings_alone.stdout)] == ["settings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "word", "said"),
     [

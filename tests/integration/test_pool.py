@@ -177,6 +177,7 @@ def test_a_busy_child_that_is_killed_fails_its_own_picture_only(tmp_path: Path, 
         assert behind.wait(idle).width_px == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_idle_children_that_are_killed_are_replaced(tmp_path: Path, picture: Path, processes: int) -> None:
     """Pebble gives up its pool when this happens; ours goes on, whether the next job comes before or after."""

@@ -118,6 +118,7 @@ def test_a_command_that_was_killed_goes_on_where_it_stopped(environment: dict[st
     assert count(producer, DreamMark) == 0
 
 
+@pytest.mark.slow
 def test_a_pass_whose_rest_was_done_after_the_kill_ends_and_is_not_repeated(
     environment: dict[str, str], producer: Producer
 ) -> None:

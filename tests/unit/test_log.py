@@ -51,6 +51,7 @@ def only(lines: io.StringIO) -> dict[str, Any]:
 # --- redaction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

@@ -115,6 +115,7 @@ def test_the_same_files_make_the_same_bytes(built: Path, tmp_path: Path) -> None
     }
 
 
+@pytest.mark.slow
 def test_the_wheel_works_where_it_is_unpacked(unpacked: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DREAM_")}
     environment["PYTHONPATH"] = str(unpacked)

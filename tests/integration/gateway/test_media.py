@@ -454,6 +454,7 @@ def test_an_object_that_a_remake_overwrites_is_not_kept_in_memory(
     wait_for(lambda: gateway.http.get(path).headers["etag"] != before.headers["etag"], what="the end of the kept row")
 
 
+@pytest.mark.slow
 def test_slow_readers_of_many_pictures_do_not_fill_more_than_the_memory(keeping: Gateway) -> None:
     """Eleven pictures fit. Each of the others is read from the store piece by piece, and all come whole."""
     paths = [stored(keeping, number, data=BYTES) for number in range(50, 90)]

@@ -209,6 +209,7 @@ def test_an_id_that_no_database_holds_is_no_failed_task(
             assert (answer.status_code, answer.json()["code"]) == (404, "failed_task_not_found")
 
 
+@pytest.mark.slow
 def test_times_of_steps_are_those_that_prometheus_scrapes(
     start: Callable[..., Gateway], environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_size_is_made_when_it_is_asked_for(site: Gateway) -> None:
     assert site.http.get(f"{own}?v=thumb").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_thousand_first_visitors_make_one_run(site: Gateway) -> None:
     path = stored(site)
 
@@ -265,6 +266,7 @@ def test_a_version_that_failed_for_good_is_not_begun_again(slow: Gateway) -> Non
     assert [task.state for task in asked_for(slow, path)] == [TaskState.FAILED]
 
 
+@pytest.mark.slow
 def test_a_process_waits_for_so_many_versions_at_most(slow: Gateway) -> None:
     """More visitors get larger ones at once, and begin nothing."""
     paths = [stored(slow) for _ in range(6)]

@@ -183,6 +183,7 @@ def test_variants_of_a_drawing_are_drawings_where_that_is_small(tmp_path: Path) 
     assert difference(small, Image.open(tmp_path / "target.small")) < 5
 
 
+@pytest.mark.slow
 def test_a_budget_below_any_file_is_met_by_what_is_lost(tmp_path: Path) -> None:
     for max_bytes in (3_000, 20_000, 60_000):
         for name in ("coloured lines", "a window with a gradient picture in it", "a transparent icon"):
@@ -207,6 +208,7 @@ def moving_words(count: int) -> list[Image.Image]:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4, 5, 24])
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_a_drawing_that_moves_loses_nothing_where_that_fits(tmp_path: Path, kind: str, count: int) -> None:
@@ -225,6 +227,7 @@ def test_a_drawing_that_moves_loses_nothing_where_that_fits(tmp_path: Path, kind
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
 
 
+@pytest.mark.slow
 def test_where_colours_at_full_scale_do_not_fit_the_nearest_way_is_taken(tmp_path: Path) -> None:
     """A large screenshot with a photo in it: as a JPEG it would lose two fifths of its edge."""
     picture = drawn()["red words on blue"].resize((1600, 1200), Image.Resampling.BICUBIC)

@@ -97,6 +97,7 @@ def test_an_apple_map_may_say_its_headroom_itself(tmp_path: Path) -> None:
     assert_same_light(light_of(result), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_index", [True, False])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_map_is_found_by_the_index_or_right_behind_the_picture(
@@ -198,6 +199,7 @@ def test_large_variants_keep_the_map_and_small_ones_drop_it(tmp_path: Path) -> N
     assert gain_maps.read(files["small"]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("focus", [(0.0, 0.5), (0.8, 0.2)])
 @pytest.mark.parametrize("shape", ["700x700", "400x800"])
 def test_the_map_of_a_crop_is_cropped_around_the_same_point(
