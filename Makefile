@@ -30,12 +30,13 @@ test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 # All checks before a change lands: the linters, the lowest versions of the dependencies, and every test.
-check: lint docs lowest newest
+check:
+	@$(MAKE) --no-print-directory -j2 lint docs lowest newest
 	@$(PYTEST) $(ARGS)
 
-# The unit tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
+# The quick unit tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
 lowest: $(LOWEST)/stamp
-	@$(LOWEST)/python -m pytest -q -n $(JOBS) tests/unit
+	@$(LOWEST)/python -m pytest -q -n $(JOBS) -m "not slow" tests/unit
 	@cd $(LOWEST) && ./python -P -m dream demo --once
 
 # The demo of the wheel in an empty environment, with the newest versions of the core and the embedded servers.

@@ -65,7 +65,9 @@ def test_what_was_done_before_the_store_failed_is_kept(
     parts: Parts, system: System, environment: dict[str, str], store: StoreProxy, jpeg: bytes
 ) -> None:
     """A retry stores what is missing only, a run at its limit goes on uncounted, a deletion ends when all is gone."""
-    parts.start("worker", **HANGING, DREAM_S3_ENDPOINT_URL=f"http://127.0.0.1:{store.port}")
+    # A run that is refused four times must not come to its limit.
+    behind = {**HANGING, "DREAM_TIME_LIMIT_S": "4", "DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
+    parts.start("worker", **behind)
     pictures = [{"name": "a.jpg", "data": jpeg}] * 3
     refused, passed = (
         StoreFault("PUT", "dreams/", status=503, times=4),
