@@ -4,10 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest/bin
-# Tests wait for servers half of their time, so three processes feed two cores. In `make check` two do: its tests of real
-# time-outs need a free core.
-JOBS ?= 2
-test: JOBS = 3
+# Tests wait for servers half of their time, so three processes feed two cores.
+JOBS ?= 3
 # Modules run in the order of `testpaths`, fast ones first. Ordered by number of tests, the two longest waits would come last.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # The pip of the Python from which an environment was made. In an active environment `python3` is that environment's own.

@@ -15,7 +15,8 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -181,11 +182,32 @@ def _postgres_template(postgres_server_url: str) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def _postgres_databases(postgres_server_url: str, _postgres_template: str) -> Iterator[Iterator[str]]:
+    """Databases, each made while the test before runs, and each dropped when the next one is asked for."""
+    with ExitStack() as kept, ThreadPoolExecutor(1) as beside:
+
+        def create() -> tuple[ExitStack, str]:
+            stack = ExitStack()
+            kept.push(stack)
+            name = f"dream_{uuid4().hex[:12]}"
+            return stack, stack.enter_context(created_database(postgres_server_url, name, _postgres_template))
+
+        def each() -> Iterator[str]:
+            coming = beside.submit(create)
+            while True:
+                stack, url = coming.result()
+                coming = beside.submit(create)
+                yield url
+                beside.submit(stack.close)
+
+        yield each()
+
+
 @pytest.fixture
-def postgres_url(postgres_server_url: str, _postgres_template: str) -> Iterator[str]:
+def postgres_url(_postgres_databases: Iterator[str]) -> str:
     """A migrated, empty PostgreSQL database of this test."""
-    with created_database(postgres_server_url, f"dream_{uuid4().hex[:12]}", _postgres_template) as url:
-        yield url
+    return next(_postgres_databases)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dream.actors.work_folder import WorkFolder, remove_abandoned
-from dream.errors import DreamError
+from dream.errors import DreamError, WorkerStopping
 from dream.imaging.limits import Limits
 from dream.log import get_logger
 from dream.producer import Producer
@@ -114,6 +114,8 @@ class WorkerResources:
         def start() -> None:
             try:
                 starting.start()
+            except WorkerStopping:
+                log.info("pool_stopped_at_its_start")
             except (DreamError, OSError) as error:
                 self.is_unfit = True
                 log.error("pool_not_started", error=str(error), do="let this user write to /dev/shm and DREAM_WORK_DIR")
@@ -124,8 +126,8 @@ class WorkerResources:
 
     def stop_pool(self) -> None:
         """End the pool's processes at once."""
-        self._pool_ready.wait()
         self._pool.stop()
+        self._pool_ready.wait()
 
     def folder(self) -> AbstractContextManager[Path]:
         """A folder for the files of one run, removed after it."""

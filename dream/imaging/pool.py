@@ -245,16 +245,22 @@ class Pool:
 
         Raises:
           ImageCrashed: the children do not start, perhaps because there is too little memory.
+          WorkerStopping: the pool was stopped meanwhile, or before.
           DreamError: the pool was started before.
         """
-        if self._keeper is not None:
-            raise DreamError("the pool was started before")
-        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
+        with self._lock:
+            if self.is_stopping:
+                raise WorkerStopping
+            if self._keeper is not None:
+                raise DreamError("the pool was started before")
+            keeper = self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
         try:
-            inner = self._keeper.submit(self._build).result()
+            inner = keeper.submit(self._build).result()
             self._await_children(inner, time.monotonic() + _START_S)
             POOL_CHILDREN.add(self._processes)
-        except BaseException:
+        except BaseException as error:
+            if self.is_stopping:
+                raise WorkerStopping from error
             self.stop()
             raise
 
@@ -273,11 +279,13 @@ class Pool:
         return Job(self, source, target, limits or self._limits, group)
 
     def stop(self) -> None:
-        """End all children at once. A caller that waits for a job gets `WorkerStopping`."""
-        if self._keeper is not None and not self._stopping.is_set():
+        """End all children at once, even while they start. A caller that waits for a job gets `WorkerStopping`."""
+        with self._lock:
+            was_stopping, keeper = self.is_stopping, self._keeper
             self._stopping.set()
-            self._keeper.submit(self._close).result()
-            self._keeper.shutdown()
+        if keeper is not None and not was_stopping:
+            keeper.submit(self._close).result()
+            keeper.shutdown()
 
     @property
     def is_stopping(self) -> bool:
@@ -381,9 +389,11 @@ class Pool:
         ready: set[int] = set()
         try:
             while len(ready) < self._processes:
-                left_s = deadline - time.monotonic()
                 asked = [inner.schedule(child.process_id) for _ in range(self._processes)]
-                ready.update(future.result(timeout=max(0.0, left_s)) for future in asked)
+                while concurrent.futures.wait(asked, timeout=0.1).not_done and time.monotonic() < deadline:
+                    if self.is_stopping:  # pebble does not cancel these
+                        raise WorkerStopping
+                ready.update(future.result(timeout=0) for future in asked)
         except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:
             raise ImageCrashed.because(Reason.POOL_LACKS_MEMORY) from error
 

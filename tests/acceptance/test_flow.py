@@ -133,6 +133,7 @@ def test_a_worker_takes_messages_within_2_s_of_its_start(parts_anew: Parts, syst
     assert min(times_s) < most_s, times_s
 
 
+@pytest.mark.slow
 def test_a_killed_workers_task_is_finished_by_another(
     parts: Parts, system: System, slow_picture: bytes, jpeg: bytes
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_page_uploads_watches_and_deletes(stack: Stack, jpeg: bytes) -> None:
         assert httpx.get(urls[1], follow_redirects=True).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_older_client_authenticates_by_message(stack: Stack) -> None:
     token = stack.dream("token", "--user-id", "5", "--dream-id", "13")
     with connect(stack.url.replace("http", "ws") + "/ws/dream-images/13/") as socket:

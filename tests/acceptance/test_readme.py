@@ -100,4 +100,5 @@ def test_the_parts_of_production_start_as_printed(folder: Path, environment: dic
             assert ready.exists(), (folder / "part.log").read_text()
         finally:
             process.terminate()
-            assert process.wait(20) == 0, command
+            code = process.wait(20)
+            assert code == 0, f"{command}: {(folder / 'part.log').read_text()}"

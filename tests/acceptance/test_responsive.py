@@ -145,6 +145,7 @@ def test_a_browser_loads_the_width_that_it_needs(
         assert page.evaluate("document.querySelector('img').currentSrc") == urls[chosen]
 
 
+@pytest.mark.slow
 def test_a_browser_takes_the_better_format(site: Site, browser: Browser) -> None:
     with window(browser, 400) as page:
         html = site.small.html()

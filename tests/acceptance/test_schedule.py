@@ -36,32 +36,32 @@ def clean_ups(system: System) -> list[DreamTask]:
 
 @pytest.mark.slow
 def test_two_schedulers_one_killed_around_three_run_it_once_a_date(
-    parts: Parts, system: System, environment: dict[str, str], tmp_path: Path
+    parts_anew: Parts, system: System, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """At their start the one that was missed yesterday, at 03:00 today's; and again at no later start."""
     launched = clock.monotonic()
     here = {"PYTHONTZPATH": str(tmp_path / "zones"), "DREAM_TIMEZONE": ZONE}
-    worker, start_s = parts.start("worker"), clock.monotonic() - launched
-    # Time for two schedulers to start in, as quick as this machine is just now; others may use it more meanwhile.
-    until_three_s = min(50, 3 + round(4 * start_s))
+    worker, start_s = parts_anew.start("worker"), clock.monotonic() - launched
+    # Time for two schedulers to start in, as quick as this machine is just now.
+    until_three_s = min(50, 3 + round(3 * start_s))
     began = write_zone(tmp_path / "zones", ZONE, time(2, 59, 60 - until_three_s))
-    first, second = parts.start("scheduler", ready=False, **here), parts.start("scheduler", **here)
+    first, second = parts_anew.start("scheduler", ready=False, **here), parts_anew.start("scheduler", **here)
     wait_for(lambda: len(clean_ups(system)) >= 1, what="the clean-up that was missed")
     wait_for(
         lambda: datetime.now(UTC) > began + timedelta(seconds=until_three_s - 0.5),
         timeout_s=60,
         what="the second before 03:00",
     )
-    parts.kill(first)
-    third = parts.start("scheduler", **here)
+    parts_anew.kill(first)
+    third = parts_anew.start("scheduler", **here)
     yesterdays, todays = wait_for(lambda: len(rows := clean_ups(system)) == 2 and rows, what="today's clean-up")
-    for each in (second, third, parts.start("scheduler", **here)):
-        assert parts.stop(each) == 0  # its jobs have run
+    for each in (second, third, parts_anew.start("scheduler", **here)):
+        assert parts_anew.stop(each) == 0  # its jobs have run
     assert clean_ups(system)[-1].id == todays.id
     assert yesterdays.id < todays.id
     assert [system.await_end(each.id).state for each in (yesterdays, todays)] == [TaskState.SUCCEEDED] * 2
     assert len(clean_ups(system)) == 2
-    lines = [json.loads(line) for line in parts.log_of(worker).splitlines()]
+    lines = [json.loads(line) for line in parts_anew.log_of(worker).splitlines()]
     assert [line["task_id"] for line in lines if line["event"] == "task_started"] == [yesterdays.id, todays.id]
     [shown] = dream({**environment, **here}, "schedule").stdout.splitlines()
     day = todays.id.rpartition(":")[2]

@@ -40,6 +40,7 @@ def test_the_worker_needs_no_arguments_and_runs_from_any_folder(
     assert parts.stop(worker) == 0
 
 
+@pytest.mark.slow
 def test_the_worker_takes_celerys_arguments_from_the_checkouts_root(parts: Parts, system: System, jpeg: bytes) -> None:
     """A worker of one queue leaves the other alone."""
     options = "worker --pool=threads -Q default --loglevel=debug --concurrency=2 -n w1@%h"
@@ -93,6 +94,7 @@ def test_a_wrong_setting_is_one_line(script: tuple[str | Path, ...], tmp_path: P
     assert answer.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_dramatiqs_own_command_runs_and_logs_as_ours_does(parts: Parts, system: System) -> None:
     """`dramatiq dream.actors`: logging is set up by the worker that starts, not by the import."""
     worker = parts.start("dream.actors", "-p", "1", "-t", "1", program=["-m", "dramatiq"], ready=False)

@@ -173,6 +173,7 @@ class Broken(schedule):
         raise self.trouble
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [LookupError("x"), SystemExit(3), ZeroDivisionError()])
 def test_what_a_callers_schedule_or_task_raises_keeps_no_other_entry_from_its_turn(
     database: Database, trouble: BaseException

@@ -164,6 +164,7 @@ def test_every_row_is_read(rows_url: str) -> None:
     database.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_class", ["dream.errors:ImageRejected", "dream.compat.exceptions:TaskError", None])
 def test_the_result_of_a_row_is_what_it_was(
     rows_url: str, environment: dict[str, str], settings: Settings, error_class: str | None

@@ -67,6 +67,7 @@ def sent(old: Old, program: str) -> list[str]:
     return celery(old.url, configured + _TASKS + program, backend=old.settings.events_url).split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("program", "reason"), PARKED.items(), ids=range(len(PARKED)))
 def test_celerys_get_says_why_a_task_was_parked(old_redis: Old, program: str, reason: str) -> None:
     """Also of the later parts of a chain, of its groups, and of a chord's body: none of them will ever be sent."""

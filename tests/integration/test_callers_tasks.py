@@ -338,6 +338,7 @@ def test_a_waiting_task_of_ours_can_be_revoked(shop: Celery) -> None:
         result.get(timeout=10)
 
 
+@pytest.mark.slow
 def test_modules_to_include_are_found_in_the_folder_that_a_worker_starts_in(
     servers: dict[str, str], tmp_path: Path
 ) -> None:

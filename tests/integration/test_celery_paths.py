@@ -154,6 +154,7 @@ def test_a_direct_call_raises_where_no_picture_is_good(web: Web) -> None:
     assert web.statuses(7)[-1] == "failed"
 
 
+@pytest.mark.slow
 def test_what_a_direct_call_had_in_work_is_removed_by_the_next_process_where_its_own_is_killed(
     web: Web, environment: dict[str, str]
 ) -> None:

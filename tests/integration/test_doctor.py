@@ -340,6 +340,7 @@ def test_a_redis_that_lacks_a_command_is_told(version: str, too_old: bool) -> No
 # --- what keeps dream out, in one plain sentence each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "check", "said"),
     [

@@ -115,6 +115,7 @@ def test_pictures_of_processes_that_keep_nothing_have_no_original(
     assert (image.original_key, producer.original_url(7, image.id), originals(keeping)) == (None, None, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [ImageState.DELETED, ImageState.FAILED])
 def test_an_original_that_a_paused_run_stored_too_late_is_swept(
     producer: Producer, keeping: Settings, state: ImageState

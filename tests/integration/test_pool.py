@@ -517,3 +517,25 @@ def test_a_worker_that_is_killed_leaves_no_noise() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (-signal.SIGKILL, "")
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["being built", "waited for"])
+def test_a_stop_does_not_wait_for_children_that_still_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: bool
+) -> None:
+    """Nor does a pool start that was stopped before."""
+    # A child that imports this module first never becomes ready.
+    (tmp_path / "simplejpeg.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    pool = Pool(Limits(), 2, 30, 4 * GIBIBYTE)
+    with ThreadPoolExecutor(1) as beside:
+        starting = beside.submit(pool.start)
+        wait_for(lambda: len(children()) == 2 and pool.inner.active if waits else children(), what="the children")
+        began = time.monotonic()
+        pool.stop()
+        assert isinstance(starting.exception(timeout=5), WorkerStopping)
+        assert time.monotonic() - began < 5
+    assert not children()
+    with pytest.raises(WorkerStopping):
+        pool.start()
+    assert not children()

@@ -90,6 +90,7 @@ def test_a_pass_makes_each_picture_anew_once_and_leaves_no_rows(
     assert remakes_of(producer) == {**dict.fromkeys(mine, 2), **dict.fromkeys(others, 1)}
 
 
+@pytest.mark.slow
 def test_a_command_that_was_killed_goes_on_where_it_stopped(environment: dict[str, str], producer: Producer) -> None:
     """Each picture is made anew once; tasks that the killed one has accepted are not doubled."""
     ids = upload(producer, 6)

@@ -45,6 +45,7 @@ def query_of(url: str) -> dict[str, str]:
 KEYS = [KEY, "dreams/ä ö/€+%2F=&?#~*'()!$,:;@.jpg", "a//b/./c/../d", "~x_-.y", "日本語/図.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -88,6 +88,7 @@ def test_a_thousand_idle_connections_stop_nobody(start: Callable[..., Gateway]) 
         assert gateway.log.stat().st_size < 50_000
 
 
+@pytest.mark.slow
 def test_a_head_has_its_time(impatient: Gateway) -> None:
     """Clients send nothing, a part of a line, a head without end, or half a handshake."""
     heads = [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n", HANDSHAKE[:60].encode()]

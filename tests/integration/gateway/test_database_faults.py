@@ -22,6 +22,7 @@ def refused_socket(gateway: Gateway) -> tuple[int | None, str | None]:
         return websocket.close_code, websocket.close_reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owners_sql", "said"),
     [

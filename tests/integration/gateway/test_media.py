@@ -466,7 +466,7 @@ def test_slow_readers_of_many_pictures_do_not_fill_more_than_the_memory(keeping:
             client.connect(("127.0.0.1", keeping.port))
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             assert client.recv(15) == b"HTTP/1.1 200 OK"
-        assert rss_bytes(keeping) - before < 8_000_000 + len(paths) * 600_000
+        assert rss_bytes(keeping) - before < 8_000_000 + len(paths) * 700_000
         for client in clients:
             with client.makefile("rb") as answer:
                 assert answer.read().endswith(BYTES[-100_000:])

@@ -45,6 +45,7 @@ def test_hundreds_who_ask_while_the_store_is_silent_hold_up_nobody(
         assert {answer.json()["database"] for answer in answers} == {"ok"}
 
 
+@pytest.mark.slow
 def test_ready_means_the_tables_of_this_release(
     environment: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_a_program_may_send_the_token_in_the_header_of_its_handshake(gateway: Ga
         assert receive(websocket)["type"] == "connection_established"
 
 
+@pytest.mark.slow
 def test_a_socket_of_a_ticket_ends_with_its_token(start: Callable[..., Gateway]) -> None:
     """The ticket carries the token's end and its id: both are checked again while the socket lives."""
     with start(ping_interval_s="0.3") as gateway:

@@ -262,6 +262,7 @@ def test_markup_in_a_name_is_text(tmp_path: Path) -> None:
     assert stated(out).creators == (name,)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300), st.text(max_size=200))
 def test_any_bytes_are_a_credit_or_none(data: bytes, text: str) -> None:
     """Each credit is good XML, and comes back from it."""

@@ -55,6 +55,7 @@ def words(picture: Image.Image, height_px: int = 36) -> Image.Image:
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_drawing_loses_nothing_where_that_fits(tmp_path: Path, name: str) -> None:
     """As a photo it lost up to 47 levels in the mean."""
@@ -123,6 +124,7 @@ def encoded_as_a_photo(folder: Path, picture: Image.Image, max_bytes: int = 2**2
     return Image.open(io.BytesIO(data)), data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("width", [120, 900, 2400])
 def test_a_photo_is_what_it_was(tmp_path: Path, width: int, mode: str) -> None:

@@ -68,6 +68,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["ultra", "iso"])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_gain_map_survives_with_its_light(tmp_path: Path, form: str, name: str) -> None:
