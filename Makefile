@@ -29,7 +29,7 @@ test: $(VENV)/dev.stamp
 
 # All checks before a change lands: the linters, the lowest versions of the dependencies, and every test.
 check:
-	@$(MAKE) --no-print-directory -j2 lint docs lowest newest
+	@$(MAKE) --no-print-directory -j2 $(LOWEST)/libraries.stamp lint docs lowest newest
 	@$(PYTEST) $(ARGS)
 
 # The quick unit tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
@@ -104,8 +104,11 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	@$(call PIP,$(BIN)) --require-hashes -r requirements/bench.txt
 	@touch $@
 
-$(LOWEST)/stamp: requirements/lowest.txt pyproject.toml dist | $(LOWEST)/python
+$(LOWEST)/libraries.stamp: requirements/lowest.txt | $(LOWEST)/python
 	@echo "installing the lowest versions that dream allows into .venv-lowest (once)"
 	@$(call PIP,$(LOWEST)) --require-hashes -r requirements/lowest.txt
+	@touch $@
+
+$(LOWEST)/stamp: $(LOWEST)/libraries.stamp pyproject.toml dist
 	@$(call PIP,$(LOWEST)) --no-deps --force-reinstall dist/*.whl
 	@touch $@

@@ -86,7 +86,11 @@ class Gateway:
         assert self.process.poll() is None, self.log.read_text()
         self.port = int(self._ready.read_text())
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=20, event_hooks={"response": [check_refusal]}
+            base_url=f"http://127.0.0.1:{self.port}",
+            timeout=20,
+            # The gateway ends a connection that is idle for 5 s, perhaps at the moment of the next request.
+            limits=httpx.Limits(keepalive_expiry=2),
+            event_hooks={"response": [check_refusal]},
         )
         return self
 
