@@ -46,7 +46,8 @@ SITE = {
     "# Set DREAM_TRUSTED_PROXIES=127.0.0.1 and DREAM_GATEWAY_URL=https://pictures.example.com.\n": (
         "# deploy/nginx/dream.conf for compose.yaml: without TLS, and with the names of its services.\n"
     ),
-    "upstream dream_gateway {\n    server 127.0.0.1:8000;\n    keepalive 32;\n}\n\n": "",
+    "upstream dream_gateway {\n    server 127.0.0.1:8000;\n    keepalive 32;\n"
+    "    keepalive_timeout 4s;  # the gateway ends a connection that is idle for 5 s\n}\n\n": "",
     "    listen 443 ssl;\n    server_name pictures.example.com;\n": "    listen 8080;\n",
     "    ssl_certificate     /etc/ssl/dream/fullchain.pem;\n": "",
     "    ssl_certificate_key /etc/ssl/dream/privkey.pem;\n": "",
