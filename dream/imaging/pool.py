@@ -253,14 +253,13 @@ class Pool:
                 raise WorkerStopping
             if self._keeper is not None:
                 raise DreamError("the pool was started before")
-            keeper = self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
+            self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
+            building = self._keeper.submit(self._build)
         try:
-            inner = keeper.submit(self._build).result()
+            inner = building.result()
             self._await_children(inner, time.monotonic() + _START_S)
             POOL_CHILDREN.add(self._processes)
-        except BaseException as error:
-            if self.is_stopping:
-                raise WorkerStopping from error
+        except BaseException:
             self.stop()
             raise
 
@@ -395,6 +394,8 @@ class Pool:
                         raise WorkerStopping
                 ready.update(future.result(timeout=0) for future in asked)
         except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:
+            if self.is_stopping:
+                raise WorkerStopping from error
             raise ImageCrashed.because(Reason.POOL_LACKS_MEMORY) from error
 
     # --- in the keeper's thread
