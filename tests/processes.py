@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ import dream
 from tests.conftest import wait_for
 from tests.preloaded import MARK, Preloaded, can_be_forked, has_name_of
 
-__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "processes_with"]
+__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "import_s", "processes_with"]
 
 #: The documented start scripts.
 WORKER, BEAT = (Path(dream.__file__).parent / "celery" / name for name in ("worker.py", "beat.py"))
@@ -133,3 +134,10 @@ def processes_with(mark: str) -> list[int]:
 
 def _state_of(entry: Path) -> str:
     return (entry / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def import_s() -> float:
+    """Seconds in which a new Python imports the large libraries: how quick the machine is just now."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import boto3, dramatiq, sqlalchemy.orm"], check=True)
+    return time.monotonic() - began
