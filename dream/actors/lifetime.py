@@ -25,6 +25,11 @@ class Lifetime(Ready):
         super().before_worker_boot(broker, worker)
         self._resources.start_pool()
 
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        super().before_worker_shutdown(broker, worker)
+        # Else a run that waits for it would wait until the worker's time to stop is over.
+        self._resources.stop_starting_pool()
+
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         super().after_worker_shutdown(broker, worker)
         self._resources.stop_pool()

@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 #: Niceness of the children that work for busy users: the express lane and the services go before them.
 _NICENESS = 10
+#: Where a pool that does not start usually fails.
+_DO = "let this user write to /dev/shm and DREAM_WORK_DIR, and start more processes and threads"
 
 
 class Job(Protocol):
@@ -115,19 +117,31 @@ class WorkerResources:
             try:
                 starting.start()
             except WorkerStopping:
-                log.info("pool_stopped_at_its_start")
-            except (DreamError, OSError) as error:
-                self.is_unfit = True
-                log.error("pool_not_started", error=str(error), do="let this user write to /dev/shm and DREAM_WORK_DIR")
+                log.info("pool_start_cancelled")
+            except (DreamError, OSError, RuntimeError) as error:  # RuntimeError: the system allows no more threads
+                self._give_up(error)
             finally:
                 self._pool_ready.set()
 
-        threading.Thread(target=start, name="pool-start", daemon=True).start()
+        try:
+            threading.Thread(target=start, name="pool-start", daemon=True).start()
+        except RuntimeError as error:
+            self._give_up(error)
+            self._pool_ready.set()
+
+    def _give_up(self, error: Exception) -> None:
+        self.is_unfit = True
+        log.error("pool_not_started", error=str(error), do=_DO)
 
     def stop_pool(self) -> None:
-        """End the pool's processes at once."""
+        """End the pool's processes at once. A run that waits for the pool or its children gets `WorkerStopping`."""
         self._pool.stop()
-        self._pool_ready.wait()
+        self._pool_ready.wait()  # the thread of `start_pool` ends now
+
+    def stop_starting_pool(self) -> None:
+        """End the pool's processes if not all have started: no run has a picture in work."""
+        if not self._pool_ready.is_set():
+            self.stop_pool()
 
     def folder(self) -> AbstractContextManager[Path]:
         """A folder for the files of one run, removed after it."""

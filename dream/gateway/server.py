@@ -36,6 +36,8 @@ __all__ = ["run"]
 #: The largest message of a client, which contains a token and a type.
 _MAX_CLIENT_MESSAGE_BYTES = 16 * 1024
 _SHUTDOWN_TIMEOUT_S = 5
+#: A client or proxy that keeps a connection must end it earlier, else its next request may meet the end.
+_IDLE_TIMEOUT_S = 5
 #: Seconds after which a parent kills a process that was asked to stop: its connections to servers close meanwhile, too.
 _KILLED_AFTER_S = 15
 _ROUND_S = 1.0
@@ -189,6 +191,7 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         backlog=BACKLOG,
+        timeout_keep_alive=_IDLE_TIMEOUT_S,
         ws_max_size=_MAX_CLIENT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # the rounds ping
@@ -201,16 +204,17 @@ def _serve(settings: Settings, listener: socket.socket, life: Life) -> int:
     )
     # At level info uvicorn logs the URL of each socket, with its token.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # uvicorn raises the signal again after it has stopped; this must not kill the process.
+    server = _Server(config, life)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # Before uvicorn has its own handlers, and after: it raises the signal again, which must not kill the process.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _already_stopped)
+        signal.signal(number, stop)
     with Presence(settings, "gateway"):
-        _Server(config, life).run([listener])
+        server.run([listener])
     return 0
-
-
-def _already_stopped(_number: int, _frame: FrameType | None) -> None:
-    return
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -253,11 +253,9 @@ class Pool:
                 raise WorkerStopping
             if self._keeper is not None:
                 raise DreamError("the pool was started before")
-            self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
-            building = self._keeper.submit(self._build)
+            self._keeper = keeper = ThreadPoolExecutor(1, thread_name_prefix="dream-pool-keeper")
         try:
-            inner = building.result()
-            self._await_children(inner, time.monotonic() + _START_S)
+            self._start_children(keeper, time.monotonic() + _START_S)
             POOL_CHILDREN.add(self._processes)
         except BaseException:
             self.stop()
@@ -384,13 +382,14 @@ class Pool:
         with self._lock:
             return sum(future.running() for future in self._started) < self._processes
 
-    def _await_children(self, inner: ProcessPool, deadline: float) -> None:
+    def _start_children(self, keeper: ThreadPoolExecutor, deadline: float) -> None:
         ready: set[int] = set()
         try:
+            inner = keeper.submit(self._build).result()
             while len(ready) < self._processes:
                 asked = [inner.schedule(child.process_id) for _ in range(self._processes)]
                 while concurrent.futures.wait(asked, timeout=0.1).not_done and time.monotonic() < deadline:
-                    if self.is_stopping:  # pebble does not cancel these
+                    if self.is_stopping:  # a stopped pebble pool leaves these futures pending
                         raise WorkerStopping
                 ready.update(future.result(timeout=0) for future in asked)
         except (RuntimeError, OSError, concurrent.futures.CancelledError) as error:

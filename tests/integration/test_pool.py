@@ -21,12 +21,15 @@ import pytest
 from PIL import Image
 
 from benchmarks.memory import peak_mb
+from dream.actors.resources import WorkerResources
 from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, WorkerStopping
 from dream.imaging import Limits
 from dream.imaging.child import Renewal
 from dream.imaging.decode import open_image
 from dream.imaging.pool import Pool
 from dream.imaging.structure import pixel_bytes
+from dream.runs.sending import own_broker
+from dream.settings import Settings
 from tests.clocks import Clock
 from tests.conftest import wait_for
 
@@ -517,6 +520,27 @@ def test_a_worker_that_is_killed_leaves_no_noise() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (-signal.SIGKILL, "")
+
+
+@pytest.mark.parametrize("thread", ["pool-start", "dream-pool-keeper"])
+def test_a_worker_without_threads_for_its_pool_says_that_it_must_be_replaced(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    """A run that waited for the pool does not wait for ever, and the worker still stops."""
+    start = threading.Thread.start
+
+    def limited(self: threading.Thread) -> None:
+        if self.name.startswith(thread):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    resources = WorkerResources(settings, own_broker(settings))
+    resources.start_pool()
+    assert resources.pool is not None  # waits until it has started, or cannot
+    assert resources.is_unfit
+    resources.stop_pool()
+    resources.close()
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["being built", "waited for"])
