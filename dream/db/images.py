@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Row, Table, bindparam, case, func, select, text, tuple_, update
+from sqlalchemy import Row, Table, bindparam, case, func, select, text, true, tuple_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from dream.db.batches import at_most
+from dream.db.batches import at_most, behind
 from dream.db.clock import as_of, now
 from dream.db.models import HASHED, PENDING, PROCESSED, STAGED, STAGED_ENDED, UNMEASURED, UNSWEPT, VISIBLE, DreamImage
 from dream.messages.listing import ListOrder
@@ -397,15 +398,20 @@ def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
     return {key for key in found if key is not None}
 
 
-def take_unswept(session: Session, limit: int) -> Sequence[DreamImage]:
+def take_unswept(session: Session, limit: int, last: tuple[datetime, int] | None = None) -> Sequence[DreamImage]:
     """Take the turn to delete the keys of deleted and failed pictures once more.
+
+    Parameters:
+      last: `updated_at` and id of the last picture of the batch before.
 
     A run that was paused, or died between its object and its row, may have left an object there. A picture that is
     replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
     """
     long_ago = DreamImage.updated_at <= as_of(-LATE_OBJECT_S)
     # In the order of the index, and locked: two schedulers take different ones.
-    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago).order_by(DreamImage.updated_at).limit(at_most(limit))
+    key = DreamImage.updated_at, DreamImage.id
+    rest = behind(*zip(key, last, strict=True)) if last else true()
+    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago, rest).order_by(*key).limit(at_most(limit))
     ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
     if not ids:
         return []

@@ -39,10 +39,12 @@ class Orphans:
     Parameters:
       settings: the lifetime of staged bytes.
       connections: the rows, the objects and the staged bytes.
+      stopping: ends `remove` after the batch that runs; the next call removes the rest.
     """
 
-    def __init__(self, settings: Settings, connections: Connections) -> None:
+    def __init__(self, settings: Settings, connections: Connections, stopping: threading.Event | None = None) -> None:
         self._settings = settings
+        self._stopping = stopping or threading.Event()
         self._database = connections.database
         self._storage = connections.storage
         self._staging = connections.staging
@@ -67,34 +69,34 @@ class Orphans:
     def _staged_of_rows(self) -> int:
         """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
         count = 0
-        while True:
+        while not self._stopping.is_set():
             with self._database.read() as session:
                 rows = images.staged_ended(session, self._settings.staging_ttl_s, _AT_ONCE)
             if not rows:
-                return count
+                break
             failed = self._staging.delete([row.staging_key or "" for row in rows])
             with self._database.begin() as session:
                 images.forget_staged(session, [row.id for row in rows if row.staging_key not in failed])
             count += len(rows) - len(failed)
             if failed:
-                return count
+                break
+        return count
 
     def _objects_of_ended(self) -> int:
         """Objects of ended pictures: a run that was paused, or died before it wrote the row, may have left one."""
         count = 0
-        left: list[int] = []
-        try:
-            while rows := self._take_unswept():
-                count += len(rows)
-                left += self._not_swept(rows)
-        finally:
+        last: tuple[datetime, int] | None = None
+        while not self._stopping.is_set():
+            with self._database.begin() as session:
+                rows = images.take_unswept(session, _AT_ONCE, last)
+            if not rows:
+                break
+            last = max((row.updated_at, row.id) for row in rows)
+            left = self._not_swept(rows)
             with self._database.begin() as session:
                 images.undo_sweep(session, left)
-        return count - len(left)
-
-    def _take_unswept(self) -> Sequence[DreamImage]:
-        with self._database.begin() as session:
-            return images.take_unswept(session, _AT_ONCE)
+            count += len(rows) - len(left)
+        return count
 
     def _objects_of_older_remakes(self) -> int:
         """Objects that a remake has replaced, once no browser can ask for them, and those of remakes that failed."""
@@ -102,18 +104,19 @@ class Orphans:
         settings = self._settings
         quiet_s = 2 * settings.media_forget_s + max(images.LATE_OBJECT_S, 2 * settings.time_limit_s)
         count = 0
-        while True:
+        while not self._stopping.is_set():
             with self._database.read() as session:
                 rows = remakes.outdated(session, quiet_s, _AT_ONCE)
             if not rows:
-                return count
+                break
             left = set(self._with_left({row.id: old_places_of(row) for row in rows}))
             swept = {row.id: row.last_remake for row in rows if row.id not in left}
             with self._database.begin() as session:
                 remakes.forget_old_objects(session, swept)
             count += len(swept)
             if left:
-                return count
+                break
+        return count
 
     def _not_swept(self, rows: Sequence[DreamImage]) -> list[int]:
         """Delete every object that these pictures may have; returns the ids of pictures with an object that stays."""
@@ -131,7 +134,7 @@ class Orphans:
         oldest = datetime.now(UTC) - timedelta(seconds=self._settings.staging_orphan_s)
         old = (key for key, written_at in self._staging.list_keys() if written_at < oldest)
         count = 0
-        while batch := list(islice(old, _AT_ONCE)):
+        while not self._stopping.is_set() and (batch := list(islice(old, _AT_ONCE))):
             count += self._remove_unreferenced(batch)
         return count
 
@@ -150,12 +153,13 @@ class Retention:
     Parameters:
       settings: the lifetime of rows.
       database: the rows.
+      stopping: ends `prune` after the batch that runs; the next call removes the rest.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, stopping: threading.Event | None = None) -> None:
         self._settings = settings
         self._database = database
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
 
     @property
     def every_s(self) -> float:
@@ -197,7 +201,3 @@ class Retention:
             if self._stopping.is_set():
                 break
         return count
-
-    def stop(self) -> None:
-        """End after the batch that runs; the next start removes the rest."""
-        self._stopping.set()

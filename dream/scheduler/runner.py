@@ -65,10 +65,11 @@ class Runner:
         self.pulse = Pulse(_STUCK_AFTER_S)
         #: Whether the timetable has been looked at, and the error of its last look.
         self.is_ready, self._trouble = False, ""
+        self._stopping = threading.Event()
         self._sweep = Sweep(settings, self._connections, lambda: self.pulse.moved("resend"))
-        self._orphans = Orphans(settings, self._connections)
+        self._orphans = Orphans(settings, self._connections, self._stopping)
         self._expiry = Expiry(settings, self._connections)
-        self._retention = Retention(settings, self._connections.database)
+        self._retention = Retention(settings, self._connections.database, self._stopping)
         self._gauges = Gauges(settings, self._connections) if settings.metrics_port else None
         self._usage = UsageLook(settings, self._connections)
         self._sweep_every_s = settings.resend_after_s / 4
@@ -77,7 +78,6 @@ class Runner:
         loops = [partial(self._keep_timetable, Periodic(self._connections.database, own=own))]
         if entries:
             loops.append(partial(self._keep_sending, Periodic(self._connections.database, entries)))
-        self._stopping = threading.Event()
         # In threads of their own: APScheduler waits for its jobs with the lock that a job needs to add the next look.
         self._threads = [threading.Thread(target=each, name="periodic", daemon=True) for each in loops]
         # A misfire runs once, however late it is.
@@ -144,7 +144,6 @@ class Runner:
     def stop(self) -> None:
         """Finish the job that runs, start no other, and close all connections."""
         self._stopping.set()
-        self._retention.stop()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()

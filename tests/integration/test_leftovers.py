@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dream.db.clock import now
 from dream.messages.states import Failure, ImageState
 from dream.producer import Producer
 from dream.runs import outcomes
+from dream.scheduler import removal
 from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
@@ -76,6 +78,31 @@ def test_variants_of_failed_and_deleted_pictures_go(
         producer.storage.put_bytes(settings.s3_bucket, key, b"variant")
     leftovers.remove()
     assert keys(settings) - {row.staging_key} == {stranger}
+
+
+def test_a_picture_that_cannot_be_deleted_holds_up_no_other(
+    producer: Producer, leftovers: Orphans, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch is noted when it ends, so a kill leaves no more than one to no later night."""
+    monkeypatch.setattr(removal, "_AT_ONCE", 1)
+    rows = [uploaded(producer, ImageState.DELETED) for _ in range(3)]
+    with producer.database.begin() as session:
+        lost = update(DreamImage).where(DreamImage.id == rows[0].id)
+        session.execute(lost.values(bucket="no-such-bucket", updated_at=now(-3602)))
+    assert leftovers.remove()["objects"] == 2
+    with producer.database.read() as session:
+        swept = [images.of_task(session, row.task_id)[0].swept for row in rows]
+    assert swept == [False, True, True]
+    assert keys(settings) == {f"{rows[0].storage_key}.jpg"}
+
+
+def test_a_stop_ends_the_removal_where_it_is(producer: Producer, settings: Settings) -> None:
+    uploaded(producer, ImageState.FAILED)
+    stopping = threading.Event()
+    stopping.set()
+    before = keys(settings)
+    assert set(Orphans(settings, producer.connections, stopping).remove().values()) == {0}
+    assert keys(settings) == before
 
 
 def test_a_picture_replayed_after_the_sweep_has_another_key(producer: Producer, leftovers: Orphans) -> None:
