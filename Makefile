@@ -23,11 +23,13 @@ MINUTES ?= 10
 demo: $(VENV)/run.stamp
 	@$(BIN)/python -m dream demo $(ARGS)
 
-# All tests except those that wait for real time-outs, kill at every step, or need one more server.
+# All tests except those marked `slow`.
 test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-# All checks before a change lands: the linters, the lowest versions of the dependencies, and every test.
+# All checks before a change lands: the linters, the documentation's site, the demo and the quick unit tests with the lowest
+# and the newest versions of the dependencies, and then every test. Two at a time before the tests, because each waits for
+# downloads and for servers.
 check:
 	@$(MAKE) --no-print-directory -j2 $(LOWEST)/libraries.stamp lint docs lowest newest
 	@$(PYTEST) $(ARGS)
@@ -35,13 +37,13 @@ check:
 # The quick unit tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
 lowest: $(LOWEST)/stamp
 	@$(LOWEST)/python -m pytest -q -n $(JOBS) -m "not slow" tests/unit
-	@cd $(LOWEST) && ./python -P -m dream demo --once
+	@cd $(LOWEST) && ./python -P -m dream demo --once --port 0
 
 # The demo of the wheel in an empty environment, with the newest versions of the core and the embedded servers.
 newest: dist
 	@rm -rf .venv-newest && $(PYTHON) -m venv --without-pip .venv-newest
 	@$(call PIP,.venv-newest/bin) "$$(echo dist/*.whl)[embedded]"
-	@cd .venv-newest && bin/python -P -m dream demo --once
+	@cd .venv-newest && bin/python -P -m dream demo --once --port 0
 
 # The wheel and the source distribution, in dist/.
 dist: $(VENV)/dev.stamp
