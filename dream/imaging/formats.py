@@ -22,7 +22,7 @@ from dream.errors import ImageRejected, Reason
 from dream.imaging.avif import AvifFile
 from dream.imaging.colour_space import by_code_points
 from dream.imaging.gif import GifFile
-from dream.imaging.limits import HAS_HEIF
+from dream.imaging.media_types import HAS_HEIF
 from dream.imaging.png import PngFile
 from dream.imaging.tiff import TiffFile
 
