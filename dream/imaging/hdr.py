@@ -289,7 +289,7 @@ def with_map(
 
 
 def _tightened(image: Image.Image, encoded: Encoded, target: Path) -> Encoded:
-    """Encode the same pixels with Huffman tables made for them, which takes 1 to 3% fewer bytes."""
+    """Encode the same pixels with Huffman tables made for them, which takes 1 to 3.5% fewer bytes."""
     written = JpegImageFile(target)
     tables, sampling = written.quantization, get_sampling(written)
     written.close()
