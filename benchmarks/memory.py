@@ -2,7 +2,8 @@
 
     python -m benchmarks.memory [KIND …]
 
-It measures one picture of each format and kind, as large as the default limits allow.
+It prints the memory of an idle process, then measures one picture of each format and kind, as large as the default
+limits allow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from dream.errors import DreamError
 from dream.imaging import Limits
 from dream.imaging.pool import Pool
 
-__all__ = ["LARGEST", "main", "peak_mb"]
+__all__ = ["LARGEST", "idle_mb", "main", "peak_mb"]
 
 _SQUARE_JPEG_PX, _SQUARE_PX = 10_000, 6_320
 
@@ -40,8 +42,11 @@ def main() -> None:
     if unknown := [name for name in wanted if name not in LARGEST]:
         parser.error(f"no kind is called {unknown[0]!r}: --help lists them")
     small = _encoded("RGB", 600, "JPEG")
-    print("| picture | peak over idle |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
+        for first in ("JPEG", "PNG"):
+            resident, addresses = idle_mb(Path(folder), _encoded("RGB", 600, first))
+            print(f"Idle after a {first}: {resident:.0f} MB, and {addresses:.0f} MB of address space.", flush=True)
+        print("\n| picture | peak over idle |\n| --- | --- |")
         for name in wanted:
             try:
                 peak = f"{peak_mb(Path(folder), LARGEST[name](), small):.0f} MB"
@@ -58,18 +63,31 @@ def peak_mb(folder: Path, data: bytes, warm_up: bytes) -> float:
       data: the picture.
       warm_up: a picture that the process works on first, so that it is no fresh process.
     """
-    source, small, target = folder / "source", folder / "small", folder / "target"
+    source = folder / "source"
     source.write_bytes(data)
-    small.write_bytes(warm_up)
+    with _idle(folder, warm_up) as (pool, pid):
+        idle = _status(pid, "VmRSS")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from here
+        pool.submit(source, folder / "target").wait(lambda: None)
+        return (_status(pid, "VmHWM") - idle) / 1e6
+
+
+def idle_mb(folder: Path, data: bytes) -> tuple[float, float]:
+    """Resident memory and address space of a process after its first picture, in millions of bytes."""
+    with _idle(folder, data) as (_, pid):
+        return _status(pid, "VmRSS") / 1e6, _status(pid, "VmSize") / 1e6
+
+
+@contextmanager
+def _idle(folder: Path, warm_up: bytes) -> Iterator[tuple[Pool, int | None]]:
+    """A pool of one process that has worked on a picture, and the id of that process."""
+    (folder / "small").write_bytes(warm_up)
     pool = Pool(Limits(), processes=1, time_limit_s=60, child_memory_bytes=4 * 2**30)
     pool.start()
     try:
         (child,) = multiprocessing.active_children()
-        pool.submit(small, target).wait(lambda: None)
-        idle = _status(child.pid, "VmRSS")
-        Path(f"/proc/{child.pid}/clear_refs").write_text("5")  # the peak is counted from here
-        pool.submit(source, target).wait(lambda: None)
-        return (_status(child.pid, "VmHWM") - idle) / 1e6
+        pool.submit(folder / "small", folder / "target").wait(lambda: None)
+        yield pool, child.pid
     finally:
         pool.stop()
 

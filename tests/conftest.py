@@ -184,8 +184,8 @@ def _postgres_template(postgres_server_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _postgres_databases(postgres_server_url: str, _postgres_template: str) -> Iterator[Iterator[str]]:
-    """Databases, each made while the test before runs, and each dropped when the next one is asked for."""
-    with ExitStack() as kept, ThreadPoolExecutor(1) as beside:
+    """Databases: the next is created while a test uses the current one, which is dropped afterwards."""
+    with ExitStack() as kept, ThreadPoolExecutor(1) as background:
 
         def create() -> tuple[ExitStack, str]:
             stack = ExitStack()
@@ -193,15 +193,15 @@ def _postgres_databases(postgres_server_url: str, _postgres_template: str) -> It
             name = f"dream_{uuid4().hex[:12]}"
             return stack, stack.enter_context(created_database(postgres_server_url, name, _postgres_template))
 
-        def each() -> Iterator[str]:
-            coming = beside.submit(create)
+        def databases() -> Iterator[str]:
+            coming = background.submit(create)
             while True:
                 stack, url = coming.result()
-                coming = beside.submit(create)
+                coming = background.submit(create)
                 yield url
-                beside.submit(stack.close)
+                background.submit(stack.close)
 
-        yield each()
+        yield databases()
 
 
 @pytest.fixture
@@ -238,10 +238,7 @@ def local_rabbitmq_url() -> str:
     return _local_service("DREAM_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672/%2F")
 
 
-# --- the fault matrix (tests/acceptance/faults)
-
-
-#: The same engine without windows comes first: its tests take two thirds of the processor time.
+#: The headless shell first: tests with it take a third less processor time.
 _BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
@@ -258,6 +255,9 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
+
+
+# --- the fault matrix (tests/acceptance/faults)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

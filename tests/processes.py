@@ -16,7 +16,7 @@ import dream
 from tests.conftest import wait_for
 from tests.preloaded import MARK, Preloaded, can_be_forked, has_name_of
 
-__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "import_s", "processes_with"]
+__all__ = ["BEAT", "MARK", "WORKER", "Parts", "Process", "measure_import_s", "processes_with"]
 
 #: The documented start scripts.
 WORKER, BEAT = (Path(dream.__file__).parent / "celery" / name for name in ("worker.py", "beat.py"))
@@ -136,8 +136,8 @@ def _state_of(entry: Path) -> str:
     return (entry / "stat").read_text().rpartition(")")[2].split()[0]
 
 
-def import_s() -> float:
-    """Seconds in which a new Python imports the large libraries: how quick the machine is just now."""
+def measure_import_s() -> float:
+    """Seconds that a new Python needs to import the large libraries, as a measure of the machine's speed."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import boto3, dramatiq, sqlalchemy.orm"], check=True)
     return time.monotonic() - began

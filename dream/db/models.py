@@ -200,7 +200,7 @@ class DreamImage(Base):
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: The SHA-256 of the uploaded file, in hex.
     sha256: Mapped[str | None] = mapped_column(String(64))
-    #: Similar pictures have similar ones: 64 bits, in hex (`dream.imaging.similarity`).
+    #: Similar pictures have similar ones: 64 bits, in hex (`dream.imaging.perceptual_hash`).
     perceptual_hash: Mapped[str | None] = mapped_column(String(16))
     #: The id of another picture of the dream with the same upload, which was stored when this one was completed.
     duplicate_of: Mapped[int | None] = mapped_column(BigInteger)

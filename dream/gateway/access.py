@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from dream.errors import TokenKeysUnavailable, TokenRejected
 from dream.gateway.auth import Identity, token_of
-from dream.gateway.catalogue import Kept
+from dream.gateway.catalogue import ExpiringCache
 from dream.media.signatures import COOKIE, Grant, cookie_of, read_cookie, verify
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Access:
     def __init__(self, settings: Settings, authenticator: Authenticator, keep_s: float) -> None:
         self._settings = settings
         self._authenticator = authenticator
-        self._owners: Kept[int, str] = Kept(self._owner_of, keep_s)
-        self._confirmed: Kept[Grant, bool] = Kept(self._is_confirmed, keep_s)
+        self._owners: ExpiringCache[int, str] = ExpiringCache(self._owner_of, keep_s)
+        self._confirmed: ExpiringCache[Grant, bool] = ExpiringCache(self._is_confirmed, keep_s)
 
     def permit(self, request: Request, key: str) -> Permission | None:
         """The permission that the request brings for this key; None if it brings none. Nothing is looked up.

@@ -52,7 +52,7 @@ from dream.gateway.sockets import watch_dream
 from dream.gateway.streams import stream_events
 from dream.gateway.traced import Traced
 from dream.gateway.uploads import begin_upload, complete_upload, upload
-from dream.imaging.limits import picker_types
+from dream.imaging.media_types import picker_types
 from dream.log import get_logger
 from dream.observe import tracing
 from dream.observe.metrics import REQUEST_SECONDS

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dream.runs.connections import Connections
     from dream.settings import Settings
 
-__all__ = ["Catalogue", "Kept", "Row", "Shown"]
+__all__ = ["Catalogue", "ExpiringCache", "Row", "Shown"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -111,7 +111,7 @@ class Row:
         return self._made[url]
 
 
-class Kept(Generic[K, V]):
+class ExpiringCache(Generic[K, V]):
     """Values that are read again after a time. Use it on one event loop.
 
     Several requests for one key wait for one read, which runs in a thread.
@@ -180,8 +180,8 @@ class Catalogue:
         self._settings = settings
         self._connections = connections
         self.keep_s = min(settings.media_forget_s / 2, _LONGEST_S)
-        self._shown: Kept[str, Shown] = Kept(self._read, self.keep_s)
-        self._rows: Kept[str, Row] = Kept(self._read_row, self.keep_s, _MOST_ROWS)
+        self._shown: ExpiringCache[str, Shown] = ExpiringCache(self._read, self.keep_s)
+        self._rows: ExpiringCache[str, Row] = ExpiringCache(self._read_row, self.keep_s, _MOST_ROWS)
 
     async def find(self, key: str) -> Shown | None:
         """The picture or variant whose URL ends with this key; None if it is unknown, unfinished or deleted."""

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dream.errors import ImageRejected, Reason
-from dream.imaging.budget import Grade, Qualities, Task, search
+from dream.imaging.budget import Bounds, Grade, Qualities, search
 from dream.imaging.content import content_of_pixels
 from dream.imaging.damage import rejecting_damage
 from dream.imaging.decode import Decoded, colours_of, frames_of, orientation_of
@@ -91,8 +91,8 @@ def encode_animation(animation: Animation, target: Path, limits: Limits) -> Enco
         frames = [resize(frame, grade.size) for frame in animation.frames]
         _save(replace(animation, frames=frames), path, quality=grade.quality, method=2)
 
-    task = Task(size, limits.least_edge_share * limits.max_edge_px, _QUALITIES, limits.max_bytes)
-    found = search(task, save, target)
+    bounds = Bounds(size, limits.least_edge_share * limits.max_edge_px, _QUALITIES, limits.max_bytes)
+    found = search(bounds, save, target)
     return Encoded(WEBP.content_type, WEBP.extension, *found.size, found.size_bytes)
 
 

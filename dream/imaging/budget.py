@@ -20,7 +20,7 @@ from typing import NamedTuple
 from dream.errors import ImageRejected, Reason
 from dream.work.text import size_text
 
-__all__ = ["EDGE_EXPONENT", "Found", "Grade", "Qualities", "Task", "search"]
+__all__ = ["EDGE_EXPONENT", "Bounds", "Found", "Grade", "Qualities", "search"]
 
 #: A guess aims at this share of the budget, since it may miss.
 _AIM = 0.97
@@ -65,8 +65,8 @@ class Grade(NamedTuple):
     size: tuple[int, int]
 
 
-class Task(NamedTuple):
-    """The input of one encoding.
+class Bounds(NamedTuple):
+    """The bounds of one search.
 
     Parameters:
       size: the picture's, in pixels.
@@ -97,7 +97,7 @@ class _Try(NamedTuple):
     size_bytes: int
 
 
-def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Found:
+def search(bounds: Bounds, save: Callable[[Path, Grade], None], target: Path) -> Found:
     """Write the best file that fits to `target`.
 
     Tries go to files beside the target, which appears only when it is complete.
@@ -109,14 +109,14 @@ def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Fou
       ImageRejected: even the smallest picture exceeds the budget.
       OSError: a file could not be written.
     """
-    max_bytes = task.max_bytes
+    max_bytes = bounds.max_bytes
     trial, best = target.with_name(f"{target.name}~"), target.with_name(f"{target.name}~~")  # no variant has a ~
     fits: _Try | None = None
     exceeding: list[_Try] = []
     tries = 0
     try:
         while fits is None or (exceeding and fits.size_bytes < _WELL_USED * max_bytes and tries < _MOST_TRIES):
-            place, grade = _next(fits, exceeding, task)
+            place, grade = _next(fits, exceeding, bounds)
             if fits is not None and grade == fits.grade:
                 break
             tries += 1
@@ -136,13 +136,13 @@ def search(task: Task, save: Callable[[Path, Grade], None], target: Path) -> Fou
     return Found(fits.grade.size, fits.grade.quality, fits.size_bytes)
 
 
-def _next(fits: _Try | None, exceeding: list[_Try], task: Task) -> tuple[float, Grade]:
+def _next(fits: _Try | None, exceeding: list[_Try], bounds: Bounds) -> tuple[float, Grade]:
     """The place to try next, and its grade; the grade that fits, if no other is between it and the one that exceeds."""
-    place = _guess(fits, exceeding, task.max_bytes)
-    grade = _grade(place, task)
+    place = _guess(fits, exceeding, bounds.max_bytes)
+    grade = _grade(place, bounds)
     if fits is not None and grade in (fits.grade, exceeding[-1].grade):
         place = (fits.place + exceeding[-1].place) / 2
-        grade = _grade(place, task)
+        grade = _grade(place, bounds)
         if grade == exceeding[-1].grade:
             return fits.place, fits.grade
     return place, grade
@@ -168,10 +168,10 @@ def _places_for_bytes(first: _Try, second: _Try) -> float:
     return (second.place - first.place) / max(1e-6, math.log(first.size_bytes / second.size_bytes))
 
 
-def _grade(place: float, task: Task) -> Grade:
+def _grade(place: float, bounds: Bounds) -> Grade:
     """The grade at a place of the scale."""
-    highest, lowest, lowest_share, step = task.qualities
-    to_floor = EDGE_EXPONENT * max(0.0, math.log(max(task.size) / task.floor_px))
+    highest, lowest, lowest_share, step = bounds.qualities
+    to_floor = EDGE_EXPONENT * max(0.0, math.log(max(bounds.size) / bounds.floor_px))
     cut = min(place, to_floor)
     left = place - cut
     # Encoders' own steps grow with the distance from 100, and the logarithm of bytes falls with the logarithm of steps.
@@ -179,5 +179,5 @@ def _grade(place: float, task: Task) -> Grade:
     quality = 100 - (100 - highest) * ((100 - lowest) / (100 - highest)) ** lost_share
     cut += max(0.0, left + math.log(lowest_share))
     scale = math.exp(-cut / EDGE_EXPONENT)
-    width, height = (max(1, round(side * scale)) for side in task.size)
+    width, height = (max(1, round(side * scale)) for side in bounds.size)
     return Grade(step * round(quality / step), (width, height))

@@ -118,15 +118,14 @@ def prepare_process(parent_pid: int, memory_bytes: int, niceness: int, fault: st
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy reserves address space for a thread on each core
     for name in ("dream.imaging.pipeline", "simplejpeg"):
         importlib.import_module(name)
-    _multiply_once()
+    _reserve_openblas_memory()
     warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings about odd metadata
 
 
-def _multiply_once() -> None:
-    """Let numpy reserve the memory of its products, 40 MB of addresses.
+def _reserve_openblas_memory() -> None:
+    """Make OpenBLAS reserve its 40 MB of address space now.
 
-    OpenBLAS reserves it at the first product and keeps it. If it got none in the middle of a picture, it would end the
-    process.
+    It does so at the first matrix product, and ends the process if it fails (seen on AMD processors).
     """
     import numpy
 

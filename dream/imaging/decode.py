@@ -1,4 +1,4 @@
-"""Decode a file into pixels. Only this code, and the readers that it calls, open a stranger's file.
+"""Decode an uploaded file into pixels.
 
 The header's facts (format, pixels, edges, scans, parts) are checked before a pixel is decoded. The pool limits time and
 memory.

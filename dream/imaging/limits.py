@@ -1,4 +1,4 @@
-"""Limits of a picture: the largest accepted file, and the largest result; the formats that file pickers offer.
+"""Limits of a picture: the largest accepted file, and the largest result.
 
 `Limits` is plain, frozen and picklable: it travels to the processes of the pool. No decoder is imported here.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from dream.errors import ImageRejected, Reason
 from dream.variants import VariantSpec
 
 if TYPE_CHECKING:
     from dream.settings import Settings
 
-__all__ = ["HAS_HEIF", "KeptFacts", "Limits", "OutputFormat", "picker_types", "refusal_of_type"]
+__all__ = ["KeptFacts", "Limits", "OutputFormat"]
 
 #: The format of processed pictures. `auto`: JPEG, or WebP for a drawn, transparent or animated picture.
 OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
@@ -137,33 +135,3 @@ class Limits:
             max(1, round(width * self.max_edge_px / longest)),
             max(1, round(height * self.max_edge_px / longest)),
         )
-
-
-#: Whether the extra `heif` is installed.
-HAS_HEIF = find_spec("pillow_heif") is not None
-
-_ALWAYS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/bmp", "image/avif")
-#: With extensions too, because some systems do not know these media types.
-_HEIF_TYPES = ("image/heic", "image/heif")
-_HEIF = (*_HEIF_TYPES, ".heic", ".heif")
-
-
-def picker_types() -> str:
-    """The `accept` attribute of a file input.
-
-    Without the extra `heif` it names no HEIC: a phone then sends a JPEG in its place.
-    """
-    return ",".join((*_ALWAYS, *(_HEIF if HAS_HEIF else ())))
-
-
-def refusal_of_type(content_type: str) -> ImageRejected | None:
-    """The error that refuses a file of a media type; None if its format is accepted.
-
-    A client only says it: the worker recognises the format by the file's first bytes.
-    """
-    if content_type in _ALWAYS or (HAS_HEIF and content_type in _HEIF_TYPES):
-        return None
-    if content_type in _HEIF_TYPES:
-        return ImageRejected.because(Reason.HEIC_NOT_SUPPORTED)
-    accepted = ", ".join((*_ALWAYS, *(_HEIF_TYPES if HAS_HEIF else ())))
-    return ImageRejected.because(Reason.NOT_AN_IMAGE, accepted=accepted)

@@ -23,8 +23,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.imaging.colour import is_srgb
 from dream.imaging.decode import orientation_of
 from dream.imaging.jpeg_segments import END_OF_IMAGE, FRAMES, START_OF_SCAN, WITHOUT_LENGTH, segments
+from dream.imaging.libtiff_reports import is_cut_short
 from dream.imaging.limits import Limits
-from dream.imaging.tiff import is_cut_short
 
 __all__ = ["cleaned"]
 

@@ -1,11 +1,11 @@
-"""Maps of memory: a file's bytes for readers that jump between places, and a test of how much memory is left."""
+"""The bytes of a file, for readers that jump between places."""
 
 from __future__ import annotations
 
 import mmap
 from typing import IO
 
-__all__ = ["Bytes", "check_room", "mapped"]
+__all__ = ["Bytes", "mapped"]
 
 #: Bytes in memory or in a mapped file.
 Bytes = bytes | mmap.mmap
@@ -18,17 +18,3 @@ def mapped(file: IO[bytes]) -> Bytes:
     except OSError:  # it is in memory
         file.seek(0)
         return file.read()
-
-
-def check_room(size_bytes: int) -> None:
-    """Check that this process may take so much memory; nothing is written to it.
-
-    Libraries in Rust end the process when memory is short.
-
-    Raises:
-      MemoryError: it may not.
-    """
-    try:
-        mmap.mmap(-1, size_bytes).close()
-    except OSError as error:
-        raise MemoryError(f"{size_bytes} bytes") from error

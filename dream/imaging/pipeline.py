@@ -22,12 +22,12 @@ from dream.imaging.decode import Decoded, decode, open_image, upright_size
 from dream.imaging.encode import JPEG, Encoded, affordable_photo_px
 from dream.imaging.focus import FOCUS_EDGE_PX, found_focus
 from dream.imaging.hdr import LEAST_EDGE_PX, GainMap, encode_with, gain_map_of, sharing, with_map
-from dream.imaging.kept import Kept
+from dream.imaging.kept_metadata import KeptMetadata
 from dream.imaging.limits import Limits
 from dream.imaging.lossless import cleaned
+from dream.imaging.perceptual_hash import perceptual_hash
 from dream.imaging.placeholder import dominant_colour, placeholder
 from dream.imaging.processed import Processed, Variant, variant_path
-from dream.imaging.similarity import perceptual_hash
 from dream.imaging.transform import prepare, swatch
 from dream.variants import VariantSpec
 
@@ -38,7 +38,7 @@ def process(source: Path | BinaryIO, target: Path, limits: Limits) -> Processed:
     """Process the picture in `source` into `target`, its variants beside it; errors as `process_file`."""
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
         opened = open_image(file, limits)
-        kept = Kept(opened, limits)
+        kept = KeptMetadata(opened, limits)
         limits = kept.limits()
         if limits.only is not None:
             return kept.finish_alone(_variant_alone(limits.only, file, opened, target, limits), target)

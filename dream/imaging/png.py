@@ -10,6 +10,7 @@ the crate refuses, so errors of damaged files are Pillow's.
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from dream.errors import ImageRejected, Reason
 from dream.imaging.colour_space import SRGB, Chromaticities, ColourSpace, by_chunks, by_code_points
 from dream.imaging.frames import Disposal, Frame
-from dream.imaging.mapped import Bytes, check_room, mapped
+from dream.imaging.mapped import Bytes, mapped
 from dream.imaging.transform import resize_rows
 
 __all__ = ["PngFile"]
@@ -155,7 +156,7 @@ class PngFile(PngImageFile):
         """All rows; None if the crate refuses the file."""
         if self.fp is None:
             return None
-        check_room(_COPIES * self.width * self.height * len(self.mode))
+        _check_room(_COPIES * self.width * self.height * len(self.mode))
         from kornia_rs.image import Image  # a fifth of a second, once
 
         self.fp.seek(0)
@@ -181,6 +182,20 @@ class PngFile(PngImageFile):
         upper.putalpha(is_other)
         self.im = upper.im
         self._mode = upper.mode
+
+
+def _check_room(size_bytes: int) -> None:
+    """Check that this process may take so much memory; nothing is written to it.
+
+    Libraries in Rust end the process when memory is short.
+
+    Raises:
+      MemoryError: it may not.
+    """
+    try:
+        mmap.mmap(-1, size_bytes).close()
+    except OSError as error:
+        raise MemoryError(f"{size_bytes} bytes") from error
 
 
 def _chunks(data: Bytes) -> Iterator[_Chunk]:

@@ -3,7 +3,7 @@
 ```
 worker thread ── submit ─► Job ── wait(poll) ─► Processed | ImageRejected | ImageTimedOut | ImageCrashed
                             │
-                          Line (line.py) ── the next one, when a child is free ─► pebble's pool
+                          FairQueue ── the next one, when a child is free ─► pebble's pool
 keeper thread ── builds and replaces ─► pebble's pool ─► children (child.py)
 ```
 
@@ -34,7 +34,7 @@ from pebble import ProcessExpired, ProcessPool
 from dream import fault_points
 from dream.errors import DreamError, ImageCrashed, ImageRejected, ImageTimedOut, Reason, WorkerStopping
 from dream.imaging import Limits, Processed, child
-from dream.imaging.line import Line
+from dream.imaging.fair_queue import FairQueue
 from dream.log import get_logger
 from dream.observe.metrics import POOL_CHILDREN, POOL_JOBS, POOL_KILLS, STEP_SECONDS
 
@@ -235,7 +235,7 @@ class Pool:
         self._keeper: ThreadPoolExecutor | None = None
         self._inner: ProcessPool | None = None  # written by the keeper's thread only
         self._stopping = threading.Event()
-        self._line: Line[Job] = Line()
+        self._line: FairQueue[Job] = FairQueue()
         #: The futures of started jobs, each with its group and its inner pool.
         self._started: dict[Future[child.Report], tuple[str, ProcessPool]] = {}
         self._lock = threading.RLock()

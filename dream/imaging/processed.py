@@ -40,7 +40,7 @@ class Processed:
       size_bytes: the size of its file.
       placeholder: its ThumbHash in base64, at most 36 characters.
       dominant_colour: its most frequent colour, as `#rrggbb`.
-      perceptual_hash: 64 bits in hex; similar pictures have similar ones (`dream.imaging.similarity`).
+      perceptual_hash: 64 bits in hex; similar pictures have similar ones (`dream.imaging.perceptual_hash`).
       found_focus: the found focal point, as shares of width and height from the top left (`dream.imaging.focus`).
       variants: the variants, in the wanted order.
       facts: for its owner only; None if the file has none, or if they are not kept.

@@ -36,7 +36,7 @@ _STRIP_PX = 256
 _MOST_KEPT_BYTES = 32 * 2**20
 
 
-class _Kept(threading.local):
+class _ThreadResizer(threading.local):
     """A thread's resizer, which keeps its working memory.
 
     Otherwise the C library would return the memory to the kernel and get it anew for each photo; page faults would take
@@ -47,7 +47,7 @@ class _Kept(threading.local):
         self.resizer = Resizer()
 
 
-_kept = _Kept()
+_thread_resizer = _ThreadResizer()
 
 
 def resize(
@@ -115,7 +115,7 @@ def _resized(
     out = Image.new(image.mode, size, None)  # its pixels are not set twice
     left, top, right, bottom = box or (0, 0, *image.size)
     half_resized_bytes = 4 * size[0] * math.ceil(bottom - top)
-    resizer = _kept.resizer if half_resized_bytes <= _MOST_KEPT_BYTES else Resizer()
+    resizer = _thread_resizer.resizer if half_resized_bytes <= _MOST_KEPT_BYTES else Resizer()
     part = CropBox(left, top, right - left, bottom - top) if box else None
     resizer.resize_pil(image, out, ResizeOptions(how, use_alpha=image.mode == "RGBA", crop_box=part))
     return out

@@ -1,6 +1,7 @@
 """Read single properties of XMP, the XML about a picture that its file may carry, and write packets.
 
-A packet is a stranger's. The reader refuses document types, and with them entities: nothing expands or is fetched.
+A packet comes from an uploaded file. The reader refuses document types, and with them entities: nothing expands or is
+fetched.
 
 ```
 x:xmpmeta ─► rdf:RDF ─► rdf:Description ─┬► property="text"

@@ -57,7 +57,7 @@ def begin(producer: Producer, dream_id: int, files: Any, *, user_id: UserId | No
       SettingsError: direct uploads are off.
       DatabaseUnavailable, AccessDenied, ObjectStoreUnavailable: the client has no URL.
     """
-    from dream.imaging.limits import refusal_of_type
+    from dream.imaging.media_types import refusal_of_type
     from dream.storage.keys import direct_key
 
     warn_on_loop("begin_direct_upload")

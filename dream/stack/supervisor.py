@@ -236,7 +236,7 @@ class Supervisor:
     def __init__(self, *, keep_open: Sequence[int] = (), on_step: Callable[[], None] = lambda: None) -> None:
         self._keep_open = tuple(keep_open)
         self._on_step = on_step
-        self._programs: dict[str, _Kept] = {}
+        self._programs: dict[str, _Supervised] = {}
         self._stop_asked_at: float | None = None
         self._is_hurried = False
 
@@ -265,7 +265,7 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Start a program, and restart it whenever it dies."""
-        self._programs[program.name] = _Kept(program, self._keep_open)
+        self._programs[program.name] = _Supervised(program, self._keep_open)
 
     def pid_of(self, name: str) -> int:
         """The process ID of a program.
@@ -353,7 +353,7 @@ class Supervisor:
         self.stop(list(self._programs))
 
 
-class _Kept:
+class _Supervised:
     """A program, its process, and its deaths."""
 
     def __init__(self, program: Program, keep_open: Sequence[int]) -> None:

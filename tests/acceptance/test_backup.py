@@ -87,6 +87,7 @@ class Operator:
         program(words[0])
         for name, bucket in self._buckets.items():
             line = line.replace(f"{name}:example-{'pictures' if name == 'store' else 'backup'}", f"{name}:{bucket}")
+        line = line.replace("-o dream -g dream ", "")  # the test has no such user
         line = line.replace("/var/lib/dream/dream.db", urlsplit(self._environment["DREAM_DATABASE_URL"]).path)
         done = subprocess.run(
             ["sh", "-c", line], cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False

@@ -12,7 +12,7 @@ from dream.messages.registry import CLEANUP_TOKENS
 from dream.messages.states import TaskState
 from tests.acceptance.conftest import System
 from tests.conftest import wait_for
-from tests.processes import Parts, import_s
+from tests.processes import Parts, measure_import_s
 
 EXPIRED = 20_000
 #: No machine deletes so many within the time limit of the test.
@@ -38,7 +38,7 @@ def test_runs_that_are_cut_off_and_a_worker_that_dies_delete_each_token_once(par
     system.producer.submit(CLEANUP_TOKENS, [], task_id="clean-up")
     quick = {
         # Shorter than the work, and longer than a batch, on a machine as quick as this one is just now.
-        "DREAM_TIME_LIMIT_S": f"{max(0.3, import_s() / 2):.2f}",
+        "DREAM_TIME_LIMIT_S": f"{max(0.3, measure_import_s() / 2):.2f}",
         "DREAM_LEASE_S": "2",
         "DREAM_LEASE_RENEW_S": "0.5",
         # On a machine that is very busy a run may end before its first batch: then it waits as long each time.

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from dream.db import images
 from dream.db.dreams import give_to
-from dream.imaging.limits import HAS_HEIF
+from dream.imaging.media_types import HAS_HEIF
 from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.states import ImageState
 from dream.settings import Settings

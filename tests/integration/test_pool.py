@@ -547,7 +547,7 @@ def test_a_worker_without_threads_for_its_pool_says_that_it_must_be_replaced(
 def test_a_stop_does_not_wait_for_children_that_still_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: bool
 ) -> None:
-    """Nor does a pool start that was stopped before."""
+    """A stopped pool does not start."""
     # A child that imports this module first never becomes ready.
     (tmp_path / "simplejpeg.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])

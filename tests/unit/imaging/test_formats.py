@@ -83,6 +83,20 @@ def test_without_the_extra_heic_is_refused_with_what_to_do(tmp_path: Path) -> No
     )
 
 
+def test_without_its_decoder_avif_is_neither_offered_nor_accepted() -> None:
+    """In a process whose Pillow has no AVIF."""
+    code = (
+        "import sys; sys.modules['PIL._avif'] = None\n"
+        "from dream.imaging.formats import ACCEPTED\n"
+        "from dream.imaging.media_types import picker_types, refusal_of_type\n"
+        "print('AVIF' in ACCEPTED, 'image/avif' in picker_types(), refusal_of_type('image/avif'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    offered, picked, refusal = done.stdout.split(maxsplit=2)
+    assert (offered, picked) == ("False", "False")
+    assert refusal.startswith("the file is not a picture of an accepted format")
+
+
 @pytest.mark.parametrize(
     ("wanted", "opaque", "transparent"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dream.errors import ImageRejected
-from dream.imaging.budget import Grade, Qualities, Task, search
+from dream.imaging.budget import Bounds, Grade, Qualities, search
 
 QUALITIES = Qualities(highest=90, lowest=80, lowest_share=0.58)
 #: Bytes for each pixel at quality 90.
@@ -31,8 +31,8 @@ def encoder(seen: list[Grade], edge_exponent: float, quality_growth: float) -> E
 
 
 def run(folder: Path, max_bytes: int, encode: Encoder, floor_px: float = 1920) -> int:
-    task = Task((2400, 1800), floor_px, QUALITIES, max_bytes)
-    found = search(task, encode, folder / "target")
+    bounds = Bounds((2400, 1800), floor_px, QUALITIES, max_bytes)
+    found = search(bounds, encode, folder / "target")
     assert (folder / "target").stat().st_size == found.size_bytes <= max_bytes
     assert [path.name for path in folder.iterdir()] == ["target"]
     return found.size_bytes

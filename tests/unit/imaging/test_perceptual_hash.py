@@ -8,7 +8,7 @@ import pytest
 from imaging_pictures import noise
 from PIL import Image, ImageEnhance
 
-from dream.imaging.similarity import perceptual_hash
+from dream.imaging.perceptual_hash import perceptual_hash
 from dream.imaging.transform import swatch
 
 

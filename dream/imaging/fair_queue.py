@@ -1,16 +1,16 @@
-"""The line before the pool: jobs wait by group, so that one group's pictures do not make another's wait."""
+"""The queue before the pool: jobs wait by group, so that one group's pictures do not make another's wait."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
-__all__ = ["Line"]
+__all__ = ["FairQueue"]
 
 T = TypeVar("T")
 
 
-class Line(Generic[T]):
+class FairQueue(Generic[T]):
     """Next is a job of the group with the fewest running jobs; among such groups, of the one that waits longest."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dream.gateway.catalogue import Kept
+from dream.gateway.catalogue import ExpiringCache
 
 
 class Source:
@@ -37,10 +37,10 @@ def test_a_crowd_waits_for_one_read_and_later_ones_for_none() -> None:
     source = Source()
 
     async def ask() -> None:
-        kept: Kept[str, str] = Kept(source.read, keep_s=60)
-        assert set(await asyncio.gather(*(kept.find("a") for _ in range(1000)))) == {"before a"}
+        cache: ExpiringCache[str, str] = ExpiringCache(source.read, keep_s=60)
+        assert set(await asyncio.gather(*(cache.find("a") for _ in range(1000)))) == {"before a"}
         source.value = "after"
-        assert await kept.find("a") == "before a"
+        assert await cache.find("a") == "before a"
 
     asyncio.run(ask())
     assert source.reads == 1
@@ -52,10 +52,10 @@ def test_a_missing_value_is_not_kept_and_without_a_time_none_is(value: str | Non
     source.value = value
 
     async def ask() -> None:
-        kept: Kept[str, str] = Kept(source.read, keep_s)
-        await kept.find("a")
+        cache: ExpiringCache[str, str] = ExpiringCache(source.read, keep_s)
+        await cache.find("a")
         source.value = "after"
-        assert await kept.find("a") == "after a"
+        assert await cache.find("a") == "after a"
 
     asyncio.run(ask())
 
@@ -66,14 +66,14 @@ def test_a_read_that_a_change_has_overtaken_is_not_kept() -> None:
     source.is_open.clear()
 
     async def ask() -> None:
-        kept: Kept[str, str] = Kept(source.read, keep_s=60)
-        first = asyncio.create_task(kept.find("a"))
+        cache: ExpiringCache[str, str] = ExpiringCache(source.read, keep_s=60)
+        first = asyncio.create_task(cache.find("a"))
         await until(lambda: source.reads == 1)
         source.value = "after"
-        kept.forget("a")
+        cache.forget("a")
         source.is_open.set()
         assert await first == "before a"
-        assert await kept.find("a") == "after a"
+        assert await cache.find("a") == "after a"
 
     asyncio.run(ask())
 
@@ -83,8 +83,8 @@ def test_a_visitor_who_goes_does_not_end_the_read_of_the_others() -> None:
     source.is_open.clear()
 
     async def ask() -> None:
-        kept: Kept[str, str] = Kept(source.read, keep_s=60)
-        gone, stays = (asyncio.create_task(kept.find("a")) for _ in range(2))
+        cache: ExpiringCache[str, str] = ExpiringCache(source.read, keep_s=60)
+        gone, stays = (asyncio.create_task(cache.find("a")) for _ in range(2))
         await until(lambda: source.reads == 1)
         gone.cancel()
         source.is_open.set()
@@ -99,9 +99,9 @@ def test_the_oldest_value_goes_when_there_are_too_many() -> None:
     source = Source()
 
     async def ask() -> None:
-        kept: Kept[str, str] = Kept(source.read, keep_s=60, most=2)
+        cache: ExpiringCache[str, str] = ExpiringCache(source.read, keep_s=60, most=2)
         for key in "abc":
-            await kept.find(key)
-        assert [kept.kept(key) is not None for key in "abc"] == [False, True, True]
+            await cache.find(key)
+        assert [cache.kept(key) is not None for key in "abc"] == [False, True, True]
 
     asyncio.run(ask())

@@ -13,13 +13,13 @@ from dream.imaging.limits import Limits
 from dream.imaging.metadata import Metadata
 from dream.imaging.processed import Processed, Variant, variant_path
 
-__all__ = ["Kept"]
+__all__ = ["KeptMetadata"]
 
 #: The highest share of the byte budget for a credit; a longer one is left out.
 _MOST_SHARE = 1 / 16
 
 
-class Kept:
+class KeptMetadata:
     """The kept metadata of one file.
 
     Parameters:
