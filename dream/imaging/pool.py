@@ -88,7 +88,7 @@ class Job:
             while True:
                 future = self._future
                 concurrent.futures.wait((future,), timeout=interval_s)
-                if future is self._in_line:
+                if future is self._in_queue:
                     self._pool.mend()
                 elif future.done():
                     try:
@@ -121,12 +121,12 @@ class Job:
         self.has_begun = True
         self._inner, self._future = inner, future
         self._waiting_since = time.monotonic()
-        self._in_line.set_result(None)  # wakes a thread that waits
+        self._in_queue.set_result(None)  # wakes a thread that waits
 
     def _enter(self) -> None:
         self._running_since: float | None = None
-        self._in_line: Future[Any] = Future()
-        self._future = self._in_line
+        self._in_queue: Future[Any] = Future()
+        self._future = self._in_queue
         self._inner = self._pool.inner
         self._pool.enter(self)
 
@@ -235,7 +235,7 @@ class Pool:
         self._keeper: ThreadPoolExecutor | None = None
         self._inner: ProcessPool | None = None  # written by the keeper's thread only
         self._stopping = threading.Event()
-        self._line: FairQueue[Job] = FairQueue()
+        self._queue: FairQueue[Job] = FairQueue()
         #: The futures of started jobs, each with its group and its inner pool.
         self._started: dict[Future[child.Report], tuple[str, ProcessPool]] = {}
         self._lock = threading.RLock()
@@ -303,18 +303,18 @@ class Pool:
         return self._inner
 
     def enter(self, job: Job) -> None:
-        """Put a job into the line (for `Job`)."""
+        """Put a job into the queue (for `Job`)."""
         with self._lock:
-            self._line.join(job.group, job)
+            self._queue.join(job.group, job)
         self._advance()
 
     def forget(self, job: Job) -> None:
-        """Remove a job from the line, if it waits there (for `Job`)."""
+        """Remove a job from the queue, if it waits there (for `Job`)."""
         with self._lock:
-            self._line.leave(job.group, job)
+            self._queue.leave(job.group, job)
 
     def mend(self) -> None:
-        """Replace the inner pool if it is broken (for a `Job` in the line, which is not the cause).
+        """Replace the inner pool if it is broken (for a `Job` in the queue, which is not the cause).
 
         Raises:
           WorkerStopping: the pool was stopped.
@@ -327,12 +327,12 @@ class Pool:
     def _advance(self) -> None:
         """Start waiting jobs while children are free."""
         with self._lock:
-            while not self.is_stopping and self.has_room() and (found := self._line.next()):
+            while not self.is_stopping and self.has_room() and (found := self._queue.next()):
                 group, job = found
                 try:
                     inner, future = self._schedule(job)
                 except RuntimeError:  # pebble raises it for a broken pool, which a waiting job replaces
-                    self._line.put_back(group, job)
+                    self._queue.put_back(group, job)
                     return
                 self._started[future] = group, inner
                 job.started(inner, future)
@@ -350,7 +350,7 @@ class Pool:
     def _ended(self, future: Future[child.Report]) -> None:
         with self._lock:
             if found := self._started.pop(future, None):
-                self._line.ended(found[0])
+                self._queue.ended(found[0])
         self._advance()
 
     def replace(self, broken: ProcessPool) -> None:
@@ -370,7 +370,7 @@ class Pool:
     def works_for(self, group: str) -> bool:
         """Whether a picture of the group waits or is in work."""
         with self._lock:
-            return group in self._line
+            return group in self._queue
 
     def has_room(self) -> bool:
         """Whether a child takes the next picture at once."""
