@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
+from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -21,7 +22,7 @@ from dream.errors import ImageRejected, Reason
 from dream.imaging.avif import AvifFile
 from dream.imaging.colour_space import by_code_points
 from dream.imaging.gif import GifFile
-from dream.imaging.media_types import HAS_AVIF, HAS_HEIF
+from dream.imaging.media_types import HAS_HEIF
 from dream.imaging.png import PngFile
 from dream.imaging.tiff import TiffFile
 

@@ -9,16 +9,16 @@ from importlib.util import find_spec
 
 from dream.errors import ImageRejected, Reason
 
-__all__ = ["HAS_AVIF", "HAS_HEIF", "picker_types", "refusal_of_type"]
+__all__ = ["HAS_HEIF", "picker_types", "refusal_of_type"]
 
-#: Whether Pillow has its decoder of AVIF: all its wheels have, a Pillow built on the machine may lack it.
-HAS_AVIF = find_spec("PIL._avif") is not None
+#: Whether Pillow was built with its decoder of AVIF, as its wheels are. Only the worker sees whether it can be loaded.
+_HAS_AVIF = find_spec("PIL._avif") is not None
 #: Whether the extra `heif` is installed.
 HAS_HEIF = find_spec("pillow_heif") is not None
 
 _TYPES = (
     *("image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/bmp"),
-    *(("image/avif",) if HAS_AVIF else ()),
+    *(("image/avif",) if _HAS_AVIF else ()),
 )
 #: With extensions too, because some systems do not know these media types.
 _HEIF_TYPES = ("image/heic", "image/heif")
