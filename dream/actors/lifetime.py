@@ -28,6 +28,9 @@ class Lifetime(Ready):
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         super().before_worker_shutdown(broker, worker)
         # Else a run that waits for it would wait until the worker's time to stop is over.
+        # The threads first: they would take its message again.
+        for thread in worker.workers:
+            thread.stop()
         self._resources.stop_starting_pool()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:

@@ -127,6 +127,7 @@ class WorkerResources:
             threading.Thread(target=start, name="pool-start", daemon=True).start()
         except RuntimeError as error:
             self._give_up(error)
+            starting.stop()  # a run gets `WorkerStopping`, which counts as no attempt
             self._pool_ready.set()
 
     def _give_up(self, error: Exception) -> None:

@@ -400,6 +400,8 @@ class Pool:
     # --- in the keeper's thread
 
     def _build(self) -> ProcessPool:
+        if self.is_stopping:  # the stop has closed the pool already
+            raise WorkerStopping
         if _NO_NOISE not in sys.warnoptions:  # the tracker, a process of its own, gets the options of this one
             sys.warnoptions.append(_NO_NOISE)
         inner = ProcessPool(
