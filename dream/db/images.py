@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Row, Table, bindparam, case, func, select, text, true, tuple_, update
+from sqlalchemy import ColumnElement, Row, Table, bindparam, case, func, select, text, true, tuple_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -374,20 +374,37 @@ def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
     session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids)), facts=None))
 
 
-def staged_ended(session: Session, older_than_s: float, limit: int) -> Sequence[Row[tuple[int, str]]]:
-    """The `id` and `staging_key` of pictures that need no staged bytes: completed, deleted, or failed long ago."""
+_BY_AGE = DreamImage.updated_at, DreamImage.id
+
+
+def _after(last: tuple[datetime, int] | None) -> ColumnElement[bool]:
+    return behind(*zip(_BY_AGE, last, strict=True)) if last else true()
+
+
+def staged_ended(
+    session: Session, older_than_s: float, limit: int, last: tuple[datetime, int] | None = None
+) -> Sequence[Row[tuple[int, str, datetime]]]:
+    """Pictures that need no staged bytes: completed, deleted, or failed long ago.
+
+    Parameters:
+      last: `updated_at` and id of the last picture of the page before.
+
+    Returns:
+      The `id`, `staging_key` and `updated_at` of each.
+    """
     is_failed = DreamImage.state == ImageState.FAILED
     return session.execute(
-        select(DreamImage.id, DreamImage.staging_key)
+        select(DreamImage.id, DreamImage.staging_key, DreamImage.updated_at)
         .where(
             text(STAGED_ENDED),
+            _after(last),
             DreamImage.updated_at <= as_of(-min(_DROPPED_AFTER_S, older_than_s)),
             case(
                 (is_failed, DreamImage.updated_at <= as_of(-older_than_s)),
                 else_=DreamImage.updated_at <= as_of(-_DROPPED_AFTER_S),
             ),
         )
-        .order_by(DreamImage.updated_at, DreamImage.id)
+        .order_by(*_BY_AGE)
         .limit(at_most(limit))
     ).all()  # type: ignore[return-value]  # the condition says that it has a key
 
@@ -409,9 +426,7 @@ def take_unswept(session: Session, limit: int, last: tuple[datetime, int] | None
     """
     long_ago = DreamImage.updated_at <= as_of(-LATE_OBJECT_S)
     # In the order of the index, and locked: two schedulers take different ones.
-    key = DreamImage.updated_at, DreamImage.id
-    rest = behind(*zip(key, last, strict=True)) if last else true()
-    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago, rest).order_by(*key).limit(at_most(limit))
+    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago, _after(last)).order_by(*_BY_AGE).limit(at_most(limit))
     ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
     if not ids:
         return []

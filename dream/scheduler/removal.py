@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from dream.db import images, remakes, retention, uploads
@@ -69,17 +69,19 @@ class Orphans:
     def _staged_of_rows(self) -> int:
         """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
         count = 0
+        last: tuple[datetime, int] | None = None
         while not self._stopping.is_set():
             with self._database.read() as session:
-                rows = images.staged_ended(session, self._settings.staging_ttl_s, _AT_ONCE)
+                rows = images.staged_ended(session, self._settings.staging_ttl_s, _AT_ONCE, last)
             if not rows:
                 break
+            last = rows[-1].updated_at, rows[-1].id
             failed = self._staging.delete([row.staging_key or "" for row in rows])
+            for error, left in Counter(str(error) for error in failed.values()).items():
+                log.warning("staged_bytes_left", count=left, error=error)
             with self._database.begin() as session:
                 images.forget_staged(session, [row.id for row in rows if row.staging_key not in failed])
             count += len(rows) - len(failed)
-            if failed:
-                break
         return count
 
     def _objects_of_ended(self) -> int:
@@ -132,9 +134,10 @@ class Orphans:
     def _staged_without_rows(self) -> int:
         """Bytes of uploads whose rows were never committed, and of direct uploads that are over."""
         oldest = datetime.now(UTC) - timedelta(seconds=self._settings.staging_orphan_s)
-        old = (key for key, written_at in self._staging.list_keys() if written_at < oldest)
+        going_on = takewhile(lambda _: not self._stopping.is_set(), self._staging.list_keys())
+        old = (key for key, written_at in going_on if written_at < oldest)
         count = 0
-        while not self._stopping.is_set() and (batch := list(islice(old, _AT_ONCE))):
+        while batch := list(islice(old, _AT_ONCE)):
             count += self._remove_unreferenced(batch)
         return count
 

@@ -96,6 +96,19 @@ def test_a_picture_that_cannot_be_deleted_holds_up_no_other(
     assert keys(settings) == {f"{rows[0].storage_key}.jpg"}
 
 
+def test_staged_bytes_that_cannot_be_deleted_hold_up_no_other(
+    producer: Producer, leftovers: Orphans, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example, those in a folder that `DREAM_STAGING_DIR` no longer names."""
+    monkeypatch.setattr(removal, "_AT_ONCE", 1)
+    rows = [uploaded(producer, ImageState.COMPLETED) for _ in range(2)]
+    with producer.database.begin() as session:
+        lost = update(DreamImage).where(DreamImage.id == rows[0].id)
+        session.execute(lost.values(staging_key=f"staging/folder-{'0' * 12}/{'0' * 32}", updated_at=now(-3602)))
+    assert leftovers.remove()["staged"] == 1
+    assert rows[1].staging_key not in keys(settings)
+
+
 def test_a_stop_ends_the_removal_where_it_is(producer: Producer, settings: Settings) -> None:
     uploaded(producer, ImageState.FAILED)
     stopping = threading.Event()
