@@ -6,15 +6,15 @@ the stored ones stay as they are.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dream.blocking import warn_on_loop
-from dream.errors import Reason, ResultsUnavailable, RetryRefused
+from dream.errors import Reason, RetryRefused
 from dream.messages.arguments import check_dream_id, check_image_id
 from dream.messages.states import ImageState, TaskState
 from dream.producer import default
 from dream.producer.backlog import check_backlog
+from dream.producer.dead_letters import reopen
 
 if TYPE_CHECKING:
     from dream.db import DreamImage, DreamTask
@@ -58,8 +58,7 @@ def process_again(producer: Producer, dream_id: int, image_id: int) -> str | Non
         _check(producer, image)
         task = _revive(producer, image)
     if task is not None:
-        with suppress(ResultsUnavailable):  # the next end overwrites it
-            producer.connections.results.forget(task.id)
+        reopen(producer, task.id)
         _publish(producer, image)
         producer.send_again(task)
     return image.task_id
@@ -101,15 +100,13 @@ def _revive(producer: Producer, image: DreamImage) -> DreamTask | None:
 
 
 def _publish(producer: Producer, image: DreamImage) -> None:
-    """Let the events of the new run pass, and tell open pages that the picture waits."""
+    """Tell open pages that the picture waits."""
     from dream.messages.events import ImageUpdate, UpdateStatus
     from dream.messages.pictures import image_step
     from dream.messages.states import Step
 
-    publisher = producer.connections.publisher
-    publisher.reopen(image.task_id)
     step = image_step(image, Step.STAGED)
-    publisher.publish(
+    producer.connections.publisher.publish(
         ImageUpdate(
             dream_id=image.dream_id,
             status=UpdateStatus.PROCESSING,

@@ -7,12 +7,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+from sqlalchemy import update
 
-from dream.db import DreamPeriodic, DreamTask, dead_letters, images, tasks
+from dream.db import DreamImage, DreamPeriodic, DreamTask, dead_letters, images, tasks
+from dream.db.clock import now
+from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.registry import CLEANUP_TOKENS
 from dream.messages.states import Failure, ImageState, TaskState
 from dream.notifications.publish import events_key
 from dream.producer import Producer
+from dream.producer.dead_letters import purge, replay
+from dream.runs import outcomes
+from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
 from tests.commands import dream
@@ -25,8 +31,6 @@ PICTURE = {"name": "a.jpg", "data": b"to be processed"}
 
 def failed(producer: Producer, data: bytes = PICTURE["data"]) -> str:  # type: ignore[assignment]
     """An upload whose retries are used up."""
-    from dream.runs import outcomes
-
     task_id = producer.upload_images(7, [{"name": "a.jpg", "data": data}], [0])
     with producer.database.begin() as session:
         claim = tasks.claim(session, task_id, 30)
@@ -152,6 +156,38 @@ def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Pro
         assert session.get(DreamTask, recent) is not None
         (kept,) = images.of_task(session, recent)
     assert [key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")] == [kept.staging_key]
+
+
+def test_purge_of_a_deletion_leaves_no_picture_that_it_has_hidden(producer: Producer, settings: Settings) -> None:
+    """Its picture was neither to be seen nor to be removed: no task named it any more."""
+    upload = producer.upload_images(7, [PICTURE], [0])
+    with producer.database.begin() as session:
+        (row,) = images.of_task(session, upload)
+    producer.storage.put_bytes(settings.s3_bucket, f"{row.storage_key}.jpg", b"object")
+    deletion = producer.delete_images(7, [{"id": row.id}], "anna")
+    with producer.database.begin() as session:
+        claim = tasks.claim(session, deletion, 30)
+        assert claim is not None
+        outcomes.conclude_failure(session, claim, Failure("the object store answered 503"))
+    assert purge(producer, deletion) == []
+    with producer.database.begin() as session:
+        (row,) = images.of_task(session, upload)
+        assert (row.state, row.swept) == (ImageState.DELETED, False)
+        session.execute(update(DreamImage).values(updated_at=now(-3601)))
+    Orphans(settings, producer.connections).remove()
+    assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
+
+
+def test_a_replay_has_events_again(producer: Producer, settings: Settings) -> None:
+    """Open pages show its progress; after the first end they heard nothing of the task before its second."""
+    task_id = failed(producer)
+    outcomes.announce(producer.connections, task_id)
+    assert replay(producer, task_id)
+    started = ImageUpdate(dream_id=7, status=UpdateStatus.PROCESSING, progress=1, task_id=task_id)
+    producer.connections.publisher.publish(started, once=f"{task_id}:0:started")
+    with redis.Redis.from_url(settings.events_url, decode_responses=True) as client:
+        events = [fields["event"] for _, fields in client.xrange(events_key(settings.redis_prefix, 7))]
+    assert '"processing"' in events[-1]
 
 
 def test_the_schedule_says_what_ran_and_what_comes(environment: dict[str, str], producer: Producer) -> None:
