@@ -28,8 +28,8 @@ log = get_logger(__name__)
 def delete(resources: Resources, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
     """Delete pictures of a dream; returns for each whether it is gone."""
     deletion = Deletion(resources, run)
-    run.check()
-    with run.whole():
+    with run.whole():  # nobody can read the pictures any more, so no revocation stops it
+        run.check()
         with tracing.span("mark"):
             targets = deletion.begin(dream_id, image_urls, username)
         with tracing.span("remove", count=len(targets)):
@@ -55,7 +55,7 @@ class Deletion:
         """Resolve the targets, mark their rows `deleting`, and publish the event."""
         wanted = check_deletion(dream_id, image_urls, username)
         with self._resources.connections.database.begin() as session:
-            tasks.check_lease(session, self._claim)
+            tasks.begin_deletion(session, self._claim)
             targets = resolve(session, self._resources.settings, dream_id, wanted, username or "")
             images.mark_deleting(session, [target.image.id for target in targets if target.image])
         update = ImageUpdate(

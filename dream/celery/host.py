@@ -94,6 +94,21 @@ class Dream:
             if not database.is_bare():
                 get_logger(__name__).warning("rows_not_revoked", error=str(explain(error)))
 
+    def irrevocable(self, app: Celery, task_ids: Sequence[str]) -> Collection[str]:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from dream.db.faults import explain
+        from dream.db.tasks import begun_deletions
+
+        database = producer_of(app).database
+        try:
+            with database.read() as session:
+                return begun_deletions(session, task_ids)
+        except SQLAlchemyError as error:
+            if database.is_bare():
+                return ()
+            raise explain(error, "the tasks' rows cannot be read") from error
+
     def worker(self, app: Celery) -> WorkerHost:
         from dream import actors
 

@@ -48,6 +48,9 @@ class Alone:
     def revoke(self, app: Celery, task_ids: Sequence[str]) -> None:
         """Do nothing: there are no rows, and workers and Redis have been told."""
 
+    def irrevocable(self, app: Celery, task_ids: Sequence[str]) -> Collection[str]:  # noqa: ARG002
+        return ()
+
     def worker(self, app: Celery) -> AloneWorker:
         return AloneWorker(app)
 

@@ -100,8 +100,9 @@ class Control:
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
         answers = self.announce_revoked(task_ids, destination=destination, terminate=terminate, timeout=timeout)
         if answers.is_complete:
-            running = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
-            _end_waiting(self._app, [each for each in task_ids if each not in running])
+            going_on = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
+            going_on.update(host().irrevocable(self._app, task_ids))
+            _end_waiting(self._app, [each for each in task_ids if each not in going_on])
         return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
 
     def announce_revoked(

@@ -96,6 +96,10 @@ class Host(Protocol):
         """Revoke its own tasks among these; workers have been told already."""
         ...
 
+    def irrevocable(self, app: Celery, task_ids: Sequence[str]) -> Collection[str]:
+        """Its own tasks among these that run all the same."""
+        ...
+
     def worker(self, app: Celery) -> WorkerHost:
         """Make this process a worker; from now on it also sends the app's tasks and stores their results."""
         ...

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
-from sqlalchemy import Boolean, Row, Table, bindparam, case, false, func, or_, select, text, update
+from sqlalchemy import Boolean, Row, Table, and_, bindparam, case, false, func, not_, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -25,6 +25,7 @@ from dream.db.models import LEASED, NEVER_RESENT, RESENT, UNANNOUNCED, DreamTask
 from dream.db.session import rows_hit
 from dream.errors import DreamError, LeaseLost
 from dream.messages.receipts import Receipt
+from dream.messages.registry import DELETE_IMAGES
 from dream.messages.states import Failure, TaskState
 from dream.work.isolation import MAX_DEATHS
 
@@ -34,6 +35,8 @@ __all__ = [
     "Overdue",
     "Refusal",
     "add",
+    "begin_deletion",
+    "begun_deletions",
     "check_lease",
     "claim",
     "count_overdue",
@@ -182,6 +185,9 @@ _ANNOUNCE = (
     .values(announced_at=func.coalesce(_tasks.c.announced_at, now()))
 )
 
+#: A deletion whose pictures are hidden: since its acceptance if it has no expiry, else since its first run.
+_HAS_BEGUN = and_(DreamTask.name == DELETE_IMAGES, DreamTask.expires_at.is_(None))
+
 
 def claim(session: Session, task_id: str, lease_s: float, *, alone: bool = True) -> Claim | None:
     """Take the task if it is due and free; an expired lease found here is a death of its last run.
@@ -228,6 +234,15 @@ def check_lease(session: Session, claim: Claim) -> None:
       LeaseLost: another run has the task, or it is finished.
     """
     _write(session, claim, _CHECK)
+
+
+def begin_deletion(session: Session, claim: Claim) -> None:
+    """Check the lease as `check_lease`; from now on the deletion neither expires nor can be revoked.
+
+    Raises:
+      LeaseLost: another run has the task, or it is finished.
+    """
+    _write(session, claim, _CHECK, expires_at=None)
 
 
 def _write(session: Session, claim: Claim, statement: ReturningUpdate[Any], **values: Any) -> None:
@@ -316,14 +331,19 @@ def finish(
 
 
 def revoke(session: Session, task_ids: Collection[str]) -> int:
-    """Let the tasks that have not ended expire now; returns their number.
+    """Let the tasks that have not ended expire now, except deletions that have begun; returns their number.
 
     The next claim ends such a task as revoked. A run that has begun continues.
     """
     unended = update(DreamTask).where(
-        DreamTask.id.in_(task_ids), DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING))
+        DreamTask.id.in_(task_ids), DreamTask.state.in_((TaskState.QUEUED, TaskState.RUNNING)), not_(_HAS_BEGUN)
     )
     return rows_hit(session, unended.values(expires_at=now()))
+
+
+def begun_deletions(session: Session, task_ids: Collection[str]) -> set[str]:
+    """The deletions among these tasks that no revocation stops."""
+    return set(session.scalars(select(DreamTask.id).where(DreamTask.id.in_(task_ids), _HAS_BEGUN)))
 
 
 def receipt_of(session: Session, task_id: str) -> tuple[list[Any], Receipt] | None:

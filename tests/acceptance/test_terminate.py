@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dream.celery import celery_app
+from dream.celery.tasks import delete_dream_images
 from dream.compat.exceptions import TaskRevokedError
 from dream.messages.states import ImageState, TaskState
 from tests import promise
@@ -58,6 +59,25 @@ def test_an_upload_that_runs_is_stopped_and_told_as_revoked(
     after = system.producer.upload_images(8, [{"name": "a.jpg", "data": noise()}], [0])
     assert system.await_end(after, 10).state is TaskState.SUCCEEDED
     assert promise.check(environment, [task_id, after]).broken == []
+
+
+def test_a_deletion_that_has_hidden_its_pictures_cannot_be_revoked(parts: Parts, system: System) -> None:
+    """Nobody can read them any more, so what is left of them must go; a deletion that may expire hides none yet."""
+    upload = system.producer.upload_images(7, [{"name": f"{each}.jpg", "data": noise()} for each in "ab"], [0, 0])
+    worker = parts.start("worker")
+    system.await_end(upload)
+    parts.stop(worker)
+    first, second = ({"id": image.id, "url": image.url} for image in system.images(upload))
+    hidden = delete_dream_images.delay(7, [first], "anna")
+    open_yet = delete_dream_images.apply_async((7, [second], "anna"), expires=60)
+    for result in (hidden, open_yet):
+        result.revoke(terminate=True)
+    assert [each.state for each in (hidden, open_yet)] == ["PENDING", "REVOKED"]
+    parts.start("worker")
+    assert system.await_end(hidden.id).state is TaskState.SUCCEEDED
+    assert system.await_end(open_yet.id).state is TaskState.REVOKED
+    assert states(system, upload) == [ImageState.DELETED, ImageState.COMPLETED]
+    assert len(system.objects()) == 1
 
 
 def test_an_upload_that_is_revoked_without_terminate_runs_to_its_end(parts: Parts, system: System) -> None:
