@@ -28,7 +28,7 @@ from dream.imaging.png import PngFile
 from dream.imaging.structure import animation_bytes, check_memory
 from dream.imaging.transform import prepare, resize
 
-__all__ = ["Animation", "animation_of", "encode_animation"]
+__all__ = ["Animation", "animation_of", "encode_animation", "is_animation"]
 
 #: The most pixels of all frames together in memory, 4 bytes each.
 _MOST_HELD_PIXELS = 40_000_000
@@ -57,6 +57,11 @@ class Animation:
     plays: int
 
 
+def is_animation(image: ImageFile, limits: Limits) -> bool:
+    """Whether an opened file is stored as an animation; pages of a document are none."""
+    return limits.output_format != "jpeg" and _count(image) > 1
+
+
 def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
     """The frames of an opened animation; None for a still picture, or if the output format has no animations.
 
@@ -64,11 +69,9 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
       ImageRejected: there are too many frames, or pixels in them; or they are damaged.
       OSError: the file could not be read.
     """
-    if limits.output_format == "jpeg":
+    if not is_animation(image, limits):
         return None
     count = _count(image)
-    if count < 2:
-        return None
     _check(image.size, count, limits)
     fitted_px = _fit(image.size, count, limits)
     frames, durations_ms = [], []

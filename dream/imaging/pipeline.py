@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from dream.imaging.animation import animation_of, encode_animation
+from dream.imaging.animation import animation_of, encode_animation, is_animation
 from dream.imaging.content import PHOTO, Content, content_of, content_of_pixels
 from dream.imaging.crop import Point, cut, least_edge_px
 from dream.imaging.decode import Decoded, decode, open_image, upright_size
@@ -69,7 +69,7 @@ def _affordable(decoded: Decoded, opened: ImageFile, limits: Limits) -> Decoded:
 def _variant_alone(spec: VariantSpec, file: BinaryIO, opened: ImageFile, target: Path, limits: Limits) -> Processed:
     """Write one variant to `target`, and not the picture; of an animation it is a still."""
     gain_map = gain_map_of(file, opened, replace(limits, output_format="jpeg"))
-    loses_motion = spec.is_whole and getattr(opened, "is_animated", False)
+    loses_motion = spec.is_whole and is_animation(opened, limits)
     size = limits.fit(upright_size(opened))
     edge_px = max(FOCUS_EDGE_PX, least_edge_px(size, [spec]))
     image = prepare(decode(opened, replace(limits, max_edge_px=edge_px, least_edge_share=1.0)))

@@ -23,9 +23,11 @@ from dream.errors import ImageRejected, Reason
 from dream.imaging.libtiff_reports import reports
 from dream.imaging.mapped import Bytes, mapped
 
-__all__ = ["TiffFile", "check_tiff"]
+__all__ = ["WHITE_IS_ZERO", "TiffFile", "check_tiff"]
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
+#: The key in `info` of greys of which 0 is white. Pillow inverts them up to 8 bits, and leaves deeper ones as they are.
+WHITE_IS_ZERO = "white_is_zero"
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 256, 257, 259, 262
 _STRIPS, _TILES, _PAGE_NUMBER, _SUB_IFDS, _DNG_VERSION = 273, 324, 297, 330, 50706
 _READ = frozenset(
@@ -117,11 +119,13 @@ class TiffFile(TiffImageFile):
         file.seek(0)
         if page is None:
             super()._open()
-            return
-        self.directory_at = page.offset
-        self.fp = _BeginningAt(file, page.offset, is_big=_is_big(data))  # type: ignore[assignment]
-        super()._open()
-        self.fp = self._fp = file
+        else:
+            self.directory_at = page.offset
+            self.fp = _BeginningAt(file, page.offset, is_big=_is_big(data))  # type: ignore[assignment]
+            super()._open()
+            self.fp = self._fp = file
+        if self.tag_v2.get(_PHOTOMETRIC) == 0:
+            self.info[WHITE_IS_ZERO] = True
 
     def load(self) -> Any:
         """Decode, and refuse a picture whose damage libtiff reports.

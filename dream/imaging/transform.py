@@ -14,9 +14,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
-from PIL import Image
+from PIL import Image, ImageChops
 
 from dream.imaging.colour import to_srgb
+from dream.imaging.tiff import WHITE_IS_ZERO
 
 if TYPE_CHECKING:
     from dream.imaging.decode import Decoded
@@ -163,7 +164,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     highest = max(float(bound) for bound in wide.getextrema())  # type: ignore[arg-type]
     whites = (65_535.0, 4_294_967_295.0) if mode == "I" else (1.0, 255.0, 65_535.0)
     white = next((white for white in whites if highest <= white), highest)
-    return wide.point(lambda value: value * (255.0 / white) + 0.5).convert("L")  # which cuts the fraction off
+    grey = wide.point(lambda value: value * (255.0 / white) + 0.5).convert("L")  # which cuts the fraction off
+    return ImageChops.invert(grey) if WHITE_IS_ZERO in image.info else grey
 
 
 _TURNS = {

@@ -5,6 +5,7 @@ What it should look like is worked out from the numbers (`profiles.py`), not wit
 
 from __future__ import annotations
 
+import struct
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,18 @@ def deep(mode: str, factor: float) -> Image.Image:
     """A chart of `GREYS` in a mode with wide numbers."""
     wide = chart("L", GREYS).convert("I" if mode.startswith("I") else mode).point(lambda value: value * factor + 0)
     return wide.convert(mode)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize(("mode", "factor"), [("L", 1), ("I;16", 257), ("F", 1 / 255)])
+def test_a_scan_of_which_0_is_white_is_no_negative(tmp_path: Path, mode: str, factor: float, compression: str) -> None:
+    """As some scanners write greys: PhotometricInterpretation is 0."""
+    picture = chart("L", GREYS) if mode == "L" else deep(mode, factor)
+    data = encoded(picture, "TIFF", compression=compression)
+    black_is_0, white_is_0 = (struct.pack("<HHLL", 262, 3, 1, value) for value in (1, 0))
+    assert data.count(black_is_0) == 1
+    _, out = run(tmp_path, data.replace(black_is_0, white_is_0))
+    assert_like(patches_of(out), greys([255 - grey for grey in GREYS]))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dream.imaging import Limits, Processed, VariantSpec, process_file, variant_
 from dream.variants import FULL
 from tests.pictures import noise
 from tests.unit.imaging import gain_maps
-from tests.unit.imaging.moving import BLUE, RED, Part, gif
+from tests.unit.imaging.moving import BLUE, RED, Part, apng, gif
 
 LIMITS = Limits(max_edge_px=1600)
 
@@ -82,6 +82,13 @@ def test_it_says_whether_hdr_is_lost(tmp_path: Path, text: str, loses: bool) -> 
 
 def test_it_says_whether_motion_is_lost(tmp_path: Path) -> None:
     """A still is the variant of an animation in any case, but no stand-in for the animation itself."""
-    moving = gif(Part(RED), Part(BLUE))
-    assert alone(moving, f"{FULL}:40:avif", tmp_path)[0].loses
-    assert not alone(moving, "card:20:avif", tmp_path)[0].loses
+    for moving in (gif(Part(RED), Part(BLUE)), apng(Part(RED), Part(BLUE))):
+        assert alone(moving, f"{FULL}:40:avif", tmp_path)[0].loses
+        assert not alone(moving, "card:20:avif", tmp_path)[0].loses
+
+
+def test_a_document_of_pages_has_no_motion_to_lose(tmp_path: Path) -> None:
+    """It is stored as its first page."""
+    pages = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    pages[0].save(file := io.BytesIO(), "TIFF", save_all=True, append_images=pages[1:])
+    assert not alone(file.getvalue(), f"{FULL}:40:avif", tmp_path)[0].loses
