@@ -160,7 +160,7 @@ class Remake:
             return Made(None, self._variants_alone(source, target))
         limits = self._limits.wanting(self._specs).around(image.focus or image.found_focus)
         processed = self._work(source, target, limits)
-        if not self._is_good(source):
+        if not self._is_good(source, processed):
             return Made(processed, processed.variants)
         source.replace(target)
         kept = {name: getattr(image, name) for name in ("width_px", "height_px", "content_type")}
@@ -187,13 +187,15 @@ class Remake:
     def _work(self, source: Path, target: Path, limits: Limits) -> Processed:
         return process(self._run, self._pool, self._image, source, target, limits, _GROUP)
 
-    def _is_good(self, source: Path) -> bool:
+    def _is_good(self, source: Path, processed: Processed) -> bool:
         """Whether the source is a stored picture that today's settings allow."""
         image, limits = self._image, self._limits
         wanted = OUTPUT_FORMATS if limits.output_format == "auto" else [limits.output_format]
+        # An animation is a WebP with any setting but `jpeg`.
+        allowed = {processed.content_type, *(OUTPUT_FORMATS[name].content_type for name in wanted)}
         return (
             self._is_stored
-            and image.content_type in [OUTPUT_FORMATS[name].content_type for name in wanted]
+            and image.content_type in allowed
             and 0 < max(image.width_px or 0, image.height_px or 0) <= limits.max_edge_px
             and source.stat().st_size <= limits.max_bytes
         )
