@@ -252,14 +252,13 @@ def _write(session: Session, claim: Claim, statement: ReturningUpdate[Any], **va
 
 def renew(session: Session, tokens: Iterable[str], lease_s: float) -> set[str]:
     """Make these leases last `lease_s` from now; returns the tokens that still stand."""
-    held = session.scalars(
-        update(DreamTask)
-        .where(text(LEASED), DreamTask.lease_token.in_(list(tokens)))
-        .values(lease_expires_at=now(lease_s))
-        .returning(DreamTask.lease_token)
-        .execution_options(synchronize_session=False)
-    )
-    return {token for token in held if token is not None}
+    held = text(LEASED), DreamTask.lease_token.in_(list(tokens))
+    # A row that its run has locked is left for the next time: to wait for it would let all the others expire.
+    free = session.scalars(select(DreamTask.id).where(*held).with_for_update(skip_locked=True)).all()
+    renewed = update(DreamTask).where(DreamTask.id.in_(free), *held).values(lease_expires_at=now(lease_s))
+    session.execute(renewed.execution_options(synchronize_session=False))
+    standing = session.scalars(select(DreamTask.lease_token).where(*held))
+    return {token for token in standing if token is not None}
 
 
 def replace_args(session: Session, claim: Claim, args: Sequence[Any]) -> None:
