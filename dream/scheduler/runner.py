@@ -66,7 +66,7 @@ class Runner:
         #: Whether the timetable has been looked at, and the error of its last look.
         self.is_ready, self._trouble = False, ""
         self._stopping = threading.Event()
-        self._sweep = Sweep(settings, self._connections, lambda: self.pulse.moved("resend"))
+        self._sweep = Sweep(settings, self._connections, self.pulse.moved)
         self._orphans = Orphans(settings, self._connections, self._stopping)
         self._expiry = Expiry(settings, self._connections)
         self._retention = Retention(settings, self._connections.database, self._stopping)

@@ -35,6 +35,8 @@ _LOST_AT = 0.5
 #: A worker announces an outcome at once; the sweep repeats it after this time.
 _UNSAID_S = 5.0
 _ANNOUNCE_AT_ONCE = 200
+#: Failed announcements, one after another, after which the sweep waits for its next time: Redis is away.
+_FAILURES = 3
 #: The number of overdue tasks on a page, without their arguments.
 _PAGE = 1000
 #: The number of tasks whose arguments are in memory together.
@@ -47,10 +49,12 @@ class Sweep:
     Parameters:
       settings: the time after which a task is overdue.
       connections: the rows, the broker, the events and the results.
-      moved: called while tasks are sent, because thousands may be.
+      moved: called with the name of the job for each few tasks, because there may be thousands.
     """
 
-    def __init__(self, settings: Settings, connections: Connections, moved: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: Settings, connections: Connections, moved: Callable[[str], None] = lambda _job: None
+    ) -> None:
         self._moved = moved
         self._settings = settings
         self._connections = connections
@@ -105,7 +109,7 @@ class Sweep:
                 yield task
 
     def _send_again(self, lost: Sequence[Overdue]) -> int:
-        self._moved()
+        self._moved("resend")
         with self._database.read() as session:
             found = {task.id: task for task in tasks.to_send(session, [turn.id for turn in lost])}
         # In the order of `lost`; a task without a row was removed meanwhile.
@@ -142,7 +146,12 @@ class Sweep:
         while True:
             with self._database.read() as session:
                 unsaid = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
-            told = [outcomes.announce(self._connections, row.id) for row in unsaid]
+            told: list[bool] = []
+            for row in unsaid:
+                self._moved("announce")
+                told.append(outcomes.announce(self._connections, row.id))
+                if told[-_FAILURES:] == [False] * _FAILURES:
+                    break
             count += len(told)
             if len(told) < _ANNOUNCE_AT_ONCE or not all(told):
                 return count
