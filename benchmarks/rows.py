@@ -248,7 +248,7 @@ def _sweep_queries() -> dict[str, Callable[[Session], object]]:
         "newest of the timetable": lambda session: tasks.newest_of(session, "cleanup-expired-tokens:"),
         "staged keys": lambda session: images.staged_keys(session, [uuid4().hex for _ in range(500)]),
         "staged bytes of ended pictures": lambda session: images.staged_ended(session, 7 * 86400, 500),
-        "unswept pictures": lambda session: images.take_unswept(session, 500),
+        "unswept pictures": lambda session: images.unswept(session, 500),
     }
 
 

@@ -19,8 +19,10 @@ from dream.messages.states import ImageState, check_move, sources_of
 from dream.variants import VariantSpec
 
 __all__ = [
+    "BY_AGE",
     "LATE_OBJECT_S",
     "begin_task",
+    "behind_age",
     "by_id",
     "by_key",
     "by_keys",
@@ -38,6 +40,7 @@ __all__ = [
     "mark_deleting",
     "measure",
     "move_task",
+    "note_swept",
     "of_task",
     "page",
     "positions_of",
@@ -45,9 +48,9 @@ __all__ = [
     "staged_keys",
     "stored_by",
     "stored_bytes",
-    "take_unswept",
+    "take_failed",
     "twin_of",
-    "undo_sweep",
+    "unswept",
 ]
 
 T = TypeVar("T")
@@ -374,20 +377,23 @@ def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
     session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids)), facts=None))
 
 
-_BY_AGE = DreamImage.updated_at, DreamImage.id
+#: `updated_at` and id of a picture.
+Age = tuple[datetime, int]
+BY_AGE = DreamImage.updated_at, DreamImage.id
 
 
-def _after(last: tuple[datetime, int] | None) -> ColumnElement[bool]:
-    return behind(*zip(_BY_AGE, last, strict=True)) if last else true()
+def behind_age(last: Age | None) -> ColumnElement[bool]:
+    """Whether a picture comes behind this one, the oldest first; every one does if it is None."""
+    return behind(*zip(BY_AGE, last, strict=True)) if last else true()
 
 
 def staged_ended(
-    session: Session, older_than_s: float, limit: int, last: tuple[datetime, int] | None = None
+    session: Session, older_than_s: float, limit: int, last: Age | None = None
 ) -> Sequence[Row[tuple[int, str, datetime]]]:
     """Pictures that need no staged bytes: completed, deleted, or failed long ago.
 
     Parameters:
-      last: `updated_at` and id of the last picture of the page before.
+      last: the last picture of the page before.
 
     Returns:
       The `id`, `staging_key` and `updated_at` of each.
@@ -397,14 +403,14 @@ def staged_ended(
         select(DreamImage.id, DreamImage.staging_key, DreamImage.updated_at)
         .where(
             text(STAGED_ENDED),
-            _after(last),
+            behind_age(last),
             DreamImage.updated_at <= as_of(-min(_DROPPED_AFTER_S, older_than_s)),
             case(
                 (is_failed, DreamImage.updated_at <= as_of(-older_than_s)),
                 else_=DreamImage.updated_at <= as_of(-_DROPPED_AFTER_S),
             ),
         )
-        .order_by(*_BY_AGE)
+        .order_by(*BY_AGE)
         .limit(at_most(limit))
     ).all()  # type: ignore[return-value]  # the condition says that it has a key
 
@@ -415,21 +421,26 @@ def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
     return {key for key in found if key is not None}
 
 
-def take_unswept(session: Session, limit: int, last: tuple[datetime, int] | None = None) -> Sequence[DreamImage]:
-    """Take the turn to delete the keys of deleted and failed pictures once more.
+def unswept(session: Session, limit: int, last: Age | None = None) -> Sequence[DreamImage]:
+    """Deleted and failed pictures whose keys are to be deleted once more.
+
+    A run that was paused, or died between its object and its row, may have left an object there.
 
     Parameters:
-      last: `updated_at` and id of the last picture of the batch before.
-
-    A run that was paused, or died between its object and its row, may have left an object there. A picture that is
-    replayed after its turn was taken gets another key (`dead_letters.revive`), so nothing new is deleted.
+      last: the last picture of the page before.
     """
     long_ago = DreamImage.updated_at <= as_of(-LATE_OBJECT_S)
-    # In the order of the index, and locked: two schedulers take different ones.
-    oldest = select(DreamImage.id).where(text(UNSWEPT), long_ago, _after(last)).order_by(*_BY_AGE).limit(at_most(limit))
-    ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
-    if not ids:
-        return []
+    oldest = select(DreamImage).where(text(UNSWEPT), long_ago, behind_age(last)).order_by(*BY_AGE)
+    return session.scalars(oldest.limit(at_most(limit))).all()
+
+
+def take_failed(session: Session, image_ids: Collection[int]) -> Sequence[DreamImage]:
+    """Note failed pictures as swept before their keys are deleted; returns those that have failed still.
+
+    One that is replayed from now on gets another key (`dead_letters.revive`), so nothing new is deleted.
+    """
+    failed = DreamImage.id.in_(image_ids), DreamImage.state == ImageState.FAILED, text(UNSWEPT)
+    ids = session.scalars(select(DreamImage.id).where(*failed).with_for_update(skip_locked=True)).all()
     return session.scalars(
         update(DreamImage)
         .where(DreamImage.id.in_(ids), text(UNSWEPT))
@@ -439,9 +450,9 @@ def take_unswept(session: Session, limit: int, last: tuple[datetime, int] | None
     ).all()
 
 
-def undo_sweep(session: Session, image_ids: Iterable[int]) -> None:
-    """Let a later sweep try again: the keys could not be deleted now."""
-    _note(session, image_ids, swept=False)
+def note_swept(session: Session, image_ids: Iterable[int], *, swept: bool = True) -> None:
+    """Note whether their keys are deleted, for a later sweep, and clear private facts of older releases."""
+    _note(session, image_ids, swept=swept, facts=None)
 
 
 def forget_staged(session: Session, image_ids: Iterable[int]) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.batches import at_most
 from dream.db.clock import as_of, now
+from dream.db.images import BY_AGE, Age, behind_age
 from dream.db.models import OUTDATED, DreamImage, DreamMark, DreamTask
 from dream.db.variants import locked
 from dream.messages.states import ImageState, TaskState
@@ -129,11 +130,15 @@ def begin(session: Session, image_id: int, variants: Iterable[VariantSpec]) -> D
 # --- objects of older remakes
 
 
-def outdated(session: Session, for_s: float, limit: int) -> Sequence[DreamImage]:
-    """Pictures that may have objects of older remakes, and that no run has touched for these seconds."""
-    query = select(DreamImage).where(text(OUTDATED), DreamImage.updated_at <= as_of(-for_s))
+def outdated(session: Session, for_s: float, limit: int, last: Age | None = None) -> Sequence[DreamImage]:
+    """Pictures that may have objects of older remakes, and that no run has touched for these seconds.
+
+    Parameters:
+      last: the last picture of the page before.
+    """
+    query = select(DreamImage).where(text(OUTDATED), DreamImage.updated_at <= as_of(-for_s), behind_age(last))
     # In the order of the index: PostgreSQL expects a third of all rows to meet the condition, and would scan them all.
-    return session.scalars(query.order_by(DreamImage.updated_at).limit(at_most(limit))).all()
+    return session.scalars(query.order_by(*BY_AGE).limit(at_most(limit))).all()
 
 
 def forget_old_objects(session: Session, swept: Mapping[int, int]) -> None:

@@ -12,6 +12,7 @@ from dream.db import images, remakes, retention, uploads
 from dream.db.batches import in_batches
 from dream.db.retention import OldTasks, OldTombstones
 from dream.log import get_logger
+from dream.messages.states import ImageState
 from dream.observe.metrics import ORPHANS, PRUNED
 from dream.storage.keys import old_places_of, places_of, upload_of
 
@@ -27,6 +28,8 @@ __all__ = ["Orphans", "Retention"]
 log = get_logger(__name__)
 
 _AT_ONCE = 500
+#: Failed pictures of one batch: a scheduler that is killed during it leaves the objects of so many.
+_FAILED_AT_ONCE = 50
 _PRUNE_EVERY_S = 3600.0
 _SHORTEST_S = 1.0
 
@@ -69,7 +72,7 @@ class Orphans:
     def _staged_of_rows(self) -> int:
         """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
         count = 0
-        last: tuple[datetime, int] | None = None
+        last: images.Age | None = None
         while not self._stopping.is_set():
             with self._database.read() as session:
                 rows = images.staged_ended(session, self._settings.staging_ttl_s, _AT_ONCE, last)
@@ -87,18 +90,32 @@ class Orphans:
     def _objects_of_ended(self) -> int:
         """Objects of ended pictures: a run that was paused, or died before it wrote the row, may have left one."""
         count = 0
-        last: tuple[datetime, int] | None = None
+        last: images.Age | None = None
         while not self._stopping.is_set():
-            with self._database.begin() as session:
-                rows = images.take_unswept(session, _AT_ONCE, last)
+            with self._database.read() as session:
+                rows = images.unswept(session, _AT_ONCE, last)
             if not rows:
                 break
-            last = max((row.updated_at, row.id) for row in rows)
-            left = self._not_swept(rows)
-            with self._database.begin() as session:
-                images.undo_sweep(session, left)
-            count += len(rows) - len(left)
+            last = rows[-1].updated_at, rows[-1].id
+            count += self._sweep_deleted([row for row in rows if row.state is ImageState.DELETED])
+            failed = [row.id for row in rows if row.state is ImageState.FAILED]
+            for start in range(0, len(failed), _FAILED_AT_ONCE):
+                count += self._sweep_failed(failed[start : start + _FAILED_AT_ONCE])
         return count
+
+    def _sweep_deleted(self, rows: Sequence[DreamImage]) -> int:
+        left = self._not_swept(rows)
+        with self._database.begin() as session:
+            images.note_swept(session, {row.id for row in rows} - set(left))
+        return len(rows) - len(left)
+
+    def _sweep_failed(self, image_ids: Collection[int]) -> int:
+        """A failed picture may be replayed at this moment, so it is noted first."""
+        with self._database.begin() as session:
+            rows = images.take_failed(session, image_ids)
+        left = self._not_swept(rows)
+        self._database.persist(lambda session: images.note_swept(session, left, swept=False))
+        return len(rows) - len(left)
 
     def _objects_of_older_remakes(self) -> int:
         """Objects that a remake has replaced, once no browser can ask for them, and those of remakes that failed."""
@@ -106,18 +123,18 @@ class Orphans:
         settings = self._settings
         quiet_s = 2 * settings.media_forget_s + max(images.LATE_OBJECT_S, 2 * settings.time_limit_s)
         count = 0
+        last: images.Age | None = None
         while not self._stopping.is_set():
             with self._database.read() as session:
-                rows = remakes.outdated(session, quiet_s, _AT_ONCE)
+                rows = remakes.outdated(session, quiet_s, _AT_ONCE, last)
             if not rows:
                 break
+            last = rows[-1].updated_at, rows[-1].id
             left = set(self._with_left({row.id: old_places_of(row) for row in rows}))
             swept = {row.id: row.last_remake for row in rows if row.id not in left}
             with self._database.begin() as session:
                 remakes.forget_old_objects(session, swept)
             count += len(swept)
-            if left:
-                break
         return count
 
     def _not_swept(self, rows: Sequence[DreamImage]) -> list[int]:

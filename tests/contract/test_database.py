@@ -286,7 +286,7 @@ def test_deleting_beats_completing(database: Database, task_id: str) -> None:
 
 def test_the_facts_of_a_photo_end_with_its_deletion(database: Database, task_id: str) -> None:
     """At once; and at the latest with its objects, or with the nightly sweep, if an older release deletes it."""
-    ends = (images.mark_deleting, images.mark_deleted, lambda session, _: images.take_unswept(session, 10))
+    ends = (images.mark_deleting, images.mark_deleted, images.note_swept)
     with database.begin() as session:
         pictures = images.of_task(session, task_id)
         ids = [image.id for image in pictures]
