@@ -20,7 +20,7 @@ from dream.version import __version__
 
 __all__ = ["CATALOGUE", "OUTCOMES", "PARTS", "Counter", "Gauge", "Histogram", "Metric", "switch_on"]
 
-#: The label `part` is not called `service`: Prometheus on Kubernetes gives each target a label of that name.
+#: The label `part` is not called `service`, and none is `job`: Prometheus gives these names to labels of its own.
 PARTS = ("worker", "scheduler", "gateway", "bridge")
 #: The ends of a run. After `retried` and `requeued` another run follows; `rejected`: the caller's pictures are refused;
 #: `not_run`: the task was not due or not free.
@@ -340,12 +340,12 @@ STAGED_FILES = Gauge(
     _SCHEDULER,
     over="mostrecent",
 )
-JOB_SECONDS = Histogram("dream_job_seconds", "Duration of the scheduler's jobs.", ("job",), _SCHEDULER)
-JOB_FAILURES = Counter("dream_job_failures_total", "Jobs of the scheduler that failed.", ("job",), _SCHEDULER)
+JOB_SECONDS = Histogram("dream_job_seconds", "Duration of the scheduler's jobs.", ("name",), _SCHEDULER)
+JOB_FAILURES = Counter("dream_job_failures_total", "Jobs of the scheduler that failed.", ("name",), _SCHEDULER)
 JOB_SUCCESS = Gauge(
     "dream_job_last_success_timestamp_seconds",
     "Last success of each job of the scheduler, in seconds since the epoch.",
-    ("job",),
+    ("name",),
     _SCHEDULER,
     over="max",
 )
