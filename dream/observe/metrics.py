@@ -184,12 +184,15 @@ DATABASE_ERRORS = Counter(
     known=[("disconnected",), ("refused",)],
 )
 STORE_SECONDS = Histogram(
-    "dream_store_seconds", "Duration of calls of the object store.", ("operation",), buckets=_CALL_S
+    "dream_store_seconds",
+    "Duration of calls of the object store; of pictures that the gateway passes on, until the store begins its answer.",
+    ("operation",),
+    buckets=_CALL_S,
 )
 STORE_ERRORS = Counter(
     "dream_store_errors_total",
     "Calls of the object store that failed: it did not answer (`unavailable`), answered with an error of its own "
-    "(`server`) or refused the call (`refused`). A missing object is no error.",
+    "(`server`) or refused the call (`refused`). A missing object or range is no error.",
     ("reason",),
     known=[("unavailable",), ("server",), ("refused",)],
 )
