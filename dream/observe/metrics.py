@@ -200,7 +200,7 @@ REDIS_SECONDS = Histogram("dream_redis_seconds", "Duration of dream's scripts in
 REDIS_ERRORS = Counter("dream_redis_errors_total", "Scripts in Redis that failed.")
 EVENTS_PUBLISHED = Counter(
     "dream_events_published_total",
-    "Events that were given to Redis for the pages, and whether it took them.",
+    "Events for pages: Redis took them (`published`) or did not (`lost`).",
     ("outcome",),
     known=[("published",), ("lost",)],
 )
@@ -220,7 +220,7 @@ RUNS = Counter(
 )
 REDELIVERIES = Counter(
     "dream_task_redeliveries_total",
-    "Deliveries after the first one: the worker before has died, or has requeued the message.",
+    "Messages delivered again, because the worker before died or requeued them.",
     ("task",),
     _WORKER,
 )
@@ -245,7 +245,7 @@ PICTURES = Counter(
 VARIANTS = Counter(
     "dream_variants_total",
     "Versions that visitors asked for: `made`; not kept, because they would save no bytes (`no_gain`); or not needed "
-    "any more, because the picture was deleted or remade (`gone`).",
+    "any more, because the picture was deleted or got another focal point (`gone`).",
     ("outcome",),
     _WORKER,
     known=[("made",), ("no_gain",), ("gone",)],
@@ -283,13 +283,15 @@ MEDIA_MEMORY = Gauge("dream_media_memory_bytes", "Memory of the pictures that ga
 SOCKETS = Gauge("dream_sockets", "Open WebSockets.", (), _GATEWAY)
 SOCKETS_CLOSED = Counter(
     "dream_sockets_closed_total",
-    "WebSockets that have ended, by close code; 4008 is a socket that fell behind, codes that dream does not know are "
-    "`other`.",
+    "WebSockets that have ended, by close code; 4008 is a client that read too slowly or sent too much, codes that "
+    "dream does not know are `other`.",
     ("code",),
     _GATEWAY,
     known=[("1000",), ("1001",), ("1012",), ("1013",), ("4001",), ("4008",)],
 )
-EVENTS_SENT = Counter("dream_socket_events_total", "Events that were sent to WebSockets.", (), _GATEWAY)
+EVENTS_SENT = Counter(
+    "dream_socket_events_total", "Events that were sent to WebSockets and event streams.", (), _GATEWAY
+)
 
 # --- the scheduler
 
@@ -365,9 +367,9 @@ RESENT = Counter(
 )  # fmt: skip
 ORPHANS = Counter(
     "dream_orphans_removed_total",
-    "Objects that nothing needed: staged bytes of ended pictures (`staged`), of no row (`orphans`), of direct uploads "
-    "that nobody completed (`direct`), `objects` of failed and deleted pictures, and those that a remake has replaced "
-    "(`remade`).",
+    "Orphans that were removed: staged bytes of ended pictures (`staged`), of no row (`orphans`) and of direct "
+    "uploads that nobody completed (`direct`). `objects` counts failed and deleted pictures, also those that had left "
+    "no object; `remade` counts pictures whose former objects were removed.",
     ("kind",),
     _SCHEDULER,
 )
