@@ -31,7 +31,7 @@ class Scrape:
                 if family.type in ("counter", "histogram"):
                     self.counters[key] = sample.value
 
-    def sum(self, name: str, **labels: str) -> float | None:
+    def sum(self, name: str, /, **labels: str) -> float | None:
         """The sum of the series with these labels; None if there is none."""
         found = [
             value for (each, has), value in self.values.items() if each == name and has >= frozenset(labels.items())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC
@@ -25,6 +26,7 @@ from dream.gateway.faults import RETRY_AFTER_S, log_fault
 from dream.gateway.objects import Objects, StoreSilent
 from dream.gateway.refusals import Code, Refused
 from dream.observe.metrics import MEDIA_READS
+from dream.observe.watching import count_store_answer
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -141,7 +143,14 @@ class Proxied:
     async def _read(self, method: str, wishes: Mapping[str, str], is_whole: bool) -> StoreAnswer | CopyAnswer:
         async def ask() -> StoreAnswer:
             MEDIA_READS.add("store")
-            return await self._objects.get((await self._sign()).url, method, wishes)
+            url, operation, began = (await self._sign()).url, f"{method.title()}Object", time.perf_counter()
+            try:
+                answer = await self._objects.get(url, method, wishes)
+            except ObjectStoreUnavailable:
+                count_store_answer(operation, began, None)
+                raise
+            count_store_answer(operation, began, answer.status)
+            return answer
 
         try:
             return (is_whole and await self._memory.read(self._shown, ask)) or await ask()

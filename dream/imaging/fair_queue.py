@@ -25,12 +25,14 @@ class FairQueue(Generic[T]):
         """Put a job behind the others of its group."""
         self._waiting.setdefault(group, deque()).append(job)
 
-    def leave(self, group: str, job: T) -> None:
-        """Remove a job if it waits."""
-        if job in self._waiting.get(group, ()):
-            self._waiting[group].remove(job)
-            if not self._waiting[group]:
-                del self._waiting[group]
+    def leave(self, group: str, job: T) -> bool:
+        """Remove a job if it waits; return whether it did."""
+        if job not in self._waiting.get(group, ()):
+            return False
+        self._waiting[group].remove(job)
+        if not self._waiting[group]:
+            del self._waiting[group]
+        return True
 
     def next(self) -> tuple[str, T] | None:
         """Take the next job, which runs from now on; None if none waits."""

@@ -306,12 +306,14 @@ class Pool:
         """Put a job into the queue (for `Job`)."""
         with self._lock:
             self._queue.join(job.group, job)
+            POOL_JOBS.add(1)
         self._advance()
 
     def forget(self, job: Job) -> None:
         """Remove a job from the queue, if it waits there (for `Job`)."""
         with self._lock:
-            self._queue.leave(job.group, job)
+            if self._queue.leave(job.group, job):
+                POOL_JOBS.add(-1)
 
     def mend(self) -> None:
         """Replace the inner pool if it is broken (for a `Job` in the queue, which is not the cause).
@@ -331,7 +333,7 @@ class Pool:
                 group, job = found
                 try:
                     inner, future = self._schedule(job)
-                except RuntimeError:  # pebble raises it for a broken pool, which a waiting job replaces
+                except (RuntimeError, WorkerStopping):  # a broken pool, which a waiting job replaces, or a stopped one
                     self._queue.put_back(group, job)
                     return
                 self._started[future] = group, inner
@@ -343,7 +345,6 @@ class Pool:
         # Not pebble's own time-out: it reads the clock of the day, which may be set.
         arguments = (*job.arguments, self.time_limit_s, self.time_limit_s * (os.cpu_count() or 1))
         future = inner.schedule(child.run, args=arguments)
-        POOL_JOBS.add(1)
         future.add_done_callback(_count_end)
         return inner, future
 

@@ -20,7 +20,7 @@ from dream.version import __version__
 
 __all__ = ["CATALOGUE", "OUTCOMES", "PARTS", "Counter", "Gauge", "Histogram", "Metric", "switch_on"]
 
-#: The label `part` is not called `service`: Prometheus on Kubernetes gives each target a label of that name.
+#: The label `part` is not called `service`, and none is `job`: Prometheus gives these names to labels of its own.
 PARTS = ("worker", "scheduler", "gateway", "bridge")
 #: The ends of a run. After `retried` and `requeued` another run follows; `rejected`: the caller's pictures are refused;
 #: `not_run`: the task was not due or not free.
@@ -184,12 +184,15 @@ DATABASE_ERRORS = Counter(
     known=[("disconnected",), ("refused",)],
 )
 STORE_SECONDS = Histogram(
-    "dream_store_seconds", "Duration of calls of the object store.", ("operation",), buckets=_CALL_S
+    "dream_store_seconds",
+    "Duration of calls of the object store; of pictures that the gateway passes on, until the store begins its answer.",
+    ("operation",),
+    buckets=_CALL_S,
 )
 STORE_ERRORS = Counter(
     "dream_store_errors_total",
     "Calls of the object store that failed: it did not answer (`unavailable`), answered with an error of its own "
-    "(`server`) or refused the call (`refused`). A missing object is no error.",
+    "(`server`) or refused the call (`refused`). A missing object or range is no error.",
     ("reason",),
     known=[("unavailable",), ("server",), ("refused",)],
 )
@@ -197,7 +200,7 @@ REDIS_SECONDS = Histogram("dream_redis_seconds", "Duration of dream's scripts in
 REDIS_ERRORS = Counter("dream_redis_errors_total", "Scripts in Redis that failed.")
 EVENTS_PUBLISHED = Counter(
     "dream_events_published_total",
-    "Events that were given to Redis for the pages, and whether it took them.",
+    "Events for pages: Redis took them (`published`) or did not (`lost`).",
     ("outcome",),
     known=[("published",), ("lost",)],
 )
@@ -217,7 +220,7 @@ RUNS = Counter(
 )
 REDELIVERIES = Counter(
     "dream_task_redeliveries_total",
-    "Deliveries after the first one: the worker before has died, or has requeued the message.",
+    "Messages delivered again, because the worker before died or requeued them.",
     ("task",),
     _WORKER,
 )
@@ -242,7 +245,7 @@ PICTURES = Counter(
 VARIANTS = Counter(
     "dream_variants_total",
     "Versions that visitors asked for: `made`; not kept, because they would save no bytes (`no_gain`); or not needed "
-    "any more, because the picture was deleted or remade (`gone`).",
+    "any more, because the picture was deleted or got another focal point (`gone`).",
     ("outcome",),
     _WORKER,
     known=[("made",), ("no_gain",), ("gone",)],
@@ -280,13 +283,15 @@ MEDIA_MEMORY = Gauge("dream_media_memory_bytes", "Memory of the pictures that ga
 SOCKETS = Gauge("dream_sockets", "Open WebSockets.", (), _GATEWAY)
 SOCKETS_CLOSED = Counter(
     "dream_sockets_closed_total",
-    "WebSockets that have ended, by close code; 4008 is a socket that fell behind, codes that dream does not know are "
-    "`other`.",
+    "WebSockets that have ended, by close code; 4008 is a client that read too slowly or sent too much, codes that "
+    "dream does not know are `other`.",
     ("code",),
     _GATEWAY,
     known=[("1000",), ("1001",), ("1012",), ("1013",), ("4001",), ("4008",)],
 )
-EVENTS_SENT = Counter("dream_socket_events_total", "Events that were sent to WebSockets.", (), _GATEWAY)
+EVENTS_SENT = Counter(
+    "dream_socket_events_total", "Events that were sent to WebSockets and event streams.", (), _GATEWAY
+)
 
 # --- the scheduler
 
@@ -340,12 +345,12 @@ STAGED_FILES = Gauge(
     _SCHEDULER,
     over="mostrecent",
 )
-JOB_SECONDS = Histogram("dream_job_seconds", "Duration of the scheduler's jobs.", ("job",), _SCHEDULER)
-JOB_FAILURES = Counter("dream_job_failures_total", "Jobs of the scheduler that failed.", ("job",), _SCHEDULER)
+JOB_SECONDS = Histogram("dream_job_seconds", "Duration of the scheduler's jobs.", ("name",), _SCHEDULER)
+JOB_FAILURES = Counter("dream_job_failures_total", "Jobs of the scheduler that failed.", ("name",), _SCHEDULER)
 JOB_SUCCESS = Gauge(
     "dream_job_last_success_timestamp_seconds",
     "Last success of each job of the scheduler, in seconds since the epoch.",
-    ("job",),
+    ("name",),
     _SCHEDULER,
     over="max",
 )
@@ -362,9 +367,9 @@ RESENT = Counter(
 )  # fmt: skip
 ORPHANS = Counter(
     "dream_orphans_removed_total",
-    "Objects that nothing needed: staged bytes of ended pictures (`staged`), of no row (`orphans`), of direct uploads "
-    "that nobody completed (`direct`), `objects` of failed and deleted pictures, and those that a remake has replaced "
-    "(`remade`).",
+    "Orphans that were removed: staged bytes of ended pictures (`staged`), of no row (`orphans`) and of direct "
+    "uploads that nobody completed (`direct`). `objects` counts failed and deleted pictures, also those that had left "
+    "no object; `remade` counts pictures whose former objects were removed.",
     ("kind",),
     _SCHEDULER,
 )

@@ -13,7 +13,8 @@ __all__ = ["count_store_answer", "watch_statements", "watch_steps", "watch_store
 _BEGAN = "dream_began"
 _STATEMENTS = frozenset({"select", "insert", "update", "delete", "with"})
 _DENIED, _SERVER_ERROR = 400, 500
-_MISSING = 404
+#: A missing object, and a range that a client asks for beyond the end of its object.
+_NO_FAULT = 404, 416
 
 
 def watch_steps() -> None:
@@ -90,5 +91,5 @@ def count_store_answer(operation: str, began: float, status: int | None) -> None
         STORE_ERRORS.add("unavailable")
     elif status >= _SERVER_ERROR:
         STORE_ERRORS.add("server")
-    elif status >= _DENIED and status != _MISSING:
+    elif status >= _DENIED and status not in _NO_FAULT:
         STORE_ERRORS.add("refused")

@@ -18,7 +18,8 @@ from tests.gateway import DREAM, KEY, OWNER, Gateway, auth
 from tests.nginx import nginx
 from tests.pictures import noise
 
-DELIVERY = Path(__file__).resolve().parents[2] / "docs" / "delivery.md"
+ROOT = Path(__file__).resolve().parents[2]
+DELIVERY = ROOT / "docs" / "delivery.md"
 FORGET_S = 2
 
 
@@ -29,6 +30,14 @@ def site(folder: Path, port: int, gateway_port: int) -> str:
     upstream = f"upstream dream_gateway {{ server 127.0.0.1:{gateway_port}; }}"
     told = "add_header X-Cache $upstream_cache_status always;"
     return f"{path}\n{upstream}\nserver {{ listen 127.0.0.1:{port}; {told} {location} }}"
+
+
+@pytest.mark.parametrize("file", ["docs/delivery.md", "deploy/nginx/dream.conf", "deploy/docker/nginx/dream.conf"])
+def test_nginx_tells_the_gateway_each_visitors_address(file: str) -> None:
+    """Without it all visitors count as one behind `DREAM_TRUSTED_PROXIES`."""
+    locations = re.findall(r"location /[^}]*proxy_pass http://\$?dream_gateway;[^}]*", (ROOT / file).read_text())
+    assert len(locations) == 1
+    assert "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;" in locations[0]
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_the_age_of_the_oldest_grows_while_no_worker_runs(
     assert later.sum("dream_queue_waiting_tasks", queue=IMAGES_QUEUE) == 1
     assert later.sum("dream_queue_messages", queue=IMAGES_QUEUE, state="waiting") == 1
     assert later.sum("dream_pictures_unfinished") == 1
-    assert (later.sum("dream_job_last_success_timestamp_seconds", job="resend") or 0) > 0
+    assert (later.sum("dream_job_last_success_timestamp_seconds", name="resend") or 0) > 0
     parts.kill(scheduler)
     parts.start("worker", ready=False, **metrics)
     last = until(port, lambda now: now.sum("dream_pictures_total") == 1, "the picture")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 
-from dream.observe.metrics import CATALOGUE
+from dream.observe.metrics import CATALOGUE, JOB_SUCCESS
+from tests.conftest import wait_for
+from tests.nginx import program
+from tests.scraping import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/prometheus"
@@ -26,7 +31,7 @@ EXPRESSIONS = {rule["alert"]: rule["expr"] for rule in RULES} | {
     f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]
 }
 #: Labels that Prometheus adds.
-ADDED = {"instance", "job", "le"}
+ADDED = {"instance", "le"}
 
 #: For each alert, series of a sick system: minute by minute in Prometheus's notation.
 SICK: dict[str, dict[str, str]] = {
@@ -68,8 +73,8 @@ SICK: dict[str, dict[str, str]] = {
     "DreamSlowSockets": {'dream_sockets_closed_total{code="4008"}': "0+90x60"},
     "DreamTasksResent": {"dream_tasks_resent_total": "0+5x60"},
     "DreamCleanUpOverdue": {'dream_timetable_last_success_timestamp_seconds{entry="e"}': "-93600x60"},
-    "DreamJobOverdue": {'dream_job_last_success_timestamp_seconds{job="resend"}': "0x60"},
-    "DreamJobsFail": {'dream_job_failures_total{job="prune"}': "0+1x60"},
+    "DreamJobOverdue": {'dream_job_last_success_timestamp_seconds{name="resend"}': "0x60"},
+    "DreamJobsFail": {'dream_job_failures_total{name="prune"}': "0+1x60"},
     "DreamVersionsDiffer": {
         'dream_build_info{part="worker",version="1"}': "1x120",
         'dream_build_info{part="worker",version="2"}': "1x120",
@@ -107,19 +112,14 @@ WELL = {
     'dream_sockets_closed_total{code="4008"}': "0+1x180",
     "dream_tasks_resent_total": "0x100 3x80",
     'dream_timetable_last_success_timestamp_seconds{entry="e"}': "0x180",
-    'dream_job_last_success_timestamp_seconds{job="resend"}': "0+60x180",
-    'dream_job_failures_total{job="prune"}': "0x100 1x80",
+    'dream_job_last_success_timestamp_seconds{name="resend"}': "0+60x180",
+    'dream_job_failures_total{name="prune"}': "0x100 1x80",
 }
 
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("promtool is missing (Debian: prometheus)")
-        pytest.skip("promtool is missing (Debian: prometheus)")
-    return found
+    return program("promtool")
 
 
 def run(*command: str) -> None:
@@ -159,6 +159,52 @@ def test_each_alert_fires_on_a_sick_system_and_none_on_one_that_is_well(promtool
     tests = {"rule_files": [str(FOLDER / "alerts.yml")], "evaluation_interval": "1m", "tests": scenes}
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
     run(promtool, "test", "rules", str(tmp_path / "tests.yml"))
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[int]:
+    """The port of a Prometheus that scrapes every metric of the catalogue."""
+    registry = CollectorRegistry()
+    served, port = free_port(), free_port()
+    config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    config |= {"global": {"scrape_interval": "1s"}, "rule_files": []}
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{served}"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    files = f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"
+    command = program("prometheus"), *files, f"--web.listen-address=127.0.0.1:{port}"
+    try:
+        for metric in CATALOGUE.values():
+            metric.switch_on(registry)
+            metric.begin(*metric.labels)
+        JOB_SUCCESS.set(1, "resend")
+        server, _thread = start_http_server(served, "127.0.0.1", registry)
+        with server, subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield port
+            finally:
+                process.terminate()
+                server.shutdown()
+    finally:
+        for metric in CATALOGUE.values():
+            metric.switch_off()
+
+
+def asked(port: int, expression: str) -> list[dict[str, str]]:
+    """The labels of the series that Prometheus finds; none while it starts."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={quote(expression)}", timeout=10) as answer:
+            return [series["metric"] for series in json.load(answer)["data"]["result"]]
+    except OSError:
+        return []
+
+
+@pytest.mark.slow
+def test_a_scrape_keeps_the_labels_and_the_alert_about_jobs_sees_each(prometheus: int) -> None:
+    wait_for(lambda: asked(prometheus, 'up{job="dream"} == 1'), what="a scrape")
+    series = asked(prometheus, '{__name__=~"dream_.+"}')
+    assert {each for labels in series for each in labels} >= {"name", "outcome", "instance", "job"}
+    assert [labels for labels in series if any(each.startswith("exported_") for each in labels)] == []
+    assert asked(prometheus, EXPRESSIONS["DreamJobOverdue"]) == [{"name": "resend"}]
 
 
 def test_each_alert_has_a_severity_a_summary_and_a_line_in_the_runbook() -> None:

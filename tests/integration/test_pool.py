@@ -13,12 +13,13 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from benchmarks.memory import peak_mb
 from dream.actors.resources import WorkerResources
@@ -28,6 +29,7 @@ from dream.imaging.child import Renewal
 from dream.imaging.decode import open_image
 from dream.imaging.pool import Pool
 from dream.imaging.structure import pixel_bytes
+from dream.observe.metrics import POOL_JOBS
 from dream.runs.sending import own_broker
 from dream.settings import Settings
 from tests.clocks import Clock
@@ -381,6 +383,50 @@ def test_stop_ends_children_and_waiters_at_once(tmp_path: Path, endless: Path) -
         with pytest.raises(WorkerStopping):
             pool.submit(endless, tmp_path / "late")
         pool.stop()
+
+
+@pytest.fixture
+def counted() -> Iterator[Callable[[], float | None]]:
+    """The metric `dream_pool_jobs` of this process."""
+    registry = CollectorRegistry()
+    POOL_JOBS.switch_on(registry)
+    yield lambda: registry.get_sample_value("dream_pool_jobs")
+    POOL_JOBS.switch_off()
+
+
+def test_the_metric_counts_pictures_that_wait_too_and_each_that_leaves_once(
+    tmp_path: Path, picture: Path, endless: Path, counted: Callable[[], float | None]
+) -> None:
+    enough = threading.Event()
+
+    def poll() -> None:
+        if enough.is_set():
+            raise KeyError("enough")
+
+    with ThreadPoolExecutor(3) as threads, running() as pool:
+        slow, *others, left = (pool.submit(each, tmp_path / "out") for each in (endless, picture, picture, picture))
+        assert counted() == 4
+        left.cancel()
+        left.cancel()
+        assert counted() == 3
+        ends = [threads.submit(job.wait, poll) for job in (slow, *others)]
+        wait_for(lambda: not pool.has_free_child())
+        pool.inner.stop()  # type: ignore[no-untyped-call]
+        wait_for(lambda: ends[1].done() and ends[2].done(), what="the other pictures, in a new inner pool")
+        wait_for(lambda: counted() == 1, what="the slow one alone")
+        enough.set()
+        wait_for(lambda: counted() == 0, what="its end")
+
+
+def test_the_metric_counts_no_picture_of_a_stopped_pool(
+    tmp_path: Path, endless: Path, counted: Callable[[], float | None]
+) -> None:
+    with ThreadPoolExecutor(3) as threads, running() as pool:
+        for number in range(3):
+            threads.submit(pool.submit(endless, tmp_path / f"out{number}").wait, idle)
+        assert counted() == 3
+        pool.stop()
+        wait_for(lambda: counted() == 0, what="the end of all")
 
 
 def test_a_pool_that_was_not_started_says_so(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_job_that_fails_by_a_bug_counts_as_failed(
     registry = CollectorRegistry()
 
     def failures(job: str) -> float:
-        return registry.get_sample_value("dream_job_failures_total", {"job": job}) or 0
+        return registry.get_sample_value("dream_job_failures_total", {"name": job}) or 0
 
     JOB_FAILURES.switch_on(registry)
     runner = Runner(settings)
@@ -114,4 +114,4 @@ def test_a_job_that_fails_by_a_bug_counts_as_failed(
     finally:
         runner.stop()
         JOB_FAILURES.switch_off()
-    assert registry.get_sample_value("dream_job_failures_total", {"job": "resend"}) == 0
+    assert registry.get_sample_value("dream_job_failures_total", {"name": "resend"}) == 0

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 #: Values of these labels are without bound, or private.
 NO_LABELS = {"dream_id", "task_id", "image_id", "user", "user_id", "username", "url", "key", "path", "bucket", "host"}
+#: Labels that Prometheus or its operator gives to every target: it renames a metric's own label of such a name.
+TAKEN = {"job", "instance", "namespace", "pod", "container", "service", "endpoint", "node"}
 
 
 def row(metric: Metric) -> str:
@@ -40,6 +42,10 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
 
 def test_no_label_names_a_person_or_a_thing() -> None:
     assert [metric.name for metric in CATALOGUE.values() if NO_LABELS & set(metric.labels)] == []
+
+
+def test_no_label_is_one_that_prometheus_renames() -> None:
+    assert [metric.name for metric in CATALOGUE.values() if TAKEN & set(metric.labels)] == []
 
 
 def test_recording_without_a_listener_does_nothing() -> None:

@@ -25,6 +25,7 @@ from dream.messages.states import ImageState
 from dream.storage import Storage
 from tests.conftest import wait_for
 from tests.gateway import DREAM, KEY, OTHER_DREAM, OWNER, STRANGER, Gateway, auth, emptied, running, token
+from tests.scraping import free_port, until
 from tests.store_proxy import StoreFault, StoreProxy
 
 BYTES = hashlib.shake_256(b"picture").digest(700_001)
@@ -263,16 +264,21 @@ def test_a_fault_of_the_store_is_one_error_without_its_words(
     assert proxying.http.get(path).content == BYTES
 
 
-def test_a_store_that_is_away_is_503(gateways: Callable[..., Gateway], proxying: Gateway) -> None:
+def test_a_store_that_is_away_is_503_and_counted(
+    gateways: Callable[..., Gateway], proxying: Gateway, tmp_path: Path
+) -> None:
     """Nobody listens at the port of the proxy that was closed."""
+    port = free_port()
     upstream = urlsplit(proxying.settings.s3_endpoint_url or "")
     closed = StoreProxy((upstream.hostname or "", upstream.port or 0))
-    gateway = gateways(media_mode="proxy", s3_endpoint_url=f"http://127.0.0.1:{closed.port}")
+    measured = {"metrics_port": str(port), "metrics_dir": str(tmp_path)}
+    gateway = gateways(media_mode="proxy", s3_endpoint_url=f"http://127.0.0.1:{closed.port}", **measured)
     path = stored(gateway, 11)
     closed.close()
     answer = gateway.http.get(path)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["code"] == "object_store_unavailable"
+    until(port, lambda seen: seen.sum("dream_store_errors_total", reason="unavailable") == 1, "the error")
 
 
 def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(proxying: Gateway, store: StoreProxy) -> None:

@@ -85,6 +85,11 @@ def test_pictures_from_memory_and_from_the_store_are_counted(start: Callable[...
 
         now = until(port, lambda now: counted(now) == [1, 2], "one read of the store")
         assert 7 < (now.sum("dream_media_memory_bytes") or 0) < 10_000
+        assert now.sum("dream_store_seconds_count", operation="GetObject") == 1
+        beyond = gateway.http.get(f"/media/{KEY}", headers={"Range": "bytes=100-"})
+        assert beyond.status_code == 416
+        until(port, lambda now: now.sum("dream_store_seconds_count", operation="GetObject") == 2, "another read")
+        assert Scrape(port).sum("dream_store_errors_total") == 0
 
 
 def test_the_public_port_serves_no_metrics(measured: tuple[Gateway, int]) -> None:

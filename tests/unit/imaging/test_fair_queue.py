@@ -43,8 +43,7 @@ def test_a_job_that_is_put_back_is_the_next_of_its_group() -> None:
 
 def test_a_job_that_leaves_is_not_started_and_nothing_stays() -> None:
     queue = _queue("a1 a2 b1")
-    for job in ("a1", "b1", "never"):
-        queue.leave(job[0], job)
+    assert [queue.leave(job[0], job) for job in ("a1", "b1", "never", "a1")] == [True, True, False, False]
     assert [_next(queue), _next(queue)] == ["a2", ""]
     queue.ended("a")
     assert vars(queue) == {"_waiting": {}, "_running": {}}
