@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dream.cli.command import AsJson, Command, CommandGroup, WrongUsage, confirm, load_quietly, opened
-from dream.errors import InvalidArguments
+from dream.errors import DreamError, InvalidArguments
 from dream.messages.states import owners_line
 from dream.work.text import counted
 
@@ -96,10 +97,7 @@ def replay_(
 
     _check_choice(task_ids, everything=everything)
     with opened(load_quietly()) as producer:
-        for task_id in _chosen(producer, task_ids):
-            if not replay(producer, task_id):
-                raise InvalidArguments(f"no failed task has the ID {task_id} any more")
-            typer.echo(task_id)
+        _act(_chosen(producer, task_ids), lambda each: [] if replay(producer, each) else None, everything=everything)
 
 
 @dlq.command("purge", cls=Command)
@@ -124,13 +122,34 @@ def purge_(
                 f"Delete {counted(len(chosen), 'failed task')} for good?",
                 "use --yes to delete them; nothing was deleted",
             )
-        for task_id in chosen:
-            errors = purge(producer, task_id)
-            if errors is None:
-                raise InvalidArguments(f"no failed task has the ID {task_id} any more")
-            for error in errors:
-                raise error
-            typer.echo(task_id)
+        _act(chosen, lambda each: purge(producer, each), everything=everything)
+
+
+def _act(task_ids: Sequence[str], act: Callable[[str], Sequence[DreamError] | None], *, everything: bool) -> None:
+    """Print the ID of each task after its action, to the last one.
+
+    Parameters:
+      act: returns the errors of bytes that stay; None if the task is not failed any more.
+      everything: whether the caller named no tasks; such a task is then skipped.
+
+    Raises:
+      InvalidArguments: a task that the caller named is not failed any more.
+      DreamError: bytes stay.
+    """
+    gone, errors = 0, list[DreamError]()
+    for task_id in task_ids:
+        found = act(task_id)
+        if found is None and not everything:
+            raise InvalidArguments(f"no failed task has the ID {task_id} any more")
+        if found is None:
+            gone += 1
+            continue
+        errors += found
+        typer.echo(task_id)
+    if gone:
+        typer.echo(f"left alone: {counted(gone, 'task')} not failed any more", err=True)
+    if errors:
+        raise DreamError(f"{counted(len(errors), 'object')} could not be deleted: {errors[0]}")
 
 
 def _check_choice(task_ids: list[str] | None, *, everything: bool) -> None:

@@ -90,7 +90,7 @@ async def _http(_request: Request, error: Exception) -> Response:
     is_bare = error.detail == HTTPStatus(error.status_code).phrase
     text = _SENTENCES.get(error.status_code, error.detail) if is_bare else error.detail
     code = error.code if isinstance(error, Refused) else code_of_status(error.status_code)
-    return _answer(error.status_code, text, code, error.headers)
+    return _answer(error.status_code, text, code, error.headers or _HEADERS.get(error.status_code))
 
 
 async def _of_dream(_request: Request, error: Exception) -> Response:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptFacts", "Limits", "OutputFormat"]
 
-#: The format of processed pictures. `auto`: JPEG, or WebP for a drawn, transparent or animated picture.
+#: The format of processed pictures. `auto`: JPEG, or WebP for a transparent or animated picture, or a small drawing.
 OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
 #: The facts about the photo to keep.
 KeptFacts = Literal["none", "taken_at", "all"]

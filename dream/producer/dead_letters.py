@@ -60,6 +60,7 @@ def purge(producer: Producer, task_id: str) -> Sequence[DreamError] | None:
       The errors of bytes that stay: the nightly sweep removes staged ones. None if no failed task has that id.
 
     Raises:
+      DreamError: the object store did not answer; bytes stay.
       SQLAlchemyError: the database is away.
     """
     # Rows first: a task that was replayed meanwhile keeps its bytes.

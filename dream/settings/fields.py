@@ -191,7 +191,7 @@ class Settings(BaseSettings):
         2560, description="Longest edge of a processed picture."
     )
     output_format: Literal["auto", "jpeg", "webp", "avif"] = Field(
-        "auto", description="Format of results; auto: JPEG, or WebP for drawn, transparent or animated pictures."
+        "auto", description="Format of results; auto: JPEG, or WebP if transparent, animated or a small drawing."
     )
     hdr: Literal["keep", "drop"] = Field(
         "keep", description="Gain maps of phones' photos: `keep` them in JPEGs from 640 pixels on, or `drop` them."
@@ -337,7 +337,8 @@ class Settings(BaseSettings):
         256, description="Messages of 4 KiB that a slow client may be behind before the gateway cuts it (4008)."
     )
     max_unread_bytes: Bytes = Field(
-        256 * 2**20, description="Most unread bytes after snapshots, of all clients of a gateway process together."
+        256 * 2**20,
+        description="Most bytes that all clients of a gateway process together may leave unread after a snapshot.",
     )
     events_ttl_s: Annotated[int, Field(ge=1)] = Field(86400, description="Life of a dream's event stream.")
     events_max_length: Count = Field(300, description="Events kept per dream.")

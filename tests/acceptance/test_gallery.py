@@ -513,6 +513,22 @@ def test_a_deletion_that_fails_is_said_and_a_closed_page_deletes(page: Page, gat
     )
 
 
+def test_a_hidden_page_repeats_a_deletion_that_was_one_too_many(page: Page, gateway: Gateway) -> None:
+    """It lives on in its tab, and its reader saw the picture go."""
+    ids = stored(gateway, 2)
+    page.clock.install()
+    show(page, gateway)
+    refused = {"status": 429, "json": {"error": "too many requests", "code": "too_many_requests"}}
+    page.route(f"**/api/dreams/*/images/{ids[1]}", lambda route: route.fulfill(**refused), times=1)
+    page.locator(".tile[title='1.jpg']").click(modifiers=["Control"])
+    page.keyboard.press("Delete")
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
+    with page.expect_response(lambda answer: answer.status == 429):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert there(gateway) == ids
+    wait_for(lambda: page.clock.run_for(500) or there(gateway) == ids[:1], what="the deletion")
+
+
 # --- the own order
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from pydantic import BaseModel
 from dream import producer
 from dream.compat import Celery
 from dream.compat.contrib.abortable import AbortableAsyncResult
+from dream.compat.envelope import Envelope
 from dream.compat.exceptions import InvalidTaskError, Reject, TaskRevokedError, TimeLimitExceeded
 from dream.compat.worker.control import inspect_command
 from dream.compat.worker.unwanted import Revoked
 from dream.messages.registry import CLEANUP_TOKENS
+from dream.work.broker import send
 from dream.work.broker.redis import RedisBroker
 from dream.work.messages import DELIVERY_ID
 from tests.conftest import environment_in, prepare, settings_from, wait_for
@@ -65,6 +68,10 @@ def fail():
 def again(self, path):
     note(path, f"{self.request.id} {self.request.retries}")
     raise self.retry(exc=KeyError("gone"))
+
+@app.task(name="shop.later", bind=True)
+def later(self, **how):
+    raise self.retry(countdown=60, **how)
 
 @app.task(name="shop.soft", soft_time_limit=0.5)
 def soft():
@@ -191,6 +198,23 @@ def test_a_retry_keeps_the_id_and_ends_after_its_number(shop: Celery, tmp_path: 
     with pytest.raises(KeyError, match="gone"):
         result.get(timeout=15)
     assert (tmp_path / "runs").read_text().split("\n") == [f"{result.id} {number}" for number in range(3)] + [""]
+
+
+@pytest.mark.parametrize(("how", "place"), [({}, None), ({"priority": 8}, 8), ({"priority": 9}, 9)])
+def test_a_retry_keeps_the_place_of_its_message(shop: Celery, how: dict[str, int], place: int | None) -> None:
+    """The bridge moves a message with the number of its sender, for whom 9 may be last, and with the normal place."""
+    broker = shop.servers.broker
+    assert isinstance(broker, RedisBroker)
+    name = f"later-{place}"
+    send(broker, Envelope(task="shop.later", id=name, kwargs=how, priority=9).to_message(shop.settings.queue_prefix), 0)
+
+    def retry() -> dict[str, Any] | None:
+        delayed = [json.loads(data) for data in broker.client.hvals(f"{broker.namespace}:default.DQ.msgs")]
+        return next((each["options"] for each in delayed if each["message_id"] == name), None)
+
+    options = wait_for(retry, what="the message of the retry")
+    assert options is not None
+    assert (options["celery"]["priority"], options.get("turn", {}).get("priority")) == (place or 9, place)
 
 
 def test_a_link_is_the_child_of_the_task_before_it(shop: Celery) -> None:

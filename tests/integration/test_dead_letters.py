@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from dream.db import DreamImage, DreamPeriodic, DreamTask, dead_letters, images, tasks
 from dream.db.clock import now
@@ -21,7 +22,7 @@ from dream.runs import outcomes
 from dream.scheduler.removal import Orphans
 from dream.settings import Settings
 from dream.storage import Storage, new_key_stem
-from tests.commands import dream
+from tests.commands import dream, only_line
 from tests.conftest import wait_for
 from tests.processes import Parts
 from tests.store_proxy import StoreFault, StoreProxy
@@ -188,6 +189,35 @@ def test_a_replay_has_events_again(producer: Producer, settings: Settings) -> No
     with redis.Redis.from_url(settings.events_url, decode_responses=True) as client:
         events = [fields["event"] for _, fields in client.xrange(events_key(settings.redis_prefix, 7))]
     assert '"processing"' in events[-1]
+
+
+@pytest.mark.parametrize("action", [("replay",), ("purge", "--yes")], ids=["replay", "purge"])
+def test_all_leaves_alone_what_was_replayed_meanwhile(
+    environment: dict[str, str], producer: Producer, action: tuple[str, ...]
+) -> None:
+    """A trigger replays the second task at the moment of the action on the first."""
+    oldest, second, first = (failed(producer) for _ in range(3))
+    when = f"CREATE TRIGGER meanwhile AFTER UPDATE ON dream_tasks WHEN NEW.id = '{first}' BEGIN "
+    with producer.database.begin() as session:
+        session.execute(text(f"{when} UPDATE dream_tasks SET state = 'queued' WHERE id = '{second}'; END"))  # noqa: S608
+    run = dream(environment, "dlq", *action, "--all")
+    assert (run.returncode, run.stdout.split()) == (0, [first, oldest])
+    assert run.stderr == "left alone: 1 task not failed any more\n"
+
+
+def test_purge_goes_on_after_an_object_that_stays(environment: dict[str, str], producer: Producer) -> None:
+    both = {failed(producer), failed(producer)}
+    upstream = urlsplit(environment["DREAM_S3_ENDPOINT_URL"])
+    store = StoreProxy((upstream.hostname or "", upstream.port or 0))
+    denied = "<DeleteResult><Error><Key>staging/a</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+    try:
+        with store.failing(StoreFault("POST", "delete", status=200, body=denied, times=1)):
+            own = {"DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
+            run = dream(environment, "dlq", "purge", "--all", "--yes", **own)
+    finally:
+        store.close()
+    assert (run.returncode, set(run.stdout.split())) == (1, both)
+    assert only_line(run.stderr).startswith("dream: 1 object could not be deleted: ")
 
 
 def test_the_schedule_says_what_ran_and_what_comes(environment: dict[str, str], producer: Producer) -> None:

@@ -79,15 +79,19 @@ def publish(
     return app.AsyncResult(envelope.id, ignored=envelope.ignore_result, has_row=False)
 
 
-def put(app: Celery, envelope: Envelope) -> None:
+def put(app: Celery, envelope: Envelope, own_turn: Mapping[str, Any] | None = None) -> None:
     """Put a task's message on its queue, and send the signals before and after it.
+
+    Parameters:
+      own_turn: the option of its place among others; None means that of the envelope's priority.
 
     Raises:
       EncodeError: JSON cannot carry it.
       OperationalError: the broker is away.
     """
     envelope = _announced(envelope)
-    message = envelope.to_message(app.settings.queue_prefix).copy(options=turn(priority=envelope.priority))
+    options = turn(priority=envelope.priority) if own_turn is None else own_turn
+    message = envelope.to_message(app.settings.queue_prefix).copy(options=options)
     delay_s = envelope.delay_s
     from dream.work.broker import send
 

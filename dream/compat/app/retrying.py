@@ -138,7 +138,7 @@ def _send(
         sig=envelope,
     )
     if request.delivered is not None:
-        request.delivered.retry(again, envelope)
+        request.delivered.retry(again, envelope, keeps_place=options.get("priority") is None)
     if throw:
         raise again
     return again

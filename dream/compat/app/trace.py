@@ -72,8 +72,12 @@ class Delivered(Protocol):
     def watched(self) -> AbstractContextManager[object]:
         """A context for the task's own code: its time limits hold, and it can be ended."""
 
-    def retry(self, retry: Retry, envelope: Envelope) -> None:
-        """Store RETRY, and then put the next message of the task on its queue."""
+    def retry(self, retry: Retry, envelope: Envelope, *, keeps_place: bool) -> None:
+        """Store RETRY, and then put the next message of the task on its queue.
+
+        Parameters:
+          keeps_place: the next message has the priority of this one; else the envelope's.
+        """
 
     def follow(self, link: Signature, *args: Any, **options: Any) -> None:
         """Send a link; retry while the broker is away."""

@@ -32,7 +32,7 @@ from dream.log import bind, get_logger
 from dream.observe import tracing
 from dream.work import serialization
 from dream.work.isolation import MAX_DEATHS
-from dream.work.messages import REDELIVERED
+from dream.work.messages import REDELIVERED, TURN
 from dream.work.middleware.metrics import note_outcome
 from dream.work.patience import for_a_minute
 
@@ -156,10 +156,12 @@ class _Delivery:
         give_up = partial(self._give_up, threading.get_ident())
         return self._worker.watch.watched(self._envelope.id, hard_s, soft_s, give_up)
 
-    def retry(self, retry: Retry, envelope: Envelope) -> None:
+    def retry(self, retry: Retry, envelope: Envelope, *, keeps_place: bool) -> None:
+        # A message of the bridge has no turn, and its sender's priority in the envelope.
+        own_turn = {name: value for name, value in self._message.options.items() if name == TURN}
         try:
             keep(self._task, self._envelope, Ended(RETRY, retry, ExceptionInfo.of_retry(retry)))
-            for_a_minute(lambda: put(self._task.app, envelope))
+            for_a_minute(lambda: put(self._task.app, envelope, own_turn if keeps_place else None))
         except (BrokerUnavailable, ResultsUnavailable) as error:
             log.warning("retry_not_sent", reason=str(error))
             raise _Unsent from error

@@ -109,6 +109,7 @@ def test_a_stream_ends_with_its_token_its_limit_and_the_server(start: Callable[.
         with streaming(gateway, **auth(own)) as blocks, streaming(gateway, **auth()) as others:
             refused = gateway.http.get(ADDRESS, headers=auth())
             assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
+            assert int(refused.headers["retry-after"]) > 0
             next(blocks), next(blocks)
             assert next(blocks) == {"": "ping"}
             assert gateway.http.post("/api/auth/logout", headers=auth(own)).status_code == 204

@@ -95,7 +95,7 @@ export class Removal {
     try {
       await this.client.remove(id, { isLast });
     } catch (error) {
-      if (error.status !== 429 || isLast) throw error;
+      if (error.status !== 429) throw error;
       await new Promise((done) => setTimeout(done, TOO_MANY_MS));
       await this.#remove(id, isLast);
     }
