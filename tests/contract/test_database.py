@@ -284,6 +284,23 @@ def test_deleting_beats_completing(database: Database, task_id: str) -> None:
         assert images.by_id(session, 2, first.id) is None
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_renewal_of_leases_waits_for_no_locked_task(database: Database) -> None:
+    """A run that waits in the middle of its transaction, for rows that a caller has locked, has locked its task."""
+    with database.begin() as session:
+        for name in ("waits", "works"):
+            tasks.add(session, name, PROCESS_IMAGES, [1, [], []])
+    waits, works = (claimed(database, name, 10) for name in ("waits", "works"))
+    with database.begin() as waiting:
+        tasks.check_lease(waiting, waits)
+        with database.begin() as session:
+            assert tasks.renew(session, [waits.token, works.token], 1000) == {waits.token, works.token}
+    before, after = (task_of(database, name).lease_expires_at for name in ("waits", "works"))
+    assert before is not None
+    assert after is not None
+    assert after - before > timedelta(seconds=900)
+
+
 def test_the_facts_of_a_photo_end_with_its_deletion(database: Database, task_id: str) -> None:
     """At once; and at the latest with its objects, or with the nightly sweep, if an older release deletes it."""
     ends = (images.mark_deleting, images.mark_deleted, images.note_swept)

@@ -78,6 +78,22 @@ def waiting(broker: AnyBroker, settings: Settings) -> int:
     return int(broker.get_queue_message_counts(queue)[0])
 
 
+def test_announcements_that_fail_show_life_and_wait_for_the_next_sweep(
+    broker: AnyBroker, broker_settings: Settings, database: Database
+) -> None:
+    """Each takes seconds with a Redis that does not answer, and a watchdog looks at the sweep."""
+    with database.begin() as session:
+        session.execute(
+            insert(DreamTask),
+            [{"id": f"t{each}", "name": "a.b", "args": [], "state": "succeeded"} for each in range(8)],
+        )
+        session.execute(update(DreamTask).values(finished_at=now(-3600)))
+    away = broker_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    shown: list[str] = []
+    sweep = Sweep(away, Connections(away, database=database, broker=broker), shown.append)
+    assert sweep.announce() == len(shown) == 3
+
+
 @pytest.mark.slow
 def test_a_backlog_of_10_000_is_not_flooded(broker: AnyBroker, broker_settings: Settings, database: Database) -> None:
     """All overdue, all still queued: sweep after sweep adds none, or on RabbitMQ a few that are doubted."""
