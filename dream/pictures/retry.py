@@ -14,7 +14,6 @@ from dream.messages.arguments import check_dream_id, check_image_id
 from dream.messages.states import ImageState, TaskState
 from dream.producer import default
 from dream.producer.backlog import check_backlog
-from dream.producer.dead_letters import reopen
 
 if TYPE_CHECKING:
     from dream.db import DreamImage, DreamTask
@@ -48,6 +47,7 @@ def retry(dream_id: int, image_id: int) -> str | None:
 def process_again(producer: Producer, dream_id: int, image_id: int) -> str | None:
     """Process a failed picture again; results and errors as of `retry`."""
     from dream.db.faults import explained
+    from dream.producer.dead_letters import reopen
 
     with explained():
         image = _image_of(producer, dream_id, image_id)
