@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import jwt
 import redis
+from sqlalchemy import text
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -23,6 +24,7 @@ from dream.messages.events import ImageUpdate, UpdateStatus
 from dream.messages.registry import PROCESS_IMAGES
 from dream.messages.states import ImageState
 from dream.notifications import Publisher
+from dream.notifications.publish import events_key
 from dream.settings import Settings
 from dream.storage import Storage
 from tests.conftest import environment_in, prepare, settings_from, wait_for
@@ -40,9 +42,11 @@ __all__ = [
     "check_refusal",
     "closing_code",
     "emptied",
+    "publish_a_gap",
     "receive",
     "running",
     "token",
+    "without_pictures",
 ]
 
 SECRET = "a secret of the tests, 32 bytes or more"
@@ -160,6 +164,27 @@ def closing_code(websocket: ClientConnection) -> int | None:
 
 def auth(value: str | None = None) -> dict[str, str]:
     return {"Authorization": f"Bearer {value or token()}"}
+
+
+def publish_a_gap(gateway: Gateway) -> None:
+    """Publish an event that cannot be read, and one that can: watchers of DREAM get the state from the database."""
+    key = events_key(gateway.settings.redis_prefix, DREAM)
+    with redis.Redis.from_url(gateway.settings.events_url) as client:
+        client.xadd(key, {"event": "nonsense"})
+    gateway.publish(40)
+
+
+@contextmanager
+def without_pictures(gateway: Gateway) -> Iterator[None]:
+    """Let the database answer about a dream's pictures with an error."""
+    table = DreamImage.__tablename__
+    with gateway.database.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO away"))
+    try:
+        yield
+    finally:
+        with gateway.database.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE away RENAME TO {table}"))
 
 
 @contextmanager

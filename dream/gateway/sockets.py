@@ -28,7 +28,17 @@ from dream.gateway.door import LINK
 from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.limits import Bucket, User
 from dream.gateway.services import Services, services_of
-from dream.gateway.watchers import GREETING, REJECTED, TOO_SLOW, TRY_LATER, Ended, Watcher, json_text
+from dream.gateway.watchers import (
+    GREETING,
+    MISTAKE,
+    MISTAKEN,
+    REJECTED,
+    TOO_SLOW,
+    TRY_LATER,
+    Ended,
+    Watcher,
+    json_text,
+)
 from dream.log import get_logger
 from dream.messages.arguments import MAX_ID
 from dream.notifications.subscribe import Event
@@ -43,9 +53,8 @@ AUTHENTICATE_TIMEOUT_S = 10.0
 _SEND_TIMEOUT_S = 10.0
 #: While a peer that catches up takes nothing, it is looked at so often.
 _LOOK_EVERY_S = 1.0
-_MISTAKE, _MISTAKEN = 1011, "the gateway made a mistake; connect again"
 #: Labels of metrics; a client may send any code.
-_KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, _MISTAKE, 1012, TRY_LATER, REJECTED, TOO_SLOW})
+_KNOWN_CODES = frozenset({1000, 1001, 1005, 1006, 1007, 1009, MISTAKE, 1012, TRY_LATER, REJECTED, TOO_SLOW})
 #: Messages of one socket, of any type.
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 10, 20
 #: A peer that says nothing in three rounds has answered none of two pings.
@@ -73,8 +82,8 @@ async def watch_dream(websocket: WebSocket) -> None:
         code = end.code
     except Exception:
         log.exception("socket_failed", dream_id=dream_id)
-        code = _MISTAKE
-        await _close(websocket, Ended(_MISTAKE, _MISTAKEN))
+        code = MISTAKE
+        await _close(websocket, Ended(MISTAKE, MISTAKEN))
     _note_end(dream_id, code, began)
 
 
@@ -292,20 +301,20 @@ class LiveSocket(Watcher):
                 self._answering = asyncio.create_task(self._wait_for(answer))
                 return
 
-    async def _wait_for(self, answer: Coroutine[Any, Any, None]) -> None:
+    async def _wait_for(self, answer: Coroutine[Any, Any, object]) -> None:
         try:
             await answer
         except Ended as end:
             self.end(end.code, end.reason)
         except Exception:
             log.exception("socket_failed", dream_id=self.dream_id)
-            self.end(_MISTAKE, _MISTAKEN)
+            self.end(MISTAKE, MISTAKEN)
         self._answering = None
         if not self.is_over:
             self._link.hold_input(False)
             self._answer_all()
 
-    def _answer(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+    def _answer(self, data: bytes) -> Coroutine[Any, Any, object] | None:
         """Answer a message at once, or return the work that will."""
         try:
             message = _parsed(data)

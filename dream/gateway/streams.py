@@ -139,7 +139,7 @@ class Stream(Watcher):
     def end(self, code: int, reason: str) -> None:  # noqa: ARG002 (a stream has no close frame)
         """End the stream. A client that has not read all is cut; another one connects again and is told why."""
         self.finish()
-        if self.unread_bytes:
+        if self._link.unread_bytes:
             self._link.cut()
         self._news.set()
 

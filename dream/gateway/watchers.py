@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GREETING",
+    "MISTAKE",
+    "MISTAKEN",
     "REJECTED",
     "TOO_SLOW",
     "TRY_LATER",
@@ -45,6 +47,7 @@ GREETING = "connected; updates of this dream's images follow"
 REJECTED = 4001
 TOO_SLOW = 4008
 TRY_LATER = 1013
+MISTAKE, MISTAKEN = 1011, "the gateway made a mistake; connect again"
 #: `DREAM_SOCKET_QUEUE_SIZE` counts messages of this size.
 _MESSAGE_BYTES = 4096
 #: A revoked token must end its watchers within a minute.
@@ -154,7 +157,7 @@ class Watcher:
         """
         async for event in self._services.events.since(self.dream_id, since):
             if event is None:
-                await self.send_snapshot()
+                await self._send_snapshot_or_end()
             else:
                 self._send(event)
             yield
@@ -223,21 +226,34 @@ class Watcher:
             return
 
     async def _recover(self) -> None:
-        await self.send_snapshot()
-        self._flush()
+        try:
+            await self._send_snapshot_or_end()
+        except Exception:
+            log.exception("snapshot_failed", dream_id=self.dream_id)
+            self.end(MISTAKE, MISTAKEN)  # else events would wait for ever
+        if not self.is_over:
+            self._flush()
 
-    async def send_snapshot(self) -> None:
-        """Send the dream's pictures from the database, or an error."""
+    async def _send_snapshot_or_end(self) -> None:
+        """Without the state the client would not know of its gap: it connects again, after the last event it has."""
+        error = await self.send_snapshot()
+        if error is not None:
+            self.end(TRY_LATER, error)
+
+    async def send_snapshot(self) -> str | None:
+        """Send the dream's pictures from the database, or an error. Returns its sentence."""
         try:
             async with self.user.turn:
                 database, most = self._services.connections.database, self._services.settings.max_retries
                 text = await run_in_threadpool(snapshot_text, database, self.dream_id, most)
         except DATABASE_FAULTS as error:
             log_fault("snapshot_failed", error, dream_id=self.dream_id)
-            self.send_error(sentence_of(error))
-        else:
-            self.send(self.text_bytes(text))
-            self._services.unread.add(self)
+            sentence = sentence_of(error)
+            self.send_error(sentence)
+            return sentence
+        self.send(self.text_bytes(text))
+        self._services.unread.add(self)
+        return None
 
 
 class Unread:

@@ -220,6 +220,64 @@ def test_a_date_in_retry_after_is_no_wait_without_end(page: Page) -> None:
     assert 0 < waits_ms < 2_000
 
 
+_SEND = """([sizes]) => {
+  const own = setTimeout;
+  globalThis.setTimeout = (work, ms) => own(work, ms / 50);
+  const names = Object.entries(sizes);
+  client.uploads.add(names.map(([name, size]) => new File([name.repeat(size)], name, { type: "image/png" })));
+}"""
+
+
+def sent_keys(page: Page, lost: dict[int, int]) -> list[str]:
+    """The keys of the uploads from now on. Of some, by number, the answer is lost and another status comes."""
+    keys: list[str] = []
+
+    def answer(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        status = lost.get(len(keys) - 1)
+        if status is None:
+            route.continue_()
+            return
+        if keys.index(keys[-1]) == len(keys) - 1:
+            route.fetch()
+        route.fulfill(status=status, body="")
+
+    page.route("**/images", answer)
+    return keys
+
+
+def stored_names(gateway: Gateway) -> list[str]:
+    with gateway.database.read() as session:
+        return sorted(row.filename for row in images.list_images(session, DREAM))
+
+
+def test_a_file_whose_answer_was_lost_takes_no_other_into_its_request(page: Page, gateway: Gateway) -> None:
+    """A small one before a large one goes alone; a small one after that has not been sent under its key."""
+    keys = sent_keys(page, {0: 502})
+    page.evaluate(_SEND, [{"a": 10, "b": 1_000_001, "c": 10}])
+    wait_for(lambda: page.evaluate("client.uploads.items.length") == 0, what="the answers")
+    assert stored_names(gateway) == ["a", "b", "c"]
+    assert len(keys) == 4
+    assert len(set(keys)) == 3
+
+
+def test_files_that_failed_together_are_sent_again_under_their_key(page: Page, gateway: Gateway) -> None:
+    """The server had accepted them: a retry stores none twice. Without one of them they are another request."""
+    keys = sent_keys(page, dict.fromkeys([*range(6), *range(7, 13)], 504))
+    failed = "client.uploads.items.filter((each) => each.state === 'failed').length"
+    page.evaluate(_SEND, [{"a": 10, "b": 10}])
+    wait_for(lambda: page.evaluate(failed) == 2, what="the failure")
+    page.evaluate("client.uploads.retry(client.uploads.items[1])")
+    wait_for(lambda: page.evaluate("client.uploads.items.length") == 0, what="the answer")
+    assert stored_names(gateway) == ["a", "b"]
+    assert len(set(keys)) == 1
+    page.evaluate(_SEND, [{"c": 10, "d": 10}])
+    wait_for(lambda: page.evaluate(failed) == 2, what="the next failure")
+    page.evaluate("client.uploads.dismiss(client.uploads.items[0]), client.uploads.retry(client.uploads.items[0])")
+    wait_for(lambda: page.evaluate("client.uploads.items.length") == 0, what="the answer")
+    assert len(set(keys)) == 3
+
+
 def test_a_batch_without_a_file_is_none(page: Page) -> None:
     page.evaluate("() => void client.uploads.add([new File([], 'none.png', { type: 'image/png' })])")
     refused = "client.uploads.items.every((each) => each.state === 'refused')"

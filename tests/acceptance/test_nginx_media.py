@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,13 +12,14 @@ import httpx
 import pytest
 
 from dream.db import DreamImage
+from dream.db.dreams import give_to
 from dream.messages.states import ImageState
 from dream.settings import Settings
 from dream.stack.ports import choose
 from dream.stack.servers import new_certificate
 from dream.storage import Storage
 from tests.conftest import environment_in, prepare, settings_from
-from tests.gateway import KEY, Gateway, auth
+from tests.gateway import DREAM, KEY, OWNER, Gateway, auth
 from tests.nginx import filled_in, nginx
 
 BYTES = bytes(range(256)) * 4096  # 1 MiB, as large as a processed picture may be
@@ -47,7 +49,12 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("nginx")
+    with serving(tmp_path_factory.mktemp("nginx"), servers) as site:
+        yield site
+
+
+@contextmanager
+def serving(folder: Path, servers: dict[str, str], **changes: str) -> Iterator[Site]:
     (certificate := folder / "nginx.pem").write_text(new_certificate())
     port, store_port = choose(), choose()
     environment = environment_in(folder, servers)
@@ -61,6 +68,8 @@ def site(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
         "DREAM_TRUSTED_PROXIES": "127.0.0.1",
         "DREAM_NEGOTIATE": "yes",
         "DREAM_VARIANT_WAIT_S": "0.1",
+        "DREAM_PORT": "0",
+        **changes,
     }
     with Gateway(accel, settings_from(accel), folder) as gateway:
         sites = _sites(folder, certificate, port, store_port, gateway.port, plain)
@@ -105,7 +114,11 @@ server {{
     access_log {folder}/asked.log asked;
     location ~ 3\\.jpg$ {{ return 403 '<Error><Code>SignatureDoesNotMatch</Code></Error>'; }}
     location ~ 4\\.jpg$ {{ return 307 https://elsewhere.example.com$request_uri; }}
-    location ~ 5\\.jpg$ {{ add_header X-Accel-Redirect /healthz; return 200 'picture'; }}
+    location ~ 5\\.jpg$ {{
+        add_header Access-Control-Allow-Origin *;
+        add_header X-Accel-Redirect /healthz;
+        return 200 'picture';
+    }}
     location / {{
         proxy_set_header Host $http_host;
         proxy_pass http://{seaweedfs};
@@ -226,6 +239,29 @@ def test_a_header_of_the_store_leads_nginx_nowhere(site: Site) -> None:
     site.gateway.add_image(number=5)
     answer = site.client.get(f"/media/{KEY.replace('0' * 32, f'{5:032x}')}")
     assert (answer.status_code, answer.text) == (200, "picture")
+
+
+def test_pages_of_allowed_sites_read_pictures_and_nginxs_errors(servers: dict[str, str], tmp_path: Path) -> None:
+    """As they read the gateway's own answers: with the cookie for pictures too. The store allows nobody."""
+    app = "https://app.example.org"
+    named = {"DREAM_ALLOWED_ORIGINS": app, "DREAM_MEDIA_ACCESS": "owner", "DREAM_MEDIA_KEYS": "k" * 32}
+    with serving(tmp_path, servers, **named) as site:
+        with site.gateway.database.begin() as session:
+            give_to(session, DREAM, OWNER, "olga")
+        for number in (2, 3, 5):
+            site.gateway.add_image(number=number)
+        for number, status in ((0, 200), (1, 404), (2, 404), (3, 503), (5, 200)):
+            path = f"/media/{KEY.replace('0' * 32, f'{number:032x}')}"
+            answer = site.client.get(path, headers={**auth(), "Origin": app})
+            assert answer.status_code == status
+            assert answer.headers.get_list("access-control-allow-origin") == [app]
+            assert answer.headers.get_list("access-control-allow-credentials") == ["true"]
+            assert "Content-Range" in answer.headers["access-control-expose-headers"]
+            other = site.client.get(path, headers={**auth(), "Origin": "https://evil.example"})
+            assert other.status_code == status
+            assert "access-control-allow-origin" not in other.headers
+            if status == 200:
+                assert all("Origin" in each.headers["vary"] for each in (answer, other))
 
 
 def test_a_download_through_nginx_has_the_uploaded_files_name(site: Site) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import text, update
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
@@ -24,7 +24,21 @@ from dream.db import DreamImage
 from dream.messages.states import ImageState
 from dream.notifications.publish import events_key
 from tests.conftest import wait_for
-from tests.gateway import DREAM, KEY, OTHER_DREAM, OWNER, SECRET, STRANGER, Gateway, auth, closing_code, receive, token
+from tests.gateway import (
+    DREAM,
+    KEY,
+    OTHER_DREAM,
+    OWNER,
+    SECRET,
+    STRANGER,
+    Gateway,
+    auth,
+    closing_code,
+    publish_a_gap,
+    receive,
+    token,
+    without_pictures,
+)
 
 
 @pytest.mark.parametrize("slash", ["/", ""])
@@ -165,6 +179,34 @@ def test_a_quick_client_gets_all_that_it_missed_however_much_it_is(start: Callab
         with gateway.socket(f"?token={token()}&since={seq}") as websocket:
             assert "seq" not in receive(websocket)
             assert [receive(websocket)["progress"] for _ in range(1, 40)] == list(range(1, 40))
+
+
+def test_a_socket_whose_gap_cannot_be_filled_closes_with_1013(gateway: Gateway) -> None:
+    """Else the client would never know of it. One that comes back has the whole state; a question keeps the socket."""
+    image_id = gateway.add_image()
+    with gateway.watching() as websocket, without_pictures(gateway):
+        websocket.send(json.dumps({"type": "request_status"}))
+        assert receive(websocket)["type"] == "error"
+        publish_a_gap(gateway)
+        sentence = receive(websocket)["message"]
+        assert closing_code(websocket) == 1013
+        assert websocket.close_reason == sentence
+        with gateway.socket(f"?token={token()}&since=5-0") as again:
+            assert [receive(again)["type"] for _ in range(2)] == ["connection_established", "error"]
+            assert closing_code(again) == 1013
+    with gateway.socket(f"?token={token()}&since=5-0") as websocket:
+        assert receive(websocket)["type"] == "connection_established"
+        assert [image["id"] for image in receive(websocket)["images"]] == [image_id]
+
+
+def test_a_mistake_after_a_gap_closes_with_1011(gateway: Gateway) -> None:
+    """Here a date that is none. Else later events would wait for ever."""
+    gateway.add_image(ImageState.PENDING)
+    with gateway.watching() as websocket:
+        with gateway.database.begin() as session:
+            session.execute(text("UPDATE dream_tasks SET attempts = 1, due_at = 'odd'"))
+        publish_a_gap(gateway)
+        assert closing_code(websocket) == 1011
 
 
 def test_since_beyond_the_stream_gives_a_snapshot(gateway: Gateway) -> None:

@@ -19,7 +19,7 @@ from dream.gateway.auth import Identity
 from dream.gateway.services import Services
 from dream.gateway.watchers import Watcher
 from dream.settings import Settings
-from tests.gateway import DREAM, OWNER, SECRET, STRANGER, Gateway, auth, token
+from tests.gateway import DREAM, OWNER, SECRET, STRANGER, Gateway, auth, publish_a_gap, token, without_pictures
 
 ADDRESS = f"/api/dreams/{DREAM}/events"
 
@@ -91,6 +91,21 @@ def test_a_stream_catches_up_with_more_than_a_slow_client_may_be_behind(start: C
 
 def test_a_stream_that_does_not_reach_back_begins_with_the_state(gateway: Gateway) -> None:
     image_id = gateway.add_image()
+    with streaming(gateway, "?since=5-0", **auth()) as blocks:
+        next(blocks), next(blocks)
+        assert [image["id"] for image in next(blocks).message["images"]] == [image_id]
+
+
+def test_a_stream_whose_state_cannot_be_read_says_so_and_ends(gateway: Gateway) -> None:
+    """A browser then connects again after the last event that it has."""
+    image_id = gateway.add_image()
+    with without_pictures(gateway), streaming(gateway, "?since=5-0", **auth()) as blocks:
+        assert [block.get("event") for block in blocks] == [None, "connection_established", "error_message"]
+    with streaming(gateway, **auth()) as blocks:
+        next(blocks), next(blocks)
+        with without_pictures(gateway):
+            publish_a_gap(gateway)
+            assert [block.get("event") for block in blocks] == ["error_message"]
     with streaming(gateway, "?since=5-0", **auth()) as blocks:
         next(blocks), next(blocks)
         assert [image["id"] for image in next(blocks).message["images"]] == [image_id]

@@ -123,14 +123,14 @@ export class UploadQueue extends EventTarget {
 
   canCancel(item) {
     const group = this.#groups.find((each) => each.items.includes(item));
-    // Files that were sent together may have been accepted, though the answer was lost.
-    return (item.state === "waiting" && !item.together) || Boolean(group && group.items.length === 1 && !group.isSent);
+    // A lost answer may have accepted them all.
+    return (item.state === "waiting" && !(item.together?.length > 1)) || Boolean(group && group.items.length === 1 && !group.isSent);
   }
 
-  /** Send a failed file again. */
+  /** Send a failed file again, and the others of its request. */
   retry(item) {
     if (item.state !== "failed") return;
-    Object.assign(item, { state: "waiting", error: "", code: "", tries: 0 });
+    for (const each of item.together) Object.assign(each, { state: "waiting", error: "", code: "", tries: 0 });
     if (!this.batches.includes(item.batch)) this.batches.push(item.batch); // it was dismissed
     this.#resume();
   }
@@ -138,6 +138,8 @@ export class UploadQueue extends EventTarget {
   /** Forget a file that is not being sent. */
   dismiss(item) {
     if (item.preview) URL.revokeObjectURL(item.preview);
+    // Its request is another one without it.
+    for (const each of item.together ?? []) Object.assign(each, { together: [each], key: fresh() });
     this.#drop(item);
     this.#tell();
   }
@@ -223,7 +225,7 @@ export class UploadQueue extends EventTarget {
     const group = { items, request, isSent: false, isStopped: false };
     const bytes = items.reduce((sum, each) => sum + each.size, 0);
     this.#groups.push(group);
-    for (const item of items) Object.assign(item, { state: "sending", share: 0, together: items.length > 1 ? items : undefined });
+    for (const item of items) Object.assign(item, { state: "sending", share: 0, together: items });
     this.#tell();
     const answer = await this.#post(group, (share) => {
       group.isSent = share >= 1;
@@ -299,8 +301,6 @@ export class UploadQueue extends EventTarget {
     const wasCounted = item.state === "sending";
     const reason = sentence(reasonText({ error, error_code: code }));
     Object.assign(item, { state, error: reason, code, share: state === "accepted" ? 1 : 0 });
-    if (item.together && state === "failed") item.key = fresh();
-    item.together = undefined;
     if (state === "accepted") {
       item.batch.accepted++;
       item.batch.sent += item.size;
