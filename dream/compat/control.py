@@ -101,8 +101,9 @@ class Control:
         answers = self.announce_revoked(task_ids, destination=destination, terminate=terminate, timeout=timeout)
         if answers.is_complete:
             going_on = {each for answer in answers.by_worker.values() for each in answer.get("running", ())}
-            going_on.update(host().irrevocable(self._app, task_ids))
-            _end_waiting(self._app, [each for each in task_ids if each not in going_on])
+            waiting = [each for each in task_ids if each not in going_on]
+            irrevocable = host().irrevocable(self._app, waiting) if waiting else ()
+            _end_waiting(self._app, [each for each in waiting if each not in irrevocable])
         return [{name: answer} for name, answer in answers.by_worker.items()] if reply else None
 
     def announce_revoked(

@@ -452,7 +452,7 @@ def take_failed(session: Session, image_ids: Collection[int]) -> Sequence[DreamI
 
 def note_swept(session: Session, image_ids: Iterable[int], *, swept: bool = True) -> None:
     """Note whether their keys are deleted, for a later sweep, and clear private facts of older releases."""
-    _note(session, image_ids, swept=swept, facts=None)
+    _note(session, image_ids, swept=swept, **({"facts": None} if swept else {}))
 
 
 def forget_staged(session: Session, image_ids: Iterable[int]) -> None:

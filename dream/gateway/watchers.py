@@ -22,6 +22,7 @@ from dream.gateway.faults import DATABASE_FAULTS, log_fault, sentence_of
 from dream.gateway.snapshot import snapshot_text
 from dream.log import get_logger
 from dream.notifications.subscribe import Event
+from dream.work.back_off import BackOff
 
 if TYPE_CHECKING:
     from dream.gateway.auth import Authenticator, Identity
@@ -157,7 +158,8 @@ class Watcher:
         """
         async for event in self._services.events.since(self.dream_id, since):
             if event is None:
-                await self._send_snapshot_or_end()
+                if not await self.send_snapshot():
+                    self._waiting = [None, *(self._waiting or ())]  # `open` tries on
             else:
                 self._send(event)
             yield
@@ -226,34 +228,31 @@ class Watcher:
             return
 
     async def _recover(self) -> None:
+        """Send the state as soon as the database has it. Events wait meanwhile, as many as a client may be behind."""
+        back_off = BackOff(first_s=0.5)
         try:
-            await self._send_snapshot_or_end()
+            while not self.is_over and not await self.send_snapshot(tells=back_off.failures == 0):
+                await asyncio.sleep(back_off.next_pause_s())
         except Exception:
             log.exception("snapshot_failed", dream_id=self.dream_id)
             self.end(MISTAKE, MISTAKEN)  # else events would wait for ever
         if not self.is_over:
             self._flush()
 
-    async def _send_snapshot_or_end(self) -> None:
-        """Without the state the client would not know of its gap: it connects again, after the last event it has."""
-        error = await self.send_snapshot()
-        if error is not None:
-            self.end(TRY_LATER, error)
-
-    async def send_snapshot(self) -> str | None:
-        """Send the dream's pictures from the database, or an error. Returns its sentence."""
+    async def send_snapshot(self, *, tells: bool = True) -> bool:
+        """Send the dream's pictures from the database, or an error if `tells`. Returns whether they were read."""
         try:
             async with self.user.turn:
                 database, most = self._services.connections.database, self._services.settings.max_retries
                 text = await run_in_threadpool(snapshot_text, database, self.dream_id, most)
         except DATABASE_FAULTS as error:
             log_fault("snapshot_failed", error, dream_id=self.dream_id)
-            sentence = sentence_of(error)
-            self.send_error(sentence)
-            return sentence
+            if tells:
+                self.send_error(sentence_of(error))
+            return False
         self.send(self.text_bytes(text))
         self._services.unread.add(self)
-        return None
+        return True
 
 
 class Unread:

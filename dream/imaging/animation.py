@@ -57,9 +57,9 @@ class Animation:
     plays: int
 
 
-def is_animation(image: ImageFile, limits: Limits) -> bool:
-    """Whether an opened file is stored as an animation; pages of a document are none."""
-    return limits.output_format != "jpeg" and _count(image) > 1
+def is_animation(image: ImageFile) -> bool:
+    """Whether an opened file moves; the pages of a document do not."""
+    return _count(image) > 1
 
 
 def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
@@ -69,7 +69,7 @@ def animation_of(image: ImageFile, limits: Limits) -> Animation | None:
       ImageRejected: there are too many frames, or pixels in them; or they are damaged.
       OSError: the file could not be read.
     """
-    if not is_animation(image, limits):
+    if limits.output_format == "jpeg" or not is_animation(image):
         return None
     count = _count(image)
     _check(image.size, count, limits)

@@ -69,7 +69,7 @@ def _affordable(decoded: Decoded, opened: ImageFile, limits: Limits) -> Decoded:
 def _variant_alone(spec: VariantSpec, file: BinaryIO, opened: ImageFile, target: Path, limits: Limits) -> Processed:
     """Write one variant to `target`, and not the picture; of an animation it is a still."""
     gain_map = gain_map_of(file, opened, replace(limits, output_format="jpeg"))
-    loses_motion = spec.is_whole and is_animation(opened, limits)
+    loses_motion = spec.is_whole and is_animation(opened)
     size = limits.fit(upright_size(opened))
     edge_px = max(FOCUS_EDGE_PX, least_edge_px(size, [spec]))
     image = prepare(decode(opened, replace(limits, max_edge_px=edge_px, least_edge_share=1.0)))

@@ -66,9 +66,9 @@ def purge(producer: Producer, task_id: str) -> Sequence[DreamError] | None:
     # Rows first: a task that was replayed meanwhile keeps its bytes.
     with producer.database.begin() as session:
         task = dead_letters.find(session, task_id)
-        if task is not None and task.name == DELETE_IMAGES:
+        pictures = dead_letters.forget(session, task_id)  # which locks the task first
+        if task is not None and pictures is not None and task.name == DELETE_IMAGES:
             _bury(session, producer.settings, task)
-        pictures = dead_letters.forget(session, task_id)
     if pictures is None:
         return None
     unstaged = producer.connections.staging.delete(each.staging_key for each in pictures if each.staging_key)

@@ -100,7 +100,8 @@ class Orphans:
             count += self._sweep_deleted([row for row in rows if row.state is ImageState.DELETED])
             failed = [row.id for row in rows if row.state is ImageState.FAILED]
             for start in range(0, len(failed), _FAILED_AT_ONCE):
-                count += self._sweep_failed(failed[start : start + _FAILED_AT_ONCE])
+                if not self._stopping.is_set():
+                    count += self._sweep_failed(failed[start : start + _FAILED_AT_ONCE])
         return count
 
     def _sweep_deleted(self, rows: Sequence[DreamImage]) -> int:

@@ -5,6 +5,7 @@ It runs in the scheduler, because an actor would wait behind the pictures. Two s
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -147,7 +148,8 @@ class Sweep:
             with self._database.read() as session:
                 unsaid = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
             told: list[bool] = []
-            for row in unsaid:
+            # In no order, so that three that fail for reasons of their own hold up no other.
+            for row in random.sample(unsaid, len(unsaid)):
                 self._moved("announce")
                 told.append(outcomes.announce(self._connections, row.id))
                 if told[-_FAILURES:] == [False] * _FAILURES:

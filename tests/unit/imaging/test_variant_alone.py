@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_it_says_whether_motion_is_lost(tmp_path: Path) -> None:
     for moving in (gif(Part(RED), Part(BLUE)), apng(Part(RED), Part(BLUE))):
         assert alone(moving, f"{FULL}:40:avif", tmp_path)[0].loses
         assert not alone(moving, "card:20:avif", tmp_path)[0].loses
+        stills = LIMITS.making(VariantSpec.parse(f"{FULL}:40:avif"), 1600, None)
+        assert process_file(tmp_path / "source", tmp_path / "target", replace(stills, output_format="jpeg")).loses
 
 
 def test_a_document_of_pages_has_no_motion_to_lose(tmp_path: Path) -> None:
