@@ -50,6 +50,7 @@ __all__ = [
     "stored_bytes",
     "take_failed",
     "twin_of",
+    "undo_sweep",
     "unswept",
 ]
 
@@ -450,9 +451,14 @@ def take_failed(session: Session, image_ids: Collection[int]) -> Sequence[DreamI
     ).all()
 
 
-def note_swept(session: Session, image_ids: Iterable[int], *, swept: bool = True) -> None:
-    """Note whether their keys are deleted, for a later sweep, and clear private facts of older releases."""
-    _note(session, image_ids, swept=swept, **({"facts": None} if swept else {}))
+def note_swept(session: Session, image_ids: Iterable[int]) -> None:
+    """Note that their keys are deleted, and clear private facts of older releases."""
+    _note(session, image_ids, swept=True, facts=None)
+
+
+def undo_sweep(session: Session, image_ids: Iterable[int]) -> None:
+    """Let a later sweep try again: the keys could not be deleted now."""
+    _note(session, image_ids, swept=False)
 
 
 def forget_staged(session: Session, image_ids: Iterable[int]) -> None:

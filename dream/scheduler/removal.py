@@ -115,7 +115,7 @@ class Orphans:
         with self._database.begin() as session:
             rows = images.take_failed(session, image_ids)
         left = self._not_swept(rows)
-        self._database.persist(lambda session: images.note_swept(session, left, swept=False))
+        self._database.persist(lambda session: images.undo_sweep(session, left))
         return len(rows) - len(left)
 
     def _objects_of_older_remakes(self) -> int:
