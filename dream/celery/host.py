@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dream import producer
 from dream.celery import own
@@ -14,6 +14,8 @@ from dream.log import get_logger
 from dream.messages.registry import OWN_TASKS, QUEUES
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dream.celery.accepting import OwnTasks
     from dream.compat.app.base import Celery
     from dream.compat.host import Host, WorkerHost
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from dream.work.worker import WorkerMiddleware
 
 __all__ = ["Dream", "Worker", "host"]
+
+T = TypeVar("T")
 
 #: Packages that runs of dream's own tasks need, and the façade does not.
 _NEEDED = ("PIL", "boto3", "sqlalchemy")
@@ -62,22 +66,15 @@ class Dream:
         return own.own_task(name).send_by(app, args, kwargs, options)
 
     def find(self, app: Celery, task_id: str) -> Meta | None:
-        from sqlalchemy.exc import SQLAlchemyError
-
         from dream.db import DreamTask
-        from dream.db.faults import explain
         from dream.runs.outcomes import kept_of, kept_of_pictures
 
-        database = producer_of(app).database
-        try:
-            with database.read() as session:
-                task = session.get(DreamTask, task_id)
-                # Retention may have removed the task's row; an upload's pictures still give its result.
-                return kept_of(task) if task is not None else kept_of_pictures(session, task_id)
-        except SQLAlchemyError as error:
-            if database.is_bare():
-                return None
-            raise explain(error, "the task's row cannot be read") from error
+        def read(session: Session) -> Meta | None:
+            task = session.get(DreamTask, task_id)
+            # Retention may have removed the task's row; an upload's pictures still give its result.
+            return kept_of(task) if task is not None else kept_of_pictures(session, task_id)
+
+        return _read(app, read, None)
 
     def revoke(self, app: Celery, task_ids: Sequence[str]) -> None:
         """Revoke the tasks in their rows. A database without dream's tables is no error: an app may need none."""
@@ -95,19 +92,9 @@ class Dream:
                 get_logger(__name__).warning("rows_not_revoked", error=str(explain(error)))
 
     def irrevocable(self, app: Celery, task_ids: Sequence[str]) -> Collection[str]:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from dream.db.faults import explain
         from dream.db.tasks import begun_deletions
 
-        database = producer_of(app).database
-        try:
-            with database.read() as session:
-                return begun_deletions(session, task_ids)
-        except SQLAlchemyError as error:
-            if database.is_bare():
-                return ()
-            raise explain(error, "the tasks' rows cannot be read") from error
+        return _read(app, lambda session: begun_deletions(session, task_ids), set[str]())
 
     def worker(self, app: Celery) -> WorkerHost:
         from dream import actors
@@ -133,3 +120,23 @@ class Dream:
         from dream.scheduler.runner import run
 
         return run(settings, entries)
+
+
+def _read(app: Celery, look: Callable[[Session], T], without_tables: T) -> T:
+    """Look at rows. A database without dream's tables is no error: an app may need none.
+
+    Raises:
+      DatabaseUnavailable
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dream.db.faults import explain
+
+    database = producer_of(app).database
+    try:
+        with database.read() as session:
+            return look(session)
+    except SQLAlchemyError as error:
+        if database.is_bare():
+            return without_tables
+        raise explain(error, "the task's row cannot be read") from error
