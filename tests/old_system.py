@@ -58,8 +58,14 @@ class Old:
         self.queue = f"old-{uuid4().hex[:8]}"
 
     def send(self, program: str) -> None:
-        """`send(name, args, …)` puts a task on the old queue."""
-        celery(self.url, f"app.conf.task_default_queue = {self.queue!r}\n{program}")
+        """`send(name, args, …)` puts a task on the old queue.
+
+        It waits until RabbitMQ has confirmed each: a quorum queue may show a message only after its sender has ended.
+        """
+        head = f"app.conf.task_default_queue = {self.queue!r}\n"
+        if self.url.startswith("amqp"):
+            head += "app.conf.broker_transport_options = {'confirm_publish': True}\n"
+        celery(self.url, head + program)
 
     def put(self, messages: list[dict[str, Any]]) -> None:
         """The same messages as Celery would put them there."""
