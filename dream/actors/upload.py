@@ -181,8 +181,10 @@ class Upload:
 
     @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
+        if image.staging_key is None:  # the nightly sweep has deleted the bytes, and a later replay needs them
+            raise ImageRejected.because(Reason.UPLOAD_GONE)
         try:
-            self._run.wait_for(self._staging.fetch, image.staging_key or "", source)
+            self._run.wait_for(self._staging.fetch, image.staging_key, source)
             BYTES_IN.add(amount=source.stat().st_size)
             with source.open("rb") as file:
                 image.sha256 = hashlib.file_digest(file, "sha256").hexdigest()

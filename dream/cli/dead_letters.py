@@ -109,7 +109,7 @@ def purge_(
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete failed tasks and their staged bytes. They cannot be replayed after that."""
+    """Delete failed tasks and the bytes of their pictures. They cannot be replayed after that."""
     from dream.producer.dead_letters import purge
 
     _check_choice(task_ids, everything=everything)
@@ -126,30 +126,31 @@ def purge_(
 
 
 def _act(task_ids: Sequence[str], act: Callable[[str], Sequence[DreamError] | None], *, everything: bool) -> None:
-    """Print the ID of each task after its action, to the last one.
+    """Act on every task, and print the ID of each that was acted on.
 
     Parameters:
-      act: returns the errors of bytes that stay; None if the task is not failed any more.
-      everything: whether the caller named no tasks; such a task is then skipped.
+      act: returns the errors of bytes that stay; None if the task is no longer failed.
+      everything: whether the caller named no tasks; a task that is no longer failed is then skipped.
 
     Raises:
-      InvalidArguments: a task that the caller named is not failed any more.
+      InvalidArguments: a task that the caller named is no longer failed.
       DreamError: bytes stay.
     """
-    gone, errors = 0, list[DreamError]()
+    gone, errors = list[str](), list[DreamError]()
     for task_id in task_ids:
         found = act(task_id)
-        if found is None and not everything:
-            raise InvalidArguments(f"no failed task has the ID {task_id} any more")
         if found is None:
-            gone += 1
+            gone.append(task_id)
             continue
         errors += found
         typer.echo(task_id)
-    if gone:
-        typer.echo(f"left alone: {counted(gone, 'task')} not failed any more", err=True)
+    if gone and everything:
+        typer.echo(f"skipped {counted(len(gone), 'task')}: no longer failed", err=True)
     if errors:
-        raise DreamError(f"{counted(len(errors), 'object')} could not be deleted: {errors[0]}")
+        stay = f"{counted(len(errors), 'object')} could not be deleted"
+        raise DreamError(f"{stay}; the nightly clean-up tries again: {errors[0]}")
+    if gone and not everything:
+        raise InvalidArguments(f"no longer failed: {', '.join(gone)}")
 
 
 def _check_choice(task_ids: list[str] | None, *, everything: bool) -> None:

@@ -85,16 +85,18 @@ def revive(
 
 
 def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
-    """Remove a failed task and its pictures' rows.
+    """Remove a failed task, and make tombstones of its pictures: the nightly sweep deletes bytes that stay.
 
     Returns:
-      The removed rows, so that the caller can delete their bytes; None if the task is not failed (any more).
+      The pictures, so that the caller can delete their bytes; None if the task is not failed (any more).
     """
     # Locks the row: a replay at the same moment either comes first or finds nothing.
     failed = update(DreamTask).where(DreamTask.id == task_id, DreamTask.state == TaskState.FAILED)
     if not rows_hit(session, failed.values(resends=0)):
         return None
     pictures = images.of_task(session, task_id)
-    session.execute(delete(DreamImage).where(DreamImage.task_id == task_id))
+    ids = [picture.id for picture in pictures]
+    images.mark_deleting(session, ids)
+    images.mark_deleted(session, ids)
     session.execute(delete(DreamTask).where(DreamTask.id == task_id))
     return pictures

@@ -181,7 +181,7 @@ _RELEASE = _CHECK.values(lease_token=None, lease_expires_at=None)
 _FINISH = _RELEASE.values(finished_at=now())
 _ANNOUNCE = (
     update(_tasks)
-    .where(_tasks.c.id == bindparam("task"))
+    .where(_tasks.c.id == bindparam("task"), _tasks.c.finished_at == bindparam("ended_at"))
     .values(announced_at=func.coalesce(_tasks.c.announced_at, now()))
 )
 
@@ -364,9 +364,12 @@ def unannounced(session: Session, after_s: float, limit: int) -> Sequence[Row[st
     ).all()
 
 
-def mark_announced(session: Session, task_id: str) -> None:
-    """Note that the task's last event is in the stream; the time of the first note stays."""
-    session.execute(_ANNOUNCE, {"task": task_id})
+def mark_announced(session: Session, task_id: str, ended_at: datetime | None) -> None:
+    """Note that the last event of the end at `ended_at` is in the stream; the time of the first note stays.
+
+    A replayed task has another end, whose event is not in the stream yet.
+    """
+    session.execute(_ANNOUNCE, {"task": task_id, "ended_at": ended_at})
 
 
 # --- for the sweep

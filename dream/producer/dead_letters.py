@@ -52,15 +52,15 @@ def reopen(producer: Producer, task_id: str) -> None:
 
 
 def purge(producer: Producer, task_id: str) -> Sequence[DreamError] | None:
-    """Delete a failed task, its pictures' rows, and their bytes.
+    """Delete a failed task, and the bytes of its pictures.
 
-    The pictures that a failed deletion has hidden get tombstones, so the nightly sweep deletes their objects.
+    The pictures of a failed upload, and those that a failed deletion has hidden, get tombstones: the nightly sweep
+    deletes bytes that stay.
 
     Returns:
-      The errors of bytes that stay: the nightly sweep removes staged ones. None if no failed task has that id.
+      The errors of bytes that stay. None if no failed task has that id.
 
     Raises:
-      DreamError: the object store did not answer; bytes stay.
       SQLAlchemyError: the database is away.
     """
     # Rows first: a task that was replayed meanwhile keeps its bytes.
@@ -71,7 +71,11 @@ def purge(producer: Producer, task_id: str) -> Sequence[DreamError] | None:
             _bury(session, producer.settings, task)
     if pictures is None:
         return None
-    unstaged = producer.connections.staging.delete(each.staging_key for each in pictures if each.staging_key)
+    staged = [each.staging_key for each in pictures if each.staging_key]
+    try:
+        unstaged = producer.connections.staging.delete(staged)
+    except DreamError as error:
+        unstaged = dict.fromkeys(staged, error)
     failed = producer.storage.delete_places(set().union(*map(places_of, pictures)))
     return [*unstaged.values(), *failed.values()]
 

@@ -16,6 +16,7 @@ from dream.db import (
     DreamImage,
     DreamTask,
     DreamUpload,
+    dead_letters,
     dreams,
     images,
     migrate,
@@ -34,6 +35,7 @@ from dream.producer import Producer
 from dream.runs import outcomes
 from dream.runs.connections import Connections
 from dream.settings import Settings
+from dream.storage import new_key_stem
 from dream.variants import VariantSpec
 
 LEASE_S = 30
@@ -430,8 +432,24 @@ def test_unannounced_ends_are_found_once(database: Database, task_id: str) -> No
     with database.begin() as session:
         tasks.finish(session, claim, TaskState.SUCCEEDED)
         assert [task.id for task in tasks.unannounced(session, -1, 10)] == [task_id]
-        tasks.mark_announced(session, task_id)
+        tasks.mark_announced(session, task_id, session.get_one(DreamTask, task_id).finished_at)
         assert tasks.unannounced(session, -1, 10) == []
+
+
+def test_an_announcement_of_the_end_before_a_replay_is_not_noted(database: Database, task_id: str) -> None:
+    """Else the sweep would not repeat that of the next end, should it fail."""
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.FAILED)
+        first = session.get_one(DreamTask, task_id).finished_at
+    with database.begin() as session:
+        dead_letters.revive(session, task_id, new_key_stem)
+        tasks.mark_announced(session, task_id, first)
+    claim = claimed(database, task_id)
+    with database.begin() as session:
+        tasks.finish(session, claim, TaskState.SUCCEEDED)
+        tasks.mark_announced(session, task_id, first)
+        assert [task.id for task in tasks.unannounced(session, -1, 10)] == [task_id]
 
 
 def test_expired_revocations_go_and_others_stay(database: Database) -> None:

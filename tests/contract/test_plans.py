@@ -173,7 +173,7 @@ QUERIES: dict[str, tuple[Callable[[Session], Any], tuple[str, ...]]] = {
     "to send": (lambda session: tasks.to_send(session, ["queued1", "queued2"]), ("pk_",)),
     "may resend": (lambda session: tasks.may_resend(session, BEFORE, 60), ("pk_",)),
     "unannounced": (lambda session: tasks.unannounced(session, 5, 200), ("unannounced",)),
-    "announced": (lambda session: tasks.mark_announced(session, "unsaid1"), ("pk_",)),
+    "announced": (lambda session: tasks.mark_announced(session, "unsaid1", DUE), ("pk_",)),
     "revoked": (lambda session: tasks.revoke(session, ["queued1", "queued2"]), ("pk_",)),
     "deletions that have begun": (lambda session: tasks.begun_deletions(session, ["queued1", "queued2"]), ("pk_",)),
     "newest of the timetable": (lambda session: tasks.newest_of(session, "cleanup-expired-tokens:"), ("pk_",)),

@@ -154,6 +154,10 @@ def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Pro
     assert dream(environment, "dlq", "purge", "--all", "--yes").stdout.split() == [gone]
     with producer.database.read() as session:
         assert session.get(DreamTask, gone) is None
+        assert [image.state for image in images.of_task(session, gone)] == [ImageState.DELETED]
+        result = outcomes.kept_of_pictures(session, gone)
+        assert result is not None
+        assert result["status"] == "FAILURE"
         assert session.get(DreamTask, recent) is not None
         (kept,) = images.of_task(session, recent)
     assert [key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")] == [kept.staging_key]
@@ -202,22 +206,76 @@ def test_all_leaves_alone_what_was_replayed_meanwhile(
         session.execute(text(f"{when} UPDATE dream_tasks SET state = 'queued' WHERE id = '{second}'; END"))  # noqa: S608
     run = dream(environment, "dlq", *action, "--all")
     assert (run.returncode, run.stdout.split()) == (0, [first, oldest])
-    assert run.stderr == "left alone: 1 task not failed any more\n"
+    assert run.stderr == "skipped 1 task: no longer failed\n"
 
 
-def test_purge_goes_on_after_an_object_that_stays(environment: dict[str, str], producer: Producer) -> None:
-    both = {failed(producer), failed(producer)}
+DENIED = "<DeleteResult><Error><Key>staging/a</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [StoreFault("POST", "delete", status=200, body=DENIED, times=1), StoreFault("POST", "delete", status=403)],
+    ids=["of one object", "of all"],
+)
+def test_purge_goes_on_if_objects_stay_and_the_next_night_deletes_them(
+    environment: dict[str, str], producer: Producer, settings: Settings, fault: StoreFault
+) -> None:
+    """The original of a failed upload had no row any more, so nothing could find it."""
+    both = [failed(producer), failed(producer)]
+    with producer.database.begin() as session:
+        (row,) = images.of_task(session, both[0])
+        row.original_bucket, row.original_key = settings.s3_bucket, "originals/a"
+    producer.storage.put_bytes(settings.s3_bucket, "originals/a", b"as it came")
     upstream = urlsplit(environment["DREAM_S3_ENDPOINT_URL"])
     store = StoreProxy((upstream.hostname or "", upstream.port or 0))
-    denied = "<DeleteResult><Error><Key>staging/a</Key><Code>AccessDenied</Code></Error></DeleteResult>"
     try:
-        with store.failing(StoreFault("POST", "delete", status=200, body=denied, times=1)):
+        with store.failing(fault):
             own = {"DREAM_S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
             run = dream(environment, "dlq", "purge", "--all", "--yes", **own)
     finally:
         store.close()
-    assert (run.returncode, set(run.stdout.split())) == (1, both)
-    assert only_line(run.stderr).startswith("dream: 1 object could not be deleted: ")
+    assert (run.returncode, set(run.stdout.split())) == (1, set(both))
+    assert "could not be deleted; the nightly clean-up tries again: " in only_line(run.stderr)
+    with producer.database.begin() as session:
+        session.execute(update(DreamImage).values(updated_at=now(-3601)))
+    Orphans(settings, producer.connections).remove()
+    assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
+
+
+def test_purge_acts_on_every_named_task_before_it_names_those_no_longer_failed(
+    environment: dict[str, str], producer: Producer
+) -> None:
+    """A trigger replays the first at the moment of the action on the second."""
+    first, second, third = (failed(producer) for _ in range(3))
+    when = f"CREATE TRIGGER meanwhile AFTER DELETE ON dream_tasks WHEN OLD.id = '{first}' BEGIN "
+    with producer.database.begin() as session:
+        session.execute(text(f"{when} UPDATE dream_tasks SET state = 'queued' WHERE id = '{second}'; END"))  # noqa: S608
+    run = dream(environment, "dlq", "purge", first, second, third, "--yes")
+    assert (run.returncode, run.stdout.split()) == (1, [first, third])
+    assert only_line(run.stderr) == f"dream: no longer failed: {second}"
+
+
+def test_a_replay_after_its_bytes_were_removed_says_so(
+    environment: dict[str, str], producer: Producer, tmp_path: Path
+) -> None:
+    """It retried for minutes, and then its error was that the object store did not answer."""
+    task_id = failed(producer)
+    with producer.database.begin() as session:
+        images.forget_staged(session, [image.id for image in images.of_task(session, task_id)])
+    assert replay(producer, task_id)
+    parts = Parts(environment, tmp_path)
+    try:
+        parts.start("worker")
+
+        def ended() -> DreamTask | None:
+            with producer.database.read() as session:
+                task = session.get_one(DreamTask, task_id)
+            return task if task.state.is_terminal else None
+
+        task = wait_for(ended, what="the end of the replayed task")
+    finally:
+        parts.end()
+    assert (task.state, task.error_code, task.attempts) == (TaskState.FAILED, "upload_gone", 1)
 
 
 def test_the_schedule_says_what_ran_and_what_comes(environment: dict[str, str], producer: Producer) -> None:
