@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dream.actors.stored import fetch_source, process, take_back
+from dream.actors.stored import fetch_source, loses, process, take_back
 from dream.db import DreamImage, images, remakes, tasks, variants
 from dream.db.clock import now
 from dream.errors import InvalidArguments, LeaseLost
@@ -179,7 +179,7 @@ class Remake:
                 continue
             limits = self._limits.making(spec, edge_px, image.focus or image.found_focus)
             processed = self._work(source, variant_path(target, spec.name), limits)
-            if not (spec.is_whole and processed.loses):
+            if not (spec.is_whole and loses(image, processed)):
                 facts = {each.name: getattr(processed, each.name) for each in fields(Variant) if each.name != "name"}
                 made.append(Variant(name=spec.name, **facts))
         return made

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dream.errors import ObjectMissing
 from dream.log import get_logger
+from dream.messages.pictures import OUTPUT_FORMATS
 from dream.observe import tracing
 from dream.storage.keys import object_key
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from dream.runs.run import Run
     from dream.storage import Storage
 
-__all__ = ["fetch_source", "process", "take_back"]
+__all__ = ["fetch_source", "loses", "process", "take_back"]
 
 log = get_logger(__name__)
+
+#: Stored pictures of these media types do not move.
+_STILLS = frozenset(OUTPUT_FORMATS[name].content_type for name in ("jpeg", "avif"))
 
 
 def fetch_source(run: Run, storage: Storage, image: DreamImage, path: Path) -> bool:
@@ -53,6 +57,11 @@ def process(
             return job.wait(run.check)
         finally:
             job.cancel()
+
+
+def loses(image: DreamImage, variant: Processed) -> bool:
+    """Whether a variant lacks HDR, or motion that the stored picture may have."""
+    return variant.loses_hdr or (variant.loses_motion and image.content_type not in _STILLS)
 
 
 def take_back(run: Run, storage: Storage, image_id: int, places: Iterable[tuple[str, str]]) -> None:

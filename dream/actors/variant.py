@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dream.actors.stored import fetch_source, process, take_back
+from dream.actors.stored import fetch_source, loses, process, take_back
 from dream.db import DreamImage, tasks, variants
 from dream.errors import InvalidArguments, LeaseLost, RunContinues
 from dream.fault_points import step
@@ -32,7 +32,7 @@ from dream.storage.keys import (
     variant_key,
     variant_object_key,
 )
-from dream.variants import FULL, VariantSpec
+from dream.variants import VariantSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -177,21 +177,20 @@ class Making:
     def is_gain(self, image: DreamImage, processed: Processed) -> bool:
         """Whether the version is worth an object.
 
-        A format that `Accept` chose must save bytes and lose nothing. A rung of the ladder must lose nothing, because
-        pages show it in place of the picture.
+        A format that `Accept` chose must save bytes and lose nothing: without it the stored variant of that name
+        answers, or the picture itself. A rung of the ladder must lose nothing, because pages show it in place of the
+        picture.
         """
         wanted = self._wanted
         if wanted.name == wanted.spec.name:
-            return not (wanted.spec.is_whole and processed.loses)
-        others = {each["name"]: each for each in image.variants or ()}
-        is_full = wanted.spec.name == FULL
-        own = (image.content_type, image.size_bytes)
-        if not is_full:
-            other = others.get(wanted.spec.name)
-            own = (other["content_type"], other["size_bytes"]) if other else (None, None)
-        if own[0] not in _BETTER or _BETTER.index(processed.content_type) < _BETTER.index(own[0] or ""):
+            return not (wanted.spec.is_whole and loses(image, processed))
+        other = next((each for each in image.variants or () if each["name"] == wanted.spec.name), None)
+        content_type, size_bytes = image.content_type, image.size_bytes
+        if other is not None:
+            content_type, size_bytes = other["content_type"], other["size_bytes"]
+        if content_type in _BETTER and _BETTER.index(processed.content_type) < _BETTER.index(content_type):
             return True  # it is for browsers that do not take the other one
-        return processed.size_bytes < (own[1] or 0) and not processed.loses
+        return processed.size_bytes < (size_bytes or 0) and not loses(image, processed)
 
     def keep(self, image: DreamImage, target: Path, processed: Processed) -> str | None:
         """Put the object, then write it into the row; returns its URL, or None if the picture is gone."""

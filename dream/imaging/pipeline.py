@@ -78,7 +78,8 @@ def _variant_alone(spec: VariantSpec, file: BinaryIO, opened: ImageFile, target:
     is_large = max(encoded.width_px, encoded.height_px) >= LEAST_EDGE_PX
     chose_format = spec.format is not None
     loses_hdr = chose_format and gain_map is not None and is_large and encoded.content_type != JPEG.content_type
-    return replace(_described(encoded, image, target, limits, PHOTO), loses=loses_hdr or loses_motion)
+    described = _described(encoded, image, target, limits, PHOTO)
+    return replace(described, loses_motion=loses_motion, loses_hdr=loses_hdr)
 
 
 def _unchanged(clean: bytes, opened: ImageFile, target: Path, limits: Limits, gain_map: GainMap | None) -> Processed:

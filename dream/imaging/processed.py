@@ -44,7 +44,8 @@ class Processed:
       found_focus: the found focal point, as shares of width and height from the top left (`dream.imaging.focus`).
       variants: the variants, in the wanted order.
       facts: for its owner only; None if the file has none, or if they are not kept.
-      loses: the file, a variant alone, is a still of an animation, or in SDR although its source is in HDR.
+      loses_motion: the file, a variant alone that pages show in place of the picture, is a still of an animation.
+      loses_hdr: the file, a variant alone, is in SDR although its source is in HDR.
     """
 
     content_type: str
@@ -58,7 +59,8 @@ class Processed:
     found_focus: tuple[float, float]
     variants: tuple[Variant, ...] = ()
     facts: PhotoFacts | None = field(default=None, repr=False)
-    loses: bool = False
+    loses_motion: bool = False
+    loses_hdr: bool = False
 
 
 def variant_path(target: Path, name: str) -> Path:

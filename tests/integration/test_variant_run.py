@@ -23,6 +23,7 @@ from dream.producer.orders import Order
 from dream.settings import Settings
 from dream.storage.keys import object_key, object_stem, variant_key, variant_object_key
 from dream.variants import VariantSpec
+from tests import gain_maps
 from tests.pictures import noise
 from tests.promise import sweep_the_night
 
@@ -308,8 +309,37 @@ def test_an_animation_keeps_moving(producer: Producer, settings: Settings, tmp_p
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0)
     image_id = upload(producer, settings, path.read_bytes())
     assert row_of(producer, image_id).content_type == "image/webp"
-    assert make(producer, settings, image_id, None, "avif") is None
-    assert make(producer, settings, image_id, None, "jpeg") is not None
+    rung = VariantSpec.rung(16)
+    for spec in (None, rung):  # the rung is not stored: without the AVIF the animation answers
+        assert make(producer, settings, image_id, spec, "avif") is None
+        assert make(producer, settings, image_id, spec, "jpeg") is not None
+
+
+def test_a_still_of_an_animation_whose_original_is_kept_gets_its_rungs_and_formats(
+    producer: Producer, settings: Settings, tmp_path: Path
+) -> None:
+    """`DREAM_OUTPUT_FORMAT=jpeg` has stored the first frame, so no motion can be lost."""
+    frames = [Image.effect_noise((64, 64), spread) for spread in (20, 60)]
+    path = tmp_path / "moves.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0)
+    image_id = upload(producer, settings, noise(400, 200))
+    producer.storage.ensure_bucket("dream-originals")
+    producer.storage.put_file("dream-originals", "originals/moves", path, "image/gif", is_public=False)
+    with producer.database.begin() as session:
+        image = session.get_one(DreamImage, image_id)
+        image.original_bucket, image.original_key = "dream-originals", "originals/moves"
+    assert make(producer, settings, image_id, VariantSpec.rung(16)) is not None
+    assert make(producer, settings, image_id, VariantSpec.rung(16), "avif") is not None
+
+
+def test_a_format_keeps_hdr_also_if_nobody_has_asked_for_its_variant_yet(
+    producer: Producer, settings: Settings
+) -> None:
+    """Browsers that take AVIF got SDR for ever, if one of them was the first to ask."""
+    image_id = upload(producer, settings, gain_maps.photo().file())
+    hero = VariantSpec.parse("hero:800x")
+    assert make(producer, settings, image_id, hero, "avif") is None
+    assert make(producer, settings, image_id, hero) is not None
 
 
 def test_a_picture_has_so_many_versions_at_most(producer: Producer, settings: Settings) -> None:

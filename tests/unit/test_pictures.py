@@ -93,7 +93,7 @@ def test_a_row_has_a_column_for_each_field() -> None:
 
 def test_processing_finds_every_fact() -> None:
     found = {field.name for field in dataclasses.fields(Processed)}
-    assert found == {*KNOWN, "extension", "facts", "loses", "perceptual_hash"}
+    assert found == {*KNOWN, "extension", "facts", "loses_hdr", "loses_motion", "perceptual_hash"}
     assert {field.name for field in dataclasses.fields(Variant)} | {"url"} == {*names(VariantRef), "extension"}
 
 

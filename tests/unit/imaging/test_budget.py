@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import gain_maps
 import pytest
 from imaging_pictures import encoded, noise, quarters, run
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from dream.errors import ImageRejected
 from dream.imaging import Limits, process_file
 from dream.imaging.encode import JPEG
+from tests import gain_maps
 
 
 @pytest.mark.parametrize("max_bytes", [2_000, 20_000, 150_000, 400_000])

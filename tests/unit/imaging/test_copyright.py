@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import gain_maps
 import pytest
 from described import KINDS, file_of, photo_exif, xmp_of
 from hypothesis import given
@@ -23,6 +22,7 @@ from dream.imaging.exif import first_directory
 from dream.imaging.metadata import Metadata
 from dream.imaging.xmp import packet
 from dream.variants import VariantSpec
+from tests import gain_maps
 
 CREDIT = Credit(
     creators=("Ada & Co", "Zoë"),

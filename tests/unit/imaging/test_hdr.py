@@ -7,11 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-import gain_maps
 import numpy as np
 import profiles
 import pytest
-from gain_maps import Numbers, Photo, Pixels
 from imaging_pictures import noise
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
@@ -19,6 +17,8 @@ from playwright.sync_api import Browser
 
 from dream.imaging import Limits, Processed, VariantSpec, process_file, variant_path
 from dream.imaging.crop import box_for
+from tests import gain_maps
+from tests.gain_maps import Numbers, Photo, Pixels
 
 #: The error of light that JPEG and 8 bits make on the smooth pictures here, as a share.
 MEAN_ERROR, WORST_ERROR = 0.012, 0.08

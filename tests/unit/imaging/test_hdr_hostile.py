@@ -9,14 +9,15 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import gain_maps
 import pytest
-from gain_maps import Numbers, Photo, iso_of, jpeg, map_picture, mpf_of, segment, with_head, xmp_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imaging_pictures import run
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
+
+from tests import gain_maps
+from tests.gain_maps import Numbers, Photo, iso_of, jpeg, map_picture, mpf_of, segment, with_head, xmp_of
 
 BASE = jpeg(gain_maps.picture(900, 660))
 LEVELS = jpeg(map_picture(450, 330))

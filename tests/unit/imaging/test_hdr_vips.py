@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gain_maps
 import numpy as np
 import pytest
-from gain_maps import Numbers
 from imaging_pictures import run
 from PIL.JpegImagePlugin import JpegImageFile
+
+from tests import gain_maps
+from tests.gain_maps import Numbers
 
 pyvips = pytest.importorskip("pyvips", exc_type=ImportError)
 

@@ -109,6 +109,7 @@ def test_what_stands_behind_the_pixels_is_read() -> None:
     packed = exif.tobytes().removeprefix(b"Exif\0\0")
     data = COMMON["RGB"].replace(png_chunk(b"IEND", b""), png_chunk(b"eXIf", packed) + png_chunk(b"IEND", b""))
     image = PngFile(io.BytesIO(data))
+    assert image.getexif()[274] == 6  # its size is asked for before its pixels
     image.load()
     assert image.getexif()[274] == 6
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from dream.imaging import Limits, Processed, VariantSpec, process_file, variant_path
 from dream.variants import FULL
+from tests import gain_maps
 from tests.pictures import noise
-from tests.unit.imaging import gain_maps
 from tests.unit.imaging.moving import BLUE, RED, Part, apng, gif
 
 LIMITS = Limits(max_edge_px=1600)
@@ -76,7 +76,7 @@ def test_a_picture_of_one_pixel_has_one(tmp_path: Path) -> None:
 def test_it_says_whether_hdr_is_lost(tmp_path: Path, text: str, loses: bool) -> None:
     """Small pictures have none, and a JPEG keeps it."""
     found, _ = alone(gain_maps.photo().file(), text, tmp_path)
-    assert found.loses is loses
+    assert found.loses_hdr is loses
     if text == "wide:800x:jpeg":
         assert gain_maps.read((tmp_path / "target").read_bytes()) is not None
 
@@ -84,14 +84,16 @@ def test_it_says_whether_hdr_is_lost(tmp_path: Path, text: str, loses: bool) -> 
 def test_it_says_whether_motion_is_lost(tmp_path: Path) -> None:
     """A still is the variant of an animation in any case, but no stand-in for the animation itself."""
     for moving in (gif(Part(RED), Part(BLUE)), apng(Part(RED), Part(BLUE))):
-        assert alone(moving, f"{FULL}:40:avif", tmp_path)[0].loses
-        assert not alone(moving, "card:20:avif", tmp_path)[0].loses
+        assert alone(moving, f"{FULL}:40:avif", tmp_path)[0].loses_motion
+        assert not alone(moving, "card:20:avif", tmp_path)[0].loses_motion
         stills = LIMITS.making(VariantSpec.parse(f"{FULL}:40:avif"), 1600, None)
-        assert process_file(tmp_path / "source", tmp_path / "target", replace(stills, output_format="jpeg")).loses
+        assert process_file(
+            tmp_path / "source", tmp_path / "target", replace(stills, output_format="jpeg")
+        ).loses_motion
 
 
 def test_a_document_of_pages_has_no_motion_to_lose(tmp_path: Path) -> None:
     """It is stored as its first page."""
     pages = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     pages[0].save(file := io.BytesIO(), "TIFF", save_all=True, append_images=pages[1:])
-    assert not alone(file.getvalue(), f"{FULL}:40:avif", tmp_path)[0].loses
+    assert not alone(file.getvalue(), f"{FULL}:40:avif", tmp_path)[0].loses_motion

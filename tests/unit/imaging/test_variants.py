@@ -111,6 +111,6 @@ def test_a_rung_of_an_animation_that_is_asked_for_would_lose_its_motion(tmp_path
         (VariantSpec(FULL, 400, 400, format="webp"), True),
         (VariantSpec.within("thumb", 100), False),
     ):
-        assert process_file(source, tmp_path / "target", Limits().making(spec, 400, None)).loses == loses
+        assert process_file(source, tmp_path / "target", Limits().making(spec, 400, None)).loses_motion == loses
     source.write_bytes(encoded(noise(400, 300), "PNG"))
-    assert not process_file(source, tmp_path / "target", Limits().making(rung, 400, None)).loses
+    assert not process_file(source, tmp_path / "target", Limits().making(rung, 400, None)).loses_motion
