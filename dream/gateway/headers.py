@@ -24,6 +24,8 @@ _OF_PAGES = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
+#: For all others, which no browser shows as a page.
+_OF_OTHERS = ((b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),)
 #: Addresses whose files other sites' pages may show: pictures, and the elements for pages.
 _FOR_OTHER_SITES = ("/media/", "/static/")
 
@@ -78,11 +80,7 @@ class _SecurityHeaders:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._headers = (
-            (b"content-security-policy", content_security_policy(settings).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
-        )
+        self._of_pages = (*_OF_PAGES, (b"content-security-policy", content_security_policy(settings).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,8 +88,9 @@ class _SecurityHeaders:
             return
         path = scope["path"]
         shared = b"cross-origin" if path.startswith(_FOR_OTHER_SITES) else b"same-origin"
-        wanted = (
-            *self._headers,
+        common = (
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
             (b"cross-origin-resource-policy", shared),
             (b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store"),
         )
@@ -101,7 +100,7 @@ class _SecurityHeaders:
                 own = message.setdefault("headers", [])
                 values = {name.lower(): value for name, value in own}
                 is_page = values.get(b"content-type", b"").startswith(b"text/html")
-                more = (*wanted, *_OF_PAGES) if is_page else wanted
+                more = (*common, *(self._of_pages if is_page else _OF_OTHERS))
                 message["headers"] = [*own, *(each for each in more if each[0] not in values)]
             await send(message)
 

@@ -310,6 +310,24 @@ def test_an_answer_that_is_lost_doubles_no_picture(page: Page, gateway: Gateway)
 
 
 @pytest.mark.slow
+def test_a_file_that_cannot_be_read_any_more_does_not_hold_up_the_others(
+    page: Page, gateway: Gateway, tmp_path: Path
+) -> None:
+    """It is deleted between its choice and its request; the page said that the connection was lost, for ever."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for path in paths:
+        path.write_bytes(PNG)
+    open_live(page, gateway)
+    page.context.set_offline(True)
+    page.locator("dream-upload input").first.set_input_files(paths)
+    expect(rows(page)).to_have_count(3)
+    paths[1].unlink()
+    page.context.set_offline(False)
+    expect(tiles(page)).to_have_count(2, timeout=20_000)
+    expect_problems(page, "1.jpg: The file was changed or moved; choose it again")
+    assert sorted(names(page)) == ["0.jpg", "2.jpg"]
+
+
 def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browser: Browser, gateway: Gateway) -> None:
     """At the next visit, and once."""
     context = browser.new_context()

@@ -123,7 +123,7 @@ export class UploadQueue extends EventTarget {
 
   canCancel(item) {
     const group = this.#groups.find((each) => each.items.includes(item));
-    // A lost answer may have accepted them all.
+    // The server may have accepted them all, although its answer was lost.
     return (item.state === "waiting" && !(item.together?.length > 1)) || Boolean(group && group.items.length === 1 && !group.isSent);
   }
 
@@ -138,7 +138,7 @@ export class UploadQueue extends EventTarget {
   /** Forget a file that is not being sent. */
   dismiss(item) {
     if (item.preview) URL.revokeObjectURL(item.preview);
-    // Its request is another one without it.
+    // Without this file the others are a new request, so they need new keys.
     for (const each of item.together ?? []) Object.assign(each, { together: [each], key: fresh() });
     this.#drop(item);
     this.#tell();
@@ -210,7 +210,7 @@ export class UploadQueue extends EventTarget {
     let bytes = 0;
     for (const item of ready[0]?.items ?? []) {
       if (item.state !== "waiting") continue;
-      // A key names the same files each time: a lost answer may have accepted them.
+      // A key names the same files each time (`canCancel` says why).
       if (item.together) return item.together;
       bytes += item.size;
       if (group.length > 0 && bytes > GROUP_BYTES) break;
@@ -237,8 +237,11 @@ export class UploadQueue extends EventTarget {
       this.#tell();
     });
     if (!this.#groups.includes(group)) return; // closed
+    const gone = answer?.status === 0 ? await unreadable(items) : [];
+    if (!this.#groups.includes(group)) return;
     this.#groups.splice(this.#groups.indexOf(group), 1);
-    if (answer) this.#answered(items, answer);
+    if (gone.length > 0) this.#without(gone, items);
+    else if (answer) this.#answered(items, answer);
     this.#tell();
     this.#next();
   }
@@ -272,6 +275,14 @@ export class UploadQueue extends EventTarget {
     }
     const waitMs = 1000 * Number(request.getResponseHeader("Retry-After")) || 0; // a proxy may name a date
     return { status: request.status, body, waitMs };
+  }
+
+  /** Refuse files that the browser cannot read any more; the others of their request are sent in another one. */
+  #without(gone, items) {
+    for (const item of items) {
+      if (gone.includes(item)) this.#end(item, "refused", say("upload.unreadable"));
+      else Object.assign(item, { state: "waiting", share: 0, together: undefined, key: fresh() });
+    }
   }
 
   #answered(items, { status, body, waitMs }) {
@@ -345,6 +356,12 @@ export class UploadQueue extends EventTarget {
       this.dispatchEvent(new Event("change"));
     }, 30);
   }
+}
+
+/** The files that were changed, moved or deleted since they were chosen. */
+async function unreadable(items) {
+  const isGone = await Promise.all(items.map(({ file }) => file.slice(0, 1).arrayBuffer().then(() => false, () => true)));
+  return items.filter((_, index) => isGone[index]);
 }
 
 function stop(group) {
