@@ -148,6 +148,7 @@ def test_a_browser_gets_the_picture_from_its_url_itself_with_the_stores_type_and
     assert answer.headers["content-type"] == "image/jpeg"
     assert _policy(answer) == {"private", f"max-age={FORGET_S}"}
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers.get_list("cross-origin-resource-policy") == ["cross-origin"]
     assert not {"location", "set-cookie", "x-accel-redirect", "x-amz-request-id"} & set(answer.headers)
 
 
@@ -180,7 +181,9 @@ def test_a_part_of_the_picture_can_be_read(site: Site) -> None:
     answer = site.client.get(f"/media/{KEY}", headers={"Range": "bytes=10-19"})
     assert (answer.status_code, answer.content) == (206, BYTES[10:20])
     assert answer.headers["content-range"] == f"bytes 10-19/{len(BYTES)}"
-    assert site.client.get(f"/media/{KEY}", headers={"Range": f"bytes={len(BYTES)}-"}).status_code == 416
+    beyond = site.client.get(f"/media/{KEY}", headers={"Range": f"bytes={len(BYTES)}-"})
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "range_not_there")
+    assert beyond.headers.get("content-range", f"bytes */{len(BYTES)}") == f"bytes */{len(BYTES)}"
 
 
 def test_a_browser_that_has_the_picture_loads_no_byte_of_it_again(site: Site) -> None:
