@@ -21,6 +21,7 @@ from dream.variants import VariantSpec
 __all__ = [
     "BY_AGE",
     "LATE_OBJECT_S",
+    "Cursor",
     "begin_task",
     "behind_age",
     "by_id",
@@ -378,18 +379,18 @@ def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
     session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids)), facts=None))
 
 
-#: `updated_at` and id of a picture.
-Age = tuple[datetime, int]
+#: `updated_at` and id of the last picture on a page.
+Cursor = tuple[datetime, int]
 BY_AGE = DreamImage.updated_at, DreamImage.id
 
 
-def behind_age(last: Age | None) -> ColumnElement[bool]:
-    """Whether a picture comes behind this one, the oldest first; every one does if it is None."""
+def behind_age(last: Cursor | None) -> ColumnElement[bool]:
+    """Pictures after `last`, the oldest first; all of them if it is None."""
     return behind(*zip(BY_AGE, last, strict=True)) if last else true()
 
 
 def staged_ended(
-    session: Session, older_than_s: float, limit: int, last: Age | None = None
+    session: Session, older_than_s: float, limit: int, last: Cursor | None = None
 ) -> Sequence[Row[tuple[int, str, datetime]]]:
     """Pictures that need no staged bytes: completed, deleted, or failed long ago.
 
@@ -422,7 +423,7 @@ def staged_keys(session: Session, keys: Iterable[str]) -> set[str]:
     return {key for key in found if key is not None}
 
 
-def unswept(session: Session, limit: int, last: Age | None = None) -> Sequence[DreamImage]:
+def unswept(session: Session, limit: int, last: Cursor | None = None) -> Sequence[DreamImage]:
     """Deleted and failed pictures whose keys are to be deleted once more.
 
     A run that was paused, or died between its object and its row, may have left an object there.
@@ -436,7 +437,7 @@ def unswept(session: Session, limit: int, last: Age | None = None) -> Sequence[D
 
 
 def take_failed(session: Session, image_ids: Collection[int]) -> Sequence[DreamImage]:
-    """Note failed pictures as swept before their keys are deleted; returns those that have failed still.
+    """Note failed pictures as swept before their keys are deleted; returns those that are still failed.
 
     One that is replayed from now on gets another key (`dead_letters.revive`), so nothing new is deleted.
     """

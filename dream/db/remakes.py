@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from dream.db.batches import at_most
 from dream.db.clock import as_of, now
-from dream.db.images import BY_AGE, Age, behind_age
+from dream.db.images import BY_AGE, Cursor, behind_age
 from dream.db.models import OUTDATED, DreamImage, DreamMark, DreamTask
 from dream.db.variants import locked
 from dream.messages.states import ImageState, TaskState
@@ -130,7 +130,7 @@ def begin(session: Session, image_id: int, variants: Iterable[VariantSpec]) -> D
 # --- objects of older remakes
 
 
-def outdated(session: Session, for_s: float, limit: int, last: Age | None = None) -> Sequence[DreamImage]:
+def outdated(session: Session, for_s: float, limit: int, last: Cursor | None = None) -> Sequence[DreamImage]:
     """Pictures that may have objects of older remakes, and that no run has touched for these seconds.
 
     Parameters:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dream.db import images, remakes, retention, uploads
 from dream.db.batches import in_batches
@@ -17,7 +17,9 @@ from dream.observe.metrics import ORPHANS, PRUNED
 from dream.storage.keys import old_places_of, places_of, upload_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
 
     from dream.db import Database, DreamImage
     from dream.runs.connections import Connections
@@ -69,16 +71,21 @@ class Orphans:
         log.info("leftovers_removed", **removed)
         return removed
 
-    def _staged_of_rows(self) -> int:
-        """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
-        count = 0
-        last: images.Age | None = None
+    def _pages(self, read: Callable[[Session, images.Cursor | None], Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """Pages of pictures, each read when the one before is done; none after the order to stop."""
+        last: images.Cursor | None = None
         while not self._stopping.is_set():
             with self._database.read() as session:
-                rows = images.staged_ended(session, self._settings.staging_ttl_s, _AT_ONCE, last)
+                rows = read(session, last)
             if not rows:
                 break
             last = rows[-1].updated_at, rows[-1].id
+            yield rows
+
+    def _staged_of_rows(self) -> int:
+        """Staged bytes of pictures that are done, or failed too long ago to be replayed."""
+        count, ttl_s = 0, self._settings.staging_ttl_s
+        for rows in self._pages(lambda session, last: images.staged_ended(session, ttl_s, _AT_ONCE, last)):
             failed = self._staging.delete([row.staging_key or "" for row in rows])
             for error, left in Counter(str(error) for error in failed.values()).items():
                 log.warning("staged_bytes_left", count=left, error=error)
@@ -90,13 +97,7 @@ class Orphans:
     def _objects_of_ended(self) -> int:
         """Objects of ended pictures: a run that was paused, or died before it wrote the row, may have left one."""
         count = 0
-        last: images.Age | None = None
-        while not self._stopping.is_set():
-            with self._database.read() as session:
-                rows = images.unswept(session, _AT_ONCE, last)
-            if not rows:
-                break
-            last = rows[-1].updated_at, rows[-1].id
+        for rows in self._pages(lambda session, last: images.unswept(session, _AT_ONCE, last)):
             count += self._sweep_deleted([row for row in rows if row.state is ImageState.DELETED])
             failed = [row.id for row in rows if row.state is ImageState.FAILED]
             for start in range(0, len(failed), _FAILED_AT_ONCE):
@@ -124,13 +125,7 @@ class Orphans:
         settings = self._settings
         quiet_s = 2 * settings.media_forget_s + max(images.LATE_OBJECT_S, 2 * settings.time_limit_s)
         count = 0
-        last: images.Age | None = None
-        while not self._stopping.is_set():
-            with self._database.read() as session:
-                rows = remakes.outdated(session, quiet_s, _AT_ONCE, last)
-            if not rows:
-                break
-            last = rows[-1].updated_at, rows[-1].id
+        for rows in self._pages(lambda session, last: remakes.outdated(session, quiet_s, _AT_ONCE, last)):
             left = set(self._with_left({row.id: old_places_of(row) for row in rows}))
             swept = {row.id: row.last_remake for row in rows if row.id not in left}
             with self._database.begin() as session:
