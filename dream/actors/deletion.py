@@ -1,6 +1,6 @@
 """The steps of a deletion's run: mark the rows, delete the objects, leave tombstones.
 
-Nobody can read a picture whose row is `deleting`; the run removes its bytes.
+No list shows a picture whose row is `deleting`; the run removes its bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 def delete(resources: Resources, run: Run, dream_id: int, image_urls: list[Any], username: str) -> list[bool]:
     """Delete pictures of a dream; returns for each whether it is gone."""
     deletion = Deletion(resources, run)
-    with run.whole():  # nobody can read the pictures any more, so no revocation stops it
+    with run.whole():  # a revocation must not leave pictures hidden and their objects stored
         run.check()
         with tracing.span("mark"):
             targets = deletion.begin(dream_id, image_urls, username)

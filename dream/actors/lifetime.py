@@ -27,8 +27,8 @@ class Lifetime(Ready):
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         super().before_worker_shutdown(broker, worker)
-        # Else a run that waits for it would wait until the worker's time to stop is over.
-        # The threads first: they would take its message again.
+        # A run that waits for the pool's start would hold up the stop.
+        # Stop the threads first: otherwise they fetch that run's message again.
         for thread in worker.workers:
             thread.stop()
         self._resources.stop_starting_pool()

@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 #: Niceness of the children that work for busy users: the express lane and the services go before them.
 _NICENESS = 10
-#: Where a pool that does not start usually fails.
+#: The advice in the log when the pool does not start.
 _DO = "let this user write to /dev/shm and DREAM_WORK_DIR, and start more processes and threads"
 
 
@@ -140,7 +140,7 @@ class WorkerResources:
         self._pool_ready.wait()  # the thread of `start_pool` ends now
 
     def stop_starting_pool(self) -> None:
-        """End the pool's processes if not all have started: no run has a picture in work."""
+        """Stop a pool that still starts; a started pool lets its runs finish."""
         if not self._pool_ready.is_set():
             self.stop_pool()
 

@@ -139,4 +139,4 @@ def _read(app: Celery, look: Callable[[Session], T], without_tables: T) -> T:
     except SQLAlchemyError as error:
         if database.is_bare():
             return without_tables
-        raise explain(error, "the task's row cannot be read") from error
+        raise explain(error, "the rows of tasks cannot be read") from error

@@ -96,6 +96,8 @@ class Control:
 
         Raises:
           OperationalError: Redis is away.
+          ResultsUnavailable: it went away before the outcomes of waiting tasks were stored.
+          DatabaseUnavailable: whether a deletion has begun cannot be read. The revocation itself is stored.
         """
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
         answers = self.announce_revoked(task_ids, destination=destination, terminate=terminate, timeout=timeout)

@@ -97,7 +97,7 @@ class Host(Protocol):
         ...
 
     def irrevocable(self, app: Celery, task_ids: Sequence[str]) -> Collection[str]:
-        """Its own tasks among these that run all the same."""
+        """The host's tasks among these that no revocation stops."""
         ...
 
     def worker(self, app: Celery) -> WorkerHost:

@@ -159,7 +159,7 @@ class Watcher:
         async for event in self._services.events.since(self.dream_id, since):
             if event is None:
                 if not await self.send_snapshot():
-                    self._waiting = [None, *(self._waiting or ())]  # `open` tries on
+                    self._waiting = [None, *(self._waiting or ())]  # `open` tries again
             else:
                 self._send(event)
             yield
@@ -231,7 +231,7 @@ class Watcher:
         """Send the state as soon as the database has it. Events wait meanwhile, as many as a client may be behind."""
         back_off = BackOff(first_s=0.5)
         try:
-            while not self.is_over and not await self.send_snapshot(tells=back_off.failures == 0):
+            while not self.is_over and not await self.send_snapshot(tells_error=back_off.failures == 0):
                 await asyncio.sleep(back_off.next_pause_s())
         except Exception:
             log.exception("snapshot_failed", dream_id=self.dream_id)
@@ -239,15 +239,19 @@ class Watcher:
         if not self.is_over:
             self._flush()
 
-    async def send_snapshot(self, *, tells: bool = True) -> bool:
-        """Send the dream's pictures from the database, or an error if `tells`. Returns whether they were read."""
+    async def send_snapshot(self, *, tells_error: bool = True) -> bool:
+        """Send the dream's pictures from the database; returns whether they could be read.
+
+        Parameters:
+          tells_error: send an error if they could not.
+        """
         try:
             async with self.user.turn:
                 database, most = self._services.connections.database, self._services.settings.max_retries
                 text = await run_in_threadpool(snapshot_text, database, self.dream_id, most)
         except DATABASE_FAULTS as error:
             log_fault("snapshot_failed", error, dream_id=self.dream_id)
-            if tells:
+            if tells_error:
                 self.send_error(sentence_of(error))
             return False
         self.send(self.text_bytes(text))

@@ -56,7 +56,8 @@ def process_image(image_data: bytes, filename: str, max_size: int = 2**20) -> by
       max_size: byte budget of the result.
 
     Returns:
-      A JPEG, or a WebP if it is transparent, animated or a small drawing; or the format of `DREAM_OUTPUT_FORMAT`.
+      A JPEG, or a WebP if it is transparent, animated or a drawing that fits losslessly; or the format of
+        `DREAM_OUTPUT_FORMAT`.
 
     Raises:
       ImageRejected: the picture is refused; the message is for its owner.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptFacts", "Limits", "OutputFormat"]
 
-#: The format of processed pictures. `auto`: JPEG, or WebP for a transparent or animated picture, or a small drawing.
+#: The format of processed pictures. `auto`: JPEG, or WebP for a transparent or animated
+#: picture, or a drawing that fits losslessly.
 OutputFormat = Literal["auto", "jpeg", "webp", "avif"]
 #: The facts about the photo to keep.
 KeptFacts = Literal["none", "taken_at", "all"]

@@ -36,7 +36,7 @@ def picker_types() -> str:
 def refusal_of_type(content_type: str) -> ImageRejected | None:
     """The error that refuses a file of a media type; None if its format is accepted.
 
-    A client only says it: the worker recognises the format by the file's first bytes.
+    The client only claims the type; the worker recognises the format by the file's first bytes.
     """
     if content_type in _TYPES or (HAS_HEIF and content_type in _HEIF_TYPES):
         return None

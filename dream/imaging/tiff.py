@@ -22,12 +22,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from dream.errors import ImageRejected, Reason
 from dream.imaging.libtiff_reports import reports
 from dream.imaging.mapped import Bytes, mapped
+from dream.imaging.transform import WHITE_IS_ZERO
 
-__all__ = ["WHITE_IS_ZERO", "TiffFile", "check_tiff"]
+__all__ = ["TiffFile", "check_tiff"]
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
-#: The key in `info` of greys of which 0 is white. Pillow inverts them up to 8 bits, and leaves deeper ones as they are.
-WHITE_IS_ZERO = "white_is_zero"
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 256, 257, 259, 262
 _STRIPS, _TILES, _PAGE_NUMBER, _SUB_IFDS, _DNG_VERSION = 273, 324, 297, 330, 50706
 _READ = frozenset(

@@ -17,12 +17,24 @@ from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resize
 from PIL import Image, ImageChops
 
 from dream.imaging.colour import to_srgb
-from dream.imaging.tiff import WHITE_IS_ZERO
 
 if TYPE_CHECKING:
     from dream.imaging.decode import Decoded
 
-__all__ = ["SWATCH_EDGE_PX", "lay_on_white", "plain", "prepare", "resize", "resize_rows", "swatch", "upright"]
+__all__ = [
+    "SWATCH_EDGE_PX",
+    "WHITE_IS_ZERO",
+    "lay_on_white",
+    "plain",
+    "prepare",
+    "resize",
+    "resize_rows",
+    "swatch",
+    "upright",
+]
+
+#: The key in `info` of a picture of which 0 is white: Pillow inverts such pictures of up to 8 bits, and no deeper ones.
+WHITE_IS_ZERO = "white_is_zero"
 
 #: Modes that cykooz-resizer knows, of those that reach this module.
 _FAST_MODES = frozenset({"L", "RGB", "RGBA", "CMYK"})

@@ -283,7 +283,7 @@ MEDIA_MEMORY = Gauge("dream_media_memory_bytes", "Memory of the pictures that ga
 SOCKETS = Gauge("dream_sockets", "Open WebSockets.", (), _GATEWAY)
 SOCKETS_CLOSED = Counter(
     "dream_sockets_closed_total",
-    "WebSockets that have ended, by close code; 4008 is a client that read too slowly or sent too much, codes that "
+    "WebSockets that have ended, by close code; 4008 is a client that read too slowly or sent too much. Codes that "
     "dream does not know are `other`.",
     ("code",),
     _GATEWAY,

@@ -50,7 +50,7 @@ class Sweep:
     Parameters:
       settings: the time after which a task is overdue.
       connections: the rows, the broker, the events and the results.
-      moved: called with the name of the job for each few tasks, because there may be thousands.
+      moved: called with the job's name as the work goes on: thousands of tasks may take long.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Sweep:
             with self._database.read() as session:
                 unsaid = tasks.unannounced(session, _UNSAID_S, _ANNOUNCE_AT_ONCE)
             told: list[bool] = []
-            # In no order, so that three that fail for reasons of their own hold up no other.
+            # In random order, so that three that fail for reasons of their own do not always stop the same others.
             for row in random.sample(unsaid, len(unsaid)):
                 self._moved("announce")
                 told.append(outcomes.announce(self._connections, row.id))

@@ -191,7 +191,8 @@ class Settings(BaseSettings):
         2560, description="Longest edge of a processed picture."
     )
     output_format: Literal["auto", "jpeg", "webp", "avif"] = Field(
-        "auto", description="Format of results; auto: JPEG, or WebP if transparent, animated or a small drawing."
+        "auto",
+        description="Format of results; auto: WebP if transparent, animated or a lossless drawing, else JPEG.",
     )
     hdr: Literal["keep", "drop"] = Field(
         "keep", description="Gain maps of phones' photos: `keep` them in JPEGs from 640 pixels on, or `drop` them."

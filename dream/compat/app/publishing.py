@@ -83,7 +83,7 @@ def put(app: Celery, envelope: Envelope, own_turn: Mapping[str, Any] | None = No
     """Put a task's message on its queue, and send the signals before and after it.
 
     Parameters:
-      own_turn: the option of its place among others; None means that of the envelope's priority.
+      own_turn: the option `turn` that the message keeps; None: made from the envelope's priority.
 
     Raises:
       EncodeError: JSON cannot carry it.
