@@ -401,6 +401,9 @@ def _staging_folder(path: Path) -> Iterator[Finding]:
         yield wrong(f"a file that was written to {path} cannot be read or deleted", _FOLDER_ADVICE)
         return
     yield right(f"a small file was written, read and deleted in {path}")
+    if path.resolve().is_relative_to(tempfile.gettempdir()):
+        gone = f"a restart of the machine empties {tempfile.gettempdir()}, and each systemd unit has one of its own"
+        yield warning(gone, "let DREAM_STAGING_DIR name a folder on a disk that stays")
 
 
 def _read_back(storage: Storage, bucket: str, key: str) -> bool:

@@ -109,13 +109,22 @@ def _redis_url(value: str) -> str:
     return value
 
 
+_ENCODE = "percent-encode a password with one of :/?#@, as in p%40ss%2F1 for p@ss/1"
+
+
 def _check_port(url: str) -> None:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        raise ValueError(
-            "the port must be a number; percent-encode a password with one of :/?#@, as in p%40ss%2F1 for p@ss/1"
-        ) from None
+        raise ValueError(f"the port must be a number; {_ENCODE}") from None
+    _check_password(url)
+
+
+def _check_password(url: str) -> None:
+    """Check that no `/` or `#` of a password ends the address: the `@` before the host would follow it."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and "@" in parts.path + parts.fragment:
+        raise ValueError(f"an @ follows the host; {_ENCODE}")
 
 
 def check_package(name: str, scheme: str, extra: str) -> None:
@@ -138,6 +147,7 @@ def _database_url(value: str) -> str:
         raise ValueError("it must start with sqlite:/// or postgresql://")
     if backend != "sqlite":
         check_package("psycopg", "postgresql://", "postgres")
+        _check_password(value)
     if value.startswith("sqlite") and not value.partition(":///")[2]:
         raise ValueError("it must name a file, as in sqlite:///dream.db: all processes share it")
     return value

@@ -80,8 +80,8 @@ class Operator:
             for process in self._running:
                 assert self._parts.stop(process, 60) == 0
             return
-        if words[0].startswith("/opt/dream/"):  # `dream migrate`
-            assert words[1:] == ["migrate"]
+        if words[0] == "runuser":
+            assert words == ["runuser", "-u", "dream", "--", "/opt/dream/.venv/bin/dream", "migrate"]
             self._parts.stop(self._parts.start("migrate", ready=False), 60)
             return
         program(words[0])

@@ -207,8 +207,9 @@ def test_nginx_lets_sockets_uploads_and_pictures_through(place: Place, system: S
             assert _too_large(port, trust) == (413, "application/json", ["error", "code"])
             processes[0].terminate()
             processes[0].wait(40)
-            away = client.get("/healthz")
+            away = client.get("/media/a.jpg")
             assert (away.status_code, away.headers["retry-after"], list(away.json())) == (503, "5", ["error", "code"])
+            assert away.headers["content-type"] == "application/json"
     finally:
         for process in processes:
             process.terminate()

@@ -186,6 +186,7 @@ def test_a_staging_folder_is_tried_out(environment: Environment, settings: Setti
     right = dream(environment, "doctor", DREAM_STAGING_DIR=str(tmp_path / "staging"))
     assert right.returncode == 0
     assert "written, read and deleted" in lines_of(right, "right", "staging folder")[0]
+    assert "a restart of the machine empties" in lines_of(right, "warn", "staging folder")[0]
     assert {path.name for path in (tmp_path / "staging").iterdir()} == {"id", ".id"}
 
     (tmp_path / "file").touch()

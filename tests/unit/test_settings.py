@@ -448,6 +448,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("sentinel://:s3cret@one,two:x/pictures/0", "each sentinel must be HOST or HOST:PORT"),
         ("sentinel://one/pictures/zero", "the database after the service must be a number"),
         ("redis://:s3cret/1@127.0.0.1:1/0", "percent-encode a password"),
+        ("redis://:12/s3cret@127.0.0.1:1/0", "percent-encode a password"),
         (
             "rediss://h/0?password=s3cret&ssl_ca_certs=/nowhere/ca",
             "the file of ssl_ca_certs cannot be read: /nowhere/ca",
@@ -465,6 +466,19 @@ def test_a_wrong_address_of_redis_is_told_without_its_password(
     assert told in str(raised.value)
     assert str(raised.value).startswith("DREAM_BROKER_URL=")
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("password", ["p@s3cret/1", "12/s3cret", "12#s3cret"])
+def test_a_password_that_ends_the_address_of_the_database_is_told(
+    password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's client named a part of it as the host that it could not find."""
+    monkeypatch.setenv("DREAM_DATABASE_URL", f"postgresql://dream:{password}@h/db")
+    with pytest.raises(SettingsError, match="percent-encode a password") as raised:
+        load()
+    assert "s3cret" not in str(raised.value)
+    monkeypatch.setenv("DREAM_DATABASE_URL", "postgresql://dream@h/db?user=dream@server")
+    assert load().database_url.endswith("@server")
 
 
 def test_sentinels_share_the_certificates_and_not_the_password() -> None:
