@@ -279,10 +279,10 @@ def test_the_page_sends_a_first_picture_through_the_site(
     systemd = host(DREAM_PORT=str(port), DREAM_GATEWAY_URL=f"http://127.0.0.1:{port}")
     assert systemd.run("systemctl", "start", "dream-worker", "dream-gateway") == "", systemd.log.read_text()
     page = (ROOT / "docs/deploy.md").read_text("utf-8")
-    [credentials] = re.findall(r"^for file in /etc/dream/credentials/.*$", page, re.MULTILINE)
-    [lines] = re.findall(r"^## The first picture\n.*?^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    script = lines.replace("; set +a", f"\n{credentials}\nset +a", 1)
+    chapter = page.partition("\n## The first picture\n")[2].partition("\n## ")[0]
+    script = "".join(re.findall(r"^```sh\n(.*?)^```", chapter, re.MULTILINE | re.DOTALL))
     script = script.replace("/opt/dream/.venv/bin/", f"{Path(sys.executable).parent}/")
+    script = script.replace("/opt/dream/", f"{ROOT}/")
 
     printed = systemd.run("bash", "-ec", script).splitlines()
 
