@@ -23,8 +23,8 @@ __all__ = ["fetch_source", "loses", "process", "take_back"]
 
 log = get_logger(__name__)
 
-#: Stored pictures of these media types do not move.
-_STILLS = frozenset(OUTPUT_FORMATS[name].content_type for name in ("jpeg", "avif"))
+#: Stored pictures of these media types do not move; only a JPEG may be in HDR.
+_JPEG, _AVIF = (OUTPUT_FORMATS[name].content_type for name in ("jpeg", "avif"))
 
 
 def fetch_source(run: Run, storage: Storage, image: DreamImage, path: Path) -> bool:
@@ -60,8 +60,10 @@ def process(
 
 
 def loses(image: DreamImage, variant: Processed) -> bool:
-    """Whether a variant lacks HDR, or motion that the stored picture may have."""
-    return variant.loses_hdr or (variant.loses_motion and image.content_type not in _STILLS)
+    """Whether a variant lacks HDR or motion that the stored picture may have."""
+    if image.content_type == _JPEG:
+        return variant.loses_hdr
+    return variant.loses_motion and image.content_type != _AVIF
 
 
 def take_back(run: Run, storage: Storage, image_id: int, places: Iterable[tuple[str, str]]) -> None:

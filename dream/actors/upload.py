@@ -181,7 +181,7 @@ class Upload:
 
     @step("fetch")
     def _fetch(self, image: DreamImage, source: Path) -> None:
-        if image.staging_key is None:  # the nightly sweep has deleted the bytes, and a later replay needs them
+        if image.staging_key is None:  # a replay after the nightly sweep has deleted the bytes
             raise ImageRejected.because(Reason.UPLOAD_GONE)
         try:
             self._run.wait_for(self._staging.fetch, image.staging_key, source)

@@ -67,6 +67,8 @@ _SKEW_WARNING_S = 2.0
 _SKEW_WRONG_S = 60.0
 _OLDEST_POSTGRESQL = 13
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Folders that systemd's PrivateTmp replaces.
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
 _PROBE = b"written by `dream doctor`, which removes it at once"
 _STORE_ADVICE = "look at DREAM_S3_ENDPOINT_URL, DREAM_S3_REGION, the keys and the bucket's policy"
 _FOLDER_ADVICE = "look at DREAM_STAGING_DIR: all processes need the same folder, and must be able to write there"
@@ -401,9 +403,10 @@ def _staging_folder(path: Path) -> Iterator[Finding]:
         yield wrong(f"a file that was written to {path} cannot be read or deleted", _FOLDER_ADVICE)
         return
     yield right(f"a small file was written, read and deleted in {path}")
-    if path.resolve().is_relative_to(tempfile.gettempdir()):
-        gone = f"a restart of the machine empties {tempfile.gettempdir()}, and each systemd unit has one of its own"
-        yield warning(gone, "let DREAM_STAGING_DIR name a folder on a disk that stays")
+    for temporary in _TEMPORARY:
+        if path.resolve().is_relative_to(temporary):
+            said = f"each systemd unit has a {temporary} of its own, and a restart of the machine may empty it"
+            yield warning(said, "let DREAM_STAGING_DIR name another folder")
 
 
 def _read_back(storage: Storage, bucket: str, key: str) -> bool:

@@ -146,11 +146,12 @@ def _act(task_ids: Sequence[str], act: Callable[[str], Sequence[DreamError] | No
         typer.echo(task_id)
     if gone and everything:
         typer.echo(f"skipped {counted(len(gone), 'task')}: no longer failed", err=True)
+    wrong = [f"no longer failed: {', '.join(gone)}"] if gone and not everything else []
     if errors:
         stay = f"{counted(len(errors), 'object')} could not be deleted"
-        raise DreamError(f"{stay}; the nightly clean-up tries again: {errors[0]}")
-    if gone and not everything:
-        raise InvalidArguments(f"no longer failed: {', '.join(gone)}")
+        wrong.append(f"{stay}; the nightly clean-up tries again: {errors[0]}")
+    if wrong:
+        raise (DreamError if errors else InvalidArguments)("; ".join(wrong))
 
 
 def _check_choice(task_ids: list[str] | None, *, everything: bool) -> None:

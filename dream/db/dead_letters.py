@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from uuid import uuid4
 
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
@@ -87,6 +88,8 @@ def revive(
 def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
     """Remove a failed task, and make tombstones of its pictures: the nightly sweep deletes bytes that stay.
 
+    The tombstones belong to no task, because a caller may use the id again.
+
     Returns:
       The pictures, so that the caller can delete their bytes; None if the task is not failed (any more).
     """
@@ -98,5 +101,6 @@ def forget(session: Session, task_id: str) -> Sequence[DreamImage] | None:
     ids = [picture.id for picture in pictures]
     images.mark_deleting(session, ids)
     images.mark_deleted(session, ids)
+    session.execute(update(DreamImage).where(DreamImage.id.in_(ids)).values(task_id=f"purged-{uuid4()}"))
     session.execute(delete(DreamTask).where(DreamTask.id == task_id))
     return pictures

@@ -374,7 +374,7 @@ def mark_deleting(session: Session, image_ids: Iterable[int]) -> None:
 
 
 def mark_deleted(session: Session, image_ids: Iterable[int]) -> None:
-    """Make tombstones of these pictures: their objects are deleted."""
+    """Make tombstones of these pictures; the nightly sweep deletes objects that stay."""
     # An older release that marked them `deleting` left the facts.
     session.execute(_moving(ImageState.DELETED, _images.c.id.in_(list(image_ids)), facts=None))
 

@@ -365,9 +365,9 @@ def unannounced(session: Session, after_s: float, limit: int) -> Sequence[Row[st
 
 
 def mark_announced(session: Session, task_id: str, ended_at: datetime | None) -> None:
-    """Note that the last event of the end at `ended_at` is in the stream; the time of the first note stays.
+    """Note that the event of the task's end at `ended_at` is in the stream; an earlier note keeps its time.
 
-    A replayed task has another end, whose event is not in the stream yet.
+    If the task was replayed meanwhile, nothing changes: the event of its next end is not in the stream yet.
     """
     session.execute(_ANNOUNCE, {"task": task_id, "ended_at": ended_at})
 

@@ -24,7 +24,7 @@ _OF_PAGES = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
-#: For all others, which no browser shows as a page.
+#: For answers that are no pages: nothing in them may load, and no page may frame them.
 _OF_OTHERS = ((b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),)
 #: Addresses whose files other sites' pages may show: pictures, and the elements for pages.
 _FOR_OTHER_SITES = ("/media/", "/static/")

@@ -105,7 +105,7 @@ _TASK_IDS = TypeAdapter(TaskIds)
 
 
 class Acted(TypedDict):
-    """The tasks that were replayed or deleted, and those that were not failed any more."""
+    """The tasks that were replayed or deleted, and those that were no longer failed."""
 
     done: list[str]
     gone: list[str]
@@ -201,7 +201,7 @@ _REFUSALS = (Code.BODY_INVALID, Code.BODY_TOO_LARGE)
 
 @operation("Run failed tasks again", _ACTED, body=Body(TaskIds), refusals=_REFUSALS, access="operator")
 async def replay_failed(request: Request) -> Response:
-    """Run failed tasks again: 200 with the IDs of those that run, and of those that were not failed any more."""
+    """Run failed tasks again: 200 with the IDs of those that run, and of those that were no longer failed."""
 
     def replayed(producer: Producer, task_id: str) -> bool:
         return replay(producer, task_id)
@@ -211,7 +211,7 @@ async def replay_failed(request: Request) -> Response:
 
 @operation("Delete failed tasks for good", _ACTED, body=Body(TaskIds), refusals=_REFUSALS, access="operator")
 async def purge_failed(request: Request) -> Response:
-    """Delete failed tasks with their pictures' rows and bytes, for good."""
+    """Delete failed tasks and the bytes of their pictures, for good."""
 
     def purged(producer: Producer, task_id: str) -> bool:
         errors = purge(producer, task_id)

@@ -110,7 +110,7 @@ class PngFile(PngImageFile):
             self.fp.seek(0)
         super()._open()
         exif = next((chunk for chunk in reversed(good) if chunk.kind == b"eXIf"), None)
-        if exif is not None:  # Pillow reads one behind the pixels when it loads them, and sizes are asked for before
+        if exif is not None:  # Pillow reads one behind the pixels only in `load`
             self.info["exif"] = b"Exif\0\0" + _payload(data, exif)
         self.colours = _colours(data, head, self.info.get("icc_profile"))
         self.info.pop("transparency", None)

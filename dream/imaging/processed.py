@@ -44,8 +44,8 @@ class Processed:
       found_focus: the found focal point, as shares of width and height from the top left (`dream.imaging.focus`).
       variants: the variants, in the wanted order.
       facts: for its owner only; None if the file has none, or if they are not kept.
-      loses_motion: the file, a variant alone that pages show in place of the picture, is a still of an animation.
-      loses_hdr: the file, a variant alone, is in SDR although its source is in HDR.
+      loses_motion: a variant alone: it is a still that pages would show in place of an animation.
+      loses_hdr: a variant alone: it is in SDR, made from a source in HDR.
     """
 
     content_type: str

@@ -170,13 +170,12 @@ def kept_of(task: DreamTask) -> Meta:
 
 
 def kept_of_pictures(session: Session, task_id: str) -> Meta | None:
-    """The result of an upload from its pictures, after its row was removed; None without pictures."""
+    """The result of an upload from its pictures, after retention has removed its row; None without pictures."""
     rows = images.of_task(session, task_id)
     if not rows:
         return None
     done_at = max(image.updated_at for image in rows)
-    # A purged upload has tombstones of failed pictures.
-    errors = [image.error for image in rows if image.error and image.state is not ImageState.COMPLETED]
+    errors = [image.error for image in rows if image.state is ImageState.FAILED]
     if len(errors) < len(rows):
         return meta_of(task_id, states.SUCCESS, of_upload(session, task_id), done_at=done_at)
     module, _, name = _NO_CLASS.partition(":")

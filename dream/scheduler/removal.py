@@ -72,7 +72,7 @@ class Orphans:
         return removed
 
     def _pages(self, read: Callable[[Session, images.Cursor | None], Sequence[Any]]) -> Iterator[Sequence[Any]]:
-        """Pages of pictures, each read when the one before is done; none after the order to stop."""
+        """Read pictures page by page, until none is left or the scheduler stops."""
         last: images.Cursor | None = None
         while not self._stopping.is_set():
             with self._database.read() as session:

@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     )
     output_format: Literal["auto", "jpeg", "webp", "avif"] = Field(
         "auto",
-        description="Format of results; auto: WebP if transparent, animated or a lossless drawing, else JPEG.",
+        description="Format of results; auto: WebP if transparent, animated or a drawing that fits, else JPEG.",
     )
     hdr: Literal["keep", "drop"] = Field(
         "keep", description="Gain maps of phones' photos: `keep` them in JPEGs from 640 pixels on, or `drop` them."

@@ -109,7 +109,9 @@ def _redis_url(value: str) -> str:
     return value
 
 
-_ENCODE = "percent-encode a password with one of :/?#@, as in p%40ss%2F1 for p@ss/1"
+_ENCODE = "percent-encode a password or name with one of :/?#@, as in p%40ss%2F1 for p@ss/1"
+#: What ends the server in an address.
+_END_OF_SERVER = re.compile("[/#]")
 
 
 def _check_port(url: str) -> None:
@@ -121,10 +123,11 @@ def _check_port(url: str) -> None:
 
 
 def _check_password(url: str) -> None:
-    """Check that no `/` or `#` of a password ends the address: the `@` before the host would follow it."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix" and "@" in parts.path + parts.fragment:
-        raise ValueError(f"an @ follows the host; {_ENCODE}")
+    """Check that no `/` or `#` of a password ends the server: the `@` before the host would follow it."""
+    scheme, _, rest = url.partition("://")
+    _, *more = _END_OF_SERVER.split(rest.partition("?")[0], maxsplit=1)
+    if scheme != "unix" and "@" in "".join(more):
+        raise ValueError(f"an @ stands behind the first / or # after the host; {_ENCODE}")
 
 
 def check_package(name: str, scheme: str, extra: str) -> None:

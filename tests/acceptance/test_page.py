@@ -328,6 +328,43 @@ def test_a_file_that_cannot_be_read_any_more_does_not_hold_up_the_others(
     assert sorted(names(page)) == ["0.jpg", "2.jpg"]
 
 
+#: A script: the first upload arrives whole; its answer is lost, and a file is gone by then.
+LOSE_FIRST_ANSWER = """
+const send = XMLHttpRequest.prototype.send;
+let isFirst = true;
+XMLHttpRequest.prototype.send = function (body) {
+  if (isFirst && body instanceof FormData) {
+    isFirst = false;
+    const loaded = this.onload;
+    this.onload = async () => {
+      await removeFile();
+      Object.defineProperty(this, "status", { value: 0 });
+      loaded();
+    };
+  }
+  return send.call(this, body);
+};
+"""
+
+
+@pytest.mark.slow
+def test_files_that_the_server_may_have_are_not_sent_again_without_one_that_cannot_be_read(
+    page: Page, gateway: Gateway, tmp_path: Path
+) -> None:
+    """The server has accepted all three, and its answer was lost; the user decides."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for path in paths:
+        path.write_bytes(PNG)
+    page.expose_function("removeFile", lambda: paths[1].unlink())
+    page.add_init_script(LOSE_FIRST_ANSWER)
+    open_live(page, gateway)
+    page.locator("dream-upload input").first.set_input_files(paths)
+    expect_problems(page, "1.jpg: The file was changed or moved; choose it again")
+    expect(rows(page).and_(page.locator("[data-state=failed]"))).to_have_count(2)
+    assert len(listed(gateway)) == 3
+
+
+@pytest.mark.slow
 def test_a_file_is_cancelled_and_a_closed_page_tells_what_it_had_not_sent(browser: Browser, gateway: Gateway) -> None:
     """At the next visit, and once."""
     context = browser.new_context()

@@ -154,10 +154,7 @@ def test_purge_removes_rows_and_bytes(environment: dict[str, str], producer: Pro
     assert dream(environment, "dlq", "purge", "--all", "--yes").stdout.split() == [gone]
     with producer.database.read() as session:
         assert session.get(DreamTask, gone) is None
-        assert [image.state for image in images.of_task(session, gone)] == [ImageState.DELETED]
-        result = outcomes.kept_of_pictures(session, gone)
-        assert result is not None
-        assert result["status"] == "FAILURE"
+        assert images.of_task(session, gone) == []
         assert session.get(DreamTask, recent) is not None
         (kept,) = images.of_task(session, recent)
     assert [key for key, _ in Storage(settings).list_keys(settings.s3_bucket, "")] == [kept.staging_key]
@@ -242,6 +239,15 @@ def test_purge_goes_on_if_objects_stay_and_the_next_night_deletes_them(
     assert list(Storage(settings).list_keys(settings.s3_bucket, "")) == []
 
 
+def test_a_purged_id_can_be_used_again(producer: Producer) -> None:
+    """The tombstones of its first use are no pictures of the second."""
+    task_id = failed(producer)
+    assert purge(producer, task_id) == []
+    assert producer.upload_images(7, [PICTURE, PICTURE], [0, 1], task_id=task_id) == task_id
+    with producer.database.read() as session:
+        assert [image.state for image in images.of_task(session, task_id)] == [ImageState.PENDING] * 2
+
+
 def test_purge_acts_on_every_named_task_before_it_names_those_no_longer_failed(
     environment: dict[str, str], producer: Producer
 ) -> None:
@@ -253,6 +259,16 @@ def test_purge_acts_on_every_named_task_before_it_names_those_no_longer_failed(
     run = dream(environment, "dlq", "purge", first, second, third, "--yes")
     assert (run.returncode, run.stdout.split()) == (1, [first, third])
     assert only_line(run.stderr) == f"dream: no longer failed: {second}"
+    own = {"DREAM_S3_ENDPOINT_URL": "http://127.0.0.1:9"}
+    with producer.database.begin() as session:
+        session.execute(text("DROP TRIGGER meanwhile"))
+    fourth, fifth = failed(producer), failed(producer)
+    when = when.replace(first, fourth)
+    with producer.database.begin() as session:
+        session.execute(text(f"{when} UPDATE dream_tasks SET state = 'queued' WHERE id = '{fifth}'; END"))  # noqa: S608
+    said = only_line(dream(environment, "dlq", "purge", fourth, fifth, "--yes", **own).stderr)
+    assert said.startswith(f"dream: no longer failed: {fifth}; ")
+    assert "could not be deleted" in said
 
 
 def test_a_replay_after_its_bytes_were_removed_says_so(

@@ -477,8 +477,12 @@ def test_a_password_that_ends_the_address_of_the_database_is_told(
     with pytest.raises(SettingsError, match="percent-encode a password") as raised:
         load()
     assert "s3cret" not in str(raised.value)
-    monkeypatch.setenv("DREAM_DATABASE_URL", "postgresql://dream@h/db?user=dream@server")
-    assert load().database_url.endswith("@server")
+
+
+@pytest.mark.parametrize("rest", ["dream@h/db?user=dream@server", "dream:a[s3cret]b@h/db", "dream:a[b@h/db", "/db"])
+def test_other_addresses_of_the_database_are_taken(rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAM_DATABASE_URL", f"postgresql://{rest}")
+    assert load().database_url == f"postgresql://{rest}"
 
 
 def test_sentinels_share_the_certificates_and_not_the_password() -> None:

@@ -229,6 +229,7 @@ export class UploadQueue extends EventTarget {
     this.#tell();
     const answer = await this.#post(group, (share) => {
       group.isSent = share >= 1;
+      if (group.isSent) items.forEach((each) => (each.wasSent = true));
       let before = 0;
       for (const item of items) {
         item.share = Math.min(1, Math.max(0, (share * bytes - before) / (item.size || 1)));
@@ -240,7 +241,8 @@ export class UploadQueue extends EventTarget {
     const gone = answer?.status === 0 ? await unreadable(items) : [];
     if (!this.#groups.includes(group)) return;
     this.#groups.splice(this.#groups.indexOf(group), 1);
-    if (gone.length > 0) this.#without(gone, items);
+    if (group.isStopped) this.#tell();
+    else if (gone.length > 0) this.#without(gone, items);
     else if (answer) this.#answered(items, answer);
     this.#tell();
     this.#next();
@@ -277,11 +279,14 @@ export class UploadQueue extends EventTarget {
     return { status: request.status, body, waitMs };
   }
 
-  /** Refuse files that the browser cannot read any more; the others of their request are sent in another one. */
+  /** Refuse files that the browser cannot read any more. The others are sent in another request, unless the server may have them. */
   #without(gone, items) {
+    const mayBeThere = items.some((each) => each.wasSent);
     for (const item of items) {
       if (gone.includes(item)) this.#end(item, "refused", say("upload.unreadable"));
-      else Object.assign(item, { state: "waiting", share: 0, together: undefined, key: fresh() });
+      else if (mayBeThere) this.#end(item, "failed", say("error.connection"));
+      else Object.assign(item, { state: "waiting", share: 0 });
+      Object.assign(item, { together: mayBeThere ? [item] : undefined, key: fresh() });
     }
   }
 

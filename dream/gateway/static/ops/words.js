@@ -90,7 +90,7 @@ Object.assign(words.en, {
   "ops.cancel": "Cancel",
   "ops.replayed": "{n} task runs again.|{n} tasks run again.",
   "ops.purged": "{n} task was deleted.|{n} tasks were deleted.",
-  "ops.gone": "{n} was not failed any more.|{n} were not failed any more.",
+  "ops.gone": "{n} was no longer failed.|{n} were no longer failed.",
   "ops.acted.not": "It stopped: {why}",
   "ops.dismiss": "Dismiss",
   "ops.more": "Show more",
