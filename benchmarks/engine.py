@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.opponents import decoded, documented, documented_to, has_vips, thumbnail_to, vips_to
-from benchmarks.pictures import Picture, as_png, photos, progressive, screenshot, tiled
+from benchmarks.pictures import Picture, as_png, enlarged, photos, progressive, screenshot, tiled
 from benchmarks.rounds import medians_ms, pin
 from dream.imaging import Limits, process_image
 from dream.imaging.decode import decode, open_image
@@ -88,7 +88,8 @@ def _memory(found: list[Picture], _rounds: int) -> None:
 
     twelve = _of(found, 11, 13)
     larger = [tiled(photo, 2, 2, 13_000_000) for photo in twelve]
-    pictures = [*found, *larger, progressive(twelve[0]), progressive(larger[0]), as_png(twelve[0])]
+    odd = [enlarged(photo, 5761, 3841) for photo in twelve]
+    pictures = [*found, *larger, *odd, progressive(twelve[0]), progressive(larger[0]), as_png(twelve[0])]
     print("| picture | pixels | peak over idle |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for picture in pictures:

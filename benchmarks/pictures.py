@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-__all__ = ["Picture", "as_png", "photo_paths", "photos", "progressive", "screenshot", "tiled"]
+__all__ = ["Picture", "as_png", "enlarged", "photo_paths", "photos", "progressive", "screenshot", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ def as_png(photo: Picture) -> Picture:
 def progressive(photo: Picture) -> Picture:
     """About the same pixels as a progressive JPEG; its decoder needs all coefficients in memory at once."""
     return Picture(f"{photo.name}, progressive", _encoded(photo.pixels(), "JPEG", quality=90, progressive=True))
+
+
+def enlarged(photo: Picture, width: int, height: int) -> Picture:
+    """The photo with other sides."""
+    pixels = photo.pixels().resize((width, height), Image.Resampling.LANCZOS)
+    return Picture(f"{photo.name}, {width} × {height}", _encoded(pixels, "JPEG", quality=95))
 
 
 def screenshot(photo: Picture, width: int = 4000, height: int = 3000) -> Picture:
