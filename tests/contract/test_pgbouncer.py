@@ -72,6 +72,7 @@ def test_a_schema_is_used_through_it_and_migrated_beside_it(postgres_server_url:
         database = opened(url, database_schema="pictures", owners_sql="SELECT 3, current_schema() WHERE :dream_id = 1")
         with database.begin() as session:
             tasks.add(session, task_id="one", name=PROCESS_IMAGES, args=[])
+            session.flush()
             owner = dreams.owner_of(session, 1, "SELECT 3, current_schema() WHERE :dream_id = 1")
             assert owner is not None
             assert owner.username == "public"  # the owners' query sees the role's own path
