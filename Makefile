@@ -28,13 +28,14 @@ test: $(VENV)/dev.stamp
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 # All checks before a change lands: the linters, the documentation's site, the demo with the lowest and the newest versions of
-# the dependencies, the quick tests of the units, of the contracts and of the gateway with the lowest, and then every test. Two at a time before the tests, because each waits for
+# the dependencies, quick tests with the lowest, and then every test. Two at a time before the tests, because each waits for
 # downloads and for servers.
 check:
 	@$(MAKE) --no-print-directory -j2 $(LOWEST)/libraries.stamp lint docs lowest newest
 	@$(PYTEST) $(ARGS)
 
-# Quick tests, and the demo of the installed wheel, with the lowest versions that pyproject.toml allows.
+# The quick tests of the units, the contracts and the gateway, and the demo of the installed wheel, with the lowest versions
+# that pyproject.toml allows.
 lowest: $(LOWEST)/stamp
 	@$(LOWEST)/python -m pytest -q -n $(JOBS) -m "not slow" tests/unit tests/contract tests/integration/gateway
 	@cd $(LOWEST) && ./python -P -m dream demo --once --port 0
