@@ -24,10 +24,11 @@ _OF_PAGES = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
-#: For answers that are no pages: nothing in them may load, and no page may frame them.
-_OF_OTHERS = ((b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),)
+#: For scripts and styles, which are no documents: the page's policy is longer than many of them.
+_POLICY_OF_FILES = b"default-src 'none'; frame-ancestors 'none'"
+_FILES = "/static/"
 #: Addresses whose files other sites' pages may show: pictures, and the elements for pages.
-_FOR_OTHER_SITES = ("/media/", "/static/")
+_FOR_OTHER_SITES = ("/media/", _FILES)
 
 
 def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -80,7 +81,7 @@ class _SecurityHeaders:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._of_pages = (*_OF_PAGES, (b"content-security-policy", content_security_policy(settings).encode()))
+        self._policy = content_security_policy(settings).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,11 +89,13 @@ class _SecurityHeaders:
             return
         path = scope["path"]
         shared = b"cross-origin" if path.startswith(_FOR_OTHER_SITES) else b"same-origin"
-        common = (
+        is_file = path.startswith(_FILES)
+        wanted = (
+            (b"content-security-policy", _POLICY_OF_FILES if is_file else self._policy),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
             (b"cross-origin-resource-policy", shared),
-            (b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store"),
+            (b"cache-control", b"no-cache" if is_file else b"no-store"),
         )
 
         async def send_with_headers(message: Message) -> None:
@@ -100,7 +103,7 @@ class _SecurityHeaders:
                 own = message.setdefault("headers", [])
                 values = {name.lower(): value for name, value in own}
                 is_page = values.get(b"content-type", b"").startswith(b"text/html")
-                more = (*common, *(self._of_pages if is_page else _OF_OTHERS))
+                more = (*wanted, *_OF_PAGES) if is_page else wanted
                 message["headers"] = [*own, *(each for each in more if each[0] not in values)]
             await send(message)
 
