@@ -241,9 +241,7 @@ export class UploadQueue extends EventTarget {
     const gone = answer?.status === 0 ? await unreadable(items) : [];
     if (!this.#groups.includes(group)) return;
     this.#groups.splice(this.#groups.indexOf(group), 1);
-    if (group.isStopped) this.#tell();
-    else if (gone.length > 0) this.#without(gone, items);
-    else if (answer) this.#answered(items, answer);
+    if (answer && !group.isStopped) gone.length > 0 ? this.#without(gone, items) : this.#answered(items, answer);
     this.#tell();
     this.#next();
   }
